@@ -1,0 +1,69 @@
+//! The key-value cache. It belongs to whoever samples, not to the model.
+
+use crate::model::ModelConfig;
+use crate::ops::{CacheRows, HeadLayout, ModelBackend};
+use burn::tensor::{Tensor, backend::Backend};
+
+/// Keys and values of every layer for a fixed number of slots, allocated once.
+#[derive(Debug, Clone)]
+pub struct KvCache<B: Backend> {
+    // Of each layer, `[n_slots, n_kv_heads, capacity, head_dim]`.
+    layers: Vec<(B::FloatTensorPrimitive, B::FloatTensorPrimitive)>,
+    n_slots: usize,
+    capacity: usize,
+}
+
+impl<B: ModelBackend> KvCache<B> {
+    /// Room for `n_slots` sequences of up to `capacity` tokens.
+    pub fn new(config: &ModelConfig, n_slots: usize, capacity: usize, device: &B::Device) -> Self {
+        let shape = [n_slots, config.num_key_value_heads, capacity, config.head_dim];
+        let empty = || Tensor::<B, 4>::zeros(shape, device).into_primitive().tensor();
+        let layers = (0..config.num_hidden_layers).map(|_| (empty(), empty())).collect();
+        Self { layers, n_slots, capacity }
+    }
+
+    /// Number of sequences it holds.
+    pub fn n_slots(&self) -> usize {
+        self.n_slots
+    }
+
+    /// Tokens per sequence.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Bytes that a cache of this size takes (f32).
+    pub fn bytes(config: &ModelConfig, n_slots: usize, capacity: usize) -> usize {
+        let heads = config.heads();
+        2 * 4 * config.num_hidden_layers * n_slots * capacity * heads.kv_width()
+    }
+
+    /// Copies the first `len` positions of slot `from` to the slots `to`.
+    pub fn copy_prefix(&mut self, from: usize, to: &[usize], len: usize) {
+        for (keys, values) in &mut self.layers {
+            B::cache_copy(keys, values, from, to, len);
+        }
+    }
+
+    pub(crate) fn write(
+        &mut self,
+        layer: usize,
+        qkv: B::FloatTensorPrimitive,
+        heads: HeadLayout,
+        rows: &CacheRows,
+    ) {
+        let (keys, values) = &mut self.layers[layer];
+        B::cache_write(keys, values, qkv, heads, rows);
+    }
+
+    pub(crate) fn attend(
+        &self,
+        layer: usize,
+        qkv: B::FloatTensorPrimitive,
+        heads: HeadLayout,
+        rows: &CacheRows,
+    ) -> B::FloatTensorPrimitive {
+        let (keys, values) = &self.layers[layer];
+        B::cached_attention(qkv, keys, values, heads, rows)
+    }
+}

@@ -1,0 +1,119 @@
+//! Chat templates: the Jinja that Hugging Face models carry.
+
+use minijinja::value::Value;
+use minijinja::{Environment, ErrorKind, context};
+use rpg_core::Message;
+use std::sync::Arc;
+
+/// A template is stopped after this many instructions: an endless loop is an error, not a hang.
+const FUEL: u64 = 2_000_000;
+
+/// Why a conversation cannot be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// The template does not compile, or fails on this conversation.
+    #[error("{0:#}")]
+    Jinja(#[from] minijinja::Error),
+    /// `chat_template` has a form that is not known.
+    #[error("`chat_template`: expected a string, or a list of named templates with one \"default\"")]
+    Form,
+}
+
+/// A compiled chat template and the special tokens that it may name.
+#[derive(Debug, Clone)]
+pub struct ChatTemplate {
+    environment: Arc<Environment<'static>>,
+    bos_token: String,
+    eos_token: String,
+}
+
+impl ChatTemplate {
+    /// The template of a `tokenizer_config.json`, or of `chat_template.jinja` where that exists.
+    pub(crate) fn from_settings(
+        settings: &serde_json::Value,
+        separate: Option<String>,
+    ) -> Result<Option<Self>, TemplateError> {
+        let source = match (separate, &settings["chat_template"]) {
+            (Some(text), _) => text,
+            (None, serde_json::Value::Null) => return Ok(None),
+            (None, serde_json::Value::String(text)) => text.clone(),
+            (None, serde_json::Value::Array(named)) => named
+                .iter()
+                .find(|entry| entry["name"] == "default")
+                .and_then(|entry| entry["template"].as_str())
+                .ok_or(TemplateError::Form)?
+                .to_owned(),
+            _ => return Err(TemplateError::Form),
+        };
+        // A special token is a string, or an object with its `content`.
+        let token = |key: &str| {
+            let value = &settings[key];
+            value.as_str().or(value["content"].as_str()).unwrap_or_default().to_owned()
+        };
+        Self::new(source, token("bos_token"), token("eos_token")).map(Some)
+    }
+
+    /// Compiles a template.
+    pub fn new(
+        source: String,
+        bos_token: String,
+        eos_token: String,
+    ) -> Result<Self, TemplateError> {
+        let mut environment = Environment::new();
+        // As transformers sets up Jinja.
+        environment.set_trim_blocks(true);
+        environment.set_lstrip_blocks(true);
+        environment.set_fuel(Some(FUEL));
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| {
+            Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment.add_template_owned("chat", source)?;
+        Ok(Self { environment: Arc::new(environment), bos_token, eos_token })
+    }
+
+    /// The conversation as text, up to where the assistant's answer begins.
+    pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
+        let template = self.environment.get_template("chat")?;
+        Ok(template.render(context! {
+            messages => messages,
+            add_generation_prompt => true,
+            bos_token => self.bos_token,
+            eos_token => self.eos_token,
+        })?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(source: &str, messages: &[Message]) -> Result<String, TemplateError> {
+        ChatTemplate::new(source.into(), "<s>".into(), "</s>".into())?.render(messages)
+    }
+
+    #[test]
+    fn the_chatml_form_with_a_default_system_prompt() {
+        let source = "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}\
+            {{ '<|im_start|>system\nBe kind<|im_end|>\n' }}{% endif %}\
+            {{'<|im_start|>' + message['role'] + '\n' + message['content'].strip() + '<|im_end|>' + '\n'}}\
+            {% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+        assert_eq!(
+            render(source, &[Message::user(" hi ")]).unwrap(),
+            "<|im_start|>system\nBe kind<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+        );
+        assert_eq!(
+            render(source, &[Message::system("S"), Message::user("hi")]).unwrap(),
+            "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
+        );
+    }
+
+    #[test]
+    fn a_template_that_fails_or_never_ends_is_an_error() {
+        let error = render("{{ raise_exception('no system role') }}", &[]).unwrap_err();
+        assert!(error.to_string().contains("no system role"), "{error}");
+        let endless = "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
+        assert!(render(endless, &[]).is_err());
+        assert!(render("{% if %}", &[]).is_err());
+    }
+}

@@ -1,0 +1,325 @@
+//! A model's shape, read from a Hugging Face `config.json`.
+
+use crate::ops::{HeadLayout, RopeTable};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Why a `config.json` cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The architecture is not one that this crate implements.
+    #[error("`model_type` is \"{found}\"; supported are {}", SUPPORTED.join(", "))]
+    UnsupportedModelType {
+        /// What the file says.
+        found: String,
+    },
+    /// A key is missing or has the wrong type.
+    #[error("`{key}`: {found}; expected {expected}")]
+    Key {
+        /// The key.
+        key: &'static str,
+        /// What stands there.
+        found: String,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The file is not JSON.
+    #[error("not a JSON object: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The `model_type`s that load.
+pub const SUPPORTED: [&str; 3] = ["llama", "qwen2", "qwen3"];
+
+/// A decoder-only transformer: RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// `llama` (also SmolLM2), `qwen2` or `qwen3`; decides how the checkpoint is named and read.
+    pub model_type: String,
+    /// Number of tokens of the vocabulary, V.
+    pub vocab_size: usize,
+    /// Width of the residual stream, D.
+    pub hidden_size: usize,
+    /// Width of the feed-forward layer, F.
+    pub intermediate_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Number of query heads.
+    pub num_attention_heads: usize,
+    /// Number of key and value heads.
+    pub num_key_value_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Longest sequence.
+    pub max_position_embeddings: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Added to the mean square in RMSNorm.
+    pub rms_norm_eps: f64,
+    /// Whether the output layer shares the embedding's weights.
+    pub tie_word_embeddings: bool,
+    /// Whether query, key and value projections have a bias (Qwen2).
+    pub qkv_bias: bool,
+    /// Whether the output projection of attention has a bias too.
+    pub output_bias: bool,
+    /// Whether queries and keys are normalised per head (Qwen3).
+    pub qk_norm: bool,
+    /// Tokens that end a completion.
+    pub eos_token_ids: Vec<u32>,
+    /// Token that fills batches, as the checkpoint names it.
+    pub pad_token_id: Option<u32>,
+    /// Token that begins a text, as the checkpoint names it.
+    pub bos_token_id: Option<u32>,
+}
+
+impl ModelConfig {
+    /// Reads a Hugging Face `config.json`.
+    pub fn from_hf_json(text: &str) -> Result<Self, ConfigError> {
+        let keys = Keys(serde_json::from_str(text)?);
+        let model_type = keys.text("model_type")?;
+        if !SUPPORTED.contains(&model_type.as_str()) {
+            return Err(ConfigError::UnsupportedModelType { found: model_type });
+        }
+        if let Some(activation) = keys.get("hidden_act").filter(|v| *v != "silu") {
+            return Err(keys.error("hidden_act", activation, "\"silu\""));
+        }
+        if keys.flag("mlp_bias")?.unwrap_or(false) {
+            return Err(keys.error("mlp_bias", &Value::Bool(true), "false"));
+        }
+        if keys.flag("use_sliding_window")?.unwrap_or(false) {
+            return Err(keys.error("use_sliding_window", &Value::Bool(true), "false"));
+        }
+        let attention_bias = keys.flag("attention_bias")?.unwrap_or(false);
+        let hidden_size = keys.count("hidden_size")?;
+        let num_attention_heads = keys.count("num_attention_heads")?;
+        let config = Self {
+            vocab_size: keys.count("vocab_size")?,
+            hidden_size,
+            intermediate_size: keys.count("intermediate_size")?,
+            num_hidden_layers: keys.count("num_hidden_layers")?,
+            num_attention_heads,
+            num_key_value_heads: keys
+                .optional_count("num_key_value_heads")?
+                .unwrap_or(num_attention_heads),
+            head_dim: keys.optional_count("head_dim")?.unwrap_or(hidden_size / num_attention_heads),
+            max_position_embeddings: keys.count("max_position_embeddings")?,
+            rope_theta: keys.rope_theta()?,
+            rms_norm_eps: keys.number("rms_norm_eps")?.unwrap_or(1e-6),
+            tie_word_embeddings: keys
+                .flag("tie_word_embeddings")?
+                .unwrap_or(model_type == "qwen3" && keys.get("tie_word_embeddings").is_none()),
+            qkv_bias: attention_bias || model_type == "qwen2",
+            output_bias: attention_bias && model_type != "qwen2",
+            qk_norm: model_type == "qwen3",
+            eos_token_ids: keys.token_ids("eos_token_id")?,
+            pad_token_id: keys.token_ids("pad_token_id")?.first().copied(),
+            bos_token_id: keys.token_ids("bos_token_id")?.first().copied(),
+            model_type,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Refuses shapes that cannot work.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let refuse = |key, found: usize, expected| {
+            Err(ConfigError::Key { key, found: format!("found {found}"), expected })
+        };
+        if self.num_attention_heads % self.num_key_value_heads != 0 {
+            let expected = "a divisor of num_attention_heads";
+            return refuse("num_key_value_heads", self.num_key_value_heads, expected);
+        }
+        if self.head_dim == 0 || self.head_dim % 2 != 0 {
+            return refuse("head_dim", self.head_dim, "an even number above 0");
+        }
+        Ok(())
+    }
+
+    /// The `config.json` that Hugging Face transformers loads, with weights stored as `dtype`.
+    pub fn to_hf_json(&self, dtype: &str) -> String {
+        let architecture = match self.model_type.as_str() {
+            "qwen2" => "Qwen2ForCausalLM",
+            "qwen3" => "Qwen3ForCausalLM",
+            _ => "LlamaForCausalLM",
+        };
+        let eos = match self.eos_token_ids.as_slice() {
+            [one] => Value::from(*one),
+            many => Value::from(many.to_vec()),
+        };
+        let mut json = serde_json::json!({
+            "architectures": [architecture],
+            "model_type": self.model_type,
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "hidden_act": "silu",
+            "max_position_embeddings": self.max_position_embeddings,
+            "rope_theta": self.rope_theta,
+            "rms_norm_eps": self.rms_norm_eps,
+            "tie_word_embeddings": self.tie_word_embeddings,
+            "eos_token_id": eos,
+            "pad_token_id": self.pad_token_id,
+            "bos_token_id": self.bos_token_id,
+            "torch_dtype": dtype,
+        });
+        if self.model_type != "qwen2" {
+            json["attention_bias"] = Value::from(self.qkv_bias);
+        }
+        if self.model_type == "llama" {
+            json["mlp_bias"] = Value::from(false);
+        }
+        format!("{json:#}\n")
+    }
+
+    /// How a row of queries, keys and values is divided.
+    pub fn heads(&self) -> HeadLayout {
+        HeadLayout {
+            n_heads: self.num_attention_heads,
+            n_kv_heads: self.num_key_value_heads,
+            head_dim: self.head_dim,
+        }
+    }
+
+    /// The rotary table of `max_positions` positions.
+    pub fn rope(&self, max_positions: usize) -> RopeTable {
+        let half = self.head_dim / 2;
+        // transformers computes the exponent in f32; in f64 the angles differ by less than f32 resolves.
+        let frequencies: Vec<f64> =
+            (0..half).map(|i| self.rope_theta.powf(-(i as f64) / half as f64)).collect();
+        RopeTable::new(&frequencies, max_positions)
+    }
+
+    /// Number of parameters.
+    pub fn n_parameters(&self) -> usize {
+        let (d, f, heads) = (self.hidden_size, self.intermediate_size, self.heads());
+        let bias = if self.qkv_bias { heads.width() } else { 0 }
+            + if self.output_bias { d } else { 0 };
+        let norms = 2 * d + if self.qk_norm { 2 * self.head_dim } else { 0 };
+        let block = d * heads.width() + heads.q_width() * d + 3 * d * f + bias + norms;
+        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
+        self.num_hidden_layers * block + embeddings * self.vocab_size * d + d
+    }
+}
+
+/// The keys of a `config.json`.
+struct Keys(Map<String, Value>);
+
+impl Keys {
+    fn get(&self, key: &str) -> Option<&Value> {
+        self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    fn error(&self, key: &'static str, found: &Value, expected: &'static str) -> ConfigError {
+        ConfigError::Key { key, found: format!("found {found}"), expected }
+    }
+
+    fn missing(key: &'static str, expected: &'static str) -> ConfigError {
+        ConfigError::Key { key, found: "missing".into(), expected }
+    }
+
+    fn text(&self, key: &'static str) -> Result<String, ConfigError> {
+        let expected = "a string";
+        let value = self.get(key).ok_or_else(|| Self::missing(key, expected))?;
+        value.as_str().map(str::to_owned).ok_or_else(|| self.error(key, value, expected))
+    }
+
+    fn optional_count(&self, key: &'static str) -> Result<Option<usize>, ConfigError> {
+        // Beyond this a size is a mistake, and products of two of them stay far from overflow.
+        const LARGEST: u64 = 1 << 28;
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_u64() {
+            Some(n) if (1..=LARGEST).contains(&n) => Ok(Some(n as usize)),
+            _ => Err(self.error(key, value, "an integer above 0")),
+        }
+    }
+
+    fn count(&self, key: &'static str) -> Result<usize, ConfigError> {
+        self.optional_count(key)?.ok_or_else(|| Self::missing(key, "an integer above 0"))
+    }
+
+    fn number(&self, key: &'static str) -> Result<Option<f64>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        match value.as_f64() {
+            Some(x) if x > 0.0 => Ok(Some(x)),
+            _ => Err(self.error(key, value, "a number above 0")),
+        }
+    }
+
+    fn flag(&self, key: &'static str) -> Result<Option<bool>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| self.error(key, value, "true or false"))
+    }
+
+    // transformers 5 moves `rope_theta` into `rope_parameters`; before, a scaling stood in `rope_scaling`.
+    fn rope_theta(&self) -> Result<f64, ConfigError> {
+        for key in ["rope_scaling", "rope_parameters"] {
+            let Some(value) = self.get(key) else { continue };
+            let kind = value.get("rope_type").or(value.get("type")).and_then(Value::as_str);
+            if !matches!(kind, None | Some("default")) {
+                return Err(self.error(key, value, "the default rotary embedding, unscaled"));
+            }
+            if let Some(theta) = value.get("rope_theta").and_then(Value::as_f64) {
+                return Ok(theta);
+            }
+        }
+        Ok(self.number("rope_theta")?.unwrap_or(10_000.0))
+    }
+
+    fn token_ids(&self, key: &'static str) -> Result<Vec<u32>, ConfigError> {
+        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        let ids = match value {
+            Value::Array(many) => many.iter().map(id).collect(),
+            one => id(one).map(|id| vec![id]),
+        };
+        ids.ok_or_else(|| self.error(key, value, "a token id or a list of them"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn smol(change: impl FnOnce(&mut Value)) -> Result<ModelConfig, ConfigError> {
+        let mut json = serde_json::json!({
+            "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536,
+            "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+            "max_position_embeddings": 8192, "rope_theta": 100000.0, "rms_norm_eps": 1e-5,
+            "vocab_size": 49152, "tie_word_embeddings": true, "eos_token_id": 2,
+        });
+        change(&mut json);
+        ModelConfig::from_hf_json(&json.to_string())
+    }
+
+    #[test]
+    fn reads_and_writes_the_same_model() {
+        let config = smol(|_| ()).unwrap();
+        assert_eq!(config.head_dim, 64);
+        assert_eq!(config.n_parameters(), 134_515_008);
+        assert_eq!(ModelConfig::from_hf_json(&config.to_hf_json("float32")).unwrap(), config);
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let check = |change: fn(&mut Value), message: &str| {
+            let error = smol(change).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        };
+        check(|j| j["model_type"] = "mamba".into(), "`model_type` is \"mamba\"; supported are llama");
+        check(|j| j["hidden_size"] = (-3).into(), "`hidden_size`: found -3; expected an integer");
+        check(|j| j["vocab_size"] = Value::Null, "`vocab_size`: missing");
+        check(|j| j["num_key_value_heads"] = 2.into(), "a divisor of num_attention_heads");
+        check(|j| j["head_dim"] = 63.into(), "`head_dim`: found 63; expected an even number");
+        check(|j| j["hidden_act"] = "gelu".into(), "`hidden_act`: found \"gelu\"");
+        check(|j| j["eos_token_id"] = "x".into(), "`eos_token_id`: found \"x\"");
+        check(
+            |j| j["rope_scaling"] = serde_json::json!({"rope_type": "llama3"}),
+            "`rope_scaling`",
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! A model with random weights.
+
+use super::block::Block;
+use super::{CausalLm, ModelConfig, param_id};
+use crate::ops::ModelBackend;
+use burn::module::Param;
+use burn::tensor::{Tensor, TensorData};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rpg_core::seed::{derive, stream};
+
+/// Standard deviation of the weights (the default of Hugging Face's `initializer_range`).
+const DEVIATION: f64 = 0.02;
+
+impl<B: ModelBackend> CausalLm<B> {
+    /// Random weights, the same on every backend: normal with deviation 0.02, and smaller by
+    /// `1 / sqrt(2 * layers)` where a block writes to the residual stream (GPT-2); norms are 1.
+    pub fn init(config: &ModelConfig, seed: u64, device: &B::Device) -> Self {
+        let residual = DEVIATION / (2.0 * config.num_hidden_layers as f64).sqrt();
+        Self::build(config, device, |name, shape| {
+            let deviation = match name.rsplit('.').next() {
+                Some("output" | "down") => residual,
+                _ => DEVIATION,
+            };
+            let n = shape.iter().product();
+            if shape.len() == 1 {
+                let value = if name.ends_with("norm") { 1.0 } else { 0.0 };
+                return Ok::<_, std::convert::Infallible>(vec![value; n]);
+            }
+            let seed = derive(seed, &[stream::INIT, param_id(name).val()]);
+            Ok(normal(&mut ChaCha8Rng::seed_from_u64(seed), n, deviation))
+        })
+        .unwrap_or_else(|never| match never {})
+    }
+
+    /// Assembles a model from the values of each parameter, asked for by name and shape.
+    pub(super) fn build<E>(
+        config: &ModelConfig,
+        device: &B::Device,
+        mut values: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+    ) -> Result<Self, E> {
+        let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
+        let mut matrix = |name: String, rows, columns| -> Result<Param<Tensor<B, 2>>, E> {
+            let data = TensorData::new(values(&name, &[rows, columns])?, [rows, columns]);
+            Ok(Param::initialized(param_id(&name), Tensor::from_data(data, device)))
+        };
+        let embedding = matrix("embedding".into(), config.vocab_size, d)?;
+        let lm_head = match config.tie_word_embeddings {
+            true => None,
+            false => Some(matrix("lm_head".into(), config.vocab_size, d)?),
+        };
+        let mut matrices = Vec::new();
+        for i in 0..config.num_hidden_layers {
+            matrices.push((
+                matrix(format!("blocks.{i}.qkv"), heads.width(), d)?,
+                matrix(format!("blocks.{i}.output"), d, heads.q_width())?,
+                matrix(format!("blocks.{i}.gate_up"), 2 * f, d)?,
+                matrix(format!("blocks.{i}.down"), d, f)?,
+            ));
+        }
+        let mut vector = |name: String, n| -> Result<Param<Tensor<B, 1>>, E> {
+            let data = TensorData::new(values(&name, &[n])?, [n]);
+            Ok(Param::initialized(param_id(&name), Tensor::from_data(data, device)))
+        };
+        let mut blocks = Vec::new();
+        for (i, (qkv, output, gate_up, down)) in matrices.into_iter().enumerate() {
+            let name = |part: &str| format!("blocks.{i}.{part}");
+            let mut optional = |wanted: bool, part: &str, n| match wanted {
+                true => vector(name(part), n).map(Some),
+                false => Ok(None),
+            };
+            let qkv_bias = optional(config.qkv_bias, "qkv_bias", heads.width())?;
+            let output_bias = optional(config.output_bias, "output_bias", d)?;
+            let q_norm = optional(config.qk_norm, "q_norm", config.head_dim)?;
+            let k_norm = optional(config.qk_norm, "k_norm", config.head_dim)?;
+            let input_norm = vector(name("input_norm"), d)?;
+            let post_norm = vector(name("post_norm"), d)?;
+            blocks.push(Block {
+                input_norm,
+                qkv,
+                qkv_bias,
+                q_norm,
+                k_norm,
+                output,
+                output_bias,
+                post_norm,
+                gate_up,
+                down,
+            });
+        }
+        let norm = vector("norm".into(), d)?;
+        let rope = config.rope(config.max_position_embeddings);
+        Ok(Self { embedding, blocks, norm, lm_head, config: config.clone(), rope })
+    }
+}
+
+/// Normal numbers by the method of Box and Muller.
+fn normal(rng: &mut ChaCha8Rng, n: usize, deviation: f64) -> Vec<f32> {
+    let mut values = Vec::with_capacity(n + 1);
+    while values.len() < n {
+        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * deviation;
+        let (sin, cos) = (rng.random::<f64>() * std::f64::consts::TAU).sin_cos();
+        values.extend([(radius * cos) as f32, (radius * sin) as f32]);
+    }
+    values.truncate(n);
+    values
+}

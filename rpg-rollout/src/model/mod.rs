@@ -1,0 +1,152 @@
+//! The policy: a decoder-only transformer with the shape of a Hugging Face `config.json`.
+
+mod block;
+mod config;
+mod init;
+mod weights;
+
+pub use config::{ConfigError, ModelConfig, SUPPORTED};
+pub use weights::{LoadError, SaveDtype};
+
+use crate::cache::KvCache;
+use crate::ops::{CacheRows, ModelBackend, Packing, RopeTable};
+use block::Block;
+use burn::module::{Module, Param, ParamId};
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+
+/// A causal language model.
+///
+/// Weights are kept as Hugging Face stores them, `[outputs, inputs]`, with the projections of queries,
+/// keys and values in one matrix and those of gate and up in another.
+#[derive(Module, Debug)]
+pub struct CausalLm<B: Backend> {
+    embedding: Param<Tensor<B, 2>>,
+    blocks: Vec<Block<B>>,
+    norm: Param<Tensor<B, 1>>,
+    lm_head: Option<Param<Tensor<B, 2>>>,
+    #[module(skip)]
+    config: ModelConfig,
+    #[module(skip)]
+    rope: RopeTable,
+}
+
+impl<B: ModelBackend> CausalLm<B> {
+    /// The model's shape.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> B::Device {
+        self.embedding.val().device()
+    }
+
+    /// The weights of the output layer, `[V, D]`.
+    pub fn head(&self) -> Tensor<B, 2> {
+        self.lm_head.as_ref().unwrap_or(&self.embedding).val()
+    }
+
+    /// Hidden states behind the final norm, `[N, D]`, of packed sequences (`tokens`: N of them).
+    pub fn hidden(&self, tokens: &[u32], packing: &Packing) -> Tensor<B, 2> {
+        assert_eq!(tokens.len(), packing.n_tokens(), "one token per position of the packing");
+        let x = self.embed(tokens);
+        let x = self.blocks.iter().fold(x, |x, block| {
+            block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
+                B::causal_attention(qkv, heads, packing).0
+            })
+        });
+        self.final_norm(x)
+    }
+
+    /// Like [`hidden`](Self::hidden), and keeps keys and values: sequence `s` goes to slot `slots[s]`.
+    pub fn prefill(
+        &self,
+        tokens: &[u32],
+        packing: &Packing,
+        slots: &[usize],
+        cache: &mut KvCache<B>,
+    ) -> Tensor<B, 2> {
+        assert_eq!(slots.len(), packing.n_sequences(), "one slot per sequence");
+        let slots: Vec<usize> = packing
+            .ranges()
+            .zip(slots)
+            .flat_map(|(range, &slot)| std::iter::repeat_n(slot, range.len()))
+            .collect();
+        let rows = CacheRows { slots: &slots, positions: packing.positions() };
+        let x = self.embed(tokens);
+        let x = self.blocks.iter().enumerate().fold(x, |x, (layer, block)| {
+            block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
+                cache.write(layer, qkv.clone(), heads, &rows);
+                B::causal_attention(qkv, heads, packing).0
+            })
+        });
+        self.final_norm(x)
+    }
+
+    /// Hidden states of one further token per row, which stands at `rows.positions[i]` of slot
+    /// `rows.slots[i]`; the cache holds what came before and receives the token's key and value.
+    pub fn decode(
+        &self,
+        tokens: &[u32],
+        rows: &CacheRows,
+        cache: &mut KvCache<B>,
+    ) -> Tensor<B, 2> {
+        assert_eq!(tokens.len(), rows.slots.len(), "one slot per token");
+        let packing = Packing::single_tokens(rows.positions);
+        let x = self.embed(tokens);
+        let x = self.blocks.iter().enumerate().fold(x, |x, (layer, block)| {
+            block.forward(x, &self.config, &self.rope, &packing, |qkv, heads| {
+                cache.write(layer, qkv.clone(), heads, rows);
+                cache.attend(layer, qkv, heads, rows)
+            })
+        });
+        self.final_norm(x)
+    }
+
+    /// Logits of hidden states: `[M, D]` to `[M, V]`.
+    pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        hidden.matmul(self.head().transpose())
+    }
+
+    fn embed(&self, tokens: &[u32]) -> Tensor<B, 2> {
+        let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+        let ids = TensorData::new(ids, [tokens.len()]);
+        let ids = Tensor::<B, 1, Int>::from_data(ids, &self.device());
+        self.embedding.val().select(0, ids)
+    }
+
+    fn final_norm(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        norm(x, &self.norm, self.config.rms_norm_eps)
+    }
+}
+
+pub(crate) fn norm<B: ModelBackend>(
+    x: Tensor<B, 2>,
+    weight: &Param<Tensor<B, 1>>,
+    eps: f64,
+) -> Tensor<B, 2> {
+    float(B::rms_norm(primitive(x), primitive(weight.val()), eps))
+}
+
+pub(crate) fn primitive<B: ModelBackend, const D: usize>(
+    tensor: Tensor<B, D>,
+) -> B::FloatTensorPrimitive {
+    tensor.into_primitive().tensor()
+}
+
+pub(crate) fn float<B: ModelBackend, const D: usize>(
+    primitive: B::FloatTensorPrimitive,
+) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(primitive))
+}
+
+/// A parameter's identity is a hash of its name, the same in every process: optimizer state that was
+/// saved finds its parameter again.
+pub(crate) fn param_id(name: &str) -> ParamId {
+    // FNV-1a, 64 bits.
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    ParamId::from(hash)
+}

@@ -1,0 +1,267 @@
+//! The operations on `Autodiff`: each forward and backward pair is one node of the graph.
+
+use super::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable};
+use burn::backend::Autodiff;
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::tensor::ops::{FloatTensor, IntTensor};
+
+/// Defines the graph node of an operation with one differentiable input: its name, what it keeps from
+/// the forward pass, and the gradient of its input given that of its output.
+macro_rules! unary_node {
+    ($name:ident, $state:ty, |$kept:pat_param, $grad:ident| $body:expr) => {
+        #[derive(Debug)]
+        struct $name;
+
+        impl<B: ModelBackend> Backward<B, 1> for $name {
+            type State = $state;
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                grads: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let $kept = ops.state;
+                unary::<B, _>(ops.parents, ops.node, grads, |$grad| $body);
+            }
+        }
+    };
+}
+
+/// Adds a node with one input to the graph.
+macro_rules! record {
+    ($node:expr, $inputs:expr, $state:expr, $output:expr) => {
+        match Backward::<B, _>::prepare::<C>($node, $inputs).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish($state, $output),
+            OpsKind::UnTracked(prep) => prep.finish($output),
+        }
+    };
+}
+
+type Float<B> = FloatTensor<B>;
+
+unary_node!(Rotary, (HeadLayout, RopeTable, Packing), |(heads, rope, packing), grad| {
+    B::rotary_backward(heads, &rope, &packing, grad)
+});
+unary_node!(
+    Attention,
+    (Float<B>, Float<B>, Float<B>, HeadLayout, Packing),
+    |(qkv, output, lse, heads, packing), grad| {
+        B::causal_attention_backward(qkv, output, lse, heads, &packing, grad)
+    }
+);
+unary_node!(SwiGlu, Float<B>, |gate_up, grad| B::swiglu_backward(gate_up, grad));
+unary_node!(
+    TokenLogprobs,
+    (Float<B>, IntTensor<B>, f64),
+    |(logits, targets, temperature), grad| {
+        B::token_logprobs_backward(logits, targets, temperature, grad)
+    }
+);
+
+#[derive(Debug)]
+struct RmsNorm;
+
+impl<B: ModelBackend> Backward<B, 2> for RmsNorm {
+    type State = (Float<B>, Float<B>, f64);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (x, weight, eps) = ops.state;
+        let (dx, dweight) = B::rms_norm_backward(x, weight, eps, grad);
+        register::<B, 2>(ops.parents.map(|p| p.map(|node| node.id)), [dx, dweight], grads);
+    }
+}
+
+#[derive(Debug)]
+struct HeadLogprobs;
+
+impl<B: ModelBackend> Backward<B, 2> for HeadLogprobs {
+    type State = (Float<B>, Float<B>, IntTensor<B>, f64, usize);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (hidden, head, targets, temperature, max_logits) = ops.state;
+        let (d_hidden, d_head) =
+            B::head_logprobs_backward(hidden, head, targets, temperature, max_logits, grad);
+        register::<B, 2>(ops.parents.map(|p| p.map(|node| node.id)), [d_hidden, d_head], grads);
+    }
+}
+
+#[derive(Debug)]
+struct HeadNorm;
+
+impl<B: ModelBackend> Backward<B, 3> for HeadNorm {
+    type State = (Float<B>, Float<B>, Float<B>, HeadLayout, f64);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 3>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (qkv, q_weight, k_weight, heads, eps) = ops.state;
+        let (dx, dq, dk) = B::head_norm_backward(qkv, q_weight, k_weight, heads, eps, grad);
+        register::<B, 3>(ops.parents.map(|p| p.map(|node| node.id)), [dx, dq, dk], grads);
+    }
+}
+
+/// Hands each tracked parent its gradient.
+fn register<B: ModelBackend, const N: usize>(
+    parents: [Option<NodeId>; N],
+    values: [Float<B>; N],
+    grads: &mut Gradients,
+) {
+    for (parent, value) in parents.into_iter().zip(values) {
+        if let Some(id) = parent {
+            grads.register::<B>(id, value);
+        }
+    }
+}
+
+impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
+    fn rms_norm(x: Float<Self>, weight: Float<Self>, eps: f64) -> Float<Self> {
+        let output = B::rms_norm(x.primitive.clone(), weight.primitive.clone(), eps);
+        let nodes = [x.node.clone(), weight.node.clone()];
+        record!(RmsNorm, nodes, (x.primitive, weight.primitive, eps), output)
+    }
+
+    fn rotary(
+        qkv: Float<Self>,
+        heads: HeadLayout,
+        rope: &RopeTable,
+        packing: &Packing,
+    ) -> Float<Self> {
+        let nodes = [qkv.node.clone()];
+        let output = B::rotary(qkv.primitive, heads, rope, packing);
+        record!(Rotary, nodes, (heads, rope.clone(), packing.clone()), output)
+    }
+
+    fn head_norm(
+        qkv: Float<Self>,
+        q_weight: Float<Self>,
+        k_weight: Float<Self>,
+        heads: HeadLayout,
+        eps: f64,
+    ) -> Float<Self> {
+        let nodes = [qkv.node.clone(), q_weight.node.clone(), k_weight.node.clone()];
+        let (qkv, q_weight, k_weight) = (qkv.primitive, q_weight.primitive, k_weight.primitive);
+        let output = B::head_norm(qkv.clone(), q_weight.clone(), k_weight.clone(), heads, eps);
+        record!(HeadNorm, nodes, (qkv, q_weight, k_weight, heads, eps), output)
+    }
+
+    fn causal_attention(
+        qkv: Float<Self>,
+        heads: HeadLayout,
+        packing: &Packing,
+    ) -> (Float<Self>, Float<Self>) {
+        let nodes = [qkv.node.clone()];
+        let (output, lse) = B::causal_attention(qkv.primitive.clone(), heads, packing);
+        let state = (qkv.primitive, output.clone(), lse.clone(), heads, packing.clone());
+        // The log-sum-exp serves the backward pass only: it leaves the graph here.
+        let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(lse);
+        (record!(Attention, nodes, state, output), constant)
+    }
+
+    fn swiglu(gate_up: Float<Self>) -> Float<Self> {
+        let nodes = [gate_up.node.clone()];
+        let output = B::swiglu(gate_up.primitive.clone());
+        record!(SwiGlu, nodes, gate_up.primitive, output)
+    }
+
+    fn token_logprobs(
+        logits: Float<Self>,
+        targets: IntTensor<Self>,
+        temperature: f64,
+    ) -> (Float<Self>, Float<Self>) {
+        let nodes = [logits.node.clone()];
+        let (logprobs, entropy) =
+            B::token_logprobs(logits.primitive.clone(), targets.clone(), temperature);
+        let state = (logits.primitive, targets, temperature);
+        // The entropy is a diagnostic, not an objective: no gradient flows through it.
+        let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(entropy);
+        (record!(TokenLogprobs, nodes, state, logprobs), constant)
+    }
+
+    fn head_logprobs(
+        hidden: Float<Self>,
+        head: Float<Self>,
+        targets: IntTensor<Self>,
+        temperature: f64,
+        max_logits: usize,
+    ) -> (Float<Self>, Float<Self>) {
+        let nodes = [hidden.node.clone(), head.node.clone()];
+        let (hidden, head) = (hidden.primitive, head.primitive);
+        let (logprobs, entropy) = B::head_logprobs(
+            hidden.clone(),
+            head.clone(),
+            targets.clone(),
+            temperature,
+            max_logits,
+        );
+        let state = (hidden, head, targets, temperature, max_logits);
+        // The entropy is a diagnostic here too.
+        let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(entropy);
+        (record!(HeadLogprobs, nodes, state, logprobs), constant)
+    }
+
+    // Sampling and updates run on the inner backend; on this one they would lose the graph silently.
+
+    fn cache_write(
+        _keys: &mut Float<Self>,
+        _values: &mut Float<Self>,
+        _qkv: Float<Self>,
+        _heads: HeadLayout,
+        _rows: &CacheRows,
+    ) {
+        panic!("{INFERENCE_ONLY}");
+    }
+
+    fn cache_copy(
+        _keys: &mut Float<Self>,
+        _values: &mut Float<Self>,
+        _from: usize,
+        _to: &[usize],
+        _len: usize,
+    ) {
+        panic!("{INFERENCE_ONLY}");
+    }
+
+    fn cached_attention(
+        _qkv: Float<Self>,
+        _keys: &Float<Self>,
+        _values: &Float<Self>,
+        _heads: HeadLayout,
+        _rows: &CacheRows,
+    ) -> Float<Self> {
+        panic!("{INFERENCE_ONLY}");
+    }
+
+    fn adamw(
+        _param: Float<Self>,
+        _grad: Float<Self>,
+        _moment_1: &mut Float<Self>,
+        _moment_2: &mut Float<Self>,
+        _update: AdamWUpdate,
+    ) -> Float<Self> {
+        panic!("{INFERENCE_ONLY}");
+    }
+}
+
+const INFERENCE_ONLY: &str =
+    "the KV cache and parameter updates have no gradient: call them on the inner backend";

@@ -1,0 +1,315 @@
+//! The operations on Flex, the CPU backend, as single passes over memory.
+//!
+//! Each works on contiguous f32 and leaves other types to the composed form. Rows are divided among
+//! threads in blocks whose size does not depend on the number of threads, and a block is summed in a
+//! fixed order: results are the same bit for bit on any number of threads.
+
+mod adamw;
+mod attention;
+mod cache;
+mod logprob;
+mod norm;
+mod rotary;
+mod simd;
+mod swiglu;
+
+pub(super) use logprob::single_row;
+
+use super::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable, composed};
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{DType, TensorData, TensorMetadata};
+
+/// Rows per unit of parallel work.
+const ROW_BLOCK: usize = 32;
+
+fn all_f32(tensors: &[&FlexTensor]) -> bool {
+    tensors.iter().all(|tensor| tensor.dtype() == DType::F32)
+}
+
+/// The tensor's values in order; copies only if they are not contiguous.
+struct Values(FlexTensor);
+
+impl Values {
+    fn new(tensor: &FlexTensor) -> Self {
+        Values(tensor.to_contiguous())
+    }
+}
+
+impl std::ops::Deref for Values {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        self.0.storage::<f32>()
+    }
+}
+
+fn from_vec(values: Vec<f32>, shape: impl Into<Vec<usize>>) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape.into()))
+}
+
+/// Runs `write` on the tensor's values in place: without a copy if nobody else holds them.
+fn in_place<R>(tensor: &mut FlexTensor, write: impl FnOnce(&mut [f32]) -> R) -> R {
+    if !tensor.is_contiguous() || tensor.layout().start_offset() != 0 {
+        *tensor = tensor.to_contiguous();
+    }
+    write(tensor.storage_mut::<f32>())
+}
+
+fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
+    tensor.shape().dims()
+}
+
+impl ModelBackend for Flex {
+    fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
+        if !all_f32(&[&x, &weight]) {
+            return composed::rms_norm::<Self>(x, weight, eps);
+        }
+        let [n, d] = dims(&x);
+        from_vec(norm::rms_norm(&Values::new(&x), &Values::new(&weight), eps as f32), [n, d])
+    }
+
+    fn rms_norm_backward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        eps: f64,
+        grad: FlexTensor,
+    ) -> (FlexTensor, FlexTensor) {
+        if !all_f32(&[&x, &weight, &grad]) {
+            return composed::rms_norm_backward::<Self>(x, weight, eps, grad);
+        }
+        let [n, d] = dims(&x);
+        let (x, weight, grad) = (Values::new(&x), Values::new(&weight), Values::new(&grad));
+        let (dx, dweight) = norm::rms_norm_backward(&x, &weight, eps as f32, &grad);
+        (from_vec(dx, [n, d]), from_vec(dweight, [d]))
+    }
+
+    fn rotary(
+        qkv: FlexTensor,
+        heads: HeadLayout,
+        rope: &RopeTable,
+        packing: &Packing,
+    ) -> FlexTensor {
+        if !all_f32(&[&qkv]) {
+            return composed::rotary::<Self>(qkv, heads, rope, packing, 1.0);
+        }
+        rotate(qkv, heads, rope, packing, 1.0)
+    }
+
+    fn rotary_backward(
+        heads: HeadLayout,
+        rope: &RopeTable,
+        packing: &Packing,
+        grad: FlexTensor,
+    ) -> FlexTensor {
+        if !all_f32(&[&grad]) {
+            return composed::rotary::<Self>(grad, heads, rope, packing, -1.0);
+        }
+        rotate(grad, heads, rope, packing, -1.0)
+    }
+
+    fn head_norm(
+        mut qkv: FlexTensor,
+        q_weight: FlexTensor,
+        k_weight: FlexTensor,
+        heads: HeadLayout,
+        eps: f64,
+    ) -> FlexTensor {
+        if !all_f32(&[&qkv, &q_weight, &k_weight]) {
+            return composed::head_norm::<Self>(qkv, q_weight, k_weight, heads, eps);
+        }
+        let (q_weight, k_weight) = (Values::new(&q_weight), Values::new(&k_weight));
+        in_place(&mut qkv, |qkv| norm::head_norm(qkv, &q_weight, &k_weight, heads, eps as f32));
+        qkv
+    }
+
+    fn head_norm_backward(
+        qkv: FlexTensor,
+        q_weight: FlexTensor,
+        k_weight: FlexTensor,
+        heads: HeadLayout,
+        eps: f64,
+        mut grad: FlexTensor,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        if !all_f32(&[&qkv, &q_weight, &k_weight, &grad]) {
+            return composed::head_norm_backward::<Self>(qkv, q_weight, k_weight, heads, eps, grad);
+        }
+        let weights = [&*Values::new(&q_weight), &*Values::new(&k_weight)];
+        let qkv = Values::new(&qkv);
+        let [dq, dk] = in_place(&mut grad, |grad| {
+            norm::head_norm_backward(&qkv, weights, heads, eps as f32, grad)
+        });
+        (grad, from_vec(dq, [heads.head_dim]), from_vec(dk, [heads.head_dim]))
+    }
+
+    fn causal_attention(
+        qkv: FlexTensor,
+        heads: HeadLayout,
+        packing: &Packing,
+    ) -> (FlexTensor, FlexTensor) {
+        if !all_f32(&[&qkv]) {
+            return composed::attention::<Self>(qkv, heads, packing);
+        }
+        let n = packing.n_tokens();
+        let (output, lse) = attention::forward(&Values::new(&qkv), heads, packing);
+        (from_vec(output, [n, heads.q_width()]), from_vec(lse, [n, heads.n_heads]))
+    }
+
+    fn causal_attention_backward(
+        qkv: FlexTensor,
+        output: FlexTensor,
+        lse: FlexTensor,
+        heads: HeadLayout,
+        packing: &Packing,
+        grad: FlexTensor,
+    ) -> FlexTensor {
+        if !all_f32(&[&qkv, &output, &lse, &grad]) {
+            return composed::attention_backward::<Self>(qkv, output, lse, heads, packing, grad);
+        }
+        let (qkv, output) = (Values::new(&qkv), Values::new(&output));
+        let (lse, grad) = (Values::new(&lse), Values::new(&grad));
+        let dqkv = attention::backward(&qkv, &output, &lse, &grad, heads, packing);
+        from_vec(dqkv, [packing.n_tokens(), heads.width()])
+    }
+
+    fn swiglu(gate_up: FlexTensor) -> FlexTensor {
+        if !all_f32(&[&gate_up]) {
+            return composed::swiglu::<Self>(gate_up);
+        }
+        let [n, width] = dims(&gate_up);
+        from_vec(swiglu::forward(&Values::new(&gate_up), width / 2), [n, width / 2])
+    }
+
+    fn swiglu_backward(gate_up: FlexTensor, grad: FlexTensor) -> FlexTensor {
+        if !all_f32(&[&gate_up, &grad]) {
+            return composed::swiglu_backward::<Self>(gate_up, grad);
+        }
+        let [n, width] = dims(&gate_up);
+        let values = swiglu::backward(&Values::new(&gate_up), &Values::new(&grad), width / 2);
+        from_vec(values, [n, width])
+    }
+
+    fn token_logprobs(
+        logits: FlexTensor,
+        targets: IntTensor<Self>,
+        temperature: f64,
+    ) -> (FlexTensor, FlexTensor) {
+        if !all_f32(&[&logits]) || targets.dtype() != DType::I32 {
+            return composed::token_logprobs::<Self>(logits, targets, temperature);
+        }
+        let [m, v] = dims(&logits);
+        let targets = targets.to_contiguous();
+        let (logprobs, entropy) = logprob::forward(
+            &Values::new(&logits),
+            targets.storage::<i32>(),
+            v,
+            (1.0 / temperature) as f32,
+        );
+        (from_vec(logprobs, [m]), from_vec(entropy, [m]))
+    }
+
+    fn token_logprobs_backward(
+        mut logits: FlexTensor,
+        targets: IntTensor<Self>,
+        temperature: f64,
+        grad: FloatTensor<Self>,
+    ) -> FlexTensor {
+        if !all_f32(&[&logits, &grad]) || targets.dtype() != DType::I32 {
+            return composed::token_logprobs_backward::<Self>(logits, targets, temperature, grad);
+        }
+        let [_, v] = dims(&logits);
+        let targets = targets.to_contiguous();
+        let grad = Values::new(&grad);
+        let inverse_temperature = (1.0 / temperature) as f32;
+        in_place(&mut logits, |logits| {
+            logprob::backward(logits, targets.storage::<i32>(), v, inverse_temperature, &grad);
+        });
+        logits
+    }
+
+    fn cache_write(
+        keys: &mut FlexTensor,
+        values: &mut FlexTensor,
+        qkv: FlexTensor,
+        heads: HeadLayout,
+        rows: &CacheRows,
+    ) {
+        if !all_f32(&[keys, values, &qkv]) {
+            return composed::cache_write::<Self>(keys, values, qkv, heads, rows);
+        }
+        let [_, _, capacity, _] = dims(keys);
+        let qkv = Values::new(&qkv);
+        let first = heads.q_width();
+        for (cache, start) in [(keys, first), (values, first + heads.kv_width())] {
+            in_place(cache, |cache| cache::write(cache, capacity, &qkv, start, heads, rows));
+        }
+    }
+
+    fn cache_copy(
+        keys: &mut FlexTensor,
+        values: &mut FlexTensor,
+        from: usize,
+        to: &[usize],
+        len: usize,
+    ) {
+        if !all_f32(&[keys, values]) {
+            composed::cache_copy::<Self>(keys, from, to, len);
+            return composed::cache_copy::<Self>(values, from, to, len);
+        }
+        let [_, n_heads, capacity, head_dim] = dims(keys);
+        for cache in [keys, values] {
+            in_place(cache, |cache| {
+                cache::copy(cache, [n_heads, capacity, head_dim], from, to, len);
+            });
+        }
+    }
+
+    fn cached_attention(
+        qkv: FlexTensor,
+        keys: &FlexTensor,
+        values: &FlexTensor,
+        heads: HeadLayout,
+        rows: &CacheRows,
+    ) -> FlexTensor {
+        if !all_f32(&[&qkv, keys, values]) {
+            return composed::cached_attention::<Self>(qkv, keys, values, heads, rows);
+        }
+        let [n, _] = dims(&qkv);
+        let [_, _, capacity, _] = dims(keys);
+        let (keys, values) = (Values::new(keys), Values::new(values));
+        let output =
+            cache::attention(&Values::new(&qkv), &keys, &values, capacity, heads, rows);
+        from_vec(output, [n, heads.q_width()])
+    }
+
+    fn adamw(
+        mut param: FlexTensor,
+        grad: FlexTensor,
+        moment_1: &mut FlexTensor,
+        moment_2: &mut FlexTensor,
+        update: AdamWUpdate,
+    ) -> FlexTensor {
+        if !all_f32(&[&param, &grad, moment_1, moment_2]) {
+            return composed::adamw::<Self>(param, grad, moment_1, moment_2, update);
+        }
+        let grad = Values::new(&grad);
+        in_place(&mut param, |param| {
+            in_place(moment_1, |m| {
+                in_place(moment_2, |v| adamw::step(param, &grad, m, v, update));
+            });
+        });
+        param
+    }
+}
+
+fn rotate(
+    mut qkv: FlexTensor,
+    heads: HeadLayout,
+    rope: &RopeTable,
+    packing: &Packing,
+    direction: f32,
+) -> FlexTensor {
+    in_place(&mut qkv, |qkv| rotary::rotate(qkv, heads, rope, packing.positions(), direction));
+    qkv
+}

@@ -1,0 +1,153 @@
+//! Where things lie in packed tensors.
+
+use std::sync::Arc;
+
+/// How a row of queries, keys and values is divided: all query heads, then all key heads, then all
+/// value heads, each `head_dim` wide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLayout {
+    /// Number of query heads.
+    pub n_heads: usize,
+    /// Number of key and value heads; divides `n_heads`.
+    pub n_kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+}
+
+impl HeadLayout {
+    /// Width of the queries of a token.
+    pub fn q_width(self) -> usize {
+        self.n_heads * self.head_dim
+    }
+
+    /// Width of the keys, and of the values, of a token.
+    pub fn kv_width(self) -> usize {
+        self.n_kv_heads * self.head_dim
+    }
+
+    /// Width of a whole row.
+    pub fn width(self) -> usize {
+        self.q_width() + 2 * self.kv_width()
+    }
+
+    /// Query heads per key head.
+    pub fn group(self) -> usize {
+        self.n_heads / self.n_kv_heads
+    }
+
+    /// Scores are multiplied by this.
+    pub fn scale(self) -> f64 {
+        1.0 / (self.head_dim as f64).sqrt()
+    }
+}
+
+/// Sequences laid one after the other. Cheap to clone: the graph of a forward pass holds many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packing {
+    // Sequence `s` occupies the tokens `starts[s]..starts[s + 1]`.
+    starts: Arc<[usize]>,
+    positions: Arc<[u32]>,
+}
+
+impl Packing {
+    /// Sequences of these lengths, each counted from position 0.
+    pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
+        let mut starts = vec![0];
+        let mut positions = Vec::new();
+        for length in lengths {
+            positions.extend(0..length as u32);
+            starts.push(positions.len());
+        }
+        Self { starts: starts.into(), positions: positions.into() }
+    }
+
+    /// One token of each of several sequences, at the given positions: a decoding step.
+    pub fn single_tokens(positions: &[u32]) -> Self {
+        Self { starts: (0..=positions.len()).collect(), positions: positions.into() }
+    }
+
+    /// Number of sequences.
+    pub fn n_sequences(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Number of tokens of all sequences.
+    pub fn n_tokens(&self) -> usize {
+        self.positions.len()
+    }
+
+    /// The tokens of sequence `s`.
+    pub fn range(&self, s: usize) -> std::ops::Range<usize> {
+        self.starts[s]..self.starts[s + 1]
+    }
+
+    /// The token ranges of all sequences.
+    pub fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        (0..self.n_sequences()).map(|s| self.range(s))
+    }
+
+    /// The longest sequence.
+    pub fn max_len(&self) -> usize {
+        self.ranges().map(|range| range.len()).max().unwrap_or(0)
+    }
+
+    /// The position of every token within its sequence.
+    pub fn positions(&self) -> &[u32] {
+        &self.positions
+    }
+}
+
+/// Where a batch's tokens stand in a cache: token `i` at position `positions[i]` of slot `slots[i]`.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheRows<'a> {
+    /// The slot of each token.
+    pub slots: &'a [usize],
+    /// The position of each token within its slot.
+    pub positions: &'a [u32],
+}
+
+impl CacheRows<'_> {
+    /// Slot and position of token `i`.
+    pub fn of(&self, i: usize) -> (usize, usize) {
+        (self.slots[i], self.positions[i] as usize)
+    }
+}
+
+/// Cosines and sines of the rotary embedding, `[max_positions, head_dim / 2]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RopeTable {
+    half: usize,
+    cos: Arc<[f32]>,
+    sin: Arc<[f32]>,
+}
+
+impl RopeTable {
+    /// The table of the given inverse frequencies (one per pair of dimensions; Su et al., 2021).
+    pub fn new(inverse_frequencies: &[f64], max_positions: usize) -> Self {
+        let angles = || {
+            (0..max_positions)
+                .flat_map(|p| inverse_frequencies.iter().map(move |f| p as f64 * f))
+        };
+        Self {
+            half: inverse_frequencies.len(),
+            cos: angles().map(|angle| angle.cos() as f32).collect(),
+            sin: angles().map(|angle| angle.sin() as f32).collect(),
+        }
+    }
+
+    /// Half of the head dimension.
+    pub fn half(&self) -> usize {
+        self.half
+    }
+
+    /// Number of positions.
+    pub fn max_positions(&self) -> usize {
+        self.cos.len() / self.half.max(1)
+    }
+
+    /// Cosines and sines of a position.
+    pub fn at(&self, position: u32) -> (&[f32], &[f32]) {
+        let range = position as usize * self.half..(position as usize + 1) * self.half;
+        (&self.cos[range.clone()], &self.sin[range])
+    }
+}

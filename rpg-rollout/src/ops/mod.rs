@@ -1,0 +1,253 @@
+//! The operations a transformer is made of, fused where that pays.
+//!
+//! [`ModelBackend`] extends a Burn backend by them. Its provided methods compose tensor operations and
+//! so work anywhere; [`Flex`](burn::backend::Flex), the CPU backend, overrides them with single passes
+//! over memory, because memory traffic and not arithmetic is what a training step waits for there.
+//! [`Autodiff`](burn::backend::Autodiff) wraps any such backend and records each pair of forward and
+//! backward as one node of the graph.
+//!
+//! All sequences of a batch lie one after the other in one `[N, ...]` tensor, without padding;
+//! [`Packing`] says where each begins.
+
+mod autodiff;
+mod composed;
+mod flex;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+mod gpu;
+mod layout;
+
+pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
+
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::{FloatTensor, IntTensor};
+
+/// Log-probability of `target`, and entropy, of one row of logits in host memory: what
+/// [`ModelBackend::token_logprobs`] computes, bit for bit what it computes on the CPU.
+///
+/// # Panics
+/// If `target` is not below the length of the row.
+pub fn row_logprob(row: &[f32], target: usize, inverse_temperature: f32) -> (f32, f32) {
+    flex::single_row(row, target, inverse_temperature)
+}
+
+/// Hyperparameters of one AdamW update (Loshchilov and Hutter, 2019).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWUpdate {
+    /// Step size.
+    pub lr: f32,
+    /// Decay rate of the first moment.
+    pub beta_1: f32,
+    /// Decay rate of the second moment.
+    pub beta_2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled weight decay: the parameter shrinks by `lr * weight_decay`.
+    pub weight_decay: f32,
+    /// Number of this update, counted from 1, for the bias correction.
+    pub time: u32,
+    /// The gradient is multiplied by this first (global-norm clipping).
+    pub grad_scale: f32,
+}
+
+/// A Burn backend with the operations of a decoder-only transformer.
+///
+/// Shapes: `N` tokens of all sequences, `D` hidden size, `F` feed-forward size, `V` vocabulary, `W`
+/// the width of a row of queries, keys and values, `(n_heads + 2 * n_kv_heads) * head_dim`.
+/// The `_backward` methods take the gradient of the output last and return the gradients of the
+/// inputs in order.
+pub trait ModelBackend: Backend {
+    /// `x / rms(x) * weight`, row by row. `x`: `[N, D]`, `weight`: `[D]`.
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        composed::rms_norm::<Self>(x, weight, eps)
+    }
+
+    /// Gradients of [`rms_norm`](Self::rms_norm): of `x` and of `weight`.
+    fn rms_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        eps: f64,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        composed::rms_norm_backward::<Self>(x, weight, eps, grad)
+    }
+
+    /// Rotates the queries and keys of `qkv` (`[N, W]`) by their positions, in the half-split form of
+    /// Hugging Face; values pass through.
+    fn rotary(
+        qkv: FloatTensor<Self>,
+        heads: HeadLayout,
+        rope: &RopeTable,
+        packing: &Packing,
+    ) -> FloatTensor<Self> {
+        composed::rotary::<Self>(qkv, heads, rope, packing, 1.0)
+    }
+
+    /// Gradient of [`rotary`](Self::rotary): the rotation the other way round.
+    fn rotary_backward(
+        heads: HeadLayout,
+        rope: &RopeTable,
+        packing: &Packing,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        composed::rotary::<Self>(grad, heads, rope, packing, -1.0)
+    }
+
+    /// RMSNorm over `head_dim` of every query and key head (Qwen3). `q_weight`, `k_weight`: `[head_dim]`.
+    fn head_norm(
+        qkv: FloatTensor<Self>,
+        q_weight: FloatTensor<Self>,
+        k_weight: FloatTensor<Self>,
+        heads: HeadLayout,
+        eps: f64,
+    ) -> FloatTensor<Self> {
+        composed::head_norm::<Self>(qkv, q_weight, k_weight, heads, eps)
+    }
+
+    /// Gradients of [`head_norm`](Self::head_norm): of `qkv`, `q_weight` and `k_weight`.
+    fn head_norm_backward(
+        qkv: FloatTensor<Self>,
+        q_weight: FloatTensor<Self>,
+        k_weight: FloatTensor<Self>,
+        heads: HeadLayout,
+        eps: f64,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        composed::head_norm_backward::<Self>(qkv, q_weight, k_weight, heads, eps, grad)
+    }
+
+    /// Causal grouped-query attention within each sequence of `packing`.
+    ///
+    /// `qkv`: `[N, W]`, rotated. Returns the heads' outputs `[N, n_heads * head_dim]` and, for the
+    /// backward pass, the log-sum-exp of every row of scores `[N, n_heads]`.
+    fn causal_attention(
+        qkv: FloatTensor<Self>,
+        heads: HeadLayout,
+        packing: &Packing,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        composed::attention::<Self>(qkv, heads, packing)
+    }
+
+    /// Gradient of [`causal_attention`](Self::causal_attention) with respect to `qkv`.
+    fn causal_attention_backward(
+        qkv: FloatTensor<Self>,
+        output: FloatTensor<Self>,
+        lse: FloatTensor<Self>,
+        heads: HeadLayout,
+        packing: &Packing,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        composed::attention_backward::<Self>(qkv, output, lse, heads, packing, grad)
+    }
+
+    /// `silu(gate) * up` of `gate_up = [gate | up]`: `[N, 2F]` to `[N, F]`.
+    fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::swiglu::<Self>(gate_up)
+    }
+
+    /// Gradient of [`swiglu`](Self::swiglu) with respect to `gate_up`.
+    fn swiglu_backward(gate_up: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::swiglu_backward::<Self>(gate_up, grad)
+    }
+
+    /// For each row of `logits` (`[M, V]`): the log-probability of its target and the entropy, under
+    /// `softmax(logits / temperature)`. This is *the* definition of a token's log-probability.
+    fn token_logprobs(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        temperature: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        composed::token_logprobs::<Self>(logits, targets, temperature)
+    }
+
+    /// Gradient of the log-probabilities of [`token_logprobs`](Self::token_logprobs) with respect to
+    /// `logits`. `grad`: `[M]`.
+    fn token_logprobs_backward(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        temperature: f64,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        composed::token_logprobs_backward::<Self>(logits, targets, temperature, grad)
+    }
+
+    /// Log-probabilities and entropies, as [`token_logprobs`](Self::token_logprobs) defines them, of the
+    /// logits `hidden * head^T`, of which at most `max_logits` exist at a time. `hidden`: `[M, D]`,
+    /// `head`: `[V, D]`, `targets`: `[M]`. The backward pass computes the logits again.
+    fn head_logprobs(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        temperature: f64,
+        max_logits: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        composed::head_logprobs::<Self>(hidden, head, targets, temperature, max_logits)
+    }
+
+    /// Gradients of the log-probabilities of [`head_logprobs`](Self::head_logprobs): of `hidden` and of
+    /// `head`. `grad`: `[M]`.
+    fn head_logprobs_backward(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        temperature: f64,
+        max_logits: usize,
+        grad: FloatTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        composed::head_logprobs_backward::<Self>(
+            hidden,
+            head,
+            targets,
+            temperature,
+            max_logits,
+            grad,
+        )
+    }
+
+    /// Writes the keys and values of `qkv` (`[N, W]`) into a layer's cache, token `i` at `rows.of(i)`.
+    ///
+    /// `keys`, `values`: `[n_slots, n_kv_heads, capacity, head_dim]`. What stood there is overwritten.
+    fn cache_write(
+        keys: &mut FloatTensor<Self>,
+        values: &mut FloatTensor<Self>,
+        qkv: FloatTensor<Self>,
+        heads: HeadLayout,
+        rows: &CacheRows,
+    ) {
+        composed::cache_write::<Self>(keys, values, qkv, heads, rows)
+    }
+
+    /// Copies the first `len` positions of slot `from` to the slots `to`.
+    fn cache_copy(
+        keys: &mut FloatTensor<Self>,
+        values: &mut FloatTensor<Self>,
+        from: usize,
+        to: &[usize],
+        len: usize,
+    ) {
+        composed::cache_copy::<Self>(keys, from, to, len);
+        composed::cache_copy::<Self>(values, from, to, len);
+    }
+
+    /// Attention of one new token per row over the filled part of its slot's cache, itself included
+    /// (its key and value have been written). `qkv`: `[N, W]`; returns `[N, n_heads * head_dim]`.
+    fn cached_attention(
+        qkv: FloatTensor<Self>,
+        keys: &FloatTensor<Self>,
+        values: &FloatTensor<Self>,
+        heads: HeadLayout,
+        rows: &CacheRows,
+    ) -> FloatTensor<Self> {
+        composed::cached_attention::<Self>(qkv, keys, values, heads, rows)
+    }
+
+    /// One AdamW update; returns the parameter. The moments are updated in place.
+    fn adamw(
+        param: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moment_1: &mut FloatTensor<Self>,
+        moment_2: &mut FloatTensor<Self>,
+        update: AdamWUpdate,
+    ) -> FloatTensor<Self> {
+        composed::adamw::<Self>(param, grad, moment_1, moment_2, update)
+    }
+}

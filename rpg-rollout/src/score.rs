@@ -1,0 +1,83 @@
+//! Log-probabilities of given tokens, differentiable, without ever holding all logits.
+
+use crate::model::{CausalLm, float, primitive};
+use crate::ops::{ModelBackend, Packing};
+use burn::tensor::{Int, Tensor, TensorData};
+use std::ops::Range;
+
+/// Logits that exist at a time: 64 MiB of f32.
+const MAX_LOGITS: usize = 16 << 20;
+
+/// A text whose tail is scored: `tokens[scored]`, each given all tokens before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScoreItem {
+    /// Prompt and response.
+    pub tokens: Vec<u32>,
+    /// The tokens to score; the first of a text cannot be.
+    pub scored: Range<usize>,
+}
+
+impl ScoreItem {
+    /// A response behind its prompt.
+    pub fn response(prompt: &[u32], response: &[u32]) -> Self {
+        let tokens = [prompt, response].concat();
+        let scored = prompt.len()..tokens.len();
+        Self { tokens, scored }
+    }
+}
+
+/// What scoring returns, for all scored tokens of all items one after the other.
+#[derive(Debug, Clone)]
+pub struct Scores<B: ModelBackend> {
+    /// Log-probability of each token at the given temperature, `[M]`; differentiable.
+    pub logprobs: Tensor<B, 1>,
+    /// Entropy of the distribution it was drawn from, `[M]` (nats); without gradient.
+    pub entropy: Tensor<B, 1>,
+}
+
+/// Scores the items under the model.
+///
+/// # Panics
+/// If an item scores its first token, or a token outside the vocabulary.
+pub fn score<B: ModelBackend>(
+    model: &CausalLm<B>,
+    items: &[ScoreItem],
+    temperature: f64,
+) -> Scores<B> {
+    let vocab_size = model.config().vocab_size;
+    let packing = Packing::new(items.iter().map(|item| item.tokens.len()));
+    let mut tokens = Vec::with_capacity(packing.n_tokens());
+    let mut sources: Vec<i32> = Vec::new();
+    let mut targets: Vec<i32> = Vec::new();
+    for (item, range) in items.iter().zip(packing.ranges()) {
+        assert!(
+            item.scored.is_empty() || item.scored.start > 0,
+            "the first token of a text has no log-probability"
+        );
+        tokens.extend(&item.tokens);
+        for i in item.scored.clone() {
+            assert!((item.tokens[i] as usize) < vocab_size, "token {} of {vocab_size}", item.tokens[i]);
+            sources.push((range.start + i - 1) as i32);
+            targets.push(item.tokens[i] as i32);
+        }
+    }
+    let hidden = model.hidden(&tokens, &packing);
+    let device = hidden.device();
+    let n_scored = targets.len();
+    if n_scored == 0 {
+        let empty = Tensor::zeros([0], &device);
+        return Scores { logprobs: empty.clone(), entropy: empty };
+    }
+    let ints = |values: Vec<i32>| {
+        Tensor::<B, 1, Int>::from_data(TensorData::new(values, [n_scored]), &device)
+    };
+    let hidden = hidden.select(0, ints(sources)); // [M, D]
+    let (logprobs, entropy) = B::head_logprobs(
+        primitive(hidden),
+        primitive(model.head()),
+        ints(targets).into_primitive(),
+        temperature,
+        MAX_LOGITS,
+    );
+    Scores { logprobs: float(logprobs), entropy: float(entropy) }
+}

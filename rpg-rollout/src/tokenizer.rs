@@ -1,0 +1,195 @@
+//! The tokenizer of a Hugging Face folder, with its chat template.
+
+use crate::chat::{ChatTemplate, TemplateError};
+use rpg_core::{Message, Prompt};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Files that belong to a tokenizer and travel with it from checkpoint to checkpoint.
+const FILES: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+];
+
+/// Why text and tokens cannot be turned into each other.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// `tokenizer.json` is damaged.
+    #[error("{}: {message}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// The chat template cannot be compiled or rendered.
+    #[error("chat template: {0}")]
+    Template(#[from] TemplateError),
+    /// The prompt is a conversation and the model has no template for one.
+    #[error("the model has no chat template, and the prompt is a conversation")]
+    NoTemplate,
+    /// The tokenizer refuses the text.
+    #[error("cannot tokenize: {0}")]
+    Encode(String),
+    /// The tokenizer refuses the tokens.
+    #[error("cannot decode tokens: {0}")]
+    Decode(String),
+}
+
+/// Text to tokens and back.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    template: Option<ChatTemplate>,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` and, where there is one, the chat template of a model folder.
+    pub fn load(dir: &Path) -> Result<Self, TokenizerError> {
+        let mut files = Vec::new();
+        for name in FILES {
+            let path = dir.join(name);
+            match fs::read(&path) {
+                Ok(bytes) => files.push((name, bytes)),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && name != FILES[0] => {}
+                Err(source) => return Err(TokenizerError::Io { path, source }),
+            }
+        }
+        Self::from_files(dir, files)
+    }
+
+    /// A tokenizer from the contents of a `tokenizer.json`, without a chat template.
+    pub fn from_json(json: &str) -> Result<Self, TokenizerError> {
+        Self::from_files(Path::new(""), vec![(FILES[0], json.as_bytes().to_vec())])
+    }
+
+    fn from_files(
+        dir: &Path,
+        files: Vec<(&'static str, Vec<u8>)>,
+    ) -> Result<Self, TokenizerError> {
+        let file = |name: &str| files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes);
+        let format = |name: &str, message: String| TokenizerError::Format {
+            path: dir.join(name),
+            message,
+        };
+        let json = file(FILES[0]).map_or(&[] as &[u8], |bytes| bytes);
+        let mut inner = tokenizers::Tokenizer::from_bytes(json)
+            .map_err(|e| format(FILES[0], e.to_string()))?;
+        // Prompts are never cut or filled silently, whatever the file asks for.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(|e| format(FILES[0], e.to_string()))?;
+        let settings: serde_json::Value = match file("tokenizer_config.json") {
+            Some(bytes) => serde_json::from_slice(bytes)
+                .map_err(|e| format("tokenizer_config.json", e.to_string()))?,
+            None => serde_json::Value::Null,
+        };
+        let separate = match file("chat_template.jinja") {
+            Some(bytes) => Some(
+                String::from_utf8(bytes.clone())
+                    .map_err(|e| format("chat_template.jinja", e.to_string()))?,
+            ),
+            None => None,
+        };
+        let template = ChatTemplate::from_settings(&settings, separate)?;
+        Ok(Self { inner, template, files })
+    }
+
+    /// Writes the files that this tokenizer was read from.
+    pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
+        self.files.iter().try_for_each(|(name, bytes)| {
+            let path = dir.join(name);
+            fs::write(&path, bytes).map_err(|source| TokenizerError::Io { path, source })
+        })
+    }
+
+    /// Number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// The largest token id.
+    pub fn max_id(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+    }
+
+    /// The id of a token, if there is one of that spelling.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// Whether conversations can be rendered.
+    pub fn has_chat_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The tokens of a prompt: text with the special tokens that the tokenizer adds to a text, a
+    /// conversation through the chat template, up to where the policy's answer begins.
+    pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, TokenizerError> {
+        match prompt {
+            Prompt::Text(text) => self.encode(text, true),
+            Prompt::Chat(messages) => self.encode(&self.render(messages)?, false),
+        }
+    }
+
+    /// A conversation as text, up to where the policy's answer begins.
+    pub fn render(&self, messages: &[Message]) -> Result<String, TokenizerError> {
+        let template = self.template.as_ref().ok_or(TokenizerError::NoTemplate)?;
+        Ok(template.render(messages)?)
+    }
+
+    /// The tokens of a text.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.inner.encode_fast(text, add_special);
+        Ok(encoding.map_err(|e| TokenizerError::Encode(e.to_string()))?.get_ids().to_vec())
+    }
+
+    /// The text of tokens, without special tokens.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
+        self.inner.decode(tokens, true).map_err(|e| TokenizerError::Decode(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{"version":"1.0","added_tokens":[],"normalizer":null,
+        "pre_tokenizer":{"type":"Split","pattern":{"Regex":"[\\s\\S]"},"behavior":"Isolated","invert":false},
+        "post_processor":null,"decoder":{"type":"Fuse"},"truncation":null,"padding":null,
+        "model":{"type":"WordLevel","vocab":{"?":0,"a":1,"b":2,"\n":3},"unk_token":"?"}}"#;
+
+    #[test]
+    fn characters_round_trip() {
+        let tokenizer = Tokenizer::from_json(JSON).unwrap();
+        let tokens = tokenizer.encode_prompt(&Prompt::Text("ab\nba".into())).unwrap();
+        assert_eq!(tokens, [1, 2, 3, 2, 1]);
+        assert_eq!(tokenizer.decode(&tokens).unwrap(), "ab\nba");
+        assert_eq!((tokenizer.vocab_size(), tokenizer.max_id()), (4, 3));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        let error = Tokenizer::load(Path::new("/nonexistent")).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/tokenizer.json"), "{error}");
+        let error = Tokenizer::from_json("{").unwrap_err().to_string();
+        assert!(error.contains("tokenizer.json"), "{error}");
+        let chat = Prompt::Chat(vec![Message::user("hi")]);
+        let error = Tokenizer::from_json(JSON).unwrap().encode_prompt(&chat).unwrap_err();
+        assert!(matches!(error, TokenizerError::NoTemplate));
+    }
+}

@@ -1,0 +1,287 @@
+//! The fused operations against the composed ones, and every gradient against finite differences.
+
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rpg_rollout::ops::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable};
+
+type Grad = Autodiff<Flex>;
+
+fn random(seed: u64, n: usize) -> Vec<f64> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..n).map(|_| rng.random::<f64>() * 2.0 - 1.0).collect()
+}
+
+/// An input of an operation: values and shape.
+#[derive(Clone)]
+struct Input(Vec<f64>, Vec<usize>);
+
+fn input(seed: u64, shape: &[usize]) -> Input {
+    Input(random(seed, shape.iter().product()), shape.to_vec())
+}
+
+type Floats = Vec<<Grad as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive>;
+type Primitive = <Grad as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive;
+
+struct Outcome {
+    output: Vec<f64>,
+    gradients: Vec<Vec<f64>>,
+}
+
+/// Runs `op` in the given type and returns its output and the gradients of `sum(output * weights)`.
+fn run(inputs: &[Input], dtype: DType, op: &dyn Fn(Floats) -> Primitive) -> Outcome {
+    let device = Default::default();
+    let tensors: Vec<Tensor<Grad, 1>> = inputs
+        .iter()
+        .map(|Input(values, _)| {
+            let data = TensorData::new(values.clone(), [values.len()]).convert_dtype(dtype);
+            Tensor::from_data(data, (&device, dtype)).require_grad()
+        })
+        .collect();
+    let primitives = tensors
+        .iter()
+        .zip(inputs)
+        .map(|(tensor, Input(_, shape))| {
+            use burn::tensor::ops::FloatTensorOps;
+            let primitive = tensor.clone().into_primitive().tensor();
+            Grad::float_reshape(primitive, shape.clone().into())
+        })
+        .collect();
+    let output = op(primitives);
+    let n = burn::tensor::TensorMetadata::shape(&output).num_elements();
+    use burn::tensor::ops::FloatTensorOps;
+    let flat = Grad::float_reshape(output, [n].into());
+    let flat = Tensor::<Grad, 1>::from_primitive(TensorPrimitive::Float(flat));
+    let weights = TensorData::new(random(99, n), [n]).convert_dtype(dtype);
+    let weights = Tensor::<Grad, 1>::from_data(weights, (&device, dtype));
+    let values = |data: TensorData| data.convert::<f64>().to_vec::<f64>().unwrap();
+    let output = values(flat.clone().into_data());
+    let grads = (flat * weights).sum().backward();
+    let gradients =
+        tensors.iter().map(|t| values(t.grad(&grads).expect("tracked").into_data())).collect();
+    Outcome { output, gradients }
+}
+
+fn worst(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let scale = a.iter().fold(1f64, |m, x| m.max(x.abs()));
+    a.iter().zip(b).fold(0f64, |m, (a, b)| m.max((a - b).abs())) / scale
+}
+
+/// f32 (fused) against f64 (composed), and the gradients of the latter against finite differences.
+fn check(name: &str, inputs: &[Input], op: &dyn Fn(Floats) -> Primitive) {
+    let composed = run(inputs, DType::F64, op);
+    let fused = run(inputs, DType::F32, op);
+    let error = worst(&composed.output, &fused.output);
+    assert!(error < 2e-6, "{name}: outputs differ by {error:e}");
+    for (i, (a, b)) in composed.gradients.iter().zip(&fused.gradients).enumerate() {
+        let error = worst(a, b);
+        assert!(error < 4e-6, "{name}: gradients of input {i} differ by {error:e}");
+    }
+    let objective = |inputs: &[Input]| -> f64 {
+        let output = run(inputs, DType::F64, op).output;
+        let weights = random(99, output.len());
+        output.iter().zip(weights).map(|(o, w)| o * w).sum()
+    };
+    for (i, gradient) in composed.gradients.iter().enumerate() {
+        let n = gradient.len();
+        for j in (0..n).step_by(n.div_ceil(25)) {
+            let shifted = |by: f64| {
+                let mut moved = inputs.to_vec();
+                moved[i].0[j] += by;
+                objective(&moved)
+            };
+            let h = 1e-5;
+            let numeric = (shifted(h) - shifted(-h)) / (2.0 * h);
+            let error = (numeric - gradient[j]).abs() / gradient[j].abs().max(1.0);
+            assert!(error < 1e-8, "{name}: input {i}[{j}]: {numeric} against {}", gradient[j]);
+        }
+    }
+}
+
+fn take<const N: usize>(floats: Floats) -> [Primitive; N] {
+    floats.try_into().unwrap()
+}
+
+const LAYOUTS: [HeadLayout; 3] = [
+    HeadLayout { n_heads: 2, n_kv_heads: 2, head_dim: 4 },
+    HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: 8 },
+    HeadLayout { n_heads: 3, n_kv_heads: 1, head_dim: 6 },
+];
+
+#[test]
+fn rms_norm() {
+    for (n, d) in [(1, 1), (3, 7), (70, 33)] {
+        let inputs = [input(1, &[n, d]), input(2, &[d])];
+        check(&format!("rms_norm {n}x{d}"), &inputs, &|floats| {
+            let [x, weight] = take(floats);
+            Grad::rms_norm(x, weight, 1e-5)
+        });
+    }
+}
+
+#[test]
+fn head_norm() {
+    for heads in LAYOUTS {
+        let d = heads.head_dim;
+        let inputs = [input(1, &[37, heads.width()]), input(2, &[d]), input(3, &[d])];
+        check(&format!("head_norm {heads:?}"), &inputs, &|floats| {
+            let [qkv, q, k] = take(floats);
+            Grad::head_norm(qkv, q, k, heads, 1e-6)
+        });
+    }
+}
+
+fn rope(head_dim: usize) -> RopeTable {
+    let half = head_dim / 2;
+    let frequencies: Vec<f64> = (0..half).map(|i| 100f64.powf(-(i as f64) / half as f64)).collect();
+    RopeTable::new(&frequencies, 256)
+}
+
+#[test]
+fn rotary() {
+    for heads in LAYOUTS {
+        let rope = rope(heads.head_dim);
+        let packing = Packing::new([5, 1, 40]);
+        check(&format!("rotary {heads:?}"), &[input(1, &[46, heads.width()])], &|floats| {
+            let [qkv] = take(floats);
+            Grad::rotary(qkv, heads, &rope, &packing)
+        });
+    }
+}
+
+#[test]
+fn causal_attention() {
+    for (heads, lengths) in LAYOUTS.into_iter().zip([vec![3, 1, 9], vec![70, 2], vec![130]]) {
+        let packing = Packing::new(lengths.clone());
+        let inputs = [input(1, &[packing.n_tokens(), heads.width()])];
+        check(&format!("attention {heads:?} {lengths:?}"), &inputs, &|floats| {
+            let [qkv] = take(floats);
+            Grad::causal_attention(qkv, heads, &packing).0
+        });
+    }
+}
+
+#[test]
+fn swiglu() {
+    for (n, f) in [(1, 1), (40, 19)] {
+        check(&format!("swiglu {n}x{f}"), &[input(1, &[n, 2 * f])], &|floats| {
+            let [gate_up] = take(floats);
+            Grad::swiglu(gate_up)
+        });
+    }
+}
+
+#[test]
+fn token_logprobs() {
+    for (m, v, temperature) in [(1, 2, 1.0), (9, 300, 0.7), (40, 31, 1.5)] {
+        let targets: Vec<i32> = (0..m).map(|i| (i * 7 % v) as i32).collect();
+        let name = format!("token_logprobs {m}x{v} at {temperature}");
+        check(&name, &[input(1, &[m, v])], &|floats| {
+            let [logits] = take(floats);
+            let targets = TensorData::from(targets.as_slice());
+            let targets = Tensor::<Grad, 1, Int>::from_data(targets, &Default::default());
+            Grad::token_logprobs(logits, targets.into_primitive(), temperature).0
+        });
+    }
+}
+
+#[test]
+fn head_logprobs_in_chunks_of_any_size() {
+    let (m, v, d) = (11, 31, 6);
+    let targets: Vec<i32> = (0..m).map(|i| i * 7 % v as i32).collect();
+    let inputs = [input(1, &[m as usize, d]), input(2, &[v, d])];
+    for max_logits in [1, 4 * v, 1000 * v] {
+        check(&format!("head_logprobs, {max_logits} at a time"), &inputs, &|floats| {
+            let [hidden, head] = take(floats);
+            let targets = TensorData::from(targets.as_slice());
+            let targets = Tensor::<Grad, 1, Int>::from_data(targets, &Default::default());
+            Grad::head_logprobs(hidden, head, targets.into_primitive(), 0.9, max_logits).0
+        });
+    }
+}
+
+fn flex(seed: u64, shape: &[usize], dtype: DType) -> Tensor<Flex, 1> {
+    let values = random(seed, shape.iter().product());
+    let data = TensorData::new(values.clone(), [values.len()]).convert_dtype(dtype);
+    Tensor::from_data(data, (&Default::default(), dtype))
+}
+
+fn primitive<const D: usize>(tensor: Tensor<Flex, D>) -> burn::backend::flex::FlexTensor {
+    tensor.into_primitive().tensor()
+}
+
+#[test]
+fn decoding_with_a_cache_equals_attention_over_the_whole_sequence() {
+    for dtype in [DType::F32, DType::F64] {
+        for heads in LAYOUTS {
+            check_cache(heads, dtype);
+        }
+    }
+}
+
+fn check_cache(heads: HeadLayout, dtype: DType) {
+    let (n_slots, capacity, len, prompt) = (4, 20, 13, 9);
+    let cache_shape = [n_slots, heads.n_kv_heads, capacity, heads.head_dim];
+    // Whatever a slot held before must not matter.
+    let mut keys = primitive(flex(8, &cache_shape, dtype).reshape(cache_shape));
+    let mut values = primitive(flex(9, &cache_shape, dtype).reshape(cache_shape));
+    let qkv: Tensor<Flex, 2> = flex(7, &[len, heads.width()], dtype).reshape([len, heads.width()]);
+    let (whole, _) =
+        Flex::causal_attention(primitive(qkv.clone()), heads, &Packing::new([len]));
+    let whole: Tensor<Flex, 2> = Tensor::from_primitive(TensorPrimitive::Float(whole));
+
+    // The prompt goes into slot 3 and is copied to slots 0 and 2, which then decode.
+    let positions: Vec<u32> = (0..prompt as u32).collect();
+    let slots = vec![3; prompt];
+    let rows = CacheRows { slots: &slots, positions: &positions };
+    let prompt_rows = primitive(qkv.clone().narrow(0, 0, prompt));
+    Flex::cache_write(&mut keys, &mut values, prompt_rows, heads, &rows);
+    Flex::cache_copy(&mut keys, &mut values, 3, &[0, 2], prompt);
+    for position in prompt..len {
+        let row = qkv.clone().narrow(0, position, 1).repeat_dim(0, 2);
+        let rows = CacheRows { slots: &[2, 0], positions: &[position as u32; 2] };
+        Flex::cache_write(&mut keys, &mut values, primitive(row.clone()), heads, &rows);
+        let out = Flex::cached_attention(primitive(row), &keys, &values, heads, &rows);
+        let out: Tensor<Flex, 2> = Tensor::from_primitive(TensorPrimitive::Float(out));
+        let expected = whole.clone().narrow(0, position, 1).repeat_dim(0, 2);
+        let error = (out - expected).abs().max().into_data().convert::<f64>();
+        let error = error.to_vec::<f64>().unwrap()[0];
+        assert!(error < 1e-6, "{heads:?} {dtype:?} position {position}: {error:e}");
+    }
+}
+
+#[test]
+fn adamw_follows_the_published_update() {
+    let update = |time| AdamWUpdate {
+        lr: 0.1,
+        beta_1: 0.9,
+        beta_2: 0.99,
+        eps: 1e-8,
+        weight_decay: 0.01,
+        time,
+        grad_scale: 0.5,
+    };
+    for dtype in [DType::F32, DType::F64] {
+        let (mut p, mut m, mut v) = (0.7f64, 0.0f64, 0.0f64);
+        let scalar = |x: f64| {
+            let data = TensorData::new(vec![x], [1]).convert_dtype(dtype);
+            primitive(Tensor::<Flex, 1>::from_data(data, (&Default::default(), dtype)))
+        };
+        let (mut param, mut m_t, mut v_t) = (scalar(p), scalar(0.0), scalar(0.0));
+        for time in 1..=5 {
+            let gradient = (time as f64).sin();
+            let g = gradient * 0.5;
+            m = 0.9 * m + 0.1 * g;
+            v = 0.99 * v + 0.01 * g * g;
+            let m_hat = m / (1.0 - 0.9f64.powi(time));
+            let v_hat = v / (1.0 - 0.99f64.powi(time));
+            p = p - 0.1 * 0.01 * p - 0.1 * m_hat / (v_hat.sqrt() + 1e-8);
+            param = Flex::adamw(param, scalar(gradient), &mut m_t, &mut v_t, update(time as u32));
+            let got = Tensor::<Flex, 1>::from_primitive(TensorPrimitive::Float(param.clone()));
+            let got = got.into_data().convert::<f64>().to_vec::<f64>().unwrap()[0];
+            assert!((got - p).abs() < 2e-6, "{dtype:?} step {time}: {got} against {p}");
+        }
+    }
+}
