@@ -1,0 +1,203 @@
+//! Rewards to advantages.
+
+use crate::ObjectiveConfig;
+use crate::kinds::{AdvantageKind, Kind, Level};
+
+/// Added to a group's standard deviation.
+pub const GROUP_STD_EPSILON: f64 = 1e-6;
+/// Added to the batch's standard deviation.
+pub const BATCH_STD_EPSILON: f64 = 1e-8;
+
+/// One advantage per response from one reward per response.
+///
+/// | kind | advantage |
+/// | --- | --- |
+/// | `group_mean` | `R - mean(group)` |
+/// | `group_norm` | `(R - mean(group)) / (std(group) + 1e-6)` |
+/// | `leave_one_out` | `R - mean(other members)` |
+/// | `batch_mean` | `R - mean(batch)` |
+/// | `batch_norm` | `(R - mean(batch)) / (std(batch) + 1e-8)` |
+///
+/// Standard deviations have `n - 1` in the denominator. Where all rewards that are compared are
+/// equal the advantage is exactly 0, and so it is for a group of one. `groups` holds one id per
+/// response, in any order; the two batch forms do not read it.
+///
+/// ```
+/// use rpg_losses::{AdvantageKind, advantages};
+/// let a = advantages(AdvantageKind::GroupMean, &[1.0, 0.0, 1.0, 1.0], &[7, 7, 9, 9]);
+/// assert_eq!(a, [0.5, -0.5, 0.0, 0.0]);
+/// ```
+///
+/// # Panics
+/// If a group form is asked for and the two slices differ in length.
+pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec<f64> {
+    if !kind.needs_groups() {
+        return batch_advantages(kind, rewards, &vec![true; rewards.len()]);
+    }
+    assert_eq!(
+        rewards.len(),
+        groups.len(),
+        "advantages: {} rewards, but {} group ids",
+        rewards.len(),
+        groups.len()
+    );
+    let mut members: std::collections::BTreeMap<usize, Vec<usize>> = Default::default();
+    for (idx, group) in groups.iter().enumerate() {
+        members.entry(*group).or_default().push(idx);
+    }
+    let mut result = vec![0.0; rewards.len()];
+    for member_idxs in members.values() {
+        let group_rewards: Vec<f64> = member_idxs.iter().map(|idx| rewards[*idx]).collect();
+        let n = group_rewards.len() as f64;
+        if all_equal(&group_rewards) {
+            continue;
+        }
+        let mean = group_rewards.iter().sum::<f64>() / n;
+        let std = (group_rewards
+            .iter()
+            .map(|r| (r - mean).powi(2))
+            .sum::<f64>()
+            / (n - 1.0))
+            .sqrt();
+        for idx in member_idxs {
+            let centred = rewards[*idx] - mean;
+            result[*idx] = match kind {
+                AdvantageKind::GroupNorm => centred / (std + GROUP_STD_EPSILON),
+                // R - (n*mean - R)/(n - 1) = (R - mean) * n/(n - 1).
+                AdvantageKind::LeaveOneOut => centred * n / (n - 1.0),
+                _ => centred,
+            };
+        }
+    }
+    result
+}
+
+/// Log-probabilities of the sampled tokens, for objectives whose token rewards contain a KL penalty.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenLogProbs<'a> {
+    /// Under the sampling policy, `[B][T]`.
+    pub logp_old: &'a [Vec<f64>],
+    /// Under the reference policy, `[B][T]`.
+    pub logp_ref: &'a [Vec<f64>],
+}
+
+/// One advantage per token, as the objective prescribes: `[B][T]`, 0 where the mask is false.
+///
+/// For most kinds every token of a response gets the [`advantages`] of its response. Two differ:
+///
+/// - `reinforce_pp_baseline`: the configured form (group mean), then `batch_norm` over responses.
+/// - `reinforce_pp`: each token's reward is `-beta*(lp_old - lp_ref)`, the last one also has the
+///   response's reward; a token's return is the sum of the rewards from it on (gamma 1); the
+///   returns are normalized over all tokens. At the sequence levels a response has one return, its
+///   reward with the KL of all its tokens. Without `log_probs` the penalty is 0, as it is where the
+///   reference is the sampling policy.
+///
+/// # Panics
+/// If `rewards`, `groups` (where used), `mask` and `log_probs` do not fit together.
+pub fn token_advantages(
+    config: &ObjectiveConfig,
+    rewards: &[f64],
+    groups: &[usize],
+    mask: &[Vec<bool>],
+    log_probs: Option<TokenLogProbs<'_>>,
+) -> Vec<Vec<f64>> {
+    assert_eq!(
+        rewards.len(),
+        mask.len(),
+        "token_advantages: {} rewards, but {} rows in the mask",
+        rewards.len(),
+        mask.len()
+    );
+    if config.kind == Kind::ReinforcePp {
+        return reinforce_pp_advantages(config, rewards, mask, log_probs);
+    }
+    let mut per_response = advantages(config.advantage, rewards, groups);
+    if config.kind == Kind::ReinforcePpBaseline {
+        per_response = advantages(AdvantageKind::BatchNorm, &per_response, groups);
+    }
+    broadcast(&per_response, mask)
+}
+
+fn reinforce_pp_advantages(
+    config: &ObjectiveConfig,
+    rewards: &[f64],
+    mask: &[Vec<bool>],
+    log_probs: Option<TokenLogProbs<'_>>,
+) -> Vec<Vec<f64>> {
+    // The penalty of one token; log-ratios here are not exponentiated and need no clamp.
+    let penalty = |row: usize, token_idx: usize| match log_probs {
+        Some(lp) => -config.beta * (lp.logp_old[row][token_idx] - lp.logp_ref[row][token_idx]),
+        None => 0.0,
+    };
+    let mut returns: Vec<Vec<f64>> = mask.iter().map(|row| vec![0.0; row.len()]).collect();
+    for (row, row_mask) in mask.iter().enumerate() {
+        let mut reward_to_go = rewards[row];
+        for token_idx in (0..row_mask.len()).rev().filter(|idx| row_mask[*idx]) {
+            reward_to_go += penalty(row, token_idx);
+            returns[row][token_idx] = reward_to_go;
+        }
+    }
+    if config.level != Level::Token {
+        let per_response: Vec<f64> = returns
+            .iter()
+            .zip(mask)
+            .zip(rewards)
+            .map(|((row, row_mask), reward)| {
+                let first = row_mask.iter().position(|is_token| *is_token);
+                first.map_or(*reward, |token_idx| row[token_idx])
+            })
+            .collect();
+        return broadcast(&advantages(config.advantage, &per_response, &[]), mask);
+    }
+    let flat: Vec<f64> = returns.iter().flatten().copied().collect();
+    let is_token: Vec<bool> = mask.iter().flatten().copied().collect();
+    let mut flat = batch_advantages(config.advantage, &flat, &is_token).into_iter();
+    for row in &mut returns {
+        row.iter_mut()
+            .for_each(|value| *value = flat.next().unwrap_or(0.0));
+    }
+    returns
+}
+
+/// The two batch forms over the values that count; 0 for those that do not.
+fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec<f64> {
+    let counted: Vec<f64> = (values.iter().zip(counts))
+        .filter_map(|(value, counts)| counts.then_some(*value))
+        .collect();
+    if all_equal(&counted) {
+        return vec![0.0; values.len()];
+    }
+    let n = counted.len() as f64;
+    let mean = counted.iter().sum::<f64>() / n;
+    let divisor = match kind {
+        AdvantageKind::BatchNorm => {
+            let variance = counted.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
+            variance.sqrt() + BATCH_STD_EPSILON
+        }
+        _ => 1.0,
+    };
+    (values.iter().zip(counts))
+        .map(|(value, counts)| {
+            if *counts {
+                (value - mean) / divisor
+            } else {
+                0.0
+            }
+        })
+        .collect()
+}
+
+/// Whether no two values differ; then rounding must not invent a difference from their mean.
+fn all_equal(values: &[f64]) -> bool {
+    values.windows(2).all(|pair| pair[0] == pair[1])
+}
+
+fn broadcast(per_response: &[f64], mask: &[Vec<bool>]) -> Vec<Vec<f64>> {
+    (per_response.iter().zip(mask))
+        .map(|(advantage, row)| {
+            row.iter()
+                .map(|is_token| if *is_token { *advantage } else { 0.0 })
+                .collect()
+        })
+        .collect()
+}

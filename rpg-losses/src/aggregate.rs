@@ -1,0 +1,92 @@
+//! From losses per token or response to the loss of one optimizer step.
+
+use burn::tensor::{Bool, DType, FloatDType, Tensor, backend::Backend};
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::Aggregation;
+
+/// Sizes of one whole optimizer step.
+///
+/// Every loss is divided by these and not by the sizes of the micro-batch at hand, so that losses
+/// and gradients of micro-batches simply add up to those of the step, however it was split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTotals {
+    /// Unmasked tokens in all responses of the step.
+    pub n_tokens: usize,
+    /// Responses of the step, those without unmasked tokens included.
+    pub n_responses: usize,
+    /// The divisor of [`Aggregation::Constant`] where the config sets none.
+    pub max_length: usize,
+}
+
+impl StepTotals {
+    /// The totals of a step that consists of these responses.
+    pub fn from_mask(mask: &[Vec<bool>]) -> Self {
+        Self {
+            n_tokens: mask.iter().flatten().filter(|is_token| **is_token).count(),
+            n_responses: mask.len(),
+            max_length: mask.iter().map(Vec::len).max().unwrap_or(0),
+        }
+    }
+
+    /// The weight of a token (or of the response, for `seq_mean`) in a response of this length.
+    ///
+    /// | aggregation | weight |
+    /// | --- | --- |
+    /// | `token_mean` | `1 / n_tokens` |
+    /// | `seq_mean_token_sum`, `seq_mean` | `1 / n_responses` |
+    /// | `seq_mean_token_mean` | `1 / (n_responses * length)` |
+    /// | `constant` | `1 / (n_responses * max_length)` |
+    ///
+    /// A divisor of 0 belongs to a step in which nothing counts; it is read as 1.
+    pub fn weight(&self, aggregation: Aggregation, length: usize) -> f64 {
+        let divisor = match aggregation {
+            Aggregation::TokenMean => self.n_tokens as f64,
+            Aggregation::SeqMeanTokenSum | Aggregation::SeqMean => self.n_responses as f64,
+            Aggregation::SeqMeanTokenMean => self.n_responses as f64 * length as f64,
+            Aggregation::Constant => self.n_responses as f64 * self.max_length as f64,
+        };
+        if divisor > 0.0 { 1.0 / divisor } else { 1.0 }
+    }
+}
+
+/// The sum of unit losses `[B, U]`, each with its weight in the step: a tensor `[1]`.
+///
+/// `mask` is that of the tokens, `[B, T]`. At the sequence levels (`U = 1`) a response counts if
+/// any of its tokens does. Masked units add exactly nothing.
+pub fn aggregate<B: Backend>(
+    aggregation: Aggregation,
+    unit_losses: Tensor<B, 2>,
+    mask: &Tensor<B, 2, Bool>,
+    totals: &StepTotals,
+) -> Tensor<B, 1> {
+    let dtype = unit_losses.dtype();
+    let lengths = lengths(mask, dtype); // [B, 1]
+    if aggregation == Aggregation::SeqMean {
+        let is_empty = lengths.lower_elem(0.5);
+        let weighted = unit_losses * totals.weight(aggregation, 1);
+        return weighted.mask_fill(is_empty, 0.0).sum();
+    }
+    let losses = unit_losses.mask_fill(mask.clone().bool_not(), 0.0);
+    let weighted = match aggregation {
+        Aggregation::SeqMeanTokenMean => {
+            let per_response = losses.sum_dim(1) / lengths.clamp_min(1.0);
+            per_response * totals.weight(Aggregation::SeqMeanTokenSum, 1)
+        }
+        _ => losses * totals.weight(aggregation, 1),
+    };
+    weighted.sum()
+}
+
+/// Unmasked tokens per response, `[B, 1]`.
+pub(crate) fn lengths<B: Backend>(mask: &Tensor<B, 2, Bool>, dtype: DType) -> Tensor<B, 2> {
+    to_float(mask.clone(), dtype).sum_dim(1)
+}
+
+/// 1 where true, 0 where false.
+pub(crate) fn to_float<B: Backend, const D: usize>(
+    mask: Tensor<B, D, Bool>,
+    dtype: DType,
+) -> Tensor<B, D> {
+    mask.cast(FloatDType::from(dtype))
+}

@@ -1,0 +1,105 @@
+//! The four divergences, their symmetrised forms, and what each adds to the gradient.
+//!
+//! For `J = E_pi[R] - beta*D` the gradient is `z * E_old[(w*A + beta*K) * grad lp]`, where `K`
+//! depends on the divergence ([`kl_component`]). [`kl_surrogate`] is the differentiable loss term
+//! whose derivative with respect to `lp` is `-K`.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+use crate::{Divergence, ratios::Ratios};
+
+/// `K`, what the KL term adds to the reward weight `w*A`.
+///
+/// | divergence | K |
+/// | --- | --- |
+/// | `fkl`  | `r` |
+/// | `rkl`  | `-w*(u + 1)` |
+/// | `ufkl` | `r - w` |
+/// | `urkl` | `-w*u` |
+/// | `skl`  | `(r - w*(u + 1)) / 2` |
+/// | `uskl` | `(r - w - w*u) / 2` |
+/// | `none` | `0` |
+///
+/// Shapes: everything `[B, U]`. Callers that use the result as a coefficient pass detached ratios.
+pub fn kl_component<B: Backend>(divergence: Divergence, ratios: &Ratios<B>) -> Tensor<B, 2> {
+    let w = || ratios.w.clone();
+    let u = || ratios.u.clone();
+    let r = || ratios.r.clone();
+    match divergence {
+        Divergence::None => w().zeros_like(),
+        Divergence::Fkl => r(),
+        Divergence::Rkl => -(w() * (u() + 1.0)),
+        Divergence::Ufkl => r() - w(),
+        Divergence::Urkl => -(w() * u()),
+        Divergence::Skl => (r() - w() * (u() + 1.0)) * 0.5,
+        Divergence::Uskl => (r() - w() - w() * u()) * 0.5,
+    }
+}
+
+/// `K/w`, the KL term as a change of the advantage: `A' = A + beta*K/w`.
+///
+/// Written without the division where `w` cancels. Shapes: everything `[B, U]`.
+pub fn kl_component_over_weight<B: Backend>(
+    divergence: Divergence,
+    ratios: &Ratios<B>,
+) -> Tensor<B, 2> {
+    let u = || ratios.u.clone();
+    // `r/w`; `w` is at least exp(-MAX_LOG_RATIO).
+    let reference_over_weight = || ratios.r.clone() / ratios.w.clone();
+    match divergence {
+        Divergence::None => u().zeros_like(),
+        Divergence::Fkl => reference_over_weight(),
+        Divergence::Rkl => -(u() + 1.0),
+        Divergence::Ufkl => reference_over_weight() - 1.0,
+        Divergence::Urkl => -u(),
+        Divergence::Skl => (reference_over_weight() - u() - 1.0) * 0.5,
+        Divergence::Uskl => (reference_over_weight() - 1.0 - u()) * 0.5,
+    }
+}
+
+/// The differentiable KL term of the loss, per unit of `beta`; its derivative in `lp` is `-K`.
+///
+/// | divergence | term |
+/// | --- | --- |
+/// | `fkl`  | `-r*lp` |
+/// | `rkl`  | `w*u` |
+/// | `ufkl` | `w - r*u - r` |
+/// | `urkl` | `w*u - w` |
+/// | `skl`  | `(w*u - r*lp) / 2` |
+/// | `uskl` | `(w*u - r*u - r) / 2` |
+/// | `none` | `0` |
+///
+/// Shapes: everything `[B, U]`. Minimised together with `-w*A`.
+pub fn kl_surrogate<B: Backend>(divergence: Divergence, ratios: &Ratios<B>) -> Tensor<B, 2> {
+    let w = || ratios.w.clone();
+    let u = || ratios.u.clone();
+    let r = || ratios.r.clone();
+    let lp = || ratios.lp.clone();
+    match divergence {
+        Divergence::None => w().zeros_like(),
+        Divergence::Fkl => -(r() * lp()),
+        Divergence::Rkl => w() * u(),
+        Divergence::Ufkl => w() - r() * u() - r(),
+        Divergence::Urkl => w() * u() - w(),
+        Divergence::Skl => (w() * u() - r() * lp()) * 0.5,
+        Divergence::Uskl => (w() * u() - r() * u() - r()) * 0.5,
+    }
+}
+
+/// `k1(y) = -log y` for `y = exp(-u)`, that is `u` itself: unbiased for `KL(pi, ref)`, may be negative.
+pub fn k1<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
+    ratios.u.clone()
+}
+
+/// `k2(y) = (log y)^2 / 2` for `y = exp(-u)`, that is `u^2 / 2`; its derivative in `lp` is `u`.
+pub fn k2<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
+    ratios.u.clone() * ratios.u.clone() * 0.5
+}
+
+/// `k3(y) = y - 1 - log y` for `y = exp(-u)`; its derivative in `lp` is `1 - exp(-u)`.
+///
+/// Never negative. Unbiased for `KL(pi, ref)` only under samples of `pi`: off policy it needs the
+/// importance weight.
+pub fn k3<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
+    crate::ratios::exp_clamped(-ratios.u.clone()) - 1.0 + ratios.u.clone()
+}

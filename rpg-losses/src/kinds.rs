@@ -1,0 +1,165 @@
+//! The named choices an objective is made of.
+
+use serde::{Deserialize, Serialize};
+
+/// Declares a field-less enum whose serde names are snake case, with the list of its values.
+macro_rules! named_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_meta])* #[serde(rename = $text)] $variant,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The name this value has in a config file.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
+named_enum! {
+    /// The family of losses: RPG itself, or one of the baselines it is compared with.
+    Kind {
+        /// Regularized policy gradient: the losses of the paper.
+        Rpg = "rpg",
+        /// The clipped surrogate of PPO: `-min(w*A, clip(w)*A)`.
+        Ppo = "ppo",
+        /// GRPO: `ppo + beta*k3(exp(-u))`, with the unweighted k3 of the original.
+        Grpo = "grpo",
+        /// GRPO with the importance weight on its KL term: `ppo + beta*w*k3(exp(-u))`.
+        GrpoCorrected = "grpo_corrected",
+        /// Dr. GRPO: the loss of `grpo`, without normalization by deviation or by length.
+        DrGrpo = "dr_grpo",
+        /// DAPO: dual clip with separate bounds, no KL term.
+        Dapo = "dapo",
+        /// REINFORCE++: `ppo` on batch-normalized returns whose token rewards carry the KL penalty.
+        ReinforcePp = "reinforce_pp",
+        /// REINFORCE++-baseline: `ppo + beta*k2`, group mean and then batch normalization.
+        ReinforcePpBaseline = "reinforce_pp_baseline",
+        /// RLOO: `ppo` on leave-one-out advantages.
+        Rloo = "rloo",
+        /// GSPO: `ppo` on the length-normalized ratio of the whole response.
+        Gspo = "gspo",
+        /// CISPO: `-SG(clip(w))*A*lp`.
+        Cispo = "cispo",
+    }
+}
+
+named_enum! {
+    /// The divergence `D` of the objective `J = E_pi[R] - beta*D`.
+    Divergence {
+        /// No regularization.
+        None = "none",
+        /// Forward KL, `KL(ref, pi)`.
+        Fkl = "fkl",
+        /// Reverse KL, `KL(pi, ref)`.
+        Rkl = "rkl",
+        /// Unnormalized forward KL, `UKL(ref, pi)`.
+        Ufkl = "ufkl",
+        /// Unnormalized reverse KL, `UKL(pi, ref)`.
+        Urkl = "urkl",
+        /// Symmetrised KL, `(KL(ref, pi) + KL(pi, ref)) / 2`.
+        Skl = "skl",
+        /// Symmetrised unnormalized KL, `(UKL(ref, pi) + UKL(pi, ref)) / 2`.
+        Uskl = "uskl",
+    }
+}
+
+named_enum! {
+    /// How the gradient is obtained from the sampled responses.
+    Estimator {
+        /// A loss whose own derivative is the policy gradient: gradient flows through `w`.
+        Differentiable = "differentiable",
+        /// `-SG(coefficient)*lp`: the coefficient is a constant, gradient flows through `lp` alone.
+        Reinforce = "reinforce",
+    }
+}
+
+named_enum! {
+    /// What happens to tokens whose importance weight has left the trust region.
+    Clip {
+        /// Nothing.
+        None = "none",
+        /// Dual clip (Algorithm 1); for [`Estimator::Differentiable`].
+        Dual = "dual",
+        /// RPG-Style Clip (Algorithm 2); for [`Estimator::Reinforce`].
+        Rpg = "rpg",
+        /// Truncated importance weights; for [`Estimator::Reinforce`].
+        Hard = "hard",
+    }
+}
+
+named_enum! {
+    /// What the formulas are applied to.
+    Level {
+        /// Each token by itself.
+        Token = "token",
+        /// The whole response: log-probabilities are summed over its tokens first.
+        Sequence = "sequence",
+        /// The whole response, its sums divided by its length.
+        SequenceNorm = "sequence_norm",
+    }
+}
+
+named_enum! {
+    /// How the losses of tokens or responses become the loss of one optimizer step.
+    Aggregation {
+        /// Sum over tokens / number of tokens.
+        TokenMean = "token_mean",
+        /// Mean over responses of the sum over their tokens.
+        SeqMeanTokenSum = "seq_mean_token_sum",
+        /// Mean over responses of the mean over their tokens.
+        SeqMeanTokenMean = "seq_mean_token_mean",
+        /// Sum over tokens / (number of responses * maximal length).
+        Constant = "constant",
+        /// Mean over responses; for the two sequence levels, and the only choice there.
+        SeqMean = "seq_mean",
+    }
+}
+
+named_enum! {
+    /// What is subtracted from a reward, and what it is divided by.
+    AdvantageKind {
+        /// `R - mean(group)`.
+        GroupMean = "group_mean",
+        /// `(R - mean(group)) / (std(group) + 1e-6)`.
+        GroupNorm = "group_norm",
+        /// `R - mean(the other members of the group)`.
+        LeaveOneOut = "leave_one_out",
+        /// `R - mean(batch)`.
+        BatchMean = "batch_mean",
+        /// `(R - mean(batch)) / (std(batch) + 1e-8)`.
+        BatchNorm = "batch_norm",
+    }
+}
+
+impl Divergence {
+    /// Whether the divergence compares measures that need not sum to one, so that `z` enters.
+    pub fn is_unnormalized(self) -> bool {
+        matches!(self, Self::Ufkl | Self::Urkl | Self::Uskl)
+    }
+
+    /// Whether the reference weight `r` enters its gradient.
+    pub fn uses_reference_weight(self) -> bool {
+        matches!(self, Self::Fkl | Self::Ufkl | Self::Skl | Self::Uskl)
+    }
+}
+
+impl AdvantageKind {
+    /// Whether rewards are compared within their group, so that group ids are needed.
+    pub fn needs_groups(self) -> bool {
+        matches!(self, Self::GroupMean | Self::GroupNorm | Self::LeaveOneOut)
+    }
+}

@@ -1,0 +1,258 @@
+//! The entry point: a configured objective applied to a batch of tokens.
+
+use burn::tensor::{Bool, Tensor, backend::Backend};
+
+use crate::{
+    ObjectiveConfig,
+    aggregate::{StepTotals, aggregate, lengths, to_float},
+    baselines,
+    clip::{self, ClipBounds, ClipFlags},
+    diagnostics::{self, Diagnostics, Exponentiated},
+    kinds::{Clip, Estimator, Kind, Level},
+    ratios::Ratios,
+    reinforce, rpg,
+};
+
+/// The tokens of one micro-batch; every tensor is `[B, T]`.
+///
+/// Only `logp` carries gradient. What stands at masked positions is never read, not even if it is
+/// NaN.
+#[derive(Debug, Clone)]
+pub struct LossInputs<B: Backend> {
+    /// Log-probabilities of the sampled tokens under the policy being trained.
+    pub logp: Tensor<B, 2>,
+    /// The same under the policy that sampled them.
+    pub logp_old: Tensor<B, 2>,
+    /// The same under the reference policy; absent where that is the sampling policy.
+    pub logp_ref: Option<Tensor<B, 2>>,
+    /// Advantages per token, constants. At the sequence levels a response's advantage is the mean
+    /// over its unmasked tokens, which carry the same value as a rule.
+    pub advantages: Tensor<B, 2>,
+    /// True where a token belongs to the response and counts.
+    pub mask: Tensor<B, 2, Bool>,
+}
+
+/// A loss and what there is to report about it.
+#[derive(Debug, Clone)]
+pub struct LossOutput<B: Backend> {
+    /// The micro-batch's share of the step's loss, `[1]`; to be minimised.
+    pub loss: Tensor<B, 1>,
+    /// Sums for the step's metrics, without gradient.
+    pub diagnostics: Diagnostics<B>,
+}
+
+/// The loss of a micro-batch: its share of the loss of the whole step.
+///
+/// Losses, gradients and diagnostics of a step's micro-batches add up to those of the step.
+/// `config` decides everything; see [`ObjectiveConfig`] and the modules [`crate::rpg`],
+/// [`crate::reinforce`], [`crate::clip`] and [`crate::baselines`] for the formulas.
+///
+/// # Panics
+/// If the shapes of the inputs differ.
+pub fn policy_loss<B: Backend>(
+    config: &ObjectiveConfig,
+    inputs: LossInputs<B>,
+    totals: &StepTotals,
+) -> LossOutput<B> {
+    let inputs = inputs.checked();
+    let totals = StepTotals {
+        max_length: config.max_length.unwrap_or(totals.max_length),
+        ..*totals
+    };
+    let [n_rows, n_columns] = inputs.logp.dims();
+    if n_rows * n_columns == 0 {
+        return empty_output(&inputs.logp);
+    }
+    let dtype = inputs.logp.dtype();
+    let mask = inputs.mask.clone();
+    let (ratios, advantages) = units(config.level, &inputs);
+    let losses = unit_losses(config, &ratios, advantages.clone());
+    let loss = aggregate(config.aggregation, losses, &mask, &totals);
+
+    // Diagnostics report on the loss and must not prolong its graph.
+    let constants = ratios.detach();
+    let ppo_kl = (inputs.logp_old - inputs.logp.detach()).sum();
+    let unit_mask = match config.level {
+        Level::Token => mask.clone(),
+        _ => lengths(&mask, dtype).greater_elem(0.5),
+    };
+    let diagnostics = diagnostics::collect(
+        constants.clone(),
+        clip_flags(config, &constants, advantages),
+        exponentiated(config),
+        unit_mask,
+        ppo_kl,
+        to_float(mask, dtype).sum(),
+        loss.clone().detach(), // A reported number.
+    );
+    LossOutput { loss, diagnostics }
+}
+
+/// The loss of every unit before aggregation: `[B, T]` at token level, `[B, 1]` at sequence level.
+///
+/// Masked tokens have a finite loss of no meaning and gradient 0. For those who weight the units
+/// themselves, as an exact expectation does.
+///
+/// # Panics
+/// If the shapes of the inputs differ.
+pub fn unaggregated_loss<B: Backend>(
+    config: &ObjectiveConfig,
+    inputs: LossInputs<B>,
+) -> Tensor<B, 2> {
+    let inputs = inputs.checked();
+    let (ratios, advantages) = units(config.level, &inputs);
+    unit_losses(config, &ratios, advantages)
+}
+
+impl<B: Backend> LossInputs<B> {
+    /// Checks the shapes and puts 0 at every masked position, before any arithmetic.
+    fn checked(self) -> Self {
+        let shape = self.logp.dims();
+        let check = |name: &str, other: [usize; 2]| {
+            assert_eq!(
+                shape, other,
+                "policy_loss: `logp` is {shape:?}, but `{name}` is {other:?}"
+            );
+        };
+        check("logp_old", self.logp_old.dims());
+        check("advantages", self.advantages.dims());
+        check("mask", self.mask.dims());
+        if let Some(logp_ref) = &self.logp_ref {
+            check("logp_ref", logp_ref.dims());
+        }
+        // `mask_fill` hands back gradient 0 where it fills, whatever stood there.
+        let is_masked = self.mask.clone().bool_not();
+        let fill = |tensor: Tensor<B, 2>| tensor.mask_fill(is_masked.clone(), 0.0);
+        Self {
+            logp: fill(self.logp),
+            // The sampling policy is a constant of the objective.
+            logp_old: fill(self.logp_old.detach()),
+            logp_ref: self.logp_ref.map(fill),
+            // Advantages are constants of the objective.
+            advantages: fill(self.advantages.detach()),
+            mask: self.mask,
+        }
+    }
+}
+
+/// Ratios and advantages per unit.
+fn units<B: Backend>(level: Level, inputs: &LossInputs<B>) -> (Ratios<B>, Tensor<B, 2>) {
+    let logp = inputs.logp.clone();
+    let logp_old = inputs.logp_old.clone();
+    let logp_ref = inputs.logp_ref.clone().unwrap_or_else(|| logp_old.clone());
+    if level == Level::Token {
+        return (
+            Ratios::new(logp, logp_old, logp_ref),
+            inputs.advantages.clone(),
+        );
+    }
+    let lengths = lengths(&inputs.mask, logp.dtype()).clamp_min(1.0); // [B, 1]
+    let per_response = |tensor: Tensor<B, 2>| match level {
+        Level::SequenceNorm => tensor.sum_dim(1) / lengths.clone(),
+        _ => tensor.sum_dim(1),
+    };
+    let ratios = Ratios::new(
+        per_response(logp),
+        per_response(logp_old),
+        per_response(logp_ref),
+    );
+    let advantages = inputs.advantages.clone().sum_dim(1) / lengths;
+    (ratios, advantages)
+}
+
+/// The configured formula, applied to every unit.
+fn unit_losses<B: Backend>(
+    config: &ObjectiveConfig,
+    ratios: &Ratios<B>,
+    advantages: Tensor<B, 2>,
+) -> Tensor<B, 2> {
+    let ObjectiveConfig { kl, beta, .. } = *config;
+    let z = config.mass();
+    let bounds = config.clip_bounds();
+    match config.kind {
+        Kind::Rpg => match (config.estimator, config.clip) {
+            (Estimator::Differentiable, Clip::Dual) if config.kl_in_clip => {
+                rpg::differentiable_dual_clip(kl, ratios, advantages, beta, z, bounds)
+            }
+            (Estimator::Differentiable, Clip::Dual) => {
+                rpg::differentiable_dual_clip_reward(kl, ratios, advantages, beta, z, bounds)
+            }
+            (Estimator::Differentiable, _) => rpg::differentiable(kl, ratios, advantages, beta, z),
+            (Estimator::Reinforce, Clip::Rpg) => {
+                reinforce::reinforce_rpg_clip(kl, ratios, advantages, beta, z, bounds)
+            }
+            (Estimator::Reinforce, Clip::Hard) => {
+                reinforce::reinforce_hard_clip(kl, ratios, advantages, beta, z, bounds)
+            }
+            (Estimator::Reinforce, _) => reinforce::reinforce(kl, ratios, advantages, beta, z),
+        },
+        Kind::Grpo | Kind::DrGrpo => baselines::grpo(ratios, advantages, beta, bounds),
+        Kind::GrpoCorrected => baselines::grpo_corrected(ratios, advantages, beta, bounds),
+        Kind::Dapo => baselines::dapo(ratios, advantages, bounds),
+        Kind::ReinforcePpBaseline => {
+            baselines::reinforce_pp_baseline(ratios, advantages, beta, bounds)
+        }
+        Kind::Cispo => baselines::cispo(ratios, advantages, bounds),
+        Kind::Ppo | Kind::ReinforcePp | Kind::Rloo | Kind::Gspo => {
+            baselines::ppo(ratios, advantages, bounds)
+        }
+    }
+}
+
+/// Which units the configured trust region acts on.
+fn clip_flags<B: Backend>(
+    config: &ObjectiveConfig,
+    constants: &Ratios<B>,
+    advantages: Tensor<B, 2>,
+) -> ClipFlags<B> {
+    let ObjectiveConfig { kl, beta, .. } = *config;
+    let w = constants.w.clone();
+    let bounds = config.clip_bounds();
+    let never = ClipBounds {
+        low: f64::NEG_INFINITY,
+        high: f64::INFINITY,
+        dual: f64::INFINITY,
+    };
+    match (config.kind, config.clip) {
+        (Kind::Rpg, Clip::None) => clip::hard_clip_flags(w, never),
+        (Kind::Rpg, Clip::Dual) if config.kl_in_clip => {
+            let regularized = rpg::regularized_advantage(kl, constants, advantages, beta);
+            clip::dual_clip_flags(w, regularized, bounds)
+        }
+        (Kind::Rpg, Clip::Rpg) => clip::rpg_style_flags(kl, constants, advantages, beta, bounds),
+        (Kind::Rpg, Clip::Hard) | (Kind::Cispo, _) => clip::hard_clip_flags(w, bounds),
+        (Kind::Rpg, Clip::Dual) | (Kind::Dapo, _) => clip::dual_clip_flags(w, advantages, bounds),
+        _ => clip::dual_clip_flags(
+            w,
+            advantages,
+            ClipBounds {
+                dual: f64::INFINITY,
+                ..bounds
+            },
+        ),
+    }
+}
+
+/// Which log-ratios the configured objective exponentiates.
+pub(crate) fn exponentiated(config: &ObjectiveConfig) -> Exponentiated {
+    match config.kind {
+        Kind::Rpg => Exponentiated {
+            log_r: config.kl.uses_reference_weight(),
+            u: false,
+        },
+        Kind::Grpo | Kind::DrGrpo | Kind::GrpoCorrected => Exponentiated {
+            log_r: false,
+            u: true,
+        },
+        _ => Exponentiated::default(),
+    }
+}
+
+/// A micro-batch without tokens: loss 0, and gradient 0 for a `logp` without elements.
+fn empty_output<B: Backend>(logp: &Tensor<B, 2>) -> LossOutput<B> {
+    let options = (&logp.device(), logp.dtype());
+    LossOutput {
+        loss: Tensor::zeros([1], options),
+        diagnostics: Diagnostics::from_sums(Tensor::zeros([diagnostics::N_SUMS], options)),
+    }
+}

@@ -1,0 +1,73 @@
+//! Log-ratios and the weights made of them.
+
+use burn::tensor::{Tensor, backend::Backend};
+
+/// Log-ratios are clamped to `[-MAX_LOG_RATIO, MAX_LOG_RATIO]` before `exp`.
+///
+/// `exp(20)` is 4.9e8: products of two such weights and a log-ratio stay far inside f32.
+pub const MAX_LOG_RATIO: f64 = 20.0;
+
+/// The quantities every objective is written in, one value per unit (token or response).
+///
+/// All tensors are `[B, U]`: `U = T` at token level, `U = 1` at the two sequence levels.
+/// Gradient flows through `lp`, and from it through `log_w`, `w` and `u`.
+#[derive(Debug, Clone)]
+pub struct Ratios<B: Backend> {
+    /// `lp`: log-probability under the policy being trained.
+    pub lp: Tensor<B, 2>,
+    /// `log w = lp - lp_old`.
+    pub log_w: Tensor<B, 2>,
+    /// `w = exp(lp - lp_old)`, the importance weight.
+    pub w: Tensor<B, 2>,
+    /// `u = lp - lp_ref`, the log-ratio to the reference.
+    pub u: Tensor<B, 2>,
+    /// `log r = lp_ref - lp_old`; a constant.
+    pub log_r: Tensor<B, 2>,
+    /// `r = exp(lp_ref - lp_old)`, the reference weight; a constant.
+    pub r: Tensor<B, 2>,
+}
+
+impl<B: Backend> Ratios<B> {
+    /// Forms the ratios from log-probabilities, each `[B, U]`.
+    ///
+    /// `lp_old` and `lp_ref` are constants of the objective whatever graph they come from.
+    pub fn new(lp: Tensor<B, 2>, lp_old: Tensor<B, 2>, lp_ref: Tensor<B, 2>) -> Self {
+        // Only `lp` carries gradient: the sampling and the reference policy are not being trained.
+        let lp_old = lp_old.detach();
+        let lp_ref = lp_ref.detach();
+        let log_w = lp.clone() - lp_old.clone();
+        let log_r = lp_ref.clone() - lp_old;
+        Self {
+            w: exp_clamped(log_w.clone()),
+            u: lp.clone() - lp_ref,
+            r: exp_clamped(log_r.clone()),
+            lp,
+            log_w,
+            log_r,
+        }
+    }
+
+    /// The same numbers as constants.
+    pub fn detach(self) -> Self {
+        // For coefficients under the paper's SG and for diagnostics, which carry no gradient.
+        Self {
+            lp: self.lp.detach(),
+            log_w: self.log_w.detach(),
+            w: self.w.detach(),
+            u: self.u.detach(),
+            log_r: self.log_r.detach(),
+            r: self.r.detach(),
+        }
+    }
+}
+
+/// `exp(clamp(x))` whose derivative is its own value.
+///
+/// A plain clamp would have gradient 0 beyond the bound: a token that has moved too far could not
+/// come back, and the two estimators would part. The bound is there for finite numbers only.
+pub(crate) fn exp_clamped<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
+    // `x - x.detach()` is 0 with derivative 1; the clamped value enters as a constant.
+    let value = x.clone().detach().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO);
+    let zero = x.clone() - x.detach();
+    (zero + value).exp()
+}

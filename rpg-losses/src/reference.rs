@@ -1,0 +1,464 @@
+//! Every objective in plain f64: the loss and its closed-form gradient, without tensors.
+//!
+//! This is what `rpg loss` prints and what the tensor code is verified against.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    ObjectiveConfig, StepTotals,
+    diagnostics::{DiagnosticSums, Exponentiated},
+    kinds::{Clip, Divergence, Estimator, Kind, Level},
+    objective::exponentiated,
+    ratios::MAX_LOG_RATIO,
+};
+
+/// One unit: a token, or a response whose log-probabilities have been summed (or averaged).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Unit {
+    /// Log-probability under the policy being trained.
+    pub lp: f64,
+    /// Under the sampling policy.
+    pub lp_old: f64,
+    /// Under the reference policy.
+    pub lp_ref: f64,
+    /// The advantage `A`.
+    pub advantage: f64,
+}
+
+/// Where the trust region has acted on a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClipEvent {
+    /// Nowhere: the unit is inside, or outside on the side that is not clipped.
+    Unclipped,
+    /// At `1 - eps_low`.
+    Low,
+    /// At `1 + eps_high`.
+    High,
+    /// At `c`.
+    Dual,
+}
+
+/// The loss of one unit and its derivative.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct UnitLoss {
+    /// The loss, before aggregation.
+    pub loss: f64,
+    /// Its derivative with respect to `lp`, stop-gradients observed.
+    pub grad: f64,
+    /// Where it was clipped.
+    pub clip: ClipEvent,
+    /// The importance weight `w`.
+    pub weight: f64,
+    /// `w*k3(exp(-u))`, the estimate of `KL(pi, ref)`.
+    pub kl: f64,
+    /// Whether a log-ratio was clamped to [`MAX_LOG_RATIO`] before `exp`.
+    pub is_clamped: bool,
+}
+
+/// The loss of a step and everything that goes with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// The loss.
+    pub loss: f64,
+    /// Its derivative with respect to each log-probability, `[B][T]`; 0 where masked.
+    pub grad: Vec<Vec<f64>>,
+    /// The metrics of [`crate::Diagnostics`].
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// A step's responses in plain vectors, `[B][T]` each.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// Log-probabilities under the policy being trained.
+    pub logp: &'a [Vec<f64>],
+    /// Under the sampling policy.
+    pub logp_old: &'a [Vec<f64>],
+    /// Under the reference policy.
+    pub logp_ref: &'a [Vec<f64>],
+    /// Advantage of each token.
+    pub advantages: &'a [Vec<f64>],
+    /// True where a token counts.
+    pub mask: &'a [Vec<bool>],
+}
+
+/// The loss of a batch, its gradient and its metrics.
+///
+/// The same function as [`crate::policy_loss`], token by token in f64.
+///
+/// # Panics
+/// If a row of the batch is missing or shorter than its mask.
+pub fn evaluate(config: &ObjectiveConfig, batch: Batch<'_>, totals: &StepTotals) -> Evaluation {
+    let totals = StepTotals {
+        max_length: config.max_length.unwrap_or(totals.max_length),
+        ..*totals
+    };
+    let evaluator = UnitEvaluator::new(config);
+    let mut sums = DiagnosticSums::default();
+    let mut grad: Vec<Vec<f64>> = Vec::with_capacity(batch.mask.len());
+    for (row, mask) in batch.mask.iter().enumerate() {
+        let tokens: Vec<usize> = (0..mask.len()).filter(|idx| mask[*idx]).collect();
+        let mut row_grad = vec![0.0; mask.len()];
+        let length = tokens.len();
+        let weight = totals.weight(config.aggregation, length);
+        let unit = |idx: usize| Unit {
+            lp: batch.logp[row][idx],
+            lp_old: batch.logp_old[row][idx],
+            lp_ref: batch.logp_ref[row][idx],
+            advantage: batch.advantages[row][idx],
+        };
+        for idx in &tokens {
+            sums.n_tokens += 1.0;
+            sums.ppo_kl += unit(*idx).lp_old - unit(*idx).lp;
+        }
+        if config.level == Level::Token {
+            for idx in &tokens {
+                let result = evaluator.evaluate(unit(*idx));
+                row_grad[*idx] = weight * result.grad;
+                sums.add_unit(&result, weight);
+            }
+        } else if length > 0 {
+            let (response, share) = response_unit(config.level, tokens.iter().map(|i| unit(*i)));
+            let result = evaluator.evaluate(response);
+            for idx in &tokens {
+                row_grad[*idx] = weight * result.grad * share;
+            }
+            sums.add_unit(&result, weight);
+        }
+        grad.push(row_grad);
+    }
+    Evaluation {
+        loss: sums.loss,
+        grad,
+        metrics: sums.metrics(),
+    }
+}
+
+/// A response as one unit, and the derivative of its log-probability in that of each token.
+fn response_unit(level: Level, tokens: impl ExactSizeIterator<Item = Unit>) -> (Unit, f64) {
+    let length = tokens.len() as f64;
+    let mut sum = Unit {
+        lp: 0.0,
+        lp_old: 0.0,
+        lp_ref: 0.0,
+        advantage: 0.0,
+    };
+    for token in tokens {
+        sum.lp += token.lp;
+        sum.lp_old += token.lp_old;
+        sum.lp_ref += token.lp_ref;
+        sum.advantage += token.advantage;
+    }
+    let share = if level == Level::SequenceNorm {
+        1.0 / length
+    } else {
+        1.0
+    };
+    let unit = Unit {
+        lp: sum.lp * share,
+        lp_old: sum.lp_old * share,
+        lp_ref: sum.lp_ref * share,
+        advantage: sum.advantage / length,
+    };
+    (unit, share)
+}
+
+/// The loss of one unit before aggregation, with its closed-form derivative.
+pub fn unit_loss(config: &ObjectiveConfig, unit: Unit) -> UnitLoss {
+    UnitEvaluator::new(config).evaluate(unit)
+}
+
+impl DiagnosticSums {
+    pub(crate) fn add_unit(&mut self, unit: &UnitLoss, weight: f64) {
+        self.n_units += 1.0;
+        self.loss += weight * unit.loss;
+        match unit.clip {
+            ClipEvent::Unclipped => {}
+            ClipEvent::Low => self.clipped_low += 1.0,
+            ClipEvent::High => self.clipped_high += 1.0,
+            ClipEvent::Dual => self.clipped_dual += 1.0,
+        }
+        self.kl += unit.kl;
+        self.weight += unit.weight;
+        self.clamped += f64::from(u8::from(unit.is_clamped));
+    }
+}
+
+/// The configured formula with what does not change from unit to unit computed once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UnitEvaluator {
+    formula: Formula,
+    divergence: Divergence,
+    beta: f64,
+    z: f64,
+    low: f64,
+    high: f64,
+    dual: f64,
+    exponentiated: Exponentiated,
+}
+
+/// The formulas that differ in more than a coefficient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Formula {
+    Differentiable,
+    DualClip,
+    DualClipReward,
+    Reinforce,
+    RpgClip,
+    HardClip,
+    Ppo,
+    Grpo,
+    GrpoCorrected,
+    Dapo,
+    ReinforcePpBaseline,
+    Cispo,
+}
+
+/// Log-ratios and weights of one unit.
+#[derive(Debug, Clone, Copy)]
+struct Scalars {
+    lp: f64,
+    w: f64,
+    u: f64,
+    log_r: f64,
+    r: f64,
+    /// `exp(-u)`.
+    y: f64,
+}
+
+impl UnitEvaluator {
+    pub(crate) fn new(config: &ObjectiveConfig) -> Self {
+        let formula = match config.kind {
+            Kind::Rpg => match (config.estimator, config.clip) {
+                (Estimator::Differentiable, Clip::Dual) if config.kl_in_clip => Formula::DualClip,
+                (Estimator::Differentiable, Clip::Dual) => Formula::DualClipReward,
+                (Estimator::Differentiable, _) => Formula::Differentiable,
+                (Estimator::Reinforce, Clip::Rpg) => Formula::RpgClip,
+                (Estimator::Reinforce, Clip::Hard) => Formula::HardClip,
+                (Estimator::Reinforce, _) => Formula::Reinforce,
+            },
+            Kind::Grpo | Kind::DrGrpo => Formula::Grpo,
+            Kind::GrpoCorrected => Formula::GrpoCorrected,
+            Kind::Dapo => Formula::Dapo,
+            Kind::ReinforcePpBaseline => Formula::ReinforcePpBaseline,
+            Kind::Cispo => Formula::Cispo,
+            Kind::Ppo | Kind::ReinforcePp | Kind::Rloo | Kind::Gspo => Formula::Ppo,
+        };
+        let bounds = config.clip_bounds();
+        Self {
+            formula,
+            divergence: config.kl,
+            beta: config.beta,
+            z: config.mass(),
+            low: bounds.low,
+            high: bounds.high,
+            dual: bounds.dual,
+            exponentiated: exponentiated(config),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn evaluate(&self, unit: Unit) -> UnitLoss {
+        let log_w = unit.lp - unit.lp_old;
+        let log_r = unit.lp_ref - unit.lp_old;
+        let u = unit.lp - unit.lp_ref;
+        let w = exp_clamped(log_w);
+        // On the paper's iterative scheme the reference is the sampling policy: r = 1, u = log w.
+        let (r, y) = if log_r == 0.0 {
+            (1.0, 1.0 / w)
+        } else {
+            (exp_clamped(log_r), exp_clamped(-u))
+        };
+        let scalars = Scalars {
+            lp: unit.lp,
+            w,
+            u,
+            log_r,
+            r,
+            y,
+        };
+        let (loss, grad, clip) = self.apply(scalars, unit.advantage);
+        UnitLoss {
+            loss,
+            grad,
+            clip,
+            weight: w,
+            kl: w * k3(&scalars),
+            is_clamped: log_w.abs() > MAX_LOG_RATIO
+                || (self.exponentiated.log_r && log_r.abs() > MAX_LOG_RATIO)
+                || (self.exponentiated.u && u.abs() > MAX_LOG_RATIO),
+        }
+    }
+
+    /// Loss, derivative in `lp`, and where it was clipped.
+    #[inline]
+    fn apply(&self, s: Scalars, a: f64) -> (f64, f64, ClipEvent) {
+        let (beta, z) = (self.beta, self.z);
+        match self.formula {
+            Formula::Differentiable => {
+                let loss = z * (-s.w * a + beta * surrogate(self.divergence, &s));
+                (loss, -self.coefficient(&s, a), ClipEvent::Unclipped)
+            }
+            Formula::Reinforce => {
+                let coefficient = self.coefficient(&s, a);
+                (-coefficient * s.lp, -coefficient, ClipEvent::Unclipped)
+            }
+            Formula::DualClip => {
+                let regularized = a + beta * component_over_weight(self.divergence, &s);
+                let (loss, grad, clip) = self.dual_clip(s.w, regularized, self.dual);
+                (z * loss, z * grad, clip)
+            }
+            Formula::DualClipReward => {
+                let (loss, grad, clip) = self.dual_clip(s.w, a, self.dual);
+                let loss = loss + beta * surrogate(self.divergence, &s);
+                let grad = grad - beta * component(self.divergence, &s);
+                (z * loss, z * grad, clip)
+            }
+            Formula::RpgClip => self.rpg_style_clip(&s, a),
+            Formula::HardClip => {
+                let clipped = self.hard_clip(s);
+                let coefficient = self.coefficient(&clipped, a);
+                (-coefficient * s.lp, -coefficient, self.truncation(s.w))
+            }
+            Formula::Ppo => self.dual_clip(s.w, a, f64::INFINITY),
+            Formula::Dapo => self.dual_clip(s.w, a, self.dual),
+            Formula::Grpo => {
+                let (loss, grad, clip) = self.dual_clip(s.w, a, f64::INFINITY);
+                (loss + beta * k3(&s), grad + beta * (1.0 - s.y), clip)
+            }
+            Formula::GrpoCorrected => {
+                let (loss, grad, clip) = self.dual_clip(s.w, a, f64::INFINITY);
+                let k3 = k3(&s);
+                // d(w*k3) = w*k3 + w*(1 - y).
+                let kl_grad = s.w * (k3 + 1.0 - s.y);
+                (loss + beta * s.w * k3, grad + beta * kl_grad, clip)
+            }
+            Formula::ReinforcePpBaseline => {
+                let (loss, grad, clip) = self.dual_clip(s.w, a, f64::INFINITY);
+                (loss + beta * 0.5 * s.u * s.u, grad + beta * s.u, clip)
+            }
+            Formula::Cispo => {
+                let coefficient = s.w.clamp(self.low, self.high) * a;
+                (-coefficient * s.lp, -coefficient, self.truncation(s.w))
+            }
+        }
+    }
+
+    /// `z*(w*A + beta*K)`.
+    #[inline]
+    fn coefficient(&self, s: &Scalars, a: f64) -> f64 {
+        self.z * (s.w * a + self.beta * component(self.divergence, s))
+    }
+
+    #[inline]
+    fn dual_clip(&self, w: f64, a: f64, dual: f64) -> (f64, f64, ClipEvent) {
+        let at_bound = |bound: f64, clip| (-bound * a, 0.0, clip);
+        if a > 0.0 && w > self.high {
+            at_bound(self.high, ClipEvent::High)
+        } else if a < 0.0 && w > dual {
+            at_bound(dual, ClipEvent::Dual)
+        } else if a < 0.0 && w < self.low {
+            at_bound(self.low, ClipEvent::Low)
+        } else {
+            (-w * a, -w * a, ClipEvent::Unclipped)
+        }
+    }
+
+    #[inline]
+    fn rpg_style_clip(&self, s: &Scalars, a: f64) -> (f64, f64, ClipEvent) {
+        let l = -s.lp;
+        let kl = self.beta * component(self.divergence, s);
+        let at_bound = |bound: f64, clip| (self.z * (a * bound + kl) * l, 0.0, clip);
+        let coefficient = s.w * a + kl;
+        if coefficient * l >= 0.0 {
+            if s.w >= self.high {
+                return at_bound(self.high, ClipEvent::High);
+            }
+        } else if s.w >= self.dual {
+            return at_bound(self.dual, ClipEvent::Dual);
+        } else if s.w <= self.low {
+            return at_bound(self.low, ClipEvent::Low);
+        }
+        (
+            self.z * coefficient * l,
+            -self.z * coefficient,
+            ClipEvent::Unclipped,
+        )
+    }
+
+    #[inline]
+    fn hard_clip(&self, s: Scalars) -> Scalars {
+        let bound = match self.truncation(s.w) {
+            ClipEvent::Low => self.low,
+            ClipEvent::High => self.high,
+            _ => return s,
+        };
+        Scalars {
+            w: bound,
+            u: bound.ln() - s.log_r,
+            ..s
+        }
+    }
+
+    #[inline]
+    fn truncation(&self, w: f64) -> ClipEvent {
+        if w < self.low {
+            ClipEvent::Low
+        } else if w > self.high {
+            ClipEvent::High
+        } else {
+            ClipEvent::Unclipped
+        }
+    }
+}
+
+#[inline]
+fn exp_clamped(x: f64) -> f64 {
+    x.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+}
+
+/// `K` of the table at [`crate::divergence::kl_component`].
+#[inline]
+fn component(divergence: Divergence, s: &Scalars) -> f64 {
+    match divergence {
+        Divergence::None => 0.0,
+        Divergence::Fkl => s.r,
+        Divergence::Rkl => -s.w * (s.u + 1.0),
+        Divergence::Ufkl => s.r - s.w,
+        Divergence::Urkl => -s.w * s.u,
+        Divergence::Skl => 0.5 * (s.r - s.w * (s.u + 1.0)),
+        Divergence::Uskl => 0.5 * (s.r - s.w - s.w * s.u),
+    }
+}
+
+/// `K/w`, written without the division where `w` cancels.
+#[inline]
+fn component_over_weight(divergence: Divergence, s: &Scalars) -> f64 {
+    match divergence {
+        Divergence::None => 0.0,
+        Divergence::Fkl => s.r / s.w,
+        Divergence::Rkl => -(s.u + 1.0),
+        Divergence::Ufkl => s.r / s.w - 1.0,
+        Divergence::Urkl => -s.u,
+        Divergence::Skl => 0.5 * (s.r / s.w - s.u - 1.0),
+        Divergence::Uskl => 0.5 * (s.r / s.w - 1.0 - s.u),
+    }
+}
+
+/// The KL term of the table at [`crate::divergence::kl_surrogate`].
+#[inline]
+fn surrogate(divergence: Divergence, s: &Scalars) -> f64 {
+    match divergence {
+        Divergence::None => 0.0,
+        Divergence::Fkl => -s.r * s.lp,
+        Divergence::Rkl => s.w * s.u,
+        Divergence::Ufkl => s.w - s.r * s.u - s.r,
+        Divergence::Urkl => s.w * s.u - s.w,
+        Divergence::Skl => 0.5 * (s.w * s.u - s.r * s.lp),
+        Divergence::Uskl => 0.5 * (s.w * s.u - s.r * s.u - s.r),
+    }
+}
+
+#[inline]
+fn k3(s: &Scalars) -> f64 {
+    s.y - 1.0 + s.u
+}

@@ -1,0 +1,339 @@
+//! One random case: three measures over all responses, advantages, and a configuration.
+
+use burn::tensor::{DType, Tensor, TensorData, backend::AutodiffBackend};
+
+use super::{
+    VerifyOptions, oracle,
+    policy::{Measure, Tree, bool_matrix, matrix},
+    random::Random,
+};
+use crate::{
+    LossInputs, ObjectiveConfig, StepTotals,
+    kinds::{Aggregation, Clip, Estimator, Kind, Level},
+    reference::{self, Batch, Unit},
+    unaggregated_loss,
+};
+
+/// Units closer than this to a case distinction are drawn again: there a slope is not defined.
+const MIN_MARGIN: f64 = 5e-3;
+
+pub(super) struct Case {
+    pub(super) config: ObjectiveConfig,
+    pub(super) tree: Tree,
+    pub(super) policy: Measure,
+    pub(super) old: Measure,
+    pub(super) reference: Measure,
+    /// The sampling distribution over responses.
+    pub(super) q: Vec<f64>,
+    /// `[N][T]`.
+    pub(super) advantages: Vec<Vec<f64>>,
+}
+
+impl Case {
+    /// Draws coefficients, measures and advantages for the kind, divergence, ... of `config`.
+    ///
+    /// `distance` scales how far the policy has moved from the sampling policy.
+    pub(super) fn random(config: &ObjectiveConfig, random: &mut Random, distance: f64) -> Self {
+        loop {
+            let case = Self::draw(config, random, distance);
+            if case.margin() > MIN_MARGIN {
+                return case;
+            }
+        }
+    }
+
+    fn draw(config: &ObjectiveConfig, random: &mut Random, distance: f64) -> Self {
+        let tree = Tree::new(3, 3);
+        let mut config = ObjectiveConfig {
+            beta: random.uniform(0.1, 1.0),
+            eps_low: random.uniform(0.05, 0.4),
+            eps_high: random.uniform(0.05, 0.4),
+            c: random.uniform(1.5, 3.0),
+            z: 1.0,
+            ..config.clone()
+        };
+        // Only the unnormalized divergences allow a sampling measure of another mass.
+        let is_free = config.kind == Kind::Rpg && config.kl.is_unnormalized();
+        let (log_mass, mass_noise) = match (is_free, config.level) {
+            (false, _) => (0.0, 0.0),
+            // At token level one `z` stands for every prefix.
+            (true, Level::Token) => (random.uniform(-0.5, 0.5), 0.0),
+            (true, _) => (random.uniform(-0.2, 0.2), 0.1),
+        };
+        let old = tree.random_measure(random, 0.7, log_mass, mass_noise);
+        let step = tree.random_measure(random, distance, -log_mass, 0.3 * distance);
+        let policy = Measure {
+            parameters: (old.parameters.iter().zip(&step.parameters))
+                .map(|(old, step)| old + step)
+                .collect(),
+        };
+        let reference = tree.random_measure(random, 0.7, 0.1, 0.2);
+        let weights: Vec<f64> = (tree.response_log_probs(&old).iter())
+            .map(|lp| lp.exp())
+            .collect();
+        let total: f64 = weights.iter().sum();
+        let q = match config.level {
+            Level::Token => {
+                let lengths = tree.responses().iter().map(Vec::len);
+                (weights.iter().zip(lengths))
+                    .map(|(weight, length)| weight / (log_mass * length as f64).exp())
+                    .collect()
+            }
+            _ => weights.iter().map(|weight| weight / total).collect(),
+        };
+        if is_free {
+            config.z = match config.level {
+                Level::Token => log_mass.exp(),
+                _ => total,
+            };
+        }
+        let advantages = (0..tree.responses().len())
+            .map(|_| {
+                let shared = random.normal();
+                (0..tree.max_length())
+                    .map(|_| match config.level {
+                        Level::Token => random.normal(),
+                        _ => shared,
+                    })
+                    .collect()
+            })
+            .collect();
+        Self {
+            config,
+            tree,
+            policy,
+            old,
+            reference,
+            q,
+            advantages,
+        }
+    }
+
+    /// The case with a trust region that no weight leaves.
+    pub(super) fn without_clip(&self) -> ObjectiveConfig {
+        ObjectiveConfig {
+            eps_low: 1.0,
+            eps_high: 1e9,
+            c: 2e9,
+            ..self.config.clone()
+        }
+    }
+
+    fn margin(&self) -> f64 {
+        if self.config.kind == Kind::Rpg && self.config.clip == Clip::None {
+            return f64::INFINITY;
+        }
+        (self.units().iter().flatten())
+            .map(|unit| oracle::margin(&self.config, *unit))
+            .fold(f64::INFINITY, f64::min)
+    }
+
+    /// Per response its units: tokens, or one for the whole response.
+    pub(super) fn units(&self) -> Vec<Vec<Unit>> {
+        let lp = self.tree.token_log_probs(&self.policy);
+        self.units_at(&lp)
+    }
+
+    fn units_at(&self, lp: &[Vec<f64>]) -> Vec<Vec<Unit>> {
+        let lp_old = self.tree.token_log_probs(&self.old);
+        let lp_ref = self.tree.token_log_probs(&self.reference);
+        (self.tree.responses().iter().enumerate())
+            .map(|(row, response)| {
+                let tokens = 0..response.len();
+                if self.config.level == Level::Token {
+                    return tokens
+                        .map(|idx| Unit {
+                            lp: lp[row][idx],
+                            lp_old: lp_old[row][idx],
+                            lp_ref: lp_ref[row][idx],
+                            advantage: self.advantages[row][idx],
+                        })
+                        .collect();
+                }
+                let divisor = match self.config.level {
+                    Level::SequenceNorm => response.len() as f64,
+                    _ => 1.0,
+                };
+                let sum = |values: &[f64]| values[tokens.clone()].iter().sum::<f64>() / divisor;
+                vec![Unit {
+                    lp: sum(&lp[row]),
+                    lp_old: sum(&lp_old[row]),
+                    lp_ref: sum(&lp_ref[row]),
+                    advantage: self.advantages[row][0],
+                }]
+            })
+            .collect()
+    }
+
+    /// The expected gradient in the parameters, by autodiff through loss and policy.
+    pub(super) fn autodiff<B: AutodiffBackend>(
+        &self,
+        config: &ObjectiveConfig,
+        options: &VerifyOptions<B>,
+    ) -> Vec<f64> {
+        self.autodiff_of(options, |inputs| unaggregated_loss(config, inputs))
+    }
+
+    /// The same for any loss of units, `[N, U]`.
+    pub(super) fn autodiff_of<B: AutodiffBackend>(
+        &self,
+        options: &VerifyOptions<B>,
+        unit_losses: impl Fn(LossInputs<B>) -> Tensor<B, 2>,
+    ) -> Vec<f64> {
+        let (device, dtype) = (&options.device, options.precision.dtype());
+        let parameters = parameters(&self.policy, device, dtype);
+        let tensor = |rows: &[Vec<f64>]| matrix::<B>(rows, device, dtype);
+        let mask = bool_matrix::<B>(&self.tree.mask(), device);
+        let losses = unit_losses(LossInputs {
+            logp: self.tree.token_log_probs_tensor(parameters.clone()),
+            logp_old: tensor(&self.tree.token_log_probs(&self.old)),
+            logp_ref: Some(tensor(&self.tree.token_log_probs(&self.reference))),
+            advantages: tensor(&self.advantages),
+            mask: mask.clone(),
+        });
+        let losses = match self.config.level {
+            Level::Token => losses.mask_fill(mask.bool_not(), 0.0),
+            _ => losses,
+        };
+        let q: Vec<Vec<f64>> = self.q.iter().map(|q| vec![*q]).collect();
+        let expected = (losses * tensor(&q)).sum();
+        gradient(&parameters, &expected)
+    }
+
+    /// The expected gradient in the parameters from the closed form of [`reference`].
+    pub(super) fn closed_form(&self, config: &ObjectiveConfig) -> Vec<f64> {
+        // With one response in the step, `seq_mean` and its token form weight every unit by 1.
+        let config = ObjectiveConfig {
+            aggregation: match config.level {
+                Level::Token => Aggregation::SeqMeanTokenSum,
+                _ => Aggregation::SeqMean,
+            },
+            ..config.clone()
+        };
+        let totals = StepTotals {
+            n_tokens: 1,
+            n_responses: 1,
+            max_length: 1,
+        };
+        let mut evaluation = reference::evaluate(
+            &config,
+            Batch {
+                logp: &self.tree.token_log_probs(&self.policy),
+                logp_old: &self.tree.token_log_probs(&self.old),
+                logp_ref: &self.tree.token_log_probs(&self.reference),
+                advantages: &self.advantages,
+                mask: &self.tree.mask(),
+            },
+            &totals,
+        );
+        for (row, q) in evaluation.grad.iter_mut().zip(&self.q) {
+            row.iter_mut().for_each(|grad| *grad *= q);
+        }
+        self.tree.pull_back(&self.policy, &evaluation.grad)
+    }
+
+    /// The slope of `-J` in each parameter, for the unclipped objective.
+    pub(super) fn objective_gradient(&self) -> Vec<f64> {
+        (0..self.tree.n_parameters())
+            .map(|idx| {
+                let value = |x: f64| {
+                    let mut moved = self.policy.clone();
+                    moved.parameters[idx] = x;
+                    -self.objective(&moved)
+                };
+                oracle::derivative(value, self.policy.parameters[idx])
+            })
+            .collect()
+    }
+
+    fn objective(&self, policy: &Measure) -> f64 {
+        match self.config.level {
+            Level::Token => self.token_objective(policy),
+            Level::Sequence => oracle::objective(
+                &self.config,
+                &self.tree.response_log_probs(policy),
+                &self.tree.response_log_probs(&self.reference),
+                &self.q,
+                &self.advantages.iter().map(|row| row[0]).collect::<Vec<_>>(),
+            ),
+            // No divergence belongs to the geometric mean: the objective is the expected surrogate.
+            Level::SequenceNorm => {
+                let config = ObjectiveConfig {
+                    kind: match self.config.kind {
+                        Kind::Cispo => Kind::Ppo,
+                        kind => kind,
+                    },
+                    estimator: Estimator::Differentiable,
+                    clip: Clip::None,
+                    ..self.without_clip()
+                };
+                let lp = self.tree.token_log_probs(policy);
+                (self.units_at(&lp).iter().zip(&self.q))
+                    .map(|(units, q)| -q * oracle::frozen_loss(&config, units[0], units[0].lp))
+                    .sum()
+            }
+        }
+    }
+
+    /// `sum_s d(s) * (sum_a pi(a|s)*A(s,a) - beta*D(s))` with `d` the sampling policy's prefixes.
+    fn token_objective(&self, policy: &Measure) -> f64 {
+        let (n_prefixes, n_vocab) = (self.tree.n_prefixes(), self.tree.n_vocab());
+        let log_p = self.tree.log_table(policy);
+        let log_ref = self.tree.log_table(&self.reference);
+        // Visits of (prefix, token), and the advantage that they have on average.
+        let mut visits = vec![vec![0.0; n_vocab]; n_prefixes];
+        let mut advantage_sums = visits.clone();
+        for ((response, q), row) in (self.tree.responses().iter())
+            .zip(&self.q)
+            .zip(&self.advantages)
+        {
+            for ((prefix, token), advantage) in response.iter().zip(row) {
+                visits[*prefix][*token] += q;
+                advantage_sums[*prefix][*token] += q * advantage;
+            }
+        }
+        (0..n_prefixes)
+            .map(|s| {
+                let d: f64 = visits[s].iter().sum();
+                let q: Vec<f64> = visits[s].iter().map(|visit| visit / d).collect();
+                let advantages: Vec<f64> = (advantage_sums[s].iter().zip(&visits[s]))
+                    .map(|(sum, visit)| sum / visit)
+                    .collect();
+                d * oracle::objective(&self.config, &log_p[s], &log_ref[s], &q, &advantages)
+            })
+            .sum()
+    }
+}
+
+/// The policy's parameters as a leaf tensor.
+pub(super) fn parameters<B: AutodiffBackend>(
+    policy: &Measure,
+    device: &B::Device,
+    dtype: DType,
+) -> Tensor<B, 1> {
+    let data = TensorData::from(policy.parameters.as_slice()).convert_dtype(dtype);
+    Tensor::from_data(data, (device, dtype)).require_grad()
+}
+
+/// The gradient of a scalar in a leaf, read back.
+pub(super) fn gradient<B: AutodiffBackend, const D: usize>(
+    leaf: &Tensor<B, D>,
+    loss: &Tensor<B, 1>,
+) -> Vec<f64> {
+    let grads = loss.backward();
+    match leaf.grad(&grads) {
+        Some(grad) => grad.into_data().iter::<f64>().collect(),
+        None => vec![0.0; leaf.dims().iter().product()],
+    }
+}
+
+/// The largest difference relative to the largest entry of `expected`.
+pub(super) fn relative_error(actual: &[f64], expected: &[f64]) -> f64 {
+    let size = expected.iter().map(|x| x.abs()).fold(1e-3, f64::max);
+    let difference = (actual.iter().zip(expected)).map(|(a, b)| (a - b).abs());
+    // `max` would pass over a NaN.
+    difference.fold(
+        0.0,
+        |worst: f64, d| if d > worst || d.is_nan() { d } else { worst },
+    ) / size
+}

@@ -1,0 +1,79 @@
+//! Proof by calculation that the losses have the gradients they claim.
+//!
+//! The policy is an autoregressive softmax whose responses can all be written down, so that
+//! expectations are sums. Every configuration is held against three oracles:
+//!
+//! - **closed form**: the gradient by autodiff is that of [`crate::reference`];
+//! - **finite difference**: the closed form is the slope of the loss, written down a second time,
+//!   with everything under a stop-gradient held fixed;
+//! - **expectation**: with the trust region out of reach, the expected gradient by autodiff is the
+//!   slope of the objective `J = E_pi[R] - beta*D` itself, summed over all responses, for sampling
+//!   and reference measures that need not sum to one.
+//!
+//! Negative controls are losses known to be wrong. Each must fail the oracle by which it is
+//! measured; otherwise the verification itself is broken.
+
+mod case;
+mod controls;
+mod oracle;
+mod policy;
+mod random;
+mod report;
+mod rows;
+
+use burn::tensor::{DType, backend::AutodiffBackend};
+use serde::{Deserialize, Serialize};
+
+pub use report::{Control, Report, Row};
+
+/// The floating-point type in which the tensors are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32 bits; every backend has it.
+    F32,
+    /// 64 bits; the CPU backend has it.
+    F64,
+}
+
+/// What to verify, and how closely.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions<B: AutodiffBackend> {
+    /// Random cases for every row.
+    pub n_cases: usize,
+    /// The seed of the first case.
+    pub seed: u64,
+    /// Type of the tensors.
+    pub precision: Precision,
+    /// Where they are computed.
+    pub device: B::Device,
+}
+
+impl<B: AutodiffBackend> VerifyOptions<B> {
+    /// The default number of cases on a device, in the given precision.
+    pub fn new(device: B::Device, precision: Precision) -> Self {
+        Self {
+            n_cases: 8,
+            seed: 0,
+            precision,
+            device,
+        }
+    }
+}
+
+/// Holds every configuration against its oracles, and every negative control too.
+pub fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Report {
+    Report {
+        rows: rows::run(options),
+        controls: controls::run(options),
+    }
+}
+
+impl Precision {
+    fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F64 => DType::F64,
+        }
+    }
+}

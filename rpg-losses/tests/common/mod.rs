@@ -1,0 +1,225 @@
+//! Batches in plain vectors, and the tensor code run on them.
+
+#![allow(dead_code, unreachable_pub)] // Every test file uses its part.
+
+use std::collections::BTreeMap;
+
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{Bool, DType, Tensor, TensorData};
+use rpg_losses::{
+    Clip, Divergence, Estimator, Kind, Level, LossInputs, ObjectiveConfig, StepTotals, policy_loss,
+    reference::{Batch, Evaluation, evaluate},
+};
+
+pub type B = Autodiff<Flex>;
+
+/// The responses of one step, `[B][T]` each.
+#[derive(Debug, Clone, Default)]
+pub struct Step {
+    pub logp: Vec<Vec<f64>>,
+    pub logp_old: Vec<Vec<f64>>,
+    pub logp_ref: Option<Vec<Vec<f64>>>,
+    pub advantages: Vec<Vec<f64>>,
+    pub mask: Vec<Vec<bool>>,
+}
+
+/// What the tensor code makes of a step.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub loss: f64,
+    pub grad: Vec<Vec<f64>>,
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl Step {
+    pub fn totals(&self) -> StepTotals {
+        StepTotals::from_mask(&self.mask)
+    }
+
+    fn rows(&self, rows: std::ops::Range<usize>) -> Self {
+        Self {
+            logp: self.logp[rows.clone()].to_vec(),
+            logp_old: self.logp_old[rows.clone()].to_vec(),
+            logp_ref: self.logp_ref.as_ref().map(|x| x[rows.clone()].to_vec()),
+            advantages: self.advantages[rows.clone()].to_vec(),
+            mask: self.mask[rows].to_vec(),
+        }
+    }
+
+    /// The closed form.
+    pub fn reference(&self, config: &ObjectiveConfig) -> Evaluation {
+        let batch = Batch {
+            logp: &self.logp,
+            logp_old: &self.logp_old,
+            logp_ref: self.logp_ref.as_ref().unwrap_or(&self.logp_old),
+            advantages: &self.advantages,
+            mask: &self.mask,
+        };
+        evaluate(config, batch, &self.totals())
+    }
+
+    /// The tensor code on the whole step at once.
+    pub fn tensors(&self, config: &ObjectiveConfig, dtype: DType) -> Outcome {
+        self.micro_batches(config, dtype, self.mask.len().max(1))
+    }
+
+    /// The tensor code on micro-batches of so many rows, added up.
+    pub fn micro_batches(&self, config: &ObjectiveConfig, dtype: DType, size: usize) -> Outcome {
+        let totals = self.totals();
+        let mut outcome = Outcome {
+            loss: 0.0,
+            grad: Vec::new(),
+            metrics: BTreeMap::new(),
+        };
+        let mut diagnostics = None;
+        let mut start = 0;
+        while start < self.mask.len().max(1) {
+            let end = (start + size).min(self.mask.len());
+            let part = self.rows(start..end);
+            let logp = matrix(&part.logp, dtype).require_grad();
+            let inputs = LossInputs {
+                logp: logp.clone(),
+                logp_old: matrix(&part.logp_old, dtype),
+                logp_ref: part.logp_ref.as_ref().map(|rows| matrix(rows, dtype)),
+                advantages: matrix(&part.advantages, dtype),
+                mask: bool_matrix(&part.mask),
+            };
+            let output = policy_loss(config, inputs, &totals);
+            outcome.loss += scalar(&output.loss);
+            let grads = output.loss.backward();
+            outcome.grad.extend(match logp.grad(&grads) {
+                Some(grad) => to_rows(grad, &part.mask),
+                None => part.mask.iter().map(|row| vec![0.0; row.len()]).collect(),
+            });
+            diagnostics = Some(match diagnostics {
+                None => output.diagnostics,
+                Some(sum) => output.diagnostics.merge(sum),
+            });
+            start += size;
+        }
+        outcome.metrics = diagnostics.expect("one micro-batch at least").read();
+        outcome
+    }
+}
+
+pub fn matrix(rows: &[Vec<f64>], dtype: DType) -> Tensor<B, 2> {
+    let shape = [rows.len(), rows.first().map_or(0, Vec::len)];
+    let data = TensorData::new(rows.concat(), shape).convert_dtype(dtype);
+    Tensor::from_data(data, (&Default::default(), dtype))
+}
+
+pub fn bool_matrix(rows: &[Vec<bool>]) -> Tensor<B, 2, Bool> {
+    let shape = [rows.len(), rows.first().map_or(0, Vec::len)];
+    Tensor::from_data(TensorData::new(rows.concat(), shape), &Default::default())
+}
+
+fn scalar(tensor: &Tensor<B, 1>) -> f64 {
+    tensor
+        .clone()
+        .into_data()
+        .iter::<f64>()
+        .next()
+        .expect("one element")
+}
+
+fn to_rows(grad: Tensor<Flex, 2>, mask: &[Vec<bool>]) -> Vec<Vec<f64>> {
+    let mut values = grad
+        .into_data()
+        .iter::<f64>()
+        .collect::<Vec<_>>()
+        .into_iter();
+    mask.iter()
+        .map(|row| row.iter().filter_map(|_| values.next()).collect())
+        .collect()
+}
+
+/// `|a - b|` relative to the larger of `|b|` and `scale`; NaN counts as infinitely far.
+pub fn distance(a: f64, b: f64, scale: f64) -> f64 {
+    let difference = (a - b).abs() / b.abs().max(scale);
+    if difference.is_nan() {
+        f64::INFINITY
+    } else {
+        difference
+    }
+}
+
+/// Asserts that tensors and closed form agree in loss, gradient and metrics.
+pub fn assert_agree(name: &str, actual: &Outcome, expected: &Evaluation, tolerance: f64) {
+    let scale = (expected.grad.iter().flatten()).fold(1e-3, |max: f64, g| max.max(g.abs()));
+    assert!(
+        distance(actual.loss, expected.loss, scale) <= tolerance,
+        "{name}: loss {} against {}",
+        actual.loss,
+        expected.loss
+    );
+    for (row, (a, b)) in actual.grad.iter().zip(&expected.grad).enumerate() {
+        assert_eq!(a.len(), b.len(), "{name}: row {row}");
+        for (idx, (a, b)) in a.iter().zip(b).enumerate() {
+            assert!(
+                distance(*a, *b, scale) <= tolerance && (*b != 0.0 || *a == 0.0),
+                "{name}: gradient [{row}][{idx}] is {a}, not {b}"
+            );
+        }
+    }
+    assert_eq!(actual.grad.len(), expected.grad.len(), "{name}");
+    assert_eq!(
+        actual.metrics.keys().collect::<Vec<_>>(),
+        expected.metrics.keys().collect::<Vec<_>>(),
+        "{name}"
+    );
+    for (key, expected) in &expected.metrics {
+        let actual = actual.metrics[key];
+        assert!(
+            distance(actual, *expected, 1.0) <= tolerance,
+            "{name}: {key} is {actual}, not {expected}"
+        );
+    }
+}
+
+/// Every kind x divergence x estimator x clip x level.
+pub fn configurations() -> Vec<ObjectiveConfig> {
+    let mut configs = Vec::new();
+    for kind in Kind::ALL {
+        for level in Level::ALL {
+            let raw = format!(r#"{{"kind": "{kind}", "level": "{level}"}}"#);
+            let config: ObjectiveConfig = serde_json::from_str(&raw).expect(&raw);
+            if *kind != Kind::Rpg {
+                let eps_high = 0.3;
+                let beta = 0.4;
+                configs.push(ObjectiveConfig {
+                    eps_high,
+                    beta,
+                    ..config
+                });
+                continue;
+            }
+            for kl in Divergence::ALL {
+                for (estimator, clip, kl_in_clip) in [
+                    (Estimator::Differentiable, Clip::None, true),
+                    (Estimator::Differentiable, Clip::Dual, true),
+                    (Estimator::Differentiable, Clip::Dual, false),
+                    (Estimator::Reinforce, Clip::None, true),
+                    (Estimator::Reinforce, Clip::Rpg, true),
+                    (Estimator::Reinforce, Clip::Hard, true),
+                ] {
+                    configs.push(ObjectiveConfig {
+                        kl: *kl,
+                        estimator,
+                        clip,
+                        kl_in_clip,
+                        beta: 0.4,
+                        c: 2.0,
+                        z: 1.3,
+                        ..config.clone()
+                    });
+                }
+            }
+        }
+    }
+    configs
+}
+
+/// A name for failure messages.
+pub fn name(config: &ObjectiveConfig) -> String {
+    serde_json::to_string(config).expect("a config is JSON")
+}

@@ -1,0 +1,87 @@
+//! The tensor code against the closed form, on batches with masks, and split into micro-batches.
+
+mod common;
+
+use burn::tensor::DType;
+use common::{Step, assert_agree, configurations, name};
+use rpg_losses::{Aggregation, Level, ObjectiveConfig};
+
+/// Five responses: whole, cut, empty, with a hole, and of one token; NaN behind the mask.
+fn step(with_reference: bool) -> Step {
+    let mask: Vec<Vec<bool>> = [
+        [true, true, true, true],
+        [true, true, false, false],
+        [false, false, false, false],
+        [true, false, true, true],
+        [false, true, false, false],
+    ]
+    .map(|row| row.to_vec())
+    .to_vec();
+    let mut state = 17_u64;
+    let mut uniform = |low: f64, high: f64| {
+        state = state
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        low + (high - low) * (state >> 11) as f64 / (1u64 << 53) as f64
+    };
+    let mut fill = |low, high, behind_mask: f64| -> Vec<Vec<f64>> {
+        mask.iter()
+            .map(|row| {
+                row.iter()
+                    .map(|is_token| {
+                        if *is_token {
+                            uniform(low, high)
+                        } else {
+                            behind_mask
+                        }
+                    })
+                    .collect()
+            })
+            .collect()
+    };
+    Step {
+        logp: fill(-2.0, -0.1, f64::NAN),
+        logp_old: fill(-2.0, -0.1, f64::INFINITY),
+        logp_ref: with_reference.then(|| fill(-2.0, -0.1, f64::NEG_INFINITY)),
+        advantages: fill(-1.0, 1.0, f64::NAN),
+        mask,
+    }
+}
+
+fn aggregations(config: &ObjectiveConfig) -> Vec<ObjectiveConfig> {
+    if config.level != Level::Token {
+        return vec![config.clone()];
+    }
+    (Aggregation::ALL.iter())
+        .filter(|aggregation| **aggregation != Aggregation::SeqMean)
+        .flat_map(|aggregation| {
+            [None, Some(7)].map(|max_length| ObjectiveConfig {
+                aggregation: *aggregation,
+                max_length,
+                ..config.clone()
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn tensors_agree_with_the_closed_form_however_the_step_is_split() {
+    for with_reference in [false, true] {
+        let step = step(with_reference);
+        for config in configurations().iter().flat_map(aggregations) {
+            let expected = step.reference(&config);
+            for (row, mask) in expected.grad.iter().zip(&step.mask) {
+                for (grad, is_token) in row.iter().zip(mask) {
+                    assert!(*is_token || *grad == 0.0, "{}", name(&config));
+                }
+            }
+            for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
+                for size in [5, 2, 1] {
+                    let actual = step.micro_batches(&config, dtype, size);
+                    let name = format!("{} {dtype:?} by {size}", name(&config));
+                    assert_agree(&name, &actual, &expected, tolerance);
+                }
+            }
+        }
+    }
+}
