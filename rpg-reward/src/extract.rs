@@ -1,0 +1,102 @@
+//! Finds the answer in a completion.
+//!
+//! Everything here is linear in the length of the completion. What is found is text; whether that
+//! text is mathematics is decided later, so an answer comes as a few readings in order of preference.
+
+use std::collections::VecDeque;
+
+use memchr::memmem;
+
+use crate::options::GradeOptions;
+use crate::verdict::AnswerSource;
+
+mod boxes;
+mod phrases;
+mod spans;
+
+/// An answer as it stands in the completion.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Extraction {
+    /// Where it stood.
+    pub(crate) source: AnswerSource,
+    /// The text, read from the most literal way to the most lenient.
+    pub(crate) readings: Vec<String>,
+}
+
+/// Finds the answer of `completion`, by the first rule that applies.
+pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extraction> {
+    let text = after_thinking(completion);
+    if options.boxed
+        && let Some(found) = boxes::last_boxes(text)
+    {
+        let readings = if found.trim().is_empty() {
+            Vec::new()
+        } else {
+            vec![found]
+        };
+        return Some(Extraction {
+            source: AnswerSource::Boxed,
+            readings,
+        });
+    }
+    let text =
+        memmem::find(text.as_bytes(), b"I hope it is correct").map_or(text, |at| &text[..at]);
+    if let Some(found) = marked(text, options) {
+        return Some(found);
+    }
+    if options.last_expression {
+        spans::last_expression(text)
+    } else {
+        None
+    }
+}
+
+/// The text after the last `</think>`.
+fn after_thinking(text: &str) -> &str {
+    const CLOSE: &str = "</think>";
+    memmem::rfind(text.as_bytes(), CLOSE.as_bytes()).map_or(text, |at| &text[at + CLOSE.len()..])
+}
+
+/// The last answer that a marker announces.
+fn marked(text: &str, options: &GradeOptions) -> Option<Extraction> {
+    let mut best: Option<(usize, Extraction)> = None;
+    let mut offer = |found: Option<(usize, Vec<String>)>, source| {
+        if let Some((at, readings)) = found
+            && best.as_ref().is_none_or(|(other, _)| at > *other)
+        {
+            best = Some((at, Extraction { source, readings }));
+        }
+    };
+    if options.answer_line {
+        offer(phrases::answer_phrase(text), AnswerSource::AnswerLine);
+    }
+    if options.hash_marks {
+        offer(phrases::hash_marks(text), AnswerSource::HashMarks);
+    }
+    if options.answer_tag {
+        offer(phrases::answer_tag(text), AnswerSource::AnswerTag);
+    }
+    best.map(|(_, extraction)| extraction)
+}
+
+/// The last occurrences of `needle`, the very last one first.
+fn last_positions(text: &str, needle: &str, count: usize) -> Vec<usize> {
+    let mut ring = VecDeque::with_capacity(count);
+    for at in memmem::find_iter(text.as_bytes(), needle.as_bytes()) {
+        if ring.len() == count {
+            ring.pop_front();
+        }
+        ring.push_back(at);
+    }
+    ring.into_iter().rev().collect()
+}
+
+/// The longest prefix of at most `bytes` bytes.
+fn prefix(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+/// The longest suffix of at most `bytes` bytes.
+fn suffix(text: &str, bytes: usize) -> &str {
+    &text[text.ceil_char_boundary(text.len().saturating_sub(bytes))..]
+}

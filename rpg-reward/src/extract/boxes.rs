@@ -1,0 +1,210 @@
+//! The last `\boxed{}`, or the last few that form one list.
+
+use memchr::memmem;
+
+use super::prefix;
+
+/// A box: where its command starts, where its content lies, where it ends.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: usize,
+    content: (usize, usize),
+    end: usize,
+}
+
+/// Longest text between two boxes of one list.
+const MAX_GAP: usize = 48;
+/// Most words between two boxes of one list.
+const MAX_GAP_WORDS: usize = 3;
+/// Most boxes of one list.
+const MAX_BOXES: usize = 256;
+
+/// The content of the last box, or of the boxes that form one list with it, joined by commas.
+pub(super) fn last_boxes(text: &str) -> Option<String> {
+    let boxes = outermost(text)?;
+    let last = *boxes.last()?;
+    let mut first = boxes.len() - 1;
+    while first > 0
+        && boxes.len() - first < MAX_BOXES
+        && joins(&text[boxes[first - 1].end..boxes[first].start])
+    {
+        first -= 1;
+    }
+    let mut items: Vec<&str> = Vec::new();
+    for span in &boxes[first..] {
+        let item = text[span.content.0..span.content.1].trim();
+        if !items.contains(&item) || items.len() > 16 {
+            items.push(item);
+        }
+    }
+    if items.iter().any(|item| item.is_empty()) && items.len() > 1 {
+        items.retain(|item| !item.is_empty());
+    }
+    let mut answer = items.join(", ");
+    if items.len() == 1 && percent_follows(&text[last.end..]) && !answer.contains('%') {
+        answer.push_str("\\%");
+    }
+    Some(answer)
+}
+
+/// All boxes that are not inside another one, in order. `None` when there is none; a last box that is
+/// never closed counts as an empty one.
+fn outermost(text: &str) -> Option<Vec<Span>> {
+    let bytes = text.as_bytes();
+    let mut starts: Vec<(usize, usize)> = Vec::new();
+    for command in ["\\boxed", "\\fbox", "\\framebox"] {
+        for at in memmem::find_iter(bytes, command.as_bytes()) {
+            let after = at + command.len();
+            let rest = text[after..].trim_start_matches([' ', '\n', '\t']);
+            if rest.starts_with('{') {
+                starts.push((at, text.len() - rest.len()));
+            } else if let Some(token) = unbraced(&text[after..]) {
+                starts.push((at, usize::MAX - token));
+            }
+        }
+    }
+    if starts.is_empty() {
+        return None;
+    }
+    starts.sort_unstable();
+    let closers = matching_braces(bytes, starts[0].0);
+    let mut boxes: Vec<Span> = Vec::new();
+    for (start, open) in starts {
+        if boxes.last().is_some_and(|outer| start < outer.end) {
+            continue;
+        }
+        if open > text.len() {
+            let end = usize::MAX - open;
+            let length = text.len() - end;
+            let command_end = text[start..].find(' ').map_or(length, |i| start + i);
+            boxes.push(Span {
+                start,
+                content: (command_end, length),
+                end: length,
+            });
+            continue;
+        }
+        match closers.binary_search_by_key(&open, |(o, _)| *o) {
+            Ok(index) => {
+                let close = closers[index].1;
+                boxes.push(Span {
+                    start,
+                    content: (open + 1, close),
+                    end: close + 1,
+                });
+            }
+            Err(_) => boxes.push(Span {
+                start,
+                content: (text.len(), text.len()),
+                end: text.len(),
+            }),
+        }
+    }
+    Some(boxes)
+}
+
+/// `\boxed 5`: how many bytes of the text remain after the number that follows.
+fn unbraced(after: &str) -> Option<usize> {
+    let body = after.strip_prefix(' ')?;
+    let end = body.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | ',')));
+    let length = end.unwrap_or(body.len());
+    let token = body[..length].trim_end_matches(['.', ',']);
+    token
+        .bytes()
+        .any(|b| b.is_ascii_digit())
+        .then(|| after.len() - 1 - token.len())
+}
+
+/// The pairs of matching braces from `from` on, sorted by the opening one; escaped braces do not count.
+fn matching_braces(bytes: &[u8], from: usize) -> Vec<(usize, usize)> {
+    let mut open: Vec<usize> = Vec::new();
+    let mut pairs: Vec<(usize, usize)> = Vec::new();
+    for offset in memchr::memchr2_iter(b'{', b'}', &bytes[from..]) {
+        let at = from + offset;
+        let backslashes = bytes[from..at]
+            .iter()
+            .rev()
+            .take_while(|b| **b == b'\\')
+            .count();
+        if backslashes % 2 == 1 {
+            continue;
+        }
+        if bytes[at] == b'{' {
+            open.push(at);
+        } else if let Some(start) = open.pop() {
+            pairs.push((start, at));
+        }
+    }
+    pairs.sort_unstable();
+    pairs
+}
+
+/// Whether the text between two boxes makes them one list.
+fn joins(gap: &str) -> bool {
+    if gap.len() > MAX_GAP {
+        return false;
+    }
+    let mut words = 0;
+    let mut rest = gap;
+    while let Some(c) = rest.chars().next() {
+        if c == '\\' {
+            let body = &rest[1..];
+            let name = body.len()
+                - body
+                    .trim_start_matches(|c: char| c.is_ascii_alphabetic())
+                    .len();
+            rest = if name > 0 {
+                &body[name..]
+            } else {
+                body.get(1..).unwrap_or("")
+            };
+        } else if c.is_alphabetic() {
+            let end = rest
+                .find(|c: char| !c.is_alphabetic())
+                .unwrap_or(rest.len());
+            let word = rest[..end].to_lowercase();
+            let revokes = matches!(
+                word.as_str(),
+                "not"
+                    | "no"
+                    | "wait"
+                    | "actually"
+                    | "but"
+                    | "so"
+                    | "thus"
+                    | "therefore"
+                    | "hence"
+                    | "then"
+                    | "rather"
+                    | "instead"
+                    | "sorry"
+                    | "correction"
+                    | "is"
+            );
+            if revokes {
+                return false;
+            }
+            words += usize::from(!matches!(word.as_str(), "and" | "or"));
+            rest = &rest[end..];
+        } else if matches!(
+            c,
+            '.' | '!' | '?' | ':' | '=' | '+' | '-' | '*' | '/' | '<' | '>'
+        ) || c.is_ascii_digit()
+        {
+            return false;
+        } else {
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    words <= MAX_GAP_WORDS && !gap.contains("\n\n")
+}
+
+/// Whether a percent sign or the word stands directly after the box.
+fn percent_follows(after: &str) -> bool {
+    let rest = prefix(after, 24).trim_start_matches([' ', '$', '*', '\\', ')', ']']);
+    rest.starts_with('%')
+        || ["percent", "pct"].iter().any(|w| {
+            rest.get(..w.len())
+                .is_some_and(|r| r.eq_ignore_ascii_case(w))
+        })
+}

@@ -1,0 +1,266 @@
+//! Answers that words or marks announce: `Answer: 5`, "the final answer is 5", `#### 5`.
+
+use memchr::memmem;
+
+use super::spans::{last_number, leading_spans};
+use super::{last_positions, prefix, suffix};
+
+/// Longest answer that is looked at after a marker.
+const MAX_LINE: usize = 8_000;
+/// How many of the last markers are tried.
+const MAX_MARKERS: usize = 24;
+
+/// Where the last announced answer starts, and its readings.
+type Found = Option<(usize, Vec<String>)>;
+
+/// The text after the last `####`.
+pub(super) fn hash_marks(text: &str) -> Found {
+    let at = memmem::rfind(text.as_bytes(), b"####")? + 4;
+    let line = prefix(&text[at..], MAX_LINE).lines().next().unwrap_or("");
+    // `#### Final answer` is a heading, not a mark.
+    let readings = readings(line);
+    let has_value =
+        line.bytes().any(|b| b.is_ascii_digit() || b == b'\\') || line.trim().len() < 12;
+    (has_value && !readings.is_empty()).then_some((at, readings))
+}
+
+/// The text in the last `<answer>` tag.
+pub(super) fn answer_tag(text: &str) -> Found {
+    const OPEN: &str = "<answer>";
+    let at = memmem::rfind(text.as_bytes(), OPEN.as_bytes())? + OPEN.len();
+    let body = prefix(&text[at..], MAX_LINE);
+    let body = memmem::find(body.as_bytes(), b"</answer>").map_or(body, |end| &body[..end]);
+    let body = body.trim();
+    let mut found = readings(body);
+    if found.is_empty() && !body.is_empty() {
+        found.push(body.to_string());
+    }
+    Some((at, found))
+}
+
+/// The answer in the last sentence or line that speaks of an answer.
+pub(super) fn answer_phrase(text: &str) -> Found {
+    let mut positions: Vec<(usize, usize)> = Vec::new();
+    for word in ["nswer", "NSWER", "答案"] {
+        positions.extend(
+            last_positions(text, word, MAX_MARKERS)
+                .into_iter()
+                .map(|at| (at, at + word.len())),
+        );
+    }
+    positions.sort_unstable_by(|a, b| b.cmp(a));
+    positions.truncate(MAX_MARKERS);
+    positions.into_iter().find_map(|(start, end)| {
+        after_word(text, start, &text[end..])
+            .or_else(|| before_word(&text[..start]))
+            .filter(|readings| !readings.is_empty())
+            .map(|readings| (start, readings))
+    })
+}
+
+/// The readings of what follows the word "answer", which starts at `start`.
+fn after_word(text: &str, start: usize, rest: &str) -> Option<Vec<String>> {
+    let decoration: &[char] = &['*', '_', ' ', '\t', '"', '\''];
+    let rest = rest.strip_prefix(['s', 'S']).unwrap_or(rest);
+    let bare = rest.trim_start_matches(decoration);
+    if let Some(value) = bare.strip_prefix([':', '：', '=', '是', '为']) {
+        return Some(line_readings(value));
+    }
+    if let Some(value) = after_verb(bare) {
+        return Some(line_readings(value));
+    }
+    if bare.starts_with('$') || bare.starts_with("\\(") || bare.starts_with("\\[") {
+        return Some(line_readings(bare));
+    }
+    // A heading: the answer is on the next line.
+    let line_start = text[..start].rfind('\n').map_or(0, |i| i + 1);
+    if bare.starts_with(['\n', '\r']) && start - line_start <= 24 {
+        return Some(line_readings(bare));
+    }
+    // "The answer to the second part is 5."
+    let sentence = prefix(bare, 120);
+    let sentence = &sentence[..sentence
+        .find(['\n', '.', ',', ':', '$'])
+        .unwrap_or(sentence.len())];
+    let verb = [" is ", " are ", " = "]
+        .iter()
+        .filter_map(|v| sentence.find(v))
+        .min()?;
+    after_verb(bare[verb..].trim_start()).map(line_readings)
+}
+
+/// What follows "is", "are", "should be" and the words of filling after them.
+fn after_verb(text: &str) -> Option<&str> {
+    const VERBS: [&str; 11] = [
+        "is",
+        "are",
+        "=",
+        "was",
+        "should be",
+        "would be",
+        "must be",
+        "will be",
+        "equals",
+        "becomes",
+        "be",
+    ];
+    const FILLING: [&str; 22] = [
+        "simply",
+        "just",
+        "therefore",
+        "thus",
+        "then",
+        "hence",
+        "now",
+        "indeed",
+        "equal to",
+        "given by",
+        "exactly",
+        "approximately",
+        "about",
+        "clearly",
+        "obviously",
+        "actually",
+        "also",
+        "likely",
+        "probably",
+        "as follows",
+        "the following",
+        "the number",
+    ];
+    let verb = VERBS.iter().find(|v| begins_with_word(text, v))?;
+    let decoration: &[char] = &['*', '_', ' ', '\t', ':', '：', '"'];
+    let mut rest = text[verb.len()..].trim_start_matches(decoration);
+    while let Some(word) = FILLING.iter().find(|w| begins_with_word(rest, w)) {
+        rest = rest[word.len()..]
+            .trim_start_matches(decoration)
+            .trim_start_matches(',')
+            .trim_start();
+    }
+    Some(rest)
+}
+
+/// Whether `text` begins with the whole `word`, in any case.
+fn begins_with_word(text: &str, word: &str) -> bool {
+    text.get(..word.len())
+        .is_some_and(|head| head.eq_ignore_ascii_case(word))
+        && !text[word.len()..].starts_with(|c: char| c.is_alphanumeric())
+}
+
+/// "15 is the answer": the readings of what stands before the word.
+fn before_word(before: &str) -> Option<Vec<String>> {
+    let mut head = before.strip_suffix(['a', 'A'])?.trim_end();
+    loop {
+        let shorter = [
+            "final", "correct", "the", "our", "required", "desired", "my",
+        ]
+        .iter()
+        .find_map(|w| strip_word(head, w));
+        match shorter {
+            Some(shorter) => head = shorter.trim_end(),
+            None => break,
+        }
+    }
+    let head = ["is", "are"]
+        .iter()
+        .find_map(|w| strip_word(head, w))?
+        .trim_end();
+    let line = suffix(head, 200);
+    let line = line.rsplit('\n').next().unwrap_or(line);
+    let number = super::spans::trailing_value(line)?;
+    Some(vec![number])
+}
+
+/// `text` without the whole `word` at its end.
+fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
+    let start = text.len().checked_sub(word.len())?;
+    let tail = text.get(start..)?;
+    (tail.eq_ignore_ascii_case(word) && text[..start].ends_with(char::is_whitespace))
+        .then(|| &text[..start])
+}
+
+/// The readings of the line that begins at `text`; a blank line is passed over.
+fn line_readings(text: &str) -> Vec<String> {
+    let text =
+        prefix(text, MAX_LINE).trim_start_matches(['*', '_', ' ', '\t', '\n', '\r', ':', '>']);
+    for (open, close) in [("$$", "$$"), ("\\[", "\\]")] {
+        if let Some(body) = text.strip_prefix(open)
+            && let Some(end) = body.find(close)
+        {
+            return readings(body[..end].trim());
+        }
+    }
+    readings(text.lines().next().unwrap_or(""))
+}
+
+/// A line read from the most literal way to the most lenient.
+fn readings(line: &str) -> Vec<String> {
+    let line = line.trim().trim_matches(['*', '"', ' ', '`']);
+    let sentence = first_sentence(line);
+    let sentence = sentence.trim_end_matches([' ', '*', '.', '"', ',', ';', '。']);
+    let negated = ["not", "n't", "unknown", "none of"]
+        .iter()
+        .any(|w| begins_with_word(sentence, w));
+    if sentence.is_empty() || negated {
+        return Vec::new();
+    }
+    let mut found = vec![sentence.to_string()];
+    let mut add = |reading: &str| {
+        let reading = reading.trim();
+        if !reading.is_empty() && !found.iter().any(|f| f == reading) {
+            found.push(reading.to_string());
+        }
+    };
+    const CLAUSES: [&str; 14] = [
+        " because",
+        " since ",
+        " as ",
+        " where ",
+        " which ",
+        " when ",
+        " for ",
+        ", so ",
+        ", and so",
+        " (since",
+        " (because",
+        " (as ",
+        ", with ",
+        " by ",
+    ];
+    let clause = CLAUSES.iter().filter_map(|c| sentence.find(c)).min();
+    if let Some(end) = clause {
+        add(&sentence[..end]);
+    }
+    if let Some(spans) = leading_spans(sentence) {
+        add(&spans);
+    }
+    if let Some(number) = last_number(clause.map_or(sentence, |end| &sentence[..end])) {
+        add(&number);
+    }
+    found
+}
+
+/// The text up to a point that ends a sentence.
+fn first_sentence(line: &str) -> &str {
+    let mut from = 0;
+    while let Some(offset) = line[from..].find(['.', '。']) {
+        let at = from + offset;
+        let after = &line[at..];
+        let width = after.chars().next().map_or(1, char::len_utf8);
+        let next = after[width..].trim_start_matches(['*', '"', ')']);
+        if width > 1
+            || next.is_empty()
+            || (next.starts_with(' ') && !ends_abbreviation(&line[..at]))
+        {
+            return &line[..at];
+        }
+        from = at + width;
+    }
+    line
+}
+
+fn ends_abbreviation(text: &str) -> bool {
+    [" approx", " sq", " ft", " in", " vs", " no"]
+        .iter()
+        .any(|w| text.ends_with(w))
+}

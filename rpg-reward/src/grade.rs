@@ -1,0 +1,106 @@
+//! From a completion and a gold answer to a verdict.
+
+use rayon::prelude::*;
+
+use crate::ast::Expr;
+use crate::equal::{Outcome, compare};
+use crate::extract::extract;
+use crate::options::GradeOptions;
+use crate::parse::parse;
+use crate::verdict::{Failure, Reason, Verdict};
+
+/// Grades one completion against the gold answer.
+///
+/// `gold` is the answer alone, in LaTeX or plain text; `completion` is the whole output of a model.
+pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
+    let Some(extraction) = extract(completion, options) else {
+        return Verdict {
+            correct: false,
+            extracted: None,
+            source: None,
+            reason: Reason::NoAnswer,
+        };
+    };
+    let source = Some(extraction.source);
+    let Some(first) = extraction.readings.first() else {
+        return Verdict {
+            correct: false,
+            extracted: None,
+            source,
+            reason: Reason::NoAnswer,
+        };
+    };
+    let mut failure = None;
+    for reading in &extraction.readings {
+        match read(reading) {
+            Ok(_) => {
+                let reason = judge(reading, gold);
+                let extracted = Some(shown(reading));
+                return Verdict {
+                    correct: reason == Reason::Correct,
+                    extracted,
+                    source,
+                    reason,
+                };
+            }
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    let reason = match failure {
+        _ if same_text(first, gold) => Reason::Correct,
+        Some(Failure::OverBudget(budget)) => Reason::OverBudget(budget),
+        Some(Failure::Undefined) => Reason::Undefined,
+        _ => Reason::NotParsed,
+    };
+    Verdict {
+        correct: reason == Reason::Correct,
+        extracted: Some(shown(first)),
+        source,
+        reason,
+    }
+}
+
+/// Grades many completions on all cores; `items` are pairs of completion and gold answer.
+pub fn grade_batch<'a>(items: &[(&'a str, &'a str)], options: &GradeOptions) -> Vec<Verdict> {
+    items
+        .par_iter()
+        .map(|(completion, gold)| grade(completion, gold, options))
+        .collect()
+}
+
+fn read(text: &str) -> Result<Expr, Failure> {
+    parse(text, true)
+}
+
+/// Compares an answer that can be read with the gold answer.
+fn judge(answer: &str, gold: &str) -> Reason {
+    let gold_expr = match parse(gold, true) {
+        Ok(expr) => expr,
+        Err(_) if same_text(answer, gold) => return Reason::Correct,
+        Err(_) => return Reason::GoldNotParsed,
+    };
+    let answer_expr = match parse(answer, true) {
+        Ok(expr) => expr,
+        Err(_) => return Reason::NotParsed,
+    };
+    match compare(&gold_expr, &answer_expr) {
+        Outcome::Equal => Reason::Correct,
+        Outcome::Different => Reason::Wrong,
+        Outcome::Undecided => Reason::Undecided,
+        Outcome::Failed(Failure::OverBudget(budget)) => Reason::OverBudget(budget),
+        Outcome::Failed(Failure::Undefined) => Reason::Undefined,
+        Outcome::Failed(_) => Reason::Wrong,
+    }
+}
+
+/// Whether two texts are the same but for white space.
+fn same_text(a: &str, b: &str) -> bool {
+    let mut a = a.chars().filter(|c| !c.is_whitespace()).peekable();
+    a.peek().is_some() && a.eq(b.chars().filter(|c| !c.is_whitespace()))
+}
+
+/// The answer as a verdict shows it: at most a few hundred bytes.
+fn shown(text: &str) -> String {
+    const MOST: usize = 512;
+    text[..text.floor_char_boundary(MOST)].to_string()
+}

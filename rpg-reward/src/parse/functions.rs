@@ -1,0 +1,254 @@
+//! Functions, roots, sums and the arguments they take.
+
+use super::{Failure, Parsed, Parser, one_or};
+use crate::ast::{Constant, Expr, Func, RelOp};
+use crate::lex::Tok;
+
+impl Parser {
+    /// The argument of a command: a braced group, a bracketed one, or a single digit or letter.
+    pub(super) fn argument(&mut self) -> Parsed {
+        match self.peek() {
+            Some(Tok::Begin) => self.deeper(|p| p.group()),
+            Some(Tok::Num(text)) if text.len() > 1 && !text.contains('.') => {
+                // TeX takes one digit: `\frac12` is a half, `\sqrt2b` is the root of two times b.
+                let (digit, rest) = (text[..1].to_string(), text[1..].to_string());
+                self.tokens[self.pos].tok = Tok::Num(rest);
+                Ok(Expr::Num(super::decimal(&digit)?))
+            }
+            Some(Tok::Num(_)) => {
+                let Some(Tok::Num(text)) = self.peek().cloned() else {
+                    return Err(Failure::NotParsed);
+                };
+                self.pos += 1;
+                Ok(Expr::Num(super::decimal(&text)?))
+            }
+            Some(Tok::Word(word)) => {
+                let mut letters = word.chars();
+                let first = letters.next().ok_or(Failure::NotParsed)?;
+                let rest: String = letters.collect();
+                let tok = match crate::names::plain(&rest) {
+                    Some(tok) => tok,
+                    None if rest.len() == 1 => Tok::Sym(rest),
+                    None => Tok::Word(rest),
+                };
+                self.tokens[self.pos].tok = tok;
+                Ok(Expr::Sym(first.to_string()))
+            }
+            Some(_) => self.deeper(|p| p.primary()),
+            None => Err(Failure::NotParsed),
+        }
+    }
+
+    /// What follows `\sqrt`: an index in brackets, then the radicand.
+    pub(super) fn root(&mut self) -> Parsed {
+        let mut index = Expr::int(2);
+        if self.next_is(&Tok::Open('[')) {
+            self.pos += 1;
+            index = self.sum()?;
+            self.expect(&Tok::Close(']'))?;
+        }
+        let radicand = self.argument()?;
+        Ok(Expr::Root(Box::new(radicand), Box::new(index)))
+    }
+
+    /// The arguments in brackets after the name of a function.
+    pub(super) fn call_arguments(&mut self) -> Result<Vec<Expr>, Failure> {
+        self.deeper(|p| {
+            let bars = std::mem::take(&mut p.bars);
+            p.pos += 1;
+            let mut arguments = vec![p.relation()?];
+            while p.eat(&Tok::Op(',')) || p.eat(&Tok::Op(';')) {
+                arguments.push(p.relation()?);
+            }
+            match p.peek() {
+                Some(Tok::Close(')' | ']')) => p.pos += 1,
+                _ => return Err(Failure::NotParsed),
+            }
+            p.bars = bars;
+            Ok(arguments)
+        })
+    }
+
+    /// `C(n, k)` and `P(n, k)`; with one argument the letter is a variable.
+    pub(super) fn combinations(&mut self, name: &str) -> Parsed {
+        let mut arguments = self.call_arguments()?;
+        if arguments.len() == 2 && name == "C" {
+            return Ok(Expr::Fun(Func::Binomial, arguments));
+        }
+        if arguments.len() == 2 {
+            return Ok(Expr::Apply(name.into(), arguments));
+        }
+        let argument = one_or(std::mem::take(&mut arguments), Expr::List);
+        Ok(Expr::Mul(vec![Expr::Sym(name.into()), argument]))
+    }
+
+    /// A known function whose name has just been read.
+    pub(super) fn function(&mut self, func: Func) -> Parsed {
+        let mut base = None;
+        let mut exponent = None;
+        loop {
+            if self.next_is(&Tok::Op('_')) && base.is_none() {
+                self.pos += 1;
+                base = Some(self.subscript_value()?);
+            } else if self.next_is(&Tok::Op('^')) && exponent.is_none() {
+                self.pos += 1;
+                exponent = Some(self.exponent()?);
+            } else {
+                break;
+            }
+        }
+        let mut arguments = match self.peek() {
+            Some(Tok::Open('(' | '[')) => self.call_arguments()?,
+            Some(Tok::Begin) => match self.argument()? {
+                Expr::Set(items) => items,
+                other => vec![other],
+            },
+            _ => vec![self.bare_argument()?],
+        };
+        let variadic = matches!(func, Func::Max | Func::Min | Func::Gcd | Func::Lcm);
+        if let (true, [Expr::Set(items)]) = (variadic, arguments.as_slice()) {
+            arguments = items.clone();
+        }
+        if func == Func::Log {
+            if arguments.len() == 1 {
+                arguments.push(base.take().unwrap_or_else(|| Expr::int(10)));
+            }
+            if arguments.len() != 2 {
+                return Err(Failure::NotParsed);
+            }
+        } else if base.is_some() {
+            return Err(Failure::NotParsed);
+        } else if !variadic && arguments.len() != 1 {
+            return Err(Failure::NotParsed);
+        }
+        Ok(match exponent {
+            None => Expr::Fun(func, arguments),
+            Some(Expr::Num(n)) if n.value == Expr::minus_one() && func.inverse().is_some() => {
+                Expr::Fun(func.inverse().unwrap_or(func), arguments)
+            }
+            Some(exponent) => Expr::Pow(Box::new(Expr::Fun(func, arguments)), Box::new(exponent)),
+        })
+    }
+
+    /// The base of a logarithm: a group, a whole number or a letter.
+    fn subscript_value(&mut self) -> Parsed {
+        match self.peek() {
+            Some(Tok::Num(_)) => self.primary(),
+            _ => self.argument(),
+        }
+    }
+
+    /// An argument without brackets: factors up to the next operator or function.
+    fn bare_argument(&mut self) -> Parsed {
+        let (negative, _) = self.signs();
+        let mut factors: Vec<Expr> = Vec::new();
+        loop {
+            match self.peek() {
+                Some(
+                    Tok::Num(_)
+                    | Tok::Repeating(..)
+                    | Tok::Sym(_)
+                    | Tok::Word(_)
+                    | Tok::Const(_)
+                    | Tok::Frac
+                    | Tok::Sqrt
+                    | Tok::Cbrt
+                    | Tok::Binom,
+                ) => {
+                    if self.at_unit() && !factors.is_empty() {
+                        break;
+                    }
+                    factors.push(self.power()?);
+                }
+                Some(Tok::Bar) if self.bars == 0 && factors.is_empty() => {
+                    factors.push(self.power()?);
+                }
+                Some(Tok::Begin | Tok::Open('⌊' | '⌈') | Tok::Fun(_) | Tok::Env(_))
+                    if factors.is_empty() =>
+                {
+                    factors.push(self.power()?);
+                    break;
+                }
+                // `\sin \pi/4`: an angle is divided before the function is taken.
+                Some(Tok::Op('/'))
+                    if factors.iter().any(|f| *f == Expr::Const(Constant::Pi))
+                        && matches!(self.peek_at(1), Some(Tok::Num(_))) =>
+                {
+                    self.pos += 1;
+                    let divisor = self.power()?;
+                    factors.push(Expr::Div(Box::new(Expr::int(1)), Box::new(divisor)));
+                    break;
+                }
+                _ => break,
+            }
+        }
+        if factors.is_empty() {
+            return Err(Failure::NotParsed);
+        }
+        let product = one_or(factors, Expr::Mul);
+        Ok(if negative {
+            Expr::Neg(Box::new(product))
+        } else {
+            product
+        })
+    }
+
+    /// `\sum_{k=1}^{n} body`.
+    pub(super) fn series(&mut self, product: bool) -> Parsed {
+        let mut head = None;
+        let mut last = None;
+        for _ in 0..2 {
+            if self.eat(&Tok::Op('_')) {
+                head = Some(self.argument()?);
+            } else if self.eat(&Tok::Op('^')) {
+                last = Some(self.exponent()?);
+            }
+        }
+        let body = self.product()?;
+        match (head, last) {
+            (Some(Expr::Rel(index, first)), Some(last)) => match (*index, first.as_slice()) {
+                (Expr::Sym(name), [(RelOp::Eq, first)]) => Ok(Expr::Series(
+                    product,
+                    name,
+                    Box::new(first.clone()),
+                    Box::new(last),
+                    Box::new(body),
+                )),
+                _ => Err(Failure::NotParsed),
+            },
+            _ => Err(Failure::NotParsed),
+        }
+    }
+
+    /// `\mathbb{Z}^+`, `\mathbb{R}_{>0}`: a set whose decoration is part of its name.
+    pub(super) fn decorated_set(&mut self, constant: Constant) -> Parsed {
+        if constant == Constant::Infinity || constant == Constant::EmptySet {
+            return Ok(Expr::Const(constant));
+        }
+        let mut name = format!("{constant:?}");
+        for _ in 0..2 {
+            let Some(Tok::Op(script @ ('^' | '_'))) = self.peek() else {
+                break;
+            };
+            name.push(*script);
+            self.pos += 1;
+            let mut depth = 0usize;
+            loop {
+                let tok = self.peek().cloned().ok_or(Failure::NotParsed)?;
+                self.pos += 1;
+                match tok {
+                    Tok::Begin => depth += 1,
+                    Tok::End => depth = depth.checked_sub(1).ok_or(Failure::NotParsed)?,
+                    Tok::Num(t) | Tok::Sym(t) => name.push_str(&t),
+                    Tok::Op(c) => name.push(c),
+                    Tok::Rel(op) => name.push_str(&format!("{op:?}")),
+                    _ => return Err(Failure::NotParsed),
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(Expr::Sym(name))
+    }
+}

@@ -1,0 +1,234 @@
+//! Brackets, braces, bars and environments.
+
+use super::{Failure, Parsed, Parser, one_or};
+use crate::ast::{Expr, Func};
+use crate::lex::Tok;
+use crate::verdict::Budget;
+
+/// Most cells of one matrix.
+const MAX_CELLS: usize = 400;
+
+impl Parser {
+    pub(super) fn group(&mut self) -> Parsed {
+        let tok = self.peek().cloned().ok_or(Failure::NotParsed)?;
+        self.pos += 1;
+        let bars = std::mem::take(&mut self.bars);
+        let result = match tok {
+            Tok::Begin => self.braces(),
+            Tok::Open('{') => self.set(),
+            Tok::Open('⌊') => self.enclosed('⌋', Func::Floor),
+            Tok::Open('⌈') => self.enclosed('⌉', Func::Ceil),
+            Tok::Open(open) => self.brackets(open),
+            Tok::Bar => {
+                self.bars = bars + 1;
+                let inner = self.sum()?;
+                self.expect(&Tok::Bar)?;
+                Ok(match inner {
+                    Expr::Matrix(rows) => Expr::Fun(Func::Det, vec![Expr::Matrix(rows)]),
+                    other => Expr::Fun(Func::Abs, vec![other]),
+                })
+            }
+            Tok::Env(name) => self.environment(&name),
+            _ => Err(Failure::NotParsed),
+        };
+        self.bars = bars;
+        result
+    }
+
+    /// Braces that group; with commas in them they are taken for a set.
+    fn braces(&mut self) -> Parsed {
+        // `{}` before a sign or a script is an empty anchor.
+        let first = self.relation()?;
+        match self.peek() {
+            Some(Tok::End) => {
+                self.pos += 1;
+                Ok(first)
+            }
+            Some(Tok::Op(c @ ('⊘' | '©'))) => {
+                let over = *c == '⊘';
+                self.pos += 1;
+                let second = self.relation()?;
+                self.expect(&Tok::End)?;
+                Ok(if over {
+                    Expr::Div(Box::new(first), Box::new(second))
+                } else {
+                    Expr::Fun(Func::Binomial, vec![first, second])
+                })
+            }
+            Some(Tok::Op(',')) => {
+                let items = self.items(first)?;
+                self.expect(&Tok::End)?;
+                Ok(Expr::Set(items))
+            }
+            _ => Err(Failure::NotParsed),
+        }
+    }
+
+    /// The items after the first one, separated by commas or semicolons.
+    fn items(&mut self, first: Expr) -> Result<Vec<Expr>, Failure> {
+        let mut items = vec![first];
+        while let Some(Tok::Op(',' | ';') | Tok::Join) = self.peek() {
+            self.pos += 1;
+            if matches!(self.peek(), Some(Tok::Close(_))) {
+                break;
+            }
+            items.push(self.relation()?);
+        }
+        Ok(items)
+    }
+
+    fn set(&mut self) -> Parsed {
+        if self.eat(&Tok::Close('}')) {
+            return Ok(Expr::Set(Vec::new()));
+        }
+        self.bars = 1;
+        let first = self.relation()?;
+        self.bars = 0;
+        if matches!(self.peek(), Some(Tok::Bar | Tok::Op(':'))) {
+            self.pos += 1;
+            let condition = self.relation()?;
+            let conditions = self.items(condition)?;
+            self.expect(&Tok::Close('}'))?;
+            return Ok(Expr::SetBuilder(Box::new(first), conditions));
+        }
+        let items = self.items(first)?;
+        self.expect(&Tok::Close('}'))?;
+        Ok(Expr::Set(items))
+    }
+
+    fn enclosed(&mut self, close: char, func: Func) -> Parsed {
+        let inner = self.sum()?;
+        self.expect(&Tok::Close(close))?;
+        Ok(Expr::Fun(func, vec![inner]))
+    }
+
+    fn brackets(&mut self, open: char) -> Parsed {
+        let first = self.relation()?;
+        let items = self.items(first)?;
+        let close = match self.peek() {
+            Some(Tok::Close(c @ (')' | ']' | '⟩'))) => *c,
+            _ => return Err(Failure::NotParsed),
+        };
+        self.pos += 1;
+        let matching = matches!((open, close), ('(', ')') | ('[', ']') | ('⟨', '⟩'));
+        if items.len() == 1 {
+            if !matching {
+                return Err(Failure::NotParsed);
+            }
+            let inner = one_or(items, Expr::List);
+            // `(1011)_2`
+            if open == '('
+                && self.next_is(&Tok::Op('_'))
+                && let (Expr::Num(n), Some(Tok::Num(base))) = (&inner, self.peek_at(1))
+                && let Ok(base) = base.parse::<u32>()
+                && (2..=10).contains(&base)
+            {
+                let digits = n.value.to_string();
+                self.pos += 2;
+                return Ok(Expr::Based(digits, base));
+            }
+            return Ok(inner);
+        }
+        Ok(Expr::Tuple(open, items, close))
+    }
+
+    fn environment(&mut self, name: &str) -> Parsed {
+        let end = Tok::EndEnv(name.to_string());
+        let kind = name.trim_end_matches('*');
+        let is_list = matches!(
+            kind,
+            "cases"
+                | "aligned"
+                | "align"
+                | "gathered"
+                | "gather"
+                | "split"
+                | "equation"
+                | "dcases"
+                | "rcases"
+                | "alignat"
+                | "alignedat"
+        );
+        let is_matrix = matches!(
+            kind,
+            "pmatrix"
+                | "bmatrix"
+                | "vmatrix"
+                | "Vmatrix"
+                | "Bmatrix"
+                | "matrix"
+                | "array"
+                | "smallmatrix"
+                | "psmallmatrix"
+                | "bsmallmatrix"
+        );
+        if !is_list && !is_matrix {
+            return Err(Failure::NotParsed);
+        }
+        let mut rows: Vec<Vec<Expr>> = vec![Vec::new()];
+        let mut cells = 0;
+        while !self.eat(&end) {
+            match self.peek() {
+                Some(Tok::Row) => {
+                    self.pos += 1;
+                    rows.push(Vec::new());
+                }
+                Some(Tok::Cell) | Some(Tok::Op(',' | ';')) => self.pos += 1,
+                Some(_) => {
+                    let cell = if is_list {
+                        self.aligned_relation()?
+                    } else {
+                        self.relation()?
+                    };
+                    cells += 1;
+                    if cells > MAX_CELLS {
+                        return Err(Failure::OverBudget(Budget::Size));
+                    }
+                    rows.last_mut().expect("one row at least").push(cell);
+                }
+                None => return Err(Failure::NotParsed),
+            }
+        }
+        rows.retain(|row| !row.is_empty());
+        if is_list {
+            let items: Vec<Expr> = rows
+                .into_iter()
+                .map(|row| one_or(row, Expr::List))
+                .collect();
+            return if items.is_empty() {
+                Err(Failure::NotParsed)
+            } else {
+                Ok(one_or(items, Expr::List))
+            };
+        }
+        if rows.is_empty() || rows.iter().any(|row| row.len() != rows[0].len()) {
+            return Err(Failure::NotParsed);
+        }
+        let matrix = Expr::Matrix(rows);
+        Ok(if kind == "vmatrix" {
+            Expr::Fun(Func::Det, vec![matrix])
+        } else {
+            matrix
+        })
+    }
+
+    /// A relation whose sign may stand behind a `&` that aligns it.
+    fn aligned_relation(&mut self) -> Parsed {
+        let aligned = self.tokens[self.pos..]
+            .iter()
+            .take_while(|t| !matches!(t.tok, Tok::Row | Tok::EndEnv(_)))
+            .position(|t| t.tok == Tok::Cell);
+        if let Some(offset) = aligned {
+            let at = self.pos + offset;
+            let before_sign = matches!(self.tokens.get(at + 1).map(|t| &t.tok), Some(Tok::Rel(_)));
+            let after_sign = matches!(
+                self.tokens.get(at.wrapping_sub(1)).map(|t| &t.tok),
+                Some(Tok::Rel(_))
+            );
+            if before_sign || after_sign {
+                self.tokens.remove(at);
+            }
+        }
+        self.relation()
+    }
+}

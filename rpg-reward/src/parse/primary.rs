@@ -1,0 +1,264 @@
+//! Literals, variables and names.
+
+use super::{Failure, Parsed, Parser, decimal, repeating};
+use crate::ast::{Constant, Expr, Func};
+use crate::lex::Tok;
+use crate::names;
+
+impl Parser {
+    pub(super) fn primary(&mut self) -> Parsed {
+        if let Some(based) = self.digits_with_base() {
+            return Ok(based);
+        }
+        let Some(tok) = self.peek().cloned() else {
+            return Err(Failure::NotParsed);
+        };
+        match tok {
+            Tok::Num(text) => {
+                self.pos += 1;
+                let number = Expr::Num(decimal(&text)?);
+                Ok(self.plain_mixed_number(&text)?.unwrap_or(number))
+            }
+            Tok::Repeating(before, repetend) => {
+                self.pos += 1;
+                Ok(Expr::Num(repeating(&before, &repetend)?))
+            }
+            Tok::Sym(name) => {
+                self.pos += 1;
+                let name = self.with_subscript(name)?;
+                if matches!(name.as_str(), "f" | "g" | "h") && self.next_is(&Tok::Open('(')) {
+                    let arguments = self.call_arguments()?;
+                    return Ok(Expr::Apply(name, arguments));
+                }
+                if matches!(name.as_str(), "C" | "P") && self.next_is(&Tok::Open('(')) {
+                    return self.combinations(&name);
+                }
+                Ok(Expr::Sym(name))
+            }
+            Tok::Word(word) => {
+                self.pos += 1;
+                self.word(&word)
+            }
+            Tok::Text(text) => {
+                self.pos += 1;
+                // Words before a value introduce it; alone they are the value.
+                match self.peek() {
+                    Some(next)
+                        if self.starts_factor(next)
+                            || matches!(next, Tok::Op('-') | Tok::Open('{')) =>
+                    {
+                        self.deeper(|p| p.sum())
+                    }
+                    _ => Ok(Expr::Text(text)),
+                }
+            }
+            Tok::Const(constant) => {
+                self.pos += 1;
+                if matches!(constant, Constant::E | Constant::I) && self.next_is(&Tok::Op('_')) {
+                    let name = if constant == Constant::E { "e" } else { "i" };
+                    return Ok(Expr::Sym(self.with_subscript(name.into())?));
+                }
+                if constant != Constant::Pi
+                    && constant != Constant::E
+                    && constant != Constant::I
+                    && matches!(self.peek(), Some(Tok::Op('^' | '_')))
+                {
+                    return self.decorated_set(constant);
+                }
+                Ok(Expr::Const(constant))
+            }
+            Tok::Fun(func) => {
+                self.pos += 1;
+                self.deeper(|p| p.function(func))
+            }
+            Tok::Undefined => {
+                self.pos += 1;
+                Ok(Expr::Undefined)
+            }
+            Tok::Frac => {
+                self.pos += 1;
+                self.deeper(|p| {
+                    let numerator = p.argument()?;
+                    let denominator = p.argument()?;
+                    Ok(Expr::Div(Box::new(numerator), Box::new(denominator)))
+                })
+            }
+            Tok::Binom => {
+                self.pos += 1;
+                self.deeper(|p| {
+                    let n = p.argument()?;
+                    let k = p.argument()?;
+                    Ok(Expr::Fun(Func::Binomial, vec![n, k]))
+                })
+            }
+            Tok::Sqrt => {
+                self.pos += 1;
+                self.deeper(|p| p.root())
+            }
+            Tok::Cbrt => {
+                self.pos += 1;
+                self.deeper(|p| {
+                    let radicand = p.argument()?;
+                    Ok(Expr::Root(Box::new(radicand), Box::new(Expr::int(3))))
+                })
+            }
+            Tok::Overline => {
+                self.pos += 1;
+                self.deeper(|p| {
+                    let inner = p.argument()?;
+                    Ok(Expr::Fun(Func::Conjugate, vec![inner]))
+                })
+            }
+            Tok::Sum | Tok::Product => {
+                self.pos += 1;
+                self.deeper(|p| p.series(tok == Tok::Product))
+            }
+            Tok::Begin | Tok::Open(_) | Tok::Bar | Tok::Env(_) => self.deeper(|p| p.group()),
+            Tok::Percent | Tok::Degree => Err(Failure::NotParsed),
+            _ => Err(Failure::NotParsed),
+        }
+    }
+
+    /// `1 3/4`: a whole number, a space, and a fraction of two whole numbers.
+    fn plain_mixed_number(&mut self, whole: &str) -> Result<Option<Expr>, Failure> {
+        let (Some(Tok::Num(numerator)), Some(Tok::Op('/')), Some(Tok::Num(denominator))) =
+            (self.peek(), self.peek_at(1), self.peek_at(2))
+        else {
+            return Ok(None);
+        };
+        if !self.space_at(0)
+            || [whole, numerator, denominator]
+                .iter()
+                .any(|t| t.contains('.'))
+        {
+            return Ok(None);
+        }
+        let (whole, numerator, denominator) =
+            (decimal(whole)?, decimal(numerator)?, decimal(denominator)?);
+        self.pos += 3;
+        Ok(Some(Expr::Add(vec![
+            Expr::Num(whole),
+            Expr::Div(
+                Box::new(Expr::Num(numerator)),
+                Box::new(Expr::Num(denominator)),
+            ),
+        ])))
+    }
+
+    /// Letters in a row: a product of one-letter variables, unless they read as a word.
+    fn word(&mut self, word: &str) -> Parsed {
+        if word.len() > 3 || names::is_short_word(word) {
+            return Ok(Expr::Text(word.to_string()));
+        }
+        let mut letters: Vec<Expr> = Vec::new();
+        let count = word.len();
+        for (index, letter) in word.chars().enumerate() {
+            let expr = match letter {
+                'e' => Expr::Const(Constant::E),
+                'i' => Expr::Const(Constant::I),
+                _ if index + 1 == count => Expr::Sym(self.with_subscript(letter.to_string())?),
+                _ => Expr::Sym(letter.to_string()),
+            };
+            letters.push(expr);
+        }
+        // A power or factorial after the word belongs to its last letter.
+        if let Some(Tok::Op('^')) = self.peek() {
+            self.pos += 1;
+            let last = letters.pop().expect("a word has letters");
+            let exponent = self.exponent()?;
+            letters.push(Expr::Pow(Box::new(last), Box::new(exponent)));
+        }
+        Ok(Expr::Mul(letters))
+    }
+
+    /// The name with the subscript that follows it.
+    pub(super) fn with_subscript(&mut self, mut name: String) -> Result<String, Failure> {
+        while self.eat(&Tok::Op('_')) {
+            name.push('_');
+            name.push_str(&self.flat_text()?);
+        }
+        Ok(name)
+    }
+
+    /// A braced group or one token as text, read without recursion.
+    fn flat_text(&mut self) -> Result<String, Failure> {
+        let mut text = String::new();
+        let mut depth = 0usize;
+        loop {
+            let Some(tok) = self.peek().cloned() else {
+                return Err(Failure::NotParsed);
+            };
+            self.pos += 1;
+            match tok {
+                Tok::Begin => depth += 1,
+                Tok::End => {
+                    if depth == 0 {
+                        return Err(Failure::NotParsed);
+                    }
+                    depth -= 1;
+                }
+                Tok::Num(t) | Tok::Sym(t) | Tok::Word(t) => text.push_str(&t),
+                Tok::Text(t) => text.push_str(t.trim()),
+                Tok::Const(Constant::I) => text.push('i'),
+                Tok::Const(Constant::E) => text.push('e'),
+                Tok::Const(Constant::Pi) => text.push('π'),
+                Tok::Op(c) | Tok::Open(c) | Tok::Close(c) if depth > 0 => text.push(c),
+                _ => return Err(Failure::NotParsed),
+            }
+            if depth == 0 {
+                return Ok(text);
+            }
+        }
+    }
+
+    /// `1011_2`, `A3_{16}`: digits, an underscore and a base.
+    fn digits_with_base(&mut self) -> Option<Expr> {
+        let mut digits = String::new();
+        let mut ahead = 0;
+        loop {
+            if ahead > 0 && self.space_at(ahead) {
+                return None;
+            }
+            match self.peek_at(ahead)? {
+                Tok::Num(t) if !t.contains('.') => digits.push_str(t),
+                Tok::Sym(t) | Tok::Word(t) if t.is_ascii() && !digits.is_empty() || t.len() > 1 => {
+                    digits.push_str(t);
+                }
+                Tok::Const(Constant::E) => digits.push('e'),
+                Tok::Op('_') => break,
+                _ => return None,
+            }
+            ahead += 1;
+        }
+        let numeric = digits.chars().all(|c| c.is_ascii_digit());
+        let (braced, start) = match self.peek_at(ahead + 1)? {
+            Tok::Begin => (true, ahead + 2),
+            _ => (false, ahead + 1),
+        };
+        let base = match self.peek_at(start)? {
+            Tok::Num(t) => t.parse::<u32>().ok()?,
+            Tok::Text(t) | Tok::Word(t) => names::number_word(t.trim())?,
+            _ => return None,
+        };
+        if braced && self.peek_at(start + 1) != Some(&Tok::End) {
+            return None;
+        }
+        let fits = (2..=36).contains(&base)
+            && digits
+                .chars()
+                .all(|c| c.to_digit(36).is_some_and(|d| d < base));
+        if !fits || (!numeric && base <= 10) {
+            return None;
+        }
+        self.pos += start + 1 + usize::from(braced);
+        let digits = digits.trim_start_matches('0').to_lowercase();
+        Some(Expr::Based(
+            if digits.is_empty() {
+                "0".into()
+            } else {
+                digits
+            },
+            base,
+        ))
+    }
+}

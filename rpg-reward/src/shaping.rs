@@ -1,0 +1,248 @@
+//! From verdicts to rewards: score scales, penalties, and weighted sums of named parts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::options::GradeOptions;
+
+/// The numbers that right and wrong answers score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScoreScale {
+    /// 1 for a right answer, 0 for a wrong one.
+    #[default]
+    ZeroOne,
+    /// 1 for a right answer, -1 for a wrong one.
+    PlusMinusOne,
+}
+
+impl ScoreScale {
+    /// The score of an answer.
+    pub fn score(self, correct: bool) -> f64 {
+        match (self, correct) {
+            (_, true) => 1.0,
+            (Self::ZeroOne, false) => 0.0,
+            (Self::PlusMinusOne, false) => -1.0,
+        }
+    }
+}
+
+/// DAPO's soft penalty on long completions.
+///
+/// Nothing up to `max_length - buffer` tokens, then a line that reaches `-penalty` at `max_length`
+/// and stays there:
+///
+/// `min(0, (max_length - buffer - length) / buffer * penalty)`, at least `-penalty`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverlongPenalty {
+    /// The longest completion, in tokens.
+    pub max_length: usize,
+    /// The last tokens of that length, over which the penalty grows.
+    pub buffer: usize,
+    /// The penalty at the full length.
+    pub penalty: f64,
+}
+
+impl OverlongPenalty {
+    /// The penalty, zero or negative, of a completion of `length` tokens.
+    ///
+    /// With a buffer of zero the penalty is a step behind `max_length`.
+    pub fn penalty(&self, length: usize) -> f64 {
+        let over = length as f64 - (self.max_length as f64 - self.buffer as f64);
+        if over <= 0.0 {
+            return 0.0;
+        }
+        if self.buffer == 0 {
+            return -self.penalty;
+        }
+        -(over / self.buffer as f64).min(1.0) * self.penalty
+    }
+}
+
+/// Whether a completion keeps to the form that was asked for.
+///
+/// 1 if an answer stands where `options` say that it must, else 0. Searching for the last expression
+/// is no form, so [`GradeOptions::only`] makes the options that this function is meant for.
+pub fn format_reward(completion: &str, options: &GradeOptions) -> f64 {
+    let marked = GradeOptions {
+        last_expression: false,
+        ..options.clone()
+    };
+    let found = crate::extract::extract(completion, &marked);
+    f64::from(u8::from(found.is_some_and(|e| !e.readings.is_empty())))
+}
+
+/// A penalty on completions that repeat themselves.
+///
+/// The share of n-grams that have occurred before, times `-penalty`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepetitionPenalty {
+    /// How many tokens are compared at a time.
+    pub ngram: usize,
+    /// The penalty of a completion that is nothing but repetition.
+    pub penalty: f64,
+}
+
+impl RepetitionPenalty {
+    /// The penalty, zero or negative, of a completion given as tokens or words.
+    pub fn penalty<T: Eq + std::hash::Hash>(&self, tokens: &[T]) -> f64 {
+        if self.ngram == 0 || tokens.len() < self.ngram {
+            return 0.0;
+        }
+        let mut seen = std::collections::HashSet::new();
+        let total = tokens.len() - self.ngram + 1;
+        let repeated = tokens
+            .windows(self.ngram)
+            .filter(|gram| !seen.insert(*gram))
+            .count();
+        -self.penalty * repeated as f64 / total as f64
+    }
+
+    /// The penalty of a text, word by word.
+    pub fn penalty_of_text(&self, text: &str) -> f64 {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        self.penalty(&words)
+    }
+}
+
+/// A reward made of parts that keep their names, so that each can be logged.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RewardParts {
+    parts: Vec<RewardPart>,
+}
+
+/// One part of a reward.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RewardPart {
+    /// The name under which it is logged.
+    pub name: String,
+    /// Its value before weighting.
+    pub value: f64,
+    /// Its weight in the sum.
+    pub weight: f64,
+}
+
+impl RewardParts {
+    /// No parts; the total is zero.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a part.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: f64, weight: f64) -> Self {
+        self.parts.push(RewardPart {
+            name: name.into(),
+            value,
+            weight,
+        });
+        self
+    }
+
+    /// The weighted sum.
+    pub fn total(&self) -> f64 {
+        self.parts.iter().map(|part| part.value * part.weight).sum()
+    }
+
+    /// The parts in the order in which they were added.
+    pub fn parts(&self) -> &[RewardPart] {
+        &self.parts
+    }
+
+    /// The value, before weighting, of the part with this name.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.parts
+            .iter()
+            .find(|part| part.name == name)
+            .map(|part| part.value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::AnswerStyle;
+
+    #[test]
+    fn overlong_penalty_grows_over_the_buffer() {
+        let penalty = OverlongPenalty {
+            max_length: 100,
+            buffer: 20,
+            penalty: 1.0,
+        };
+        let rows = [
+            (0, 0.0),
+            (79, 0.0),
+            (80, 0.0),
+            (85, -0.25),
+            (90, -0.5),
+            (100, -1.0),
+            (500, -1.0),
+        ];
+        for (length, expected) in rows {
+            assert_eq!(penalty.penalty(length), expected, "length {length}");
+        }
+        let step = OverlongPenalty {
+            max_length: 100,
+            buffer: 0,
+            penalty: 0.5,
+        };
+        assert_eq!((step.penalty(100), step.penalty(101)), (0.0, -0.5));
+        let wide = OverlongPenalty {
+            max_length: 10,
+            buffer: 20,
+            penalty: 2.0,
+        };
+        assert_eq!((wide.penalty(0), wide.penalty(10)), (-1.0, -2.0));
+    }
+
+    #[test]
+    fn repetition_counts_repeated_ngrams() {
+        let penalty = RepetitionPenalty {
+            ngram: 2,
+            penalty: 1.0,
+        };
+        let rows = [
+            ("", 0.0),
+            ("a", 0.0),
+            ("a b c", 0.0),
+            ("a b a b", -1.0 / 3.0),
+            ("a a a a a", -0.75),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(penalty.penalty_of_text(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn weighted_sum_keeps_names() {
+        let parts = RewardParts::new()
+            .with("correct", 1.0, 1.0)
+            .with("overlong", -0.5, 0.5);
+        assert_eq!(parts.total(), 0.75);
+        assert_eq!(parts.get("overlong"), Some(-0.5));
+        assert_eq!(parts.get("format"), None);
+    }
+
+    #[test]
+    fn format_reward_wants_the_style() {
+        let boxed = GradeOptions::only(AnswerStyle::Boxed);
+        let rows = [
+            ("so \\boxed{5}", 1.0),
+            ("Answer: 5", 0.0),
+            ("\\boxed{}", 0.0),
+            ("5", 0.0),
+        ];
+        for (completion, expected) in rows {
+            assert_eq!(format_reward(completion, &boxed), expected, "{completion}");
+        }
+    }
+
+    #[test]
+    fn scales() {
+        assert_eq!(ScoreScale::ZeroOne.score(false), 0.0);
+        assert_eq!(ScoreScale::PlusMinusOne.score(false), -1.0);
+        assert_eq!(ScoreScale::PlusMinusOne.score(true), 1.0);
+    }
+}
