@@ -73,9 +73,11 @@ impl Tokenizer {
         Self::from_files(dir, files)
     }
 
-    /// A tokenizer from the contents of a `tokenizer.json`, without a chat template.
-    pub fn from_json(json: &str) -> Result<Self, TokenizerError> {
-        Self::from_files(Path::new(""), vec![(FILES[0], json.as_bytes().to_vec())])
+    /// A tokenizer from the contents of a `tokenizer.json` and, if given, a `tokenizer_config.json`.
+    pub fn from_json(json: &str, settings: Option<&str>) -> Result<Self, TokenizerError> {
+        let mut files = vec![(FILES[0], json.as_bytes().to_vec())];
+        files.extend(settings.map(|text| (FILES[1], text.as_bytes().to_vec())));
+        Self::from_files(Path::new(""), files)
     }
 
     fn from_files(
@@ -93,9 +95,9 @@ impl Tokenizer {
         // Prompts are never cut or filled silently, whatever the file asks for.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| format(FILES[0], e.to_string()))?;
-        let settings: serde_json::Value = match file("tokenizer_config.json") {
+        let settings: serde_json::Value = match file(FILES[1]) {
             Some(bytes) => serde_json::from_slice(bytes)
-                .map_err(|e| format("tokenizer_config.json", e.to_string()))?,
+                .map_err(|e| format(FILES[1], e.to_string()))?,
             None => serde_json::Value::Null,
         };
         let separate = match file("chat_template.jinja") {
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn characters_round_trip() {
-        let tokenizer = Tokenizer::from_json(JSON).unwrap();
+        let tokenizer = Tokenizer::from_json(JSON, None).unwrap();
         let tokens = tokenizer.encode_prompt(&Prompt::Text("ab\nba".into())).unwrap();
         assert_eq!(tokens, [1, 2, 3, 2, 1]);
         assert_eq!(tokenizer.decode(&tokens).unwrap(), "ab\nba");
@@ -186,10 +188,10 @@ mod tests {
     fn what_cannot_be_used_is_named() {
         let error = Tokenizer::load(Path::new("/nonexistent")).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/tokenizer.json"), "{error}");
-        let error = Tokenizer::from_json("{").unwrap_err().to_string();
+        let error = Tokenizer::from_json("{", None).unwrap_err().to_string();
         assert!(error.contains("tokenizer.json"), "{error}");
         let chat = Prompt::Chat(vec![Message::user("hi")]);
-        let error = Tokenizer::from_json(JSON).unwrap().encode_prompt(&chat).unwrap_err();
+        let error = Tokenizer::from_json(JSON, None).unwrap().encode_prompt(&chat).unwrap_err();
         assert!(matches!(error, TokenizerError::NoTemplate));
     }
 }

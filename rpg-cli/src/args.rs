@@ -1,0 +1,187 @@
+//! The command line.
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use rpg_core::DeviceChoice;
+use std::path::PathBuf;
+
+/// Reinforcement learning of language models with KL-regularized policy gradients.
+#[derive(Debug, Parser)]
+#[command(name = "rpg", version, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Args {
+    /// Parses the arguments of the process; prints help or an error and exits where there is cause.
+    pub fn from_command_line() -> Self {
+        Self::parse()
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train a policy on problems with verifiable answers
+    Train(TrainArgs),
+    /// Continue prompts with a model
+    Generate(GenerateArgs),
+    /// Log-probabilities of given texts under a model
+    Score(ScoreArgs),
+    /// Grade answers: JSONL of {"id", "gold", "pred"} in, {"id", "correct", "extracted", "reason"} out
+    Verify(VerifyArgs),
+    /// Compute a loss and its gradient from JSON
+    Loss(LossArgs),
+    /// Check that the surrogate losses have the gradients that the theory gives them
+    VerifyGradients(VerifyGradientsArgs),
+    /// Draw the learning curve of a run again
+    Report(ReportArgs),
+}
+
+/// `rpg train`.
+#[derive(Debug, Default, ClapArgs)]
+pub struct TrainArgs {
+    /// A built-in recipe: arithmetic (the default) or finetune (the default with --model)
+    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    pub recipe: Option<String>,
+    /// A config file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The policy: a Hugging Face model folder
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// The problems: JSONL with `question` or `problem`, and `answer`
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Where the run's files go (default: runs/NAME-001 and so on)
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["recipe", "config", "model", "data", "run_dir", "seed", "steps", "set"])]
+    pub resume: Option<PathBuf>,
+    /// Every random draw derives from it
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Steps of reinforcement learning
+    #[arg(long, value_name = "N")]
+    pub steps: Option<u64>,
+    /// Change one key of the config, as in --set optimizer.lr=1e-5
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// auto, cpu, wgpu or cuda
+    #[arg(long, value_name = "NAME")]
+    pub backend: Option<DeviceChoice>,
+    /// Print the resolved config and stop
+    #[arg(long)]
+    pub print_config: bool,
+    /// Print the summary as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to sample.
+#[derive(Debug, ClapArgs)]
+pub struct GenerateArgs {
+    /// A Hugging Face model folder
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// One prompt per line: text, or JSON with `prompt` or `messages`; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub prompts: PathBuf,
+    /// Completions per prompt
+    #[arg(short, long, value_name = "K", default_value_t = 1)]
+    pub n: usize,
+    /// Tokens per completion
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// Sampling temperature; 0 takes the most probable token
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    pub temperature: f64,
+    /// Nucleus sampling
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Only the K most probable tokens (0: all)
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub top_k: usize,
+    /// Only tokens at least P times as probable as the best (0: all)
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub min_p: f64,
+    /// Stop at this text (may be given more than once)
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Use lines as they stand, without the model's chat template
+    #[arg(long)]
+    pub raw: bool,
+    /// Every random draw derives from it
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// One JSON object per completion, with tokens and log-probs
+    #[arg(long)]
+    pub json: bool,
+    /// auto, cpu, wgpu or cuda
+    #[arg(long, value_name = "NAME", default_value_t = DeviceChoice::Auto)]
+    pub backend: DeviceChoice,
+}
+
+/// What to score.
+#[derive(Debug, ClapArgs)]
+pub struct ScoreArgs {
+    /// A Hugging Face model folder
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// JSONL of {"prompt", "completion"}, {"text"} or {"prompt_tokens", "completion_tokens"}; `-` reads
+    /// standard input
+    #[arg(long, value_name = "FILE")]
+    pub input: PathBuf,
+    /// Logits are divided by this
+    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    pub temperature: f64,
+    /// auto, cpu, wgpu or cuda
+    #[arg(long, value_name = "NAME", default_value_t = DeviceChoice::Auto)]
+    pub backend: DeviceChoice,
+}
+
+/// What to grade.
+#[derive(Debug, ClapArgs)]
+pub struct VerifyArgs {
+    /// JSONL of {"id", "gold", "pred"}; `-` reads standard input
+    #[arg(value_name = "FILE")]
+    pub input: PathBuf,
+    /// Print agreement with the `expect` of the lines, per `source`, instead of the verdicts
+    #[arg(long)]
+    pub summary: bool,
+}
+
+/// Where the loss's input stands.
+#[derive(Debug, ClapArgs)]
+pub struct LossArgs {
+    /// A JSON file; `-` reads standard input
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+}
+
+/// How much to verify.
+#[derive(Debug, ClapArgs)]
+pub struct VerifyGradientsArgs {
+    /// Print the report as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Random cases per row
+    #[arg(long, value_name = "N")]
+    pub cases: Option<usize>,
+    /// The seed of the first case
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// cpu (in f64), or wgpu or cuda (in f32)
+    #[arg(long, value_name = "NAME", default_value_t = DeviceChoice::Cpu)]
+    pub backend: DeviceChoice,
+}
+
+/// Which run to report on.
+#[derive(Debug, ClapArgs)]
+pub struct ReportArgs {
+    /// A run folder
+    #[arg(value_name = "RUN_DIR")]
+    pub run_dir: PathBuf,
+}

@@ -1,0 +1,148 @@
+//! `rpg generate`: completions as JSONL, in the order of the prompts.
+
+use super::input;
+use crate::args::GenerateArgs;
+use crate::backend::{OnBackend, on_backend};
+use crate::console::Console;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::train::load_model;
+use rpg_core::seed::of_sample;
+use rpg_core::{Group, Message, Prompt};
+use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, generate};
+use rpg_rollout::ops::ModelBackend;
+use rpg_rollout::sampling::SamplingParams;
+use rpg_rollout::tokenizer::Tokenizer;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::time::Instant;
+
+pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
+    let sampling = SamplingParams {
+        temperature: args.temperature,
+        top_p: args.top_p,
+        top_k: args.top_k,
+        min_p: args.min_p,
+    };
+    sampling.check().map_err(|e| Failure::input(format!("--{}", e.replace('_', "-"))))?;
+    for (flag, value) in [("-n", args.n), ("--max-new-tokens", args.max_new_tokens)] {
+        if value == 0 {
+            return Err(Failure::input(format!("{flag}: found 0; expected at least 1")));
+        }
+    }
+    if sampling.truncates() {
+        eprintln!("note: log-probs are those of the full distribution, of which sampling cuts a part off");
+    }
+    let backend = args.backend;
+    on_backend(backend, Work { args, sampling })?.0
+}
+
+struct Work {
+    args: GenerateArgs,
+    sampling: SamplingParams,
+}
+
+impl OnBackend for Work {
+    type Output = Result<(), Failure>;
+
+    fn run<B: ModelBackend>(self, device: B::Device) -> Self::Output {
+        let Self { args, sampling } = self;
+        let (model, tokenizer) = load_model::<B>(&args.model, &device)?;
+        let mut requests = Vec::new();
+        for line in input::lines(&args.prompts)? {
+            let (number, line) = line?;
+            let at = |e: String| {
+                Failure::input(format!("{}, line {number}: {e}", args.prompts.display()))
+            };
+            let prompt = prompt(&line, args.raw, &tokenizer).map_err(at)?;
+            let prompt_tokens = tokenizer.encode_prompt(&prompt).map_err(|e| at(e.to_string()))?;
+            let index = requests.len() as u64;
+            let seeds = (0..args.n as u64).map(|i| of_sample(args.seed, 0, index, i)).collect();
+            requests.push(Request { prompt_tokens, seeds });
+        }
+        let options = GenerateOptions {
+            sampling,
+            max_new_tokens: args.max_new_tokens,
+            stop_strings: args.stop.clone(),
+            ..Default::default()
+        };
+        let interrupt = Interrupt::listen();
+        let n_completions = requests.len() * args.n;
+        let console = Console::new(n_completions as u64, "generate");
+        let start = Instant::now();
+        let mut n_new_tokens = 0;
+        let mut written = Ok(());
+        let result = generate(
+            &model,
+            &tokenizer,
+            &requests,
+            &options,
+            |group| written = std::mem::replace(&mut written, Ok(())).and_then(|()| write(&group, args.json)),
+            |progress| {
+                n_new_tokens = progress.n_new_tokens;
+                console.position(progress.n_finished as u64);
+                let rate = n_new_tokens as f64 / start.elapsed().as_secs_f64();
+                console.status(format!("{rate:.0} tokens/s"));
+                !interrupt.requested()
+            },
+        );
+        console.done();
+        result.map_err(|e| match e {
+            GenerateError::Interrupted => Failure::interrupted("interrupted"),
+            GenerateError::NotFinite { .. } => Failure::internal(e),
+            _ => Failure::input(format!("{}: {e}", args.prompts.display()))
+                .hint("prompts are counted from 0; a lower --max-new-tokens leaves more room"),
+        })?;
+        written.map_err(|e| Failure::internal(format!("standard output: {e}")))?;
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!(
+            "{n_completions} completions, {n_new_tokens} new tokens in {seconds:.1} s: {:.1} tokens/s",
+            n_new_tokens as f64 / seconds
+        );
+        Ok(())
+    }
+}
+
+/// A line is text, or JSON with a `prompt` or `messages`.
+fn prompt(line: &str, raw: bool, tokenizer: &Tokenizer) -> Result<Prompt, String> {
+    let text = match serde_json::from_str::<Value>(line) {
+        Ok(Value::Object(object)) => {
+            if let Some(messages) = object.get("messages") {
+                let messages: Vec<Message> = serde_json::from_value(messages.clone())
+                    .map_err(|e| format!("`messages`: {e}"))?;
+                return Ok(Prompt::Chat(messages));
+            }
+            let text = ["prompt", "question", "problem"].iter().find_map(|key| object.get(*key));
+            match text {
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => return Err(format!("`prompt`: found {other}; expected text")),
+                None => return Err("an object needs `prompt` or `messages`".into()),
+            }
+        }
+        Ok(Value::String(text)) => text,
+        _ => line.to_owned(),
+    };
+    Ok(match tokenizer.has_chat_template() && !raw {
+        true => Prompt::Chat(vec![Message::user(text)]),
+        false => Prompt::Text(text),
+    })
+}
+
+fn write(group: &Group, with_tokens: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for (sample_idx, completion) in group.completions.iter().enumerate() {
+        let mut line = json!({
+            "prompt_idx": group.prompt_idx,
+            "sample_idx": sample_idx,
+            "text": completion.text,
+            "stop": completion.stop,
+        });
+        if with_tokens {
+            line["prompt_tokens"] = json!(group.prompt_tokens);
+            line["tokens"] = json!(completion.tokens);
+            line["logprobs"] = json!(completion.logprobs);
+        }
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}

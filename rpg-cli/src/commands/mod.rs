@@ -1,0 +1,26 @@
+//! The commands, each a thin file over the library.
+
+mod generate;
+mod input;
+mod loss;
+mod report;
+mod score;
+mod train;
+mod verify;
+mod verify_gradients;
+
+use crate::args::{Args, Command};
+use crate::failure::Failure;
+
+/// Runs a command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    match args.command {
+        Command::Train(args) => train::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Loss(args) => loss::run(&args),
+        Command::VerifyGradients(args) => verify_gradients::run(args),
+        Command::Report(args) => report::run(&args),
+    }
+}

@@ -1,0 +1,12 @@
+//! `rpg report`: the learning curve once more.
+
+use crate::args::ReportArgs;
+use crate::failure::Failure;
+use crate::report::curve;
+use crate::run_folder::RunFolder;
+
+pub(super) fn run(args: &ReportArgs) -> Result<(), Failure> {
+    let path = curve::draw(&RunFolder::open(&args.run_dir)?)?;
+    println!("{}", path.display());
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! `rpg verify-gradients`: the theory against the code.
+
+use crate::args::VerifyGradientsArgs;
+use crate::backend::{OnBackend, on_backend};
+use crate::failure::{Failure, exit};
+use burn::backend::Autodiff;
+use rpg_core::DeviceChoice;
+use rpg_losses::verify::{Precision, Report, VerifyOptions, run as verify};
+use rpg_rollout::ops::ModelBackend;
+
+struct Work {
+    cases: Option<usize>,
+    seed: u64,
+    precision: Precision,
+}
+
+impl OnBackend for Work {
+    type Output = Report;
+
+    fn run<B: ModelBackend>(self, device: B::Device) -> Report {
+        let mut options = VerifyOptions::<Autodiff<B>>::new(device, self.precision);
+        options.seed = self.seed;
+        options.n_cases = self.cases.unwrap_or(options.n_cases);
+        verify(&options)
+    }
+}
+
+pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
+    if args.cases == Some(0) {
+        return Err(Failure::input("--cases: found 0; expected at least 1"));
+    }
+    // Only the processor computes in f64.
+    let precision = match args.backend {
+        DeviceChoice::Cpu => Precision::F64,
+        _ => Precision::F32,
+    };
+    let work = Work { cases: args.cases, seed: args.seed, precision };
+    let (report, _) = on_backend(args.backend, work)?;
+    match args.json {
+        true => println!("{}", serde_json::to_string(&report).map_err(Failure::internal)?),
+        false => println!("{report}"),
+    }
+    match report.passed() {
+        true => Ok(()),
+        false => Err(Failure {
+            message: "a row is above its tolerance, or a negative control was accepted".into(),
+            hint: None,
+            code: exit::NEGATIVE,
+        }),
+    }
+}

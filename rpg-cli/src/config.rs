@@ -1,0 +1,500 @@
+//! What a training run does, as a TOML file.
+//!
+//! A config comes from a built-in recipe or a file, then `--set key=value` changes single keys, and the
+//! whole is checked before the first token is sampled. Unknown keys are errors.
+
+use crate::failure::{AtPath, Failure};
+use rpg_core::DeviceChoice;
+use rpg_losses::ObjectiveConfig;
+use rpg_reward::shaping::{OverlongPenalty, ScoreScale};
+use rpg_reward::{AnswerStyle, GradeOptions};
+use rpg_rollout::sampling::SamplingParams;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The built-in recipes: name, what it is for, text.
+pub const RECIPES: [(&str, &str, &str); 2] = [
+    (
+        "arithmetic",
+        "a small policy learns to add, from scratch: the default of `rpg train`",
+        include_str!("recipes/arithmetic.toml"),
+    ),
+    (
+        "finetune",
+        "a pretrained model on a JSONL file: the default with `--model` and `--data`",
+        include_str!("recipes/finetune.toml"),
+    ),
+];
+
+/// A whole training run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Every random draw of the run derives from it.
+    pub seed: u64,
+    /// Where to compute.
+    #[serde(default)]
+    pub backend: DeviceChoice,
+    /// The policy.
+    pub model: ModelSource,
+    /// The problems.
+    pub data: DataSource,
+    /// Supervised steps before reinforcement learning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_start: Option<WarmStart>,
+    /// How the policy is sampled.
+    pub rollout: RolloutConfig,
+    /// How completions are scored.
+    #[serde(default)]
+    pub reward: RewardConfig,
+    /// The loss.
+    pub objective: ObjectiveConfig,
+    /// The reference policy of the KL term.
+    #[serde(default)]
+    pub reference: ReferenceConfig,
+    /// How parameters are updated.
+    pub optimizer: OptimizerConfig,
+    /// The loop.
+    pub train: LoopConfig,
+    /// How progress is measured.
+    pub evaluate: EvaluateConfig,
+    /// What is kept.
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
+}
+
+/// Where the policy comes from: one of the two.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSource {
+    /// A Hugging Face folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// A Qwen3-like model with random weights and the character tokenizer of the built-in task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<ScratchModel>,
+}
+
+/// The shape of a model that starts from random weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScratchModel {
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Number of blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads.
+    pub num_key_value_heads: usize,
+}
+
+/// Where the problems come from: a file or a built-in task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataSource {
+    /// JSONL with `question` or `problem`, and `answer`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<PathBuf>,
+    /// Problems to evaluate on; without it, some of `train` are held out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval: Option<PathBuf>,
+    /// A built-in task: generated problems.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
+    /// How the answer is asked for: this style's instruction follows the question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_style: Option<AnswerStyle>,
+    /// A system message before every question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+    /// Problems whose prompt has more tokens are left out, counted and reported.
+    #[serde(default = "default_max_prompt_tokens")]
+    pub max_prompt_tokens: usize,
+}
+
+fn default_max_prompt_tokens() -> usize {
+    1024
+}
+
+/// A built-in task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Task {
+    /// Addition of two numbers, written column by column.
+    ColumnAddition {
+        /// Digits of each number.
+        digits: u32,
+    },
+}
+
+/// Supervised training on worked examples of the built-in task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmStart {
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Examples per step.
+    pub batch_size: usize,
+    /// Peak learning rate; a tenth of the steps warm up, then it falls to zero along a cosine.
+    pub lr: f64,
+}
+
+/// How the policy is sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutConfig {
+    /// Prompts per step, P.
+    pub prompts_per_step: usize,
+    /// Samples per prompt, G.
+    pub samples_per_prompt: usize,
+    /// A completion ends after this many tokens.
+    pub max_new_tokens: usize,
+    /// Logits are divided by this, in sampling and in training.
+    #[serde(default = "one")]
+    pub temperature: f64,
+    /// Nucleus sampling; below 1 the sampled distribution is not the one that training scores.
+    #[serde(default = "one")]
+    pub top_p: f64,
+    /// Completions sampled at a time.
+    #[serde(default = "default_max_slots")]
+    pub max_slots: usize,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn default_max_slots() -> usize {
+    512
+}
+
+/// How completions are scored.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardConfig {
+    /// Numbers for right and wrong.
+    pub scale: ScoreScale,
+    /// A penalty on long completions, added to the score.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overlong: Option<OverlongPenalty>,
+    /// Where the answer may stand.
+    pub grade: GradeOptions,
+}
+
+/// The reference policy of the KL term.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReferenceConfig {
+    /// The reference becomes the policy every so many steps; 1: at every rollout, as in the paper's
+    /// iterative scheme; 0: never, it stays the policy that the run began with.
+    pub update_every: u64,
+}
+
+impl Default for ReferenceConfig {
+    fn default() -> Self {
+        Self { update_every: 1 }
+    }
+}
+
+/// AdamW and what surrounds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Learning rate behind the warm-up.
+    pub lr: f64,
+    /// Optimizer updates over which the learning rate rises from zero.
+    #[serde(default)]
+    pub warmup_updates: u64,
+    /// Decay rates of the moments.
+    #[serde(default = "default_betas")]
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    #[serde(default = "default_eps")]
+    pub eps: f64,
+    /// Decoupled weight decay.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// The gradient of all parameters together is scaled down to this norm.
+    #[serde(default = "one")]
+    pub max_grad_norm: f64,
+}
+
+fn default_betas() -> [f64; 2] {
+    [0.9, 0.999]
+}
+
+fn default_eps() -> f64 {
+    1e-8
+}
+
+/// The loop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoopConfig {
+    /// Rollouts.
+    pub steps: u64,
+    /// Updates per rollout.
+    pub mini_batches: usize,
+    /// Tokens per forward and backward pass; the gradient does not depend on it.
+    #[serde(default = "default_micro_batch_tokens")]
+    pub micro_batch_tokens: usize,
+    /// Leaves groups out whose rewards are all equal, and samples further prompts until the step is
+    /// full, at most this many rollouts; 1 leaves them out without replacement, 0 keeps them.
+    #[serde(default)]
+    pub max_generation_batches: u64,
+}
+
+fn default_micro_batch_tokens() -> usize {
+    4096
+}
+
+/// How progress is measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// Held-out problems, before and after training.
+    pub problems: usize,
+    /// Samples per problem: k of Mean@k.
+    pub samples: usize,
+    /// Steps between measurements during training; 0: none.
+    #[serde(default)]
+    pub every: u64,
+    /// Problems of a measurement during training; the default is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problems_during: Option<usize>,
+    /// Sampling temperature.
+    #[serde(default = "one")]
+    pub temperature: f64,
+}
+
+/// What is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Steps between checkpoints; 0: only at the end.
+    pub every: u64,
+    /// Checkpoints that are kept; older ones are removed.
+    pub keep: usize,
+    /// Completions per step that go to samples.jsonl.
+    pub samples_per_step: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every: 50, keep: 1, samples_per_step: 4 }
+    }
+}
+
+impl TrainConfig {
+    /// Reads a config from TOML text; `origin` names it in errors. `sets` are `key=value` changes.
+    pub fn from_toml(text: &str, origin: &str, sets: &[String]) -> Result<Self, Failure> {
+        let mut table: toml::Table = text
+            .parse()
+            .map_err(|e| Failure::input(format!("{origin}: {e}")).hint("the file must be TOML"))?;
+        for set in sets {
+            apply(&mut table, set)?;
+        }
+        let config: Self = serde_path(table, origin)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Reads a config file.
+    pub fn from_file(path: &Path, sets: &[String]) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).at(path)?;
+        Self::from_toml(&text, &path.display().to_string(), sets)
+    }
+
+    /// A built-in recipe.
+    pub fn recipe(name: &str, sets: &[String]) -> Result<Self, Failure> {
+        let Some((_, _, text)) = RECIPES.iter().find(|(n, ..)| *n == name) else {
+            let names: Vec<_> = RECIPES.iter().map(|(n, ..)| *n).collect();
+            return Err(Failure::input(format!("no recipe is called `{name}`"))
+                .hint(format!("the recipes are: {}", names.join(", "))));
+        };
+        Self::from_toml(text, &format!("recipe {name}"), sets)
+    }
+
+    /// The resolved config as TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("every config is a TOML table")
+    }
+
+    /// The sampling of rollouts.
+    pub fn sampling(&self) -> SamplingParams {
+        SamplingParams {
+            temperature: self.rollout.temperature,
+            top_p: self.rollout.top_p,
+            ..Default::default()
+        }
+    }
+
+    /// Refuses what cannot work: key, what was found, what would be right.
+    pub fn check(&self) -> Result<(), Failure> {
+        let at_least_one = [
+            ("rollout.prompts_per_step", self.rollout.prompts_per_step),
+            ("rollout.samples_per_prompt", self.rollout.samples_per_prompt),
+            ("rollout.max_new_tokens", self.rollout.max_new_tokens),
+            ("rollout.max_slots", self.rollout.max_slots),
+            ("train.mini_batches", self.train.mini_batches),
+            ("train.micro_batch_tokens", self.train.micro_batch_tokens),
+            ("evaluate.problems", self.evaluate.problems),
+            ("evaluate.samples", self.evaluate.samples),
+            ("checkpoint.keep", self.checkpoint.keep),
+            ("data.max_prompt_tokens", self.data.max_prompt_tokens),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                return Err(bad(key, 0, "at least 1"));
+            }
+        }
+        let positive = [
+            ("optimizer.lr", self.optimizer.lr),
+            ("optimizer.eps", self.optimizer.eps),
+            ("optimizer.max_grad_norm", self.optimizer.max_grad_norm),
+            ("rollout.temperature", self.rollout.temperature),
+        ];
+        for (key, value) in positive {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(bad(key, value, "a number above 0"));
+            }
+        }
+        if !(self.optimizer.weight_decay >= 0.0 && self.optimizer.weight_decay.is_finite()) {
+            return Err(bad("optimizer.weight_decay", self.optimizer.weight_decay, "0 or above"));
+        }
+        if !(self.evaluate.temperature >= 0.0 && self.evaluate.temperature.is_finite()) {
+            return Err(bad("evaluate.temperature", self.evaluate.temperature, "0 or above"));
+        }
+        for beta in self.optimizer.betas {
+            if !(0.0..1.0).contains(&beta) {
+                return Err(bad("optimizer.betas", beta, "numbers from 0, below 1"));
+            }
+        }
+        self.sampling().check().map_err(|e| Failure::input(format!("rollout.{e}")))?;
+        self.objective.validate().map_err(|e| Failure::input(format!("objective: {e}")))?;
+        match (&self.model.path, &self.model.scratch) {
+            (None, None) => Err(Failure::input("model: neither `path` nor `scratch` is given")
+                .hint("name a Hugging Face folder: --model DIR, or [model] path = \"DIR\"")),
+            (Some(_), Some(_)) => Err(Failure::input("model: both `path` and `scratch` are given")
+                .hint("keep one of them")),
+            _ => Ok(()),
+        }?;
+        match (&self.data.train, &self.data.task) {
+            (None, None) => Err(Failure::input("data: neither `train` nor `task` is given")
+                .hint("name a JSONL file: --data FILE, or [data] train = \"FILE\"")),
+            (Some(_), Some(_)) => {
+                Err(Failure::input("data: both `train` and `task` are given").hint("keep one of them"))
+            }
+            _ => Ok(()),
+        }?;
+        if self.model.scratch.is_some() && self.data.task.is_none() {
+            return Err(Failure::input("model.scratch knows only the characters of a built-in task")
+                .hint("give data.task, or a pretrained model with model.path"));
+        }
+        if self.warm_start.is_some() && self.data.task.is_none() {
+            return Err(Failure::input("warm_start needs worked examples, which only data.task has")
+                .hint("remove [warm_start]"));
+        }
+        if let Some(warm_start) = &self.warm_start
+            && (warm_start.batch_size == 0 || !(warm_start.lr > 0.0 && warm_start.lr.is_finite()))
+        {
+            return Err(Failure::input("warm_start: batch_size and lr must be above 0"));
+        }
+        if let Some(Task::ColumnAddition { digits }) = self.data.task
+            && !(1..=6).contains(&digits)
+        {
+            return Err(bad("data.task.digits", digits, "from 1 to 6"));
+        }
+        Ok(())
+    }
+}
+
+fn bad(key: &str, found: impl std::fmt::Display, expected: &str) -> Failure {
+    Failure::input(format!("{key}: found {found}; expected {expected}"))
+}
+
+fn serde_path(table: toml::Table, origin: &str) -> Result<TrainConfig, Failure> {
+    TrainConfig::deserialize(table).map_err(|e| {
+        let message = e.to_string();
+        let failure = Failure::input(format!("{origin}: {}", message.trim_end()));
+        match message.contains("unknown field") {
+            true => failure.hint("the message names the keys that exist there"),
+            false => failure,
+        }
+    })
+}
+
+/// Sets one key of a table from `a.b.c=value`; what is no TOML value is taken as a string.
+fn apply(table: &mut toml::Table, set: &str) -> Result<(), Failure> {
+    let usage = || {
+        Failure::input(format!("--set {set}: expected KEY=VALUE"))
+            .hint("for example --set optimizer.lr=1e-5")
+    };
+    let (key, text) = set.split_once('=').ok_or_else(usage)?;
+    let value = format!("value = {text}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.to_owned()));
+    let mut parts: Vec<&str> = key.split('.').map(str::trim).collect();
+    let last = parts.pop().filter(|last| !last.is_empty()).ok_or_else(usage)?;
+    let mut at = table;
+    for part in parts {
+        let entry = at.entry(part.to_owned()).or_insert_with(|| toml::Table::new().into());
+        at = entry
+            .as_table_mut()
+            .ok_or_else(|| Failure::input(format!("--set {set}: `{part}` is not a table")))?;
+    }
+    at.insert(last.to_owned(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_recipe_round_trips() {
+        let sets = ["model.path=m".to_owned(), "data.train=d".to_owned()];
+        for (name, ..) in RECIPES {
+            let sets = if name == "finetune" { &sets[..] } else { &[] };
+            let config = TrainConfig::recipe(name, sets).unwrap();
+            let again = TrainConfig::from_toml(&config.to_toml(), "round trip", &[]).unwrap();
+            assert_eq!(config, again);
+        }
+    }
+
+    #[test]
+    fn single_keys_can_be_set() {
+        let sets = ["optimizer.lr=0.5", "objective.kl=rkl", "checkpoint.every=3"];
+        let config = TrainConfig::recipe("arithmetic", &sets.map(String::from)).unwrap();
+        assert_eq!(config.optimizer.lr, 0.5);
+        assert_eq!(config.objective.kl, rpg_losses::Divergence::Rkl);
+        assert_eq!(config.checkpoint.every, 3);
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let check = |set: &str, message: &str| {
+            let error = TrainConfig::recipe("arithmetic", &[set.to_owned()]).unwrap_err();
+            assert!(error.message.contains(message), "{set}: {error}");
+            assert_eq!(error.code, crate::failure::exit::BAD_INPUT);
+        };
+        check("train.stepps=3", "stepps");
+        check("nonsense=1", "nonsense");
+        check("optimizer.lr=-1", "optimizer.lr: found -1; expected a number above 0");
+        check("optimizer.lr=fast", "invalid type");
+        check("rollout.samples_per_prompt=0", "rollout.samples_per_prompt: found 0");
+        check("rollout.top_p=1.5", "rollout.top_p: found 1.5");
+        check("objective.eps_low=2.0", "eps_low");
+        check("objective.kl=jsd", "jsd");
+        check("model.path=somewhere", "both `path` and `scratch`");
+        check("data.train=file", "both `train` and `task`");
+        check("data.task.digits=9", "data.task.digits: found 9");
+        check("seed.deep=1", "`seed` is not a table");
+        check("lonely", "expected KEY=VALUE");
+    }
+}

@@ -1,0 +1,103 @@
+//! Problems from JSONL: one object per line.
+//!
+//! `question` or `problem` holds the text, `answer` the expected answer; a GSM8K solution counts from
+//! behind its `####`. A bad line is an error that names it.
+
+use crate::failure::{AtPath, Failure};
+use rpg_core::{Problem, Prompt};
+use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+/// Reads all problems of a file.
+pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
+    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
+    let source = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
+    let mut problems = Vec::new();
+    for (i, line) in BufReader::new(File::open(path).at(path)?).lines().enumerate() {
+        let number = i + 1;
+        let bad = |message: String| {
+            Failure::input(format!("{}, line {number}: {message}", path.display())).hint(
+                "each line must be an object such as {\"question\": \"1 + 1?\", \"answer\": \"2\"}",
+            )
+        };
+        let line = line.map_err(|e| bad(e.to_string()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let object: Map<String, Value> =
+            serde_json::from_str(&line).map_err(|e| bad(format!("not a JSON object: {e}")))?;
+        let question = text(&object, &["question", "problem"]).map_err(bad)?;
+        let answer = text(&object, &["answer"]).map_err(bad)?;
+        let answer = answer.rsplit("####").next().unwrap_or_default().trim().to_owned();
+        if question.trim().is_empty() || answer.is_empty() {
+            return Err(bad("the question or the answer is empty".into()));
+        }
+        problems.push(Problem {
+            id: format!("{name}:{number}"),
+            data_source: match object.get("data_source") {
+                Some(Value::String(own)) => own.clone(),
+                _ => source.clone(),
+            },
+            prompt: Prompt::Text(question),
+            answer,
+        });
+    }
+    match problems.is_empty() {
+        true => Err(Failure::input(format!("{}: holds no problems", path.display()))),
+        false => Ok(problems),
+    }
+}
+
+/// The first of the keys that is there; an answer may be a number.
+fn text(object: &Map<String, Value>, keys: &[&str]) -> Result<String, String> {
+    match keys.iter().find_map(|key| object.get(*key)) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(Value::Number(number)) => Ok(number.to_string()),
+        Some(other) => Err(format!("`{}`: found {other}; expected text", keys[0])),
+        None => Err(format!("`{}` is missing", keys.join("` or `"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Vec<Problem>, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("set.jsonl");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn the_forms_that_data_sets_have() {
+        let problems = read_text(
+            "{\"question\": \"1+1?\", \"answer\": \"One more.\\n#### 2\"}\n\n\
+             {\"problem\": \"2+2?\", \"answer\": 4, \"data_source\": \"own\"}\n",
+        )
+        .unwrap();
+        assert_eq!(problems[0].answer, "2");
+        assert_eq!((problems[0].id.as_str(), problems[0].data_source.as_str()), ("set.jsonl:1", "set"));
+        assert_eq!(problems[1].answer, "4");
+        assert_eq!((problems[1].id.as_str(), problems[1].data_source.as_str()), ("set.jsonl:3", "own"));
+    }
+
+    #[test]
+    fn a_bad_line_is_named_by_its_number() {
+        let good = "{\"question\": \"q\", \"answer\": \"a\"}\n";
+        for (line, message) in [
+            ("{\"question\": \"q\"", "line 2: not a JSON object"),
+            ("[1]", "line 2: not a JSON object"),
+            ("{\"answer\": \"a\"}", "line 2: `question` or `problem` is missing"),
+            ("{\"question\": \"q\"}", "line 2: `answer` is missing"),
+            ("{\"question\": [], \"answer\": \"a\"}", "line 2: `question`: found []"),
+            ("{\"question\": \"q\", \"answer\": \"#### \"}", "line 2: the question or the answer"),
+        ] {
+            let error = read_text(&format!("{good}{line}\n")).unwrap_err();
+            assert!(error.message.contains(message), "{error}");
+        }
+        assert!(read_text("\n").unwrap_err().message.contains("holds no problems"));
+    }
+}

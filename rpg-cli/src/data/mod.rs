@@ -1,0 +1,188 @@
+//! Problems: from files, and from the built-in task.
+
+pub mod arithmetic;
+pub mod jsonl;
+
+use crate::config::{DataSource, Task};
+use crate::failure::Failure;
+use arithmetic::ColumnAddition;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rpg_core::seed::{derive, stream};
+use rpg_core::{Message, Problem, Prompt};
+use rpg_reward::AnswerStyle;
+use rpg_rollout::tokenizer::Tokenizer;
+
+/// A problem whose prompt has been tokenised, once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptedProblem {
+    /// The problem.
+    pub problem: Problem,
+    /// Its prompt.
+    pub prompt_tokens: Vec<u32>,
+}
+
+/// The training problems, in the order of the run.
+#[derive(Debug, Clone)]
+pub enum TrainData {
+    /// Problems of a file, in a new order every epoch.
+    File {
+        /// The problems.
+        problems: Vec<PromptedProblem>,
+        /// The run's seed.
+        seed: u64,
+    },
+    /// Generated problems, as many as one asks for.
+    Task {
+        /// The task.
+        task: ColumnAddition,
+        /// Its tokenizer.
+        tokenizer: Box<Tokenizer>,
+    },
+}
+
+/// What a run trains and evaluates on; no problem is in both.
+#[derive(Debug, Clone)]
+pub struct Data {
+    /// Problems to train on.
+    pub train: TrainData,
+    /// Problems to evaluate on.
+    pub eval: Vec<PromptedProblem>,
+    /// Things the user should know: problems left out, and why.
+    pub notes: Vec<String>,
+}
+
+impl TrainData {
+    /// The problem at a place of the run's order; the order never ends.
+    pub fn get(&self, index: u64) -> Result<PromptedProblem, Failure> {
+        match self {
+            TrainData::File { problems, seed } => {
+                let n = problems.len() as u64;
+                let order = epoch_order(problems.len(), *seed, index / n);
+                Ok(problems[order[(index % n) as usize]].clone())
+            }
+            TrainData::Task { task, tokenizer } => prompted(task.train(index).problem, tokenizer),
+        }
+    }
+}
+
+fn epoch_order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(derive(seed, &[stream::SHUFFLE, epoch])));
+    order
+}
+
+/// Reads or generates the problems of a config; `n_eval` of them are for evaluation.
+pub fn load(
+    source: &DataSource,
+    tokenizer: &Tokenizer,
+    seed: u64,
+    n_eval: usize,
+) -> Result<Data, Failure> {
+    if let Some(Task::ColumnAddition { digits }) = &source.task {
+        let task = ColumnAddition::new(*digits, seed);
+        let eval = (0..n_eval as u64)
+            .map(|i| prompted(task.held_out(i).problem, tokenizer))
+            .collect::<Result<_, _>>()?;
+        let train = TrainData::Task { task, tokenizer: Box::new(tokenizer.clone()) };
+        return Ok(Data { train, eval, notes: Vec::new() });
+    }
+    let path = source.train.as_ref().ok_or_else(|| Failure::input("data.train is missing"))?;
+    let mut notes = Vec::new();
+    let mut read = |path: &std::path::Path| -> Result<Vec<PromptedProblem>, Failure> {
+        let problems = jsonl::read(path)?;
+        let n_all = problems.len();
+        let mut kept = Vec::with_capacity(n_all);
+        for problem in problems {
+            let problem = with_prompt_style(problem, source, tokenizer);
+            let problem = prompted(problem, tokenizer)?;
+            if problem.prompt_tokens.len() <= source.max_prompt_tokens {
+                kept.push(problem);
+            }
+        }
+        let n_long = n_all - kept.len();
+        if n_long > 0 {
+            notes.push(format!(
+                "{}: {n_long} of {n_all} problems left out: their prompts have more than \
+                 data.max_prompt_tokens = {} tokens",
+                path.display(),
+                source.max_prompt_tokens
+            ));
+        }
+        match kept.is_empty() {
+            true => Err(Failure::input(format!("{}: no problem left to use", path.display()))
+                .hint("raise data.max_prompt_tokens, or give another file")),
+            false => Ok(kept),
+        }
+    };
+    let mut train = read(path)?;
+    let eval = match &source.eval {
+        Some(path) => {
+            let mut eval = read(path)?;
+            eval.truncate(n_eval);
+            eval
+        }
+        None => hold_out(&mut train, seed, n_eval, path)?,
+    };
+    Ok(Data { train: TrainData::File { problems: train, seed }, eval, notes })
+}
+
+/// Takes evaluation problems out of the training problems. A question that occurs more than once goes
+/// to one side as a whole.
+fn hold_out(
+    train: &mut Vec<PromptedProblem>,
+    seed: u64,
+    n_eval: usize,
+    path: &std::path::Path,
+) -> Result<Vec<PromptedProblem>, Failure> {
+    let mut distinct: Vec<&Vec<u32>> = train.iter().map(|p| &p.prompt_tokens).collect();
+    distinct.sort();
+    distinct.dedup();
+    if distinct.len() < 2 * n_eval {
+        return Err(Failure::input(format!(
+            "{}: {} different problems are too few to hold out {n_eval} of them",
+            path.display(),
+            distinct.len()
+        ))
+        .hint("lower evaluate.problems, or give data.eval a file of its own"));
+    }
+    distinct.shuffle(&mut ChaCha8Rng::seed_from_u64(derive(seed, &[stream::SPLIT])));
+    let chosen: std::collections::HashSet<Vec<u32>> =
+        distinct.into_iter().take(n_eval).cloned().collect();
+    let (mut eval, rest): (Vec<_>, Vec<_>) =
+        std::mem::take(train).into_iter().partition(|p| chosen.contains(&p.prompt_tokens));
+    *train = rest;
+    eval.dedup_by(|a, b| a.prompt_tokens == b.prompt_tokens);
+    eval.truncate(n_eval);
+    Ok(eval)
+}
+
+/// Puts the question into a conversation where the model has a template for one, with the instruction
+/// of the answer style behind it.
+fn with_prompt_style(mut problem: Problem, source: &DataSource, tokenizer: &Tokenizer) -> Problem {
+    let Prompt::Text(question) = &problem.prompt else { return problem };
+    let instruction = source.answer_style.as_ref().map(AnswerStyle::instruction);
+    let text = match instruction {
+        Some(instruction) => format!("{question}\n{instruction}"),
+        None => question.clone(),
+    };
+    problem.prompt = match tokenizer.has_chat_template() {
+        true => {
+            let system = source.system_prompt.iter().map(Message::system);
+            Prompt::Chat(system.chain([Message::user(text)]).collect())
+        }
+        false => Prompt::Text(match &source.system_prompt {
+            Some(system) => format!("{system}\n\n{text}"),
+            None => text,
+        }),
+    };
+    problem
+}
+
+fn prompted(problem: Problem, tokenizer: &Tokenizer) -> Result<PromptedProblem, Failure> {
+    let prompt_tokens = tokenizer
+        .encode_prompt(&problem.prompt)
+        .map_err(|e| Failure::input(format!("{}: {e}", problem.id)))?;
+    Ok(PromptedProblem { problem, prompt_tokens })
+}

@@ -1,0 +1,9 @@
+//! Optimizers: AdamW over a model's parameters, the gradient's global norm, learning-rate schedules.
+
+mod adamw;
+mod norm;
+mod schedule;
+
+pub use adamw::{AdamW, AdamWConfig, StateError};
+pub use norm::global_norm;
+pub use schedule::{constant_with_warmup, cosine_with_warmup};

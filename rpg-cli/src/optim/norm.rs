@@ -1,0 +1,36 @@
+//! The norm of all gradients together.
+
+use burn::module::{AutodiffModule, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
+
+/// `sqrt(sum g^2)` over all parameters of `model`: one read-back.
+///
+/// Clipping needs it because a limit per tensor would change the direction of the update.
+pub fn global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(
+    model: &M,
+    grads: &GradientsParams,
+) -> f64 {
+    let mut sum = SquareSum::<B> { grads, sums: Vec::new() };
+    model.visit(&mut sum);
+    if sum.sums.is_empty() {
+        return 0.0;
+    }
+    // The squares of each tensor are summed in its own type, the tensors' sums in f64.
+    let sums = Tensor::cat(sum.sums, 0).into_data();
+    sums.iter::<f64>().sum::<f64>().sqrt()
+}
+
+struct SquareSum<'a, B: AutodiffBackend> {
+    grads: &'a GradientsParams,
+    sums: Vec<Tensor<B::InnerBackend, 1>>,
+}
+
+impl<B: AutodiffBackend> ModuleVisitor<B> for SquareSum<'_, B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if let Some(grad) = self.grads.get::<B::InnerBackend, D>(param.id) {
+            self.sums.push(grad.square().sum());
+        }
+    }
+}

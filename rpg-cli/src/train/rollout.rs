@@ -1,0 +1,79 @@
+//! Sampling and grading the groups of a step.
+
+use crate::data::PromptedProblem;
+use crate::failure::Failure;
+use rpg_core::Group;
+use rpg_reward::{GradeOptions, Verdict, grade_batch};
+use rpg_rollout::generate::{GenerateError, GenerateOptions, Progress, Request, generate};
+use rpg_rollout::model::CausalLm;
+use rpg_rollout::ops::ModelBackend;
+use rpg_rollout::tokenizer::Tokenizer;
+
+/// A problem, its completions and what the grader says of each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    /// The problem.
+    pub problem: PromptedProblem,
+    /// The completions.
+    pub group: Group,
+    /// One verdict per completion.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Samples `k` completions of every problem and grades them, in the order of the problems.
+/// `seed_of(prompt, sample)` seeds each completion.
+pub fn sample_groups<B: ModelBackend>(
+    model: &CausalLm<B>,
+    tokenizer: &Tokenizer,
+    problems: &[PromptedProblem],
+    k: usize,
+    seed_of: impl Fn(usize, usize) -> u64,
+    options: &GenerateOptions,
+    grade: &GradeOptions,
+    on_progress: impl FnMut(Progress) -> bool,
+) -> Result<Vec<Sampled>, Failure> {
+    let requests: Vec<Request> = problems
+        .iter()
+        .enumerate()
+        .map(|(i, problem)| Request {
+            prompt_tokens: problem.prompt_tokens.clone(),
+            seeds: (0..k).map(|j| seed_of(i, j)).collect(),
+        })
+        .collect();
+    let mut groups = Vec::with_capacity(problems.len());
+    generate(model, tokenizer, &requests, options, |group| groups.push(group), on_progress)
+        .map_err(|e| failure(e, problems))?;
+    let answers: Vec<(&str, &str)> = groups
+        .iter()
+        .zip(problems)
+        .flat_map(|(group, problem)| {
+            let gold = problem.problem.answer.as_str();
+            group.completions.iter().map(move |completion| (completion.text.as_str(), gold))
+        })
+        .collect();
+    let mut verdicts = grade_batch(&answers, grade).into_iter();
+    Ok(groups
+        .into_iter()
+        .zip(problems)
+        .map(|(group, problem)| {
+            let verdicts = verdicts.by_ref().take(group.completions.len()).collect();
+            Sampled { problem: problem.clone(), group, verdicts }
+        })
+        .collect())
+}
+
+fn failure(error: GenerateError, problems: &[PromptedProblem]) -> Failure {
+    let id = |prompt_idx: usize| &problems[prompt_idx].problem.id;
+    match &error {
+        GenerateError::TooLong { prompt_idx, .. } => {
+            Failure::input(format!("problem {}: {error}", id(*prompt_idx)))
+                .hint("lower rollout.max_new_tokens or data.max_prompt_tokens")
+        }
+        GenerateError::EmptyPrompt { prompt_idx }
+        | GenerateError::UnknownToken { prompt_idx, .. } => {
+            Failure::input(format!("problem {}: {error}", id(*prompt_idx)))
+        }
+        GenerateError::Interrupted => Failure::interrupted("interrupted"),
+        GenerateError::NotFinite { .. } | GenerateError::Tokenizer(_) => Failure::internal(error),
+    }
+}
