@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 use rpg_losses::{
-    Clip, Divergence, Estimator, Kind, Level, LossInputs, ObjectiveConfig, StepTotals, policy_loss,
+    Clip, Divergence, Estimator, Kind, Level, LossInputs, LossOutput, ObjectiveConfig, StepTotals,
+    policy_loss, policy_loss_from_operations,
     reference::{Batch, Evaluation, evaluate},
 };
 
@@ -65,6 +66,21 @@ impl Step {
 
     /// The tensor code on micro-batches of so many rows, added up.
     pub fn micro_batches(&self, config: &ObjectiveConfig, dtype: DType, size: usize) -> Outcome {
+        self.run(config, dtype, size, policy_loss)
+    }
+
+    /// The same, composed of tensor operations.
+    pub fn operations(&self, config: &ObjectiveConfig, dtype: DType, size: usize) -> Outcome {
+        self.run(config, dtype, size, policy_loss_from_operations)
+    }
+
+    fn run(
+        &self,
+        config: &ObjectiveConfig,
+        dtype: DType,
+        size: usize,
+        policy_loss: fn(&ObjectiveConfig, LossInputs<B>, &StepTotals) -> LossOutput<B>,
+    ) -> Outcome {
         let totals = self.totals();
         let mut outcome = Outcome {
             loss: 0.0,
