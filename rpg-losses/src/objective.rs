@@ -61,7 +61,7 @@ pub fn policy_loss<B: Backend>(
 ) -> LossOutput<B> {
     inputs.assert_shapes();
     if inputs.is_empty() {
-        return empty_output(&inputs.logp);
+        return empty_output(inputs.logp);
     }
     if fused::is_available::<B>(&inputs.logp.device(), inputs.logp.dtype()) {
         return fused::policy_loss(config, inputs, totals);
@@ -80,7 +80,7 @@ pub fn policy_loss_from_operations<B: Backend>(
 ) -> LossOutput<B> {
     inputs.assert_shapes();
     if inputs.is_empty() {
-        return empty_output(&inputs.logp);
+        return empty_output(inputs.logp);
     }
     let inputs = inputs.without_masked();
     let totals = config.totals(totals);
@@ -277,11 +277,12 @@ pub(crate) fn exponentiated(config: &ObjectiveConfig) -> Exponentiated {
     }
 }
 
-/// A micro-batch without tokens: loss 0, and gradient 0 for a `logp` without elements.
-fn empty_output<B: Backend>(logp: &Tensor<B, 2>) -> LossOutput<B> {
+/// A micro-batch without elements: loss 0, still part of the graph so that `backward` works.
+fn empty_output<B: Backend>(logp: Tensor<B, 2>) -> LossOutput<B> {
     let options = (&logp.device(), logp.dtype());
+    let sums = Tensor::zeros([diagnostics::N_SUMS], options);
     LossOutput {
-        loss: Tensor::zeros([1], options),
-        diagnostics: Diagnostics::from_sums(Tensor::zeros([diagnostics::N_SUMS], options)),
+        loss: logp.sum(),
+        diagnostics: Diagnostics::from_sums(sums),
     }
 }

@@ -512,3 +512,109 @@ fn surrogate(divergence: Divergence, s: &Scalars) -> f64 {
 fn k3(s: &Scalars) -> f64 {
     s.y - 1.0 + s.u
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluator(json: &str) -> UnitEvaluator {
+        let config: ObjectiveConfig = serde_json::from_str(json).expect(json);
+        UnitEvaluator::new(&config)
+    }
+
+    /// Weights just below, exactly on and just above the bounds 0.5, 1.5 and 3.
+    #[test]
+    fn dual_clip_keeps_its_bounds() {
+        let dapo = evaluator(r#"{"kind": "dapo", "eps_low": 0.5, "eps_high": 0.5, "c": 3.0}"#);
+        let check = |w: f64, a: f64, expected: (f64, f64, ClipEvent)| {
+            assert_eq!(
+                dapo.dual_clip(w, a, dapo.dual),
+                expected,
+                "w = {w}, A = {a}"
+            );
+        };
+        for a in [2.0, -2.0] {
+            for w in [0.5, 1.0, 1.5] {
+                check(w, a, (-w * a, -w * a, ClipEvent::Unclipped));
+            }
+        }
+        check(0.25, 2.0, (-0.5, -0.5, ClipEvent::Unclipped));
+        check(1.5 + 1e-9, 2.0, (-3.0, 0.0, ClipEvent::High));
+        check(9.0, 2.0, (-3.0, 0.0, ClipEvent::High));
+        check(0.5 - 1e-9, -2.0, (1.0, 0.0, ClipEvent::Low));
+        check(3.0, -2.0, (6.0, 6.0, ClipEvent::Unclipped));
+        check(3.0 + 1e-9, -2.0, (6.0, 0.0, ClipEvent::Dual));
+        for w in [0.25, 9.0] {
+            check(w, 0.0, (-0.0, -0.0, ClipEvent::Unclipped));
+        }
+    }
+
+    #[test]
+    fn rpg_style_clip_excludes_its_bounds() {
+        let rpg = evaluator(
+            r#"{"kind": "rpg", "kl": "ufkl", "eps_low": 0.5, "eps_high": 0.5, "c": 3.0,
+                "beta": 0.5, "z": 2.0}"#,
+        );
+        // r = 1, so that K = 1 - w; l = 0.25.
+        let check = |w: f64, a: f64, bound: f64, clip: ClipEvent| {
+            let scalars = Scalars {
+                lp: -0.25,
+                w,
+                u: w.ln(),
+                log_r: 0.0,
+                r: 1.0,
+                y: 1.0 / w,
+            };
+            let coefficient = 2.0 * (bound * a + 0.5 * (1.0 - w));
+            let grad = if clip == ClipEvent::Unclipped {
+                -coefficient
+            } else {
+                0.0
+            };
+            let expected = (coefficient * 0.25, grad, clip);
+            assert_eq!(
+                rpg.rpg_style_clip(&scalars, a),
+                expected,
+                "w = {w}, A = {a}"
+            );
+        };
+        check(1.5 - 1e-9, 8.0, 1.5 - 1e-9, ClipEvent::Unclipped);
+        check(1.5, 8.0, 1.5, ClipEvent::High);
+        check(4.0, 8.0, 1.5, ClipEvent::High);
+        check(0.25, 8.0, 0.25, ClipEvent::Unclipped);
+        check(0.5, -8.0, 0.5, ClipEvent::Low);
+        check(0.25, -8.0, 0.5, ClipEvent::Low);
+        check(0.5 + 1e-9, -8.0, 0.5 + 1e-9, ClipEvent::Unclipped);
+        check(2.0, -8.0, 2.0, ClipEvent::Unclipped);
+        check(3.0, -8.0, 3.0, ClipEvent::Dual);
+        check(4.0, -8.0, 3.0, ClipEvent::Dual);
+        // A' = A + beta*K/w = 0.5 - 0.5*3/4 > 0, although beta*K < 0.
+        check(4.0, 0.5, 1.5, ClipEvent::High);
+        // A' = 0.25 - 0.5*3/4 < 0, although A > 0: the sign that counts is that of A'.
+        check(4.0, 0.25, 3.0, ClipEvent::Dual);
+    }
+
+    #[test]
+    fn hard_clip_moves_the_logarithm_with_the_weight() {
+        let hard = evaluator(r#"{"kind": "rpg", "clip": "hard", "eps_low": 0.5, "eps_high": 0.5}"#);
+        let check = |w: f64, bound: f64, clip: ClipEvent| {
+            let scalars = Scalars {
+                lp: -1.0,
+                w,
+                u: w.ln() - 0.25,
+                log_r: 0.25,
+                r: 0.25_f64.exp(),
+                y: 1.0,
+            };
+            let clipped = hard.hard_clip(scalars);
+            assert_eq!((clipped.w, hard.truncation(w)), (bound, clip), "w = {w}");
+            assert_eq!(clipped.u, bound.ln() - 0.25, "w = {w}");
+            assert_eq!((clipped.lp, clipped.r), (scalars.lp, scalars.r));
+        };
+        check(0.25, 0.5, ClipEvent::Low);
+        check(0.5, 0.5, ClipEvent::Unclipped);
+        check(1.25, 1.25, ClipEvent::Unclipped);
+        check(1.5, 1.5, ClipEvent::Unclipped);
+        check(1.75, 1.5, ClipEvent::High);
+    }
+}
