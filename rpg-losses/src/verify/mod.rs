@@ -24,6 +24,7 @@ mod random;
 mod report;
 mod rows;
 mod steps;
+mod study;
 
 use burn::tensor::{DType, backend::AutodiffBackend};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ObjectiveConfig, reference::Unit};
 
 pub use report::{Control, Report, Row};
+pub use study::{PathPoint, Study, StudyCurve, StudyOptions, StudyPoint, study};
 
 /// The floating-point type in which the tensors are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
