@@ -1,5 +1,7 @@
 //! Rewards to advantages.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ObjectiveConfig;
 use crate::kinds::{AdvantageKind, Kind, Level};
 
@@ -81,19 +83,93 @@ pub struct TokenLogProbs<'a> {
     pub logp_ref: &'a [Vec<f64>],
 }
 
-/// One advantage per token, as the objective prescribes: `[B][T]`, 0 where the mask is false.
+/// Advantages of a step's responses, or of their tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a list of numbers, one per response, or a list of such lists, one per token"
+)]
+pub enum Advantages {
+    /// One per response, which all its tokens share.
+    PerResponse(Vec<f64>),
+    /// One per token, `[B][T]`.
+    PerToken(Vec<Vec<f64>>),
+}
+
+impl Advantages {
+    /// One per token, `[B][T]`, 0 where the mask is false.
+    ///
+    /// # Panics
+    /// If the number of rows differs from that of the mask.
+    pub fn into_tokens(self, mask: &[Vec<bool>]) -> Vec<Vec<f64>> {
+        let n_rows = match &self {
+            Self::PerResponse(values) => values.len(),
+            Self::PerToken(rows) => rows.len(),
+        };
+        assert_eq!(
+            n_rows,
+            mask.len(),
+            "advantages: {n_rows} rows, but {} in the mask",
+            mask.len()
+        );
+        let pick = |value: f64, is_token: bool| if is_token { value } else { 0.0 };
+        match self {
+            Self::PerResponse(values) => (values.into_iter().zip(mask))
+                .map(|(value, row)| row.iter().map(|is_token| pick(value, *is_token)).collect())
+                .collect(),
+            Self::PerToken(rows) => (rows.into_iter().zip(mask))
+                .map(|(values, row)| {
+                    let pairs = values.into_iter().zip(row);
+                    pairs
+                        .map(|(value, is_token)| pick(value, *is_token))
+                        .collect()
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The advantages of a step's responses, as the objective prescribes.
 ///
-/// For most kinds every token of a response gets the [`advantages`] of its response. Two differ:
+/// For most kinds these are the [`advantages`] of the configured form. Two differ:
 ///
 /// - `reinforce_pp_baseline`: the configured form (group mean), then `batch_norm` over responses.
 /// - `reinforce_pp`: each token's reward is `-beta*(lp_old - lp_ref)`, the last one also has the
 ///   response's reward; a token's return is the sum of the rewards from it on (gamma 1); the
-///   returns are normalized over all tokens. At the sequence levels a response has one return, its
-///   reward with the KL of all its tokens. Without `log_probs` the penalty is 0, as it is where the
-///   reference is the sampling policy.
+///   returns are normalized over all tokens, so that this is one advantage per token. At the
+///   sequence levels a response has one return, its reward with the KL of all its tokens. Without
+///   `log_probs` the penalty is 0, as it is where the reference is the sampling policy.
 ///
 /// # Panics
 /// If `rewards`, `groups` (where used), `mask` and `log_probs` do not fit together.
+pub fn step_advantages(
+    config: &ObjectiveConfig,
+    rewards: &[f64],
+    groups: &[usize],
+    mask: &[Vec<bool>],
+    log_probs: Option<TokenLogProbs<'_>>,
+) -> Advantages {
+    assert_eq!(
+        rewards.len(),
+        mask.len(),
+        "step_advantages: {} rewards, but {} rows in the mask",
+        rewards.len(),
+        mask.len()
+    );
+    if config.kind == Kind::ReinforcePp {
+        return reinforce_pp_advantages(config, rewards, mask, log_probs);
+    }
+    let per_response = advantages(config.advantage, rewards, groups);
+    Advantages::PerResponse(match config.kind {
+        Kind::ReinforcePpBaseline => advantages(AdvantageKind::BatchNorm, &per_response, &[]),
+        _ => per_response,
+    })
+}
+
+/// [`step_advantages`], one per token: `[B][T]`, 0 where the mask is false.
+///
+/// # Panics
+/// As [`step_advantages`].
 pub fn token_advantages(
     config: &ObjectiveConfig,
     rewards: &[f64],
@@ -101,21 +177,7 @@ pub fn token_advantages(
     mask: &[Vec<bool>],
     log_probs: Option<TokenLogProbs<'_>>,
 ) -> Vec<Vec<f64>> {
-    assert_eq!(
-        rewards.len(),
-        mask.len(),
-        "token_advantages: {} rewards, but {} rows in the mask",
-        rewards.len(),
-        mask.len()
-    );
-    if config.kind == Kind::ReinforcePp {
-        return reinforce_pp_advantages(config, rewards, mask, log_probs);
-    }
-    let mut per_response = advantages(config.advantage, rewards, groups);
-    if config.kind == Kind::ReinforcePpBaseline {
-        per_response = advantages(AdvantageKind::BatchNorm, &per_response, groups);
-    }
-    broadcast(&per_response, mask)
+    step_advantages(config, rewards, groups, mask, log_probs).into_tokens(mask)
 }
 
 fn reinforce_pp_advantages(
@@ -123,7 +185,7 @@ fn reinforce_pp_advantages(
     rewards: &[f64],
     mask: &[Vec<bool>],
     log_probs: Option<TokenLogProbs<'_>>,
-) -> Vec<Vec<f64>> {
+) -> Advantages {
     // The penalty of one token; log-ratios here are not exponentiated and need no clamp.
     let penalty = |row: usize, token_idx: usize| match log_probs {
         Some(lp) => -config.beta * (lp.logp_old[row][token_idx] - lp.logp_ref[row][token_idx]),
@@ -147,7 +209,7 @@ fn reinforce_pp_advantages(
                 first.map_or(*reward, |token_idx| row[token_idx])
             })
             .collect();
-        return broadcast(&advantages(config.advantage, &per_response, &[]), mask);
+        return Advantages::PerResponse(advantages(config.advantage, &per_response, &[]));
     }
     let flat: Vec<f64> = returns.iter().flatten().copied().collect();
     let is_token: Vec<bool> = mask.iter().flatten().copied().collect();
@@ -156,7 +218,7 @@ fn reinforce_pp_advantages(
         row.iter_mut()
             .for_each(|value| *value = flat.next().unwrap_or(0.0));
     }
-    returns
+    Advantages::PerToken(returns)
 }
 
 /// The two batch forms over the values that count; 0 for those that do not.
@@ -190,14 +252,4 @@ fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec
 /// Whether no two values differ; then rounding must not invent a difference from their mean.
 fn all_equal(values: &[f64]) -> bool {
     values.windows(2).all(|pair| pair[0] == pair[1])
-}
-
-fn broadcast(per_response: &[f64], mask: &[Vec<bool>]) -> Vec<Vec<f64>> {
-    (per_response.iter().zip(mask))
-        .map(|(advantage, row)| {
-            row.iter()
-                .map(|is_token| if *is_token { *advantage } else { 0.0 })
-                .collect()
-        })
-        .collect()
 }

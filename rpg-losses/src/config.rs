@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::aggregate::StepTotals;
 use crate::clip::ClipBounds;
 use crate::kinds::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Kind, Level};
 
@@ -274,6 +275,14 @@ impl ObjectiveConfig {
             })
             .map(|(key, by)| unused_warning(key, &by))
             .collect()
+    }
+
+    /// The totals with the length that this config sets, if it sets one.
+    pub(crate) fn totals(&self, totals: &StepTotals) -> StepTotals {
+        StepTotals {
+            max_length: self.max_length.unwrap_or(totals.max_length),
+            ..*totals
+        }
     }
 
     /// The mass factor of the loss: `z` for the unnormalized divergences, else 1.

@@ -74,6 +74,12 @@ impl DiagnosticSums {
         }
     }
 
+    /// Adds the sums of other tokens.
+    pub(crate) fn add(&mut self, other: &Self) {
+        let (sums, other) = (self.to_array(), other.to_array());
+        *self = Self::from_array(std::array::from_fn(|idx| sums[idx] + other[idx]));
+    }
+
     /// The named metrics; see the table at [`Diagnostics`].
     pub(crate) fn metrics(self) -> BTreeMap<String, f64> {
         let per_unit = |sum: f64| sum / self.n_units.max(1.0);

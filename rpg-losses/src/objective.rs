@@ -8,6 +8,7 @@ use crate::{
     baselines,
     clip::{self, ClipBounds, ClipFlags},
     diagnostics::{self, Diagnostics, Exponentiated},
+    fused,
     kinds::{Clip, Estimator, Kind, Level},
     ratios::Ratios,
     reinforce, rpg,
@@ -45,7 +46,11 @@ pub struct LossOutput<B: Backend> {
 ///
 /// Losses, gradients and diagnostics of a step's micro-batches add up to those of the step.
 /// `config` decides everything; see [`ObjectiveConfig`] and the modules [`crate::rpg`],
-/// [`crate::reinforce`], [`crate::clip`] and [`crate::baselines`] for the formulas.
+/// [`crate::reinforce`], [`crate::clip`] and [`crate::baselines`] for the formulas. The loss is to
+/// be minimised; its gradient reaches `logp` alone.
+///
+/// Where tensors lie in host memory the closed form is evaluated in one pass; elsewhere this is
+/// [`policy_loss_from_operations`]. Both are verified against the same oracles.
 ///
 /// # Panics
 /// If the shapes of the inputs differ.
@@ -54,15 +59,31 @@ pub fn policy_loss<B: Backend>(
     inputs: LossInputs<B>,
     totals: &StepTotals,
 ) -> LossOutput<B> {
-    let inputs = inputs.checked();
-    let totals = StepTotals {
-        max_length: config.max_length.unwrap_or(totals.max_length),
-        ..*totals
-    };
-    let [n_rows, n_columns] = inputs.logp.dims();
-    if n_rows * n_columns == 0 {
-        return empty_output(&inputs.logp);
+    inputs.assert_shapes();
+    if inputs.is_empty() {
+        return empty_output(inputs.logp);
     }
+    if fused::is_available::<B>(&inputs.logp.device(), inputs.logp.dtype()) {
+        return fused::policy_loss(config, inputs, totals);
+    }
+    policy_loss_from_operations(config, inputs, totals)
+}
+
+/// [`policy_loss`] composed of tensor operations that are differentiated one by one.
+///
+/// # Panics
+/// If the shapes of the inputs differ.
+pub fn policy_loss_from_operations<B: Backend>(
+    config: &ObjectiveConfig,
+    inputs: LossInputs<B>,
+    totals: &StepTotals,
+) -> LossOutput<B> {
+    inputs.assert_shapes();
+    if inputs.is_empty() {
+        return empty_output(inputs.logp);
+    }
+    let inputs = inputs.without_masked();
+    let totals = config.totals(totals);
     let dtype = inputs.logp.dtype();
     let mask = inputs.mask.clone();
     let (ratios, advantages) = units(config.level, &inputs);
@@ -99,14 +120,14 @@ pub fn unaggregated_loss<B: Backend>(
     config: &ObjectiveConfig,
     inputs: LossInputs<B>,
 ) -> Tensor<B, 2> {
-    let inputs = inputs.checked();
+    inputs.assert_shapes();
+    let inputs = inputs.without_masked();
     let (ratios, advantages) = units(config.level, &inputs);
     unit_losses(config, &ratios, advantages)
 }
 
 impl<B: Backend> LossInputs<B> {
-    /// Checks the shapes and puts 0 at every masked position, before any arithmetic.
-    fn checked(self) -> Self {
+    fn assert_shapes(&self) {
         let shape = self.logp.dims();
         let check = |name: &str, other: [usize; 2]| {
             assert_eq!(
@@ -120,6 +141,14 @@ impl<B: Backend> LossInputs<B> {
         if let Some(logp_ref) = &self.logp_ref {
             check("logp_ref", logp_ref.dims());
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.logp.dims().contains(&0)
+    }
+
+    /// Puts 0 at every masked position, before any arithmetic.
+    fn without_masked(self) -> Self {
         // `mask_fill` hands back gradient 0 where it fills, whatever stood there.
         let is_masked = self.mask.clone().bool_not();
         let fill = |tensor: Tensor<B, 2>| tensor.mask_fill(is_masked.clone(), 0.0);
@@ -248,11 +277,12 @@ pub(crate) fn exponentiated(config: &ObjectiveConfig) -> Exponentiated {
     }
 }
 
-/// A micro-batch without tokens: loss 0, and gradient 0 for a `logp` without elements.
-fn empty_output<B: Backend>(logp: &Tensor<B, 2>) -> LossOutput<B> {
+/// A micro-batch without elements: loss 0, still part of the graph so that `backward` works.
+fn empty_output<B: Backend>(logp: Tensor<B, 2>) -> LossOutput<B> {
     let options = (&logp.device(), logp.dtype());
+    let sums = Tensor::zeros([diagnostics::N_SUMS], options);
     LossOutput {
-        loss: Tensor::zeros([1], options),
-        diagnostics: Diagnostics::from_sums(Tensor::zeros([diagnostics::N_SUMS], options)),
+        loss: logp.sum(),
+        diagnostics: Diagnostics::from_sums(sums),
     }
 }

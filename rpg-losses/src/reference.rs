@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::{
     ObjectiveConfig, StepTotals,
     diagnostics::{DiagnosticSums, Exponentiated},
-    kinds::{Clip, Divergence, Estimator, Kind, Level},
+    kinds::{Aggregation, Clip, Divergence, Estimator, Kind, Level},
     objective::exponentiated,
     ratios::MAX_LOG_RATIO,
 };
@@ -88,42 +88,13 @@ pub struct Batch<'a> {
 /// # Panics
 /// If a row of the batch is missing or shorter than its mask.
 pub fn evaluate(config: &ObjectiveConfig, batch: Batch<'_>, totals: &StepTotals) -> Evaluation {
-    let totals = StepTotals {
-        max_length: config.max_length.unwrap_or(totals.max_length),
-        ..*totals
-    };
-    let evaluator = UnitEvaluator::new(config);
+    let evaluator = RowEvaluator::new(config, totals);
     let mut sums = DiagnosticSums::default();
     let mut grad: Vec<Vec<f64>> = Vec::with_capacity(batch.mask.len());
     for (row, mask) in batch.mask.iter().enumerate() {
-        let tokens: Vec<usize> = (0..mask.len()).filter(|idx| mask[*idx]).collect();
         let mut row_grad = vec![0.0; mask.len()];
-        let length = tokens.len();
-        let weight = totals.weight(config.aggregation, length);
-        let unit = |idx: usize| Unit {
-            lp: batch.logp[row][idx],
-            lp_old: batch.logp_old[row][idx],
-            lp_ref: batch.logp_ref[row][idx],
-            advantage: batch.advantages[row][idx],
-        };
-        for idx in &tokens {
-            sums.n_tokens += 1.0;
-            sums.ppo_kl += unit(*idx).lp_old - unit(*idx).lp;
-        }
-        if config.level == Level::Token {
-            for idx in &tokens {
-                let result = evaluator.evaluate(unit(*idx));
-                row_grad[*idx] = weight * result.grad;
-                sums.add_unit(&result, weight);
-            }
-        } else if length > 0 {
-            let (response, share) = response_unit(config.level, tokens.iter().map(|i| unit(*i)));
-            let result = evaluator.evaluate(response);
-            for idx in &tokens {
-                row_grad[*idx] = weight * result.grad * share;
-            }
-            sums.add_unit(&result, weight);
-        }
+        let write = |idx: usize, grad: f64| row_grad[idx] = grad;
+        evaluator.evaluate(&BatchRow { batch, row }, write, &mut sums);
         grad.push(row_grad);
     }
     Evaluation {
@@ -133,9 +104,87 @@ pub fn evaluate(config: &ObjectiveConfig, batch: Batch<'_>, totals: &StepTotals)
     }
 }
 
+/// The tokens of one response, however they are stored.
+pub(crate) trait TokenRow {
+    /// True where a token counts.
+    fn mask(&self) -> &[bool];
+
+    /// The token at a position where the mask is true.
+    fn token(&self, idx: usize) -> Unit;
+}
+
+struct BatchRow<'a> {
+    batch: Batch<'a>,
+    row: usize,
+}
+
+impl TokenRow for BatchRow<'_> {
+    fn mask(&self) -> &[bool] {
+        &self.batch.mask[self.row]
+    }
+
+    fn token(&self, idx: usize) -> Unit {
+        Unit {
+            lp: self.batch.logp[self.row][idx],
+            lp_old: self.batch.logp_old[self.row][idx],
+            lp_ref: self.batch.logp_ref[self.row][idx],
+            advantage: self.batch.advantages[self.row][idx],
+        }
+    }
+}
+
+/// The configured loss of one response after the other.
+#[derive(Debug, Clone)]
+pub(crate) struct RowEvaluator {
+    units: UnitEvaluator,
+    level: Level,
+    aggregation: Aggregation,
+    totals: StepTotals,
+}
+
+impl RowEvaluator {
+    pub(crate) fn new(config: &ObjectiveConfig, totals: &StepTotals) -> Self {
+        Self {
+            units: UnitEvaluator::new(config),
+            level: config.level,
+            aggregation: config.aggregation,
+            totals: config.totals(totals),
+        }
+    }
+
+    /// Adds the response to `sums` and hands the gradient of each of its tokens to `write`.
+    pub(crate) fn evaluate(
+        &self,
+        row: &impl TokenRow,
+        mut write: impl FnMut(usize, f64),
+        sums: &mut DiagnosticSums,
+    ) {
+        let mask = row.mask();
+        let tokens = || (0..mask.len()).filter(|idx| mask[*idx]);
+        let length = mask.iter().filter(|is_token| **is_token).count();
+        let weight = self.totals.weight(self.aggregation, length);
+        sums.n_tokens += length as f64;
+        if self.level == Level::Token {
+            for idx in tokens() {
+                let token = row.token(idx);
+                let result = self.units.evaluate(token);
+                sums.ppo_kl += token.lp_old - token.lp;
+                sums.add_unit(&result, weight);
+                write(idx, weight * result.grad);
+            }
+        } else if length > 0 {
+            let (response, share) = response_unit(self.level, tokens().map(|i| row.token(i)));
+            let result = self.units.evaluate(response);
+            sums.ppo_kl += (response.lp_old - response.lp) / share;
+            sums.add_unit(&result, weight);
+            tokens().for_each(|idx| write(idx, weight * result.grad * share));
+        }
+    }
+}
+
 /// A response as one unit, and the derivative of its log-probability in that of each token.
-fn response_unit(level: Level, tokens: impl ExactSizeIterator<Item = Unit>) -> (Unit, f64) {
-    let length = tokens.len() as f64;
+fn response_unit(level: Level, tokens: impl Iterator<Item = Unit>) -> (Unit, f64) {
+    let mut length = 0.0;
     let mut sum = Unit {
         lp: 0.0,
         lp_old: 0.0,
@@ -143,6 +192,7 @@ fn response_unit(level: Level, tokens: impl ExactSizeIterator<Item = Unit>) -> (
         advantage: 0.0,
     };
     for token in tokens {
+        length += 1.0;
         sum.lp += token.lp;
         sum.lp_old += token.lp_old;
         sum.lp_ref += token.lp_ref;
@@ -461,4 +511,110 @@ fn surrogate(divergence: Divergence, s: &Scalars) -> f64 {
 #[inline]
 fn k3(s: &Scalars) -> f64 {
     s.y - 1.0 + s.u
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluator(json: &str) -> UnitEvaluator {
+        let config: ObjectiveConfig = serde_json::from_str(json).expect(json);
+        UnitEvaluator::new(&config)
+    }
+
+    /// Weights just below, exactly on and just above the bounds 0.5, 1.5 and 3.
+    #[test]
+    fn dual_clip_keeps_its_bounds() {
+        let dapo = evaluator(r#"{"kind": "dapo", "eps_low": 0.5, "eps_high": 0.5, "c": 3.0}"#);
+        let check = |w: f64, a: f64, expected: (f64, f64, ClipEvent)| {
+            assert_eq!(
+                dapo.dual_clip(w, a, dapo.dual),
+                expected,
+                "w = {w}, A = {a}"
+            );
+        };
+        for a in [2.0, -2.0] {
+            for w in [0.5, 1.0, 1.5] {
+                check(w, a, (-w * a, -w * a, ClipEvent::Unclipped));
+            }
+        }
+        check(0.25, 2.0, (-0.5, -0.5, ClipEvent::Unclipped));
+        check(1.5 + 1e-9, 2.0, (-3.0, 0.0, ClipEvent::High));
+        check(9.0, 2.0, (-3.0, 0.0, ClipEvent::High));
+        check(0.5 - 1e-9, -2.0, (1.0, 0.0, ClipEvent::Low));
+        check(3.0, -2.0, (6.0, 6.0, ClipEvent::Unclipped));
+        check(3.0 + 1e-9, -2.0, (6.0, 0.0, ClipEvent::Dual));
+        for w in [0.25, 9.0] {
+            check(w, 0.0, (-0.0, -0.0, ClipEvent::Unclipped));
+        }
+    }
+
+    #[test]
+    fn rpg_style_clip_excludes_its_bounds() {
+        let rpg = evaluator(
+            r#"{"kind": "rpg", "kl": "ufkl", "eps_low": 0.5, "eps_high": 0.5, "c": 3.0,
+                "beta": 0.5, "z": 2.0}"#,
+        );
+        // r = 1, so that K = 1 - w; l = 0.25.
+        let check = |w: f64, a: f64, bound: f64, clip: ClipEvent| {
+            let scalars = Scalars {
+                lp: -0.25,
+                w,
+                u: w.ln(),
+                log_r: 0.0,
+                r: 1.0,
+                y: 1.0 / w,
+            };
+            let coefficient = 2.0 * (bound * a + 0.5 * (1.0 - w));
+            let grad = if clip == ClipEvent::Unclipped {
+                -coefficient
+            } else {
+                0.0
+            };
+            let expected = (coefficient * 0.25, grad, clip);
+            assert_eq!(
+                rpg.rpg_style_clip(&scalars, a),
+                expected,
+                "w = {w}, A = {a}"
+            );
+        };
+        check(1.5 - 1e-9, 8.0, 1.5 - 1e-9, ClipEvent::Unclipped);
+        check(1.5, 8.0, 1.5, ClipEvent::High);
+        check(4.0, 8.0, 1.5, ClipEvent::High);
+        check(0.25, 8.0, 0.25, ClipEvent::Unclipped);
+        check(0.5, -8.0, 0.5, ClipEvent::Low);
+        check(0.25, -8.0, 0.5, ClipEvent::Low);
+        check(0.5 + 1e-9, -8.0, 0.5 + 1e-9, ClipEvent::Unclipped);
+        check(2.0, -8.0, 2.0, ClipEvent::Unclipped);
+        check(3.0, -8.0, 3.0, ClipEvent::Dual);
+        check(4.0, -8.0, 3.0, ClipEvent::Dual);
+        // A' = A + beta*K/w = 0.5 - 0.5*3/4 > 0, although beta*K < 0.
+        check(4.0, 0.5, 1.5, ClipEvent::High);
+        // A' = 0.25 - 0.5*3/4 < 0, although A > 0: the sign that counts is that of A'.
+        check(4.0, 0.25, 3.0, ClipEvent::Dual);
+    }
+
+    #[test]
+    fn hard_clip_moves_the_logarithm_with_the_weight() {
+        let hard = evaluator(r#"{"kind": "rpg", "clip": "hard", "eps_low": 0.5, "eps_high": 0.5}"#);
+        let check = |w: f64, bound: f64, clip: ClipEvent| {
+            let scalars = Scalars {
+                lp: -1.0,
+                w,
+                u: w.ln() - 0.25,
+                log_r: 0.25,
+                r: 0.25_f64.exp(),
+                y: 1.0,
+            };
+            let clipped = hard.hard_clip(scalars);
+            assert_eq!((clipped.w, hard.truncation(w)), (bound, clip), "w = {w}");
+            assert_eq!(clipped.u, bound.ln() - 0.25, "w = {w}");
+            assert_eq!((clipped.lp, clipped.r), (scalars.lp, scalars.r));
+        };
+        check(0.25, 0.5, ClipEvent::Low);
+        check(0.5, 0.5, ClipEvent::Unclipped);
+        check(1.25, 1.25, ClipEvent::Unclipped);
+        check(1.5, 1.5, ClipEvent::Unclipped);
+        check(1.75, 1.5, ClipEvent::High);
+    }
 }

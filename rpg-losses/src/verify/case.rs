@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Units closer than this to a case distinction are drawn again: there a slope is not defined.
-const MIN_MARGIN: f64 = 5e-3;
+pub(super) const MIN_MARGIN: f64 = 5e-3;
 
 pub(super) struct Case {
     pub(super) config: ObjectiveConfig,
@@ -120,9 +120,6 @@ impl Case {
     }
 
     fn margin(&self) -> f64 {
-        if self.config.kind == Kind::Rpg && self.config.clip == Clip::None {
-            return f64::INFINITY;
-        }
         (self.units().iter().flatten())
             .map(|unit| oracle::margin(&self.config, *unit))
             .fold(f64::INFINITY, f64::min)

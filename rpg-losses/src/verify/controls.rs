@@ -7,59 +7,113 @@ use super::{
     case::{Case, relative_error},
     random::Random,
     report::{Control, Oracle},
+    steps::{Step, flatten, join},
 };
 use crate::{
-    LossInputs, ObjectiveConfig,
+    LossInputs, ObjectiveConfig, StepTotals,
     clip::dual_clip,
     divergence::{k3, kl_component_over_weight, kl_surrogate},
-    kinds::{Divergence, Estimator, Level},
+    kinds::{Clip, Divergence, Estimator, Level},
+    policy_loss,
     ratios::Ratios,
+    reference::Unit,
 };
 
-/// A wrong loss, the divergence whose gradient it claims to have, and how far off policy it fails.
+/// A wrong loss and the divergence whose gradient it claims to have.
 struct WrongLoss<B: AutodiffBackend> {
     name: &'static str,
     divergence: Divergence,
+    /// How far off policy it is measured.
     distance: f64,
+    /// Whether the mistake shows at this unit at all.
+    shows: fn(&Unit) -> bool,
     loss: fn(&ObjectiveConfig, &Ratios<B>, Tensor<B, 2>) -> Tensor<B, 2>,
 }
 
 pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Control> {
-    wrong_losses::<B>()
-        .iter()
-        .enumerate()
+    let mut controls: Vec<Control> = (wrong_losses::<B>().iter().enumerate())
         .map(|(idx, wrong)| {
-            let config = ObjectiveConfig {
-                kl: wrong.divergence,
-                estimator: Estimator::Differentiable,
-                clip: crate::Clip::None,
-                level: Level::Sequence,
-                ..Default::default()
-            };
-            // Every single case must see the error.
-            let error = (0..options.n_cases.max(1))
-                .map(|case_idx| {
-                    let parts = [1 << 32, idx as u64, case_idx as u64];
-                    let mut random = Random::derived(options.seed, &parts);
-                    let case = Case::random(&config, &mut random, wrong.distance);
-                    control_error(&case, options, wrong)
-                })
-                .fold(f64::INFINITY, f64::min);
-            Control {
-                name: wrong.name.into(),
-                error,
-                rejected: error > 10.0 * Oracle::Expectation.tolerance(options.precision),
-            }
+            let error = |random: &mut Random| loss_error(options, wrong, random);
+            control(options, wrong.name, idx as u64, error)
         })
-        .collect()
+        .collect();
+    controls.push(control(
+        options,
+        "token mean taken per micro-batch",
+        controls.len() as u64,
+        |random| micro_batch_error(options, random),
+    ));
+    controls
 }
 
-/// The relative error of the wrong loss's expected gradient against the slope of the objective.
-fn control_error<B: AutodiffBackend>(
-    case: &Case,
+/// The error of a control in the case where it is smallest: every single case must see it.
+fn control<B: AutodiffBackend>(
+    options: &VerifyOptions<B>,
+    name: &str,
+    idx: u64,
+    error: impl Fn(&mut Random) -> f64,
+) -> Control {
+    let smallest = (0..options.n_cases.max(1))
+        .map(|case_idx| {
+            error(&mut Random::derived(
+                options.seed,
+                &[1 << 32, idx, case_idx as u64],
+            ))
+        })
+        .fold(f64::INFINITY, f64::min);
+    Control {
+        name: name.into(),
+        error: smallest,
+        rejected: smallest > 10.0 * Oracle::Expectation.tolerance(options.precision),
+    }
+}
+
+/// The mean over micro-batches of their token means, against the token mean of the step.
+fn micro_batch_error<B: AutodiffBackend>(options: &VerifyOptions<B>, random: &mut Random) -> f64 {
+    let config = ObjectiveConfig::default();
+    let n_tokens = |step: &Step| step.mask.iter().flatten().filter(|m| **m).count();
+    let (step, first, second) = loop {
+        let step = Step::random(random, 0.1);
+        let (first, second) = step.split(step.mask.len() / 2);
+        // Micro-batches of equal size would agree with the step.
+        if n_tokens(&first) != n_tokens(&second) && n_tokens(&first) * n_tokens(&second) > 0 {
+            break (step, first, second);
+        }
+    };
+    let own_mean = |part: &Step| {
+        let totals = StepTotals::from_mask(&part.mask);
+        let mut values = part.autodiff(options, policy_loss::<B>, &config, &totals);
+        values.iter_mut().for_each(|value| *value /= 2.0);
+        values
+    };
+    let actual = join(&own_mean(&first), &own_mean(&second));
+    relative_error(&actual, &flatten(step.closed_form(&config)))
+}
+
+/// The wrong loss's expected gradient against the slope of the objective.
+fn loss_error<B: AutodiffBackend>(
     options: &VerifyOptions<B>,
     wrong: &WrongLoss<B>,
+    random: &mut Random,
 ) -> f64 {
+    let config = ObjectiveConfig {
+        kl: wrong.divergence,
+        estimator: Estimator::Differentiable,
+        clip: Clip::None,
+        level: Level::Sequence,
+        ..Default::default()
+    };
+    let case = loop {
+        let case = Case::random(&config, random, wrong.distance);
+        if case
+            .units()
+            .iter()
+            .flatten()
+            .any(|unit| (wrong.shows)(unit))
+        {
+            break case;
+        }
+    };
     let actual = case.autodiff_of(options, |inputs| {
         let (ratios, advantages) = response_units(inputs);
         (wrong.loss)(&case.config, &ratios, advantages)
@@ -86,26 +140,61 @@ fn wrong_losses<B: AutodiffBackend>() -> Vec<WrongLoss<B>> {
             name: "grpo: k3 without importance weight",
             divergence: Divergence::Urkl,
             distance: 0.5,
+            shows: |_| true,
             loss: |config, ratios, a| (k3(ratios) * config.beta - ratios.w.clone() * a) * config.z,
         },
         WrongLoss {
             name: "Algorithm 1 as printed, rkl: gradient through A'",
             divergence: Divergence::Rkl,
             distance: 0.5,
+            shows: |_| true,
             loss: algorithm_1_as_printed,
         },
         WrongLoss {
             name: "Algorithm 1 as printed, urkl: gradient through A'",
             divergence: Divergence::Urkl,
             distance: 0.5,
+            shows: |_| true,
             loss: algorithm_1_as_printed,
         },
         WrongLoss {
             name: "flipped sign of the KL term",
             divergence: Divergence::Rkl,
             distance: 0.5,
+            shows: |_| true,
             loss: |config, ratios, a| {
                 -(ratios.w.clone() * a) - kl_surrogate(config.kl, ratios) * config.beta
+            },
+        },
+        WrongLoss {
+            name: "KL term clamped to +-10, rkl",
+            divergence: Divergence::Rkl,
+            distance: 1.5,
+            // The clamp acts where the KL term is larger, from w = 5.7 on where r = 1.
+            shows: |unit| (unit.lp - unit.lp_old).exp() * (unit.lp - unit.lp_ref) > 11.0,
+            loss: |config, ratios, a| {
+                let kl = kl_surrogate(config.kl, ratios).clamp(-10.0, 10.0);
+                kl * config.beta - ratios.w.clone() * a
+            },
+        },
+        WrongLoss {
+            name: "flipped mass correction, urkl",
+            divergence: Divergence::Urkl,
+            distance: 0.5,
+            shows: |_| true,
+            loss: |config, ratios, a| {
+                let kl = ratios.w.clone() * (ratios.u.clone() + 1.0);
+                (kl * config.beta - ratios.w.clone() * a) * config.z
+            },
+        },
+        WrongLoss {
+            name: "flipped mass correction, ufkl",
+            divergence: Divergence::Ufkl,
+            distance: 0.5,
+            shows: |_| true,
+            loss: |config, ratios, a| {
+                let kl = -ratios.w.clone() - ratios.r.clone() * ratios.u.clone();
+                (kl * config.beta - ratios.w.clone() * a) * config.z
             },
         },
     ]

@@ -10,6 +10,9 @@
 //!   slope of the objective `J = E_pi[R] - beta*D` itself, summed over all responses, for sampling
 //!   and reference measures that need not sum to one.
 //!
+//! Whole optimizer steps, with masks and every aggregation, are held against the closed form and
+//! against their own micro-batches, by both ways of computing them.
+//!
 //! Negative controls are losses known to be wrong. Each must fail the oracle by which it is
 //! measured; otherwise the verification itself is broken.
 
@@ -20,11 +23,16 @@ mod policy;
 mod random;
 mod report;
 mod rows;
+mod steps;
+mod study;
 
 use burn::tensor::{DType, backend::AutodiffBackend};
 use serde::{Deserialize, Serialize};
 
+use crate::{ObjectiveConfig, reference::Unit};
+
 pub use report::{Control, Report, Row};
+pub use study::{PathPoint, Study, StudyCurve, StudyOptions, StudyPoint, study};
 
 /// The floating-point type in which the tensors are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +43,9 @@ pub enum Precision {
     /// 64 bits; the CPU backend has it.
     F64,
 }
+
+/// Random cases for every row, unless told otherwise.
+pub const DEFAULT_CASES: usize = 64;
 
 /// What to verify, and how closely.
 #[derive(Debug, Clone)]
@@ -53,7 +64,7 @@ impl<B: AutodiffBackend> VerifyOptions<B> {
     /// The default number of cases on a device, in the given precision.
     pub fn new(device: B::Device, precision: Precision) -> Self {
         Self {
-            n_cases: 8,
+            n_cases: DEFAULT_CASES,
             seed: 0,
             precision,
             device,
@@ -61,10 +72,20 @@ impl<B: AutodiffBackend> VerifyOptions<B> {
     }
 }
 
+/// The error of the closed form of one unit against the slope of its loss, written a second time.
+///
+/// The larger of the relative errors of loss and derivative. `None` where the unit is so close to a
+/// case distinction of its loss, or so far off policy, that a finite difference says nothing.
+pub fn unit_error(config: &ObjectiveConfig, unit: Unit) -> Option<f64> {
+    rows::unit_error(config, unit)
+}
+
 /// Holds every configuration against its oracles, and every negative control too.
 pub fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Report {
+    let mut rows = rows::run(options);
+    rows.extend(steps::run(options));
     Report {
-        rows: rows::run(options),
+        rows,
         controls: controls::run(options),
     }
 }

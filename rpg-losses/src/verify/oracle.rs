@@ -81,17 +81,20 @@ pub(super) fn frozen_loss(config: &ObjectiveConfig, unit: Unit, lp: f64) -> f64 
     z * loss
 }
 
-/// How far the unit is from the next case distinction of its loss.
+/// How far the unit is from the next case distinction of its loss, relative to the bounds.
 pub(super) fn margin(config: &ObjectiveConfig, unit: Unit) -> f64 {
+    if config.kind == Kind::Rpg && config.clip == Clip::None {
+        return f64::INFINITY;
+    }
     let w = (unit.lp - unit.lp_old).exp();
     let u = unit.lp - unit.lp_ref;
     let r = (unit.lp_ref - unit.lp_old).exp();
     let a = unit.advantage;
     let regularized = a + config.beta * k(config.kl, w, u, r) / w;
     [
-        w - (1.0 - config.eps_low),
-        w - (1.0 + config.eps_high),
-        w - config.c,
+        (w - (1.0 - config.eps_low)) / w,
+        (w - (1.0 + config.eps_high)) / w,
+        (w - config.c) / w,
         a,
         regularized,
         regularized * unit.lp,

@@ -4,7 +4,7 @@ use burn::tensor::backend::AutodiffBackend;
 
 use super::{
     VerifyOptions,
-    case::{Case, relative_error},
+    case::{Case, MIN_MARGIN, relative_error},
     oracle,
     random::Random,
     report::{Oracle, Row},
@@ -12,11 +12,14 @@ use super::{
 use crate::{
     ObjectiveConfig,
     kinds::{Clip, Divergence, Estimator, Kind, Level},
-    reference::unit_loss,
+    reference::{Unit, unit_loss},
 };
 
 /// How far the policy has moved from the sampling policy: weights from about 1/4 to 4.
 const DISTANCE: f64 = 0.5;
+
+/// Beyond this log-ratio a step of the finite difference changes a weight by too much.
+const MAX_LOG_DISTANCE: f64 = 10.0;
 
 pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -61,18 +64,30 @@ fn errors<B: AutodiffBackend>(case: &Case, options: &VerifyOptions<B>) -> [f64; 
     ]
 }
 
-/// The worst unit: loss and derivative of the reference against the second writing of the loss.
 fn finite_difference_error(case: &Case) -> f64 {
-    let mut worst = 0.0;
-    for unit in case.units().into_iter().flatten() {
-        let closed_form = unit_loss(&case.config, unit);
-        let frozen = |lp: f64| oracle::frozen_loss(&case.config, unit, lp);
-        let slope = oracle::derivative(frozen, unit.lp);
-        let actual = [closed_form.loss, closed_form.grad];
-        // Loss and slope are compared as one vector: a slope that is 0 has no scale of its own.
-        worst = larger(worst, relative_error(&actual, &[frozen(unit.lp), slope]));
+    (case.units().into_iter().flatten())
+        .filter_map(|unit| unit_error(&case.config, unit))
+        .fold(0.0, larger)
+}
+
+/// Loss and derivative of the reference against the second writing of the loss.
+pub(super) fn unit_error(config: &ObjectiveConfig, unit: Unit) -> Option<f64> {
+    let largest = [
+        unit.lp - unit.lp_old,
+        unit.lp_ref - unit.lp_old,
+        unit.lp - unit.lp_ref,
+    ]
+    .into_iter()
+    .fold(0.0, |max: f64, x| max.max(x.abs()));
+    if oracle::margin(config, unit) < MIN_MARGIN || largest > MAX_LOG_DISTANCE {
+        return None;
     }
-    worst
+    let closed_form = unit_loss(config, unit);
+    let frozen = |lp: f64| oracle::frozen_loss(config, unit, lp);
+    let slope = oracle::derivative(frozen, unit.lp);
+    let actual = [closed_form.loss, closed_form.grad];
+    // Loss and slope are compared as one vector: a slope that is 0 has no scale of its own.
+    Some(relative_error(&actual, &[frozen(unit.lp), slope]))
 }
 
 /// The larger of two errors, where NaN is the largest of all.

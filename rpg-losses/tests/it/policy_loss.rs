@@ -1,9 +1,7 @@
 //! The tensor code against the closed form, on batches with masks, and split into micro-batches.
 
-mod common;
-
+use crate::common::{Step, assert_agree, configurations, name};
 use burn::tensor::DType;
-use common::{Step, assert_agree, configurations, name};
 use rpg_losses::{Aggregation, Level, ObjectiveConfig};
 
 /// Five responses: whole, cut, empty, with a hole, and of one token; NaN behind the mask.
@@ -64,22 +62,34 @@ fn aggregations(config: &ObjectiveConfig) -> Vec<ObjectiveConfig> {
         .collect()
 }
 
+/// Exactly 0 behind the mask.
+fn assert_masked(name: &str, grad: &[Vec<f64>], mask: &[Vec<bool>]) {
+    let pairs = grad.iter().flatten().zip(mask.iter().flatten());
+    assert!(
+        pairs
+            .into_iter()
+            .all(|(g, is_token)| *is_token || *g == 0.0),
+        "{name}: {grad:?}"
+    );
+}
+
 #[test]
 fn tensors_agree_with_the_closed_form_however_the_step_is_split() {
     for with_reference in [false, true] {
         let step = step(with_reference);
         for config in configurations().iter().flat_map(aggregations) {
             let expected = step.reference(&config);
-            for (row, mask) in expected.grad.iter().zip(&step.mask) {
-                for (grad, is_token) in row.iter().zip(mask) {
-                    assert!(*is_token || *grad == 0.0, "{}", name(&config));
-                }
-            }
+            assert_masked(&name(&config), &expected.grad, &step.mask);
             for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
                 for size in [5, 2, 1] {
-                    let actual = step.micro_batches(&config, dtype, size);
                     let name = format!("{} {dtype:?} by {size}", name(&config));
-                    assert_agree(&name, &actual, &expected, tolerance);
+                    for actual in [
+                        step.micro_batches(&config, dtype, size),
+                        step.operations(&config, dtype, size),
+                    ] {
+                        assert_agree(&name, &actual, &expected, tolerance);
+                        assert_masked(&name, &actual.grad, &step.mask);
+                    }
                 }
             }
         }

@@ -1,0 +1,375 @@
+//! One loss in JSON: the request and response of `rpg loss`.
+//!
+//! ```json
+//! {"objective": {"kind": "rpg", "kl": "urkl", "beta": 1e-4},
+//!  "logp": [[-0.5, -1.0]], "logp_old": [[-0.6, -0.9]], "logp_ref": [[-0.7, -0.8]],
+//!  "mask": [[1, 1]], "advantages": [0.5]}
+//! ```
+//!
+//! `logp_ref` may be left out: the reference is then the sampling policy. `mask` is 1 where a token
+//! counts and 0 elsewhere. `advantages` holds a number per response or a row per response; in its
+//! place may stand `rewards` with `groups`. The answer has `loss`, `grad` (`d loss / d logp`),
+//! `advantages` as they were used, and `metrics`. Everything is computed in f64.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    ObjectiveConfig, ObjectiveError, StepTotals,
+    advantage::{Advantages, TokenLogProbs, step_advantages},
+    config::RawObjective,
+    kinds::{Kind, Level},
+    reference::{Batch, evaluate},
+};
+
+/// A step's responses and the objective to apply to them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossRequest {
+    objective: RawObjective,
+    logp: Vec<Vec<f64>>,
+    logp_old: Vec<Vec<f64>>,
+    logp_ref: Option<Vec<Vec<f64>>>,
+    mask: Vec<Vec<f64>>,
+    advantages: Option<Advantages>,
+    rewards: Option<Vec<f64>>,
+    groups: Option<Vec<i64>>,
+}
+
+/// The loss and its gradient.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LossResponse {
+    /// The loss of the step.
+    pub loss: f64,
+    /// `d loss / d logp`, `[B][T]`, 0 where masked.
+    pub grad: Vec<Vec<f64>>,
+    /// The advantages that were used: per response where all its tokens share one.
+    pub advantages: Advantages,
+    /// The metrics of [`crate::Diagnostics`].
+    pub metrics: BTreeMap<String, f64>,
+    /// Remarks for the user, meant for stderr: keys that nothing reads.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
+}
+
+/// A request that cannot be answered.
+#[derive(Debug, Clone, PartialEq, Error)]
+pub enum LossInputError {
+    /// The text is not JSON, or not JSON of this form.
+    #[error("not a loss request: {0}")]
+    Syntax(String),
+    /// The objective cannot be what its author meant.
+    #[error("`objective`: {0}")]
+    Objective(#[from] ObjectiveError),
+    /// Rows or columns do not fit together.
+    #[error("`{key}` has {found}, but `logp` has {expected}")]
+    Shape {
+        /// The key in the request.
+        key: &'static str,
+        /// Its size.
+        found: String,
+        /// The size that would be right.
+        expected: String,
+    },
+    /// Rows of one matrix differ in length.
+    #[error(
+        "row {row} of `{key}` has {found} columns, but row 0 has {expected}: \
+         pad rows to equal length and mask the padding"
+    )]
+    Ragged {
+        /// The key in the request.
+        key: &'static str,
+        /// Index of the row.
+        row: usize,
+        /// Its length.
+        found: usize,
+        /// The length of the first row.
+        expected: usize,
+    },
+    /// NaN or an infinity.
+    #[error("`{key}`{at} is not a finite number")]
+    NotFinite {
+        /// The key in the request.
+        key: &'static str,
+        /// Where it stands.
+        at: String,
+    },
+    /// A mask value other than 0 or 1.
+    #[error("`mask`{at} is {found}, but must be 0 or 1")]
+    Mask {
+        /// Where it stands.
+        at: String,
+        /// What stands there.
+        found: f64,
+    },
+    /// Numbers so large that the result is not one.
+    #[error(
+        "the loss is not a finite number: log-probabilities, advantages or rewards are too large"
+    )]
+    Overflow,
+    /// Keys that are missing, or that exclude each other.
+    #[error("{0}")]
+    Keys(&'static str),
+    /// Several advantages where a response has only one.
+    #[error(
+        "row {row} of `advantages` holds different values, but at level \"{level}\" a response has \
+         one advantage: give one number per response"
+    )]
+    AdvantagesVary {
+        /// Index of the row.
+        row: usize,
+        /// The level.
+        level: Level,
+    },
+}
+
+/// Answers a request in JSON.
+pub fn compute_json(request: &str) -> Result<LossResponse, LossInputError> {
+    let request: LossRequest =
+        serde_json::from_str(request).map_err(|error| syntax_error(request, &error))?;
+    compute(&request)
+}
+
+/// Answers a request.
+pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
+    let config = request.objective.resolve()?;
+    let mut warnings = request.objective.warnings(&config);
+    let logp = &request.logp;
+    let shape = rectangle("logp", logp)?;
+    let same_shape = |key, rows: &[Vec<f64>]| match rectangle(key, rows)? {
+        found if found == shape => Ok(()),
+        found => Err(LossInputError::Shape {
+            key,
+            found: describe(found),
+            expected: describe(shape),
+        }),
+    };
+    same_shape("logp_old", &request.logp_old)?;
+    if let Some(logp_ref) = &request.logp_ref {
+        same_shape("logp_ref", logp_ref)?;
+    }
+    same_shape("mask", &request.mask)?;
+    let mask = read_mask(&request.mask)?;
+    let logp_ref = request.logp_ref.as_ref().unwrap_or(&request.logp_old);
+    for (key, rows) in [
+        ("logp", logp),
+        ("logp_old", &request.logp_old),
+        ("logp_ref", logp_ref),
+    ] {
+        all_finite(key, rows)?;
+    }
+
+    let advantages = match (&request.advantages, &request.rewards) {
+        (Some(advantages), None) => {
+            if request.groups.is_some() {
+                warnings.push("`groups` has no effect: `advantages` are given".into());
+            }
+            if config.kind == Kind::ReinforcePp && config.beta != 0.0 {
+                warnings.push(
+                    "`beta` has no effect: \"reinforce_pp\" puts its KL penalty into the rewards, \
+                     and `advantages` are given"
+                        .into(),
+                );
+            }
+            check_advantages(advantages, &mask, shape, config.level)?;
+            advantages.clone()
+        }
+        (None, Some(rewards)) => {
+            let groups = read_groups(request.groups.as_deref(), rewards, &config, shape)?;
+            let log_probs = TokenLogProbs {
+                logp_old: &request.logp_old,
+                logp_ref,
+            };
+            step_advantages(&config, rewards, &groups, &mask, Some(log_probs))
+        }
+        (Some(_), Some(_)) => {
+            return Err(LossInputError::Keys(
+                "both `advantages` and `rewards` are given: leave one of them out",
+            ));
+        }
+        (None, None) => {
+            return Err(LossInputError::Keys(
+                "neither `advantages` nor `rewards` is given: give one number per response",
+            ));
+        }
+    };
+
+    let batch = Batch {
+        logp,
+        logp_old: &request.logp_old,
+        logp_ref,
+        advantages: &advantages.clone().into_tokens(&mask),
+        mask: &mask,
+    };
+    let totals = StepTotals::from_mask(&mask);
+    let evaluation = evaluate(&config, batch, &totals);
+    let is_finite = evaluation.loss.is_finite()
+        && evaluation
+            .grad
+            .iter()
+            .flatten()
+            .all(|grad| grad.is_finite())
+        && evaluation.metrics.values().all(|value| value.is_finite());
+    if !is_finite {
+        return Err(LossInputError::Overflow);
+    }
+    Ok(LossResponse {
+        loss: evaluation.loss,
+        grad: evaluation.grad,
+        advantages,
+        metrics: evaluation.metrics,
+        warnings,
+    })
+}
+
+fn syntax_error(request: &str, error: &serde_json::Error) -> LossInputError {
+    // Some writers of JSON emit these words for non-finite numbers; JSON itself has none.
+    let has_non_finite = ["NaN", "Infinity"]
+        .iter()
+        .any(|word| request.contains(word));
+    let hint = if has_non_finite {
+        "; every number must be finite: JSON has no NaN and no Infinity"
+    } else {
+        ""
+    };
+    LossInputError::Syntax(format!("{error}{hint}"))
+}
+
+/// The size of a matrix, rows of one length each.
+fn rectangle(key: &'static str, rows: &[Vec<f64>]) -> Result<[usize; 2], LossInputError> {
+    let expected = rows.first().map_or(0, Vec::len);
+    for (row, values) in rows.iter().enumerate() {
+        if values.len() != expected {
+            return Err(LossInputError::Ragged {
+                key,
+                row,
+                found: values.len(),
+                expected,
+            });
+        }
+    }
+    Ok([rows.len(), expected])
+}
+
+fn describe([n_rows, n_columns]: [usize; 2]) -> String {
+    format!("{n_rows} rows of {n_columns}")
+}
+
+fn all_finite(key: &'static str, rows: &[Vec<f64>]) -> Result<(), LossInputError> {
+    for (row, values) in rows.iter().enumerate() {
+        for (column, value) in values.iter().enumerate() {
+            if !value.is_finite() {
+                let at = format!("[{row}][{column}]");
+                return Err(LossInputError::NotFinite { key, at });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_mask(mask: &[Vec<f64>]) -> Result<Vec<Vec<bool>>, LossInputError> {
+    let read = |row: usize, column: usize, value: f64| match value {
+        1.0 => Ok(true),
+        0.0 => Ok(false),
+        found => Err(LossInputError::Mask {
+            at: format!("[{row}][{column}]"),
+            found,
+        }),
+    };
+    (mask.iter().enumerate())
+        .map(|(row, values)| {
+            (values.iter().enumerate())
+                .map(|(column, value)| read(row, column, *value))
+                .collect()
+        })
+        .collect()
+}
+
+fn per_response_length(
+    key: &'static str,
+    found: usize,
+    shape: [usize; 2],
+) -> Result<(), LossInputError> {
+    if found == shape[0] {
+        return Ok(());
+    }
+    Err(LossInputError::Shape {
+        key,
+        found: format!("{found} entries"),
+        expected: format!("{} rows, and one entry belongs to each", shape[0]),
+    })
+}
+
+fn finite_list(key: &'static str, values: &[f64]) -> Result<(), LossInputError> {
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(idx) => Err(LossInputError::NotFinite {
+            key,
+            at: format!("[{idx}]"),
+        }),
+    }
+}
+
+/// Refuses advantages that do not fit the responses or the level.
+fn check_advantages(
+    advantages: &Advantages,
+    mask: &[Vec<bool>],
+    shape: [usize; 2],
+    level: Level,
+) -> Result<(), LossInputError> {
+    let rows = match advantages {
+        Advantages::PerResponse(values) => {
+            per_response_length("advantages", values.len(), shape)?;
+            return finite_list("advantages", values);
+        }
+        Advantages::PerToken(rows) => rows,
+    };
+    let found = rectangle("advantages", rows)?;
+    if found != shape {
+        return Err(LossInputError::Shape {
+            key: "advantages",
+            found: describe(found),
+            expected: describe(shape),
+        });
+    }
+    all_finite("advantages", rows)?;
+    for (row, (values, mask)) in rows.iter().zip(mask).enumerate() {
+        let mut counted = (values.iter().zip(mask)).filter_map(|(a, m)| m.then_some(*a));
+        let first = counted.next();
+        if level != Level::Token && counted.any(|value| Some(value) != first) {
+            return Err(LossInputError::AdvantagesVary { row, level });
+        }
+    }
+    Ok(())
+}
+
+fn read_groups(
+    groups: Option<&[i64]>,
+    rewards: &[f64],
+    config: &ObjectiveConfig,
+    shape: [usize; 2],
+) -> Result<Vec<usize>, LossInputError> {
+    per_response_length("rewards", rewards.len(), shape)?;
+    finite_list("rewards", rewards)?;
+    match groups {
+        Some(groups) => {
+            per_response_length("groups", groups.len(), shape)?;
+            // Ids only say who belongs together: any distinct numbers do.
+            let mut ids: BTreeMap<i64, usize> = BTreeMap::new();
+            Ok(groups
+                .iter()
+                .map(|group| {
+                    let next = ids.len();
+                    *ids.entry(*group).or_insert(next)
+                })
+                .collect())
+        }
+        None if config.advantage.needs_groups() => Err(LossInputError::Keys(
+            "`groups` is missing: this advantage compares a reward with those of its group, so \
+             each response needs a group id",
+        )),
+        None => Ok(vec![0; rewards.len()]),
+    }
+}

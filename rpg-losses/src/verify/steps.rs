@@ -1,0 +1,303 @@
+//! Whole optimizer steps: masks, aggregation, micro-batches, and units exactly on a clip bound.
+
+use burn::tensor::backend::AutodiffBackend;
+
+use super::{
+    VerifyOptions,
+    case::{gradient, relative_error},
+    policy::{bool_matrix, matrix},
+    random::Random,
+    report::{Oracle, Row},
+    rows::{configurations, larger},
+};
+use crate::{
+    LossInputs, LossOutput, ObjectiveConfig, StepTotals,
+    kinds::{Aggregation, Clip, Estimator, Kind, Level},
+    policy_loss, policy_loss_from_operations,
+    reference::{Batch, Evaluation, Unit, evaluate},
+};
+
+/// The responses of one step, `[B][T]` each; NaN behind the mask.
+#[derive(Debug, Clone)]
+pub(super) struct Step {
+    pub(super) logp: Vec<Vec<f64>>,
+    logp_old: Vec<Vec<f64>>,
+    logp_ref: Vec<Vec<f64>>,
+    advantages: Vec<Vec<f64>>,
+    pub(super) mask: Vec<Vec<bool>>,
+}
+
+type Loss<B> = fn(&ObjectiveConfig, LossInputs<B>, &StepTotals) -> LossOutput<B>;
+
+/// A row per aggregation and way of computing it, and a row per trust region at its bounds.
+pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let paths: [(&str, Loss<B>); 2] = [
+        ("policy_loss", policy_loss::<B>),
+        ("operations", policy_loss_from_operations::<B>),
+    ];
+    for (path_idx, (path, loss)) in paths.into_iter().enumerate() {
+        for aggregation in Aggregation::ALL {
+            rows.extend(aggregation_rows(
+                options,
+                path,
+                loss,
+                *aggregation,
+                path_idx as u64,
+            ));
+        }
+        for (label, config) in boundary_configurations() {
+            let worst = (0..options.n_cases)
+                .map(|case_idx| boundary_error(options, loss, &config, case_idx as u64))
+                .fold(0.0, larger);
+            rows.push(Row {
+                name: format!(
+                    "at the bounds/{label}/{path}: {}",
+                    Oracle::ClosedForm.name()
+                ),
+                cases: options.n_cases,
+                worst,
+                passed: worst <= Oracle::ClosedForm.tolerance(options.precision),
+            });
+        }
+    }
+    rows
+}
+
+fn aggregation_rows<B: AutodiffBackend>(
+    options: &VerifyOptions<B>,
+    path: &str,
+    loss: Loss<B>,
+    aggregation: Aggregation,
+    path_idx: u64,
+) -> Vec<Row> {
+    let configs: Vec<ObjectiveConfig> = (configurations().into_iter())
+        .map(|(_, config)| config)
+        .filter(|config| (config.level == Level::Token) == (aggregation != Aggregation::SeqMean))
+        .collect();
+    let (mut worst_closed, mut worst_split) = (0.0, 0.0);
+    for case_idx in 0..options.n_cases {
+        let parts = [2 << 32, path_idx, aggregation as u64, case_idx as u64];
+        let mut random = Random::derived(options.seed, &parts);
+        let config = ObjectiveConfig {
+            aggregation,
+            beta: random.uniform(0.1, 1.0),
+            z: random.uniform(0.5, 2.0),
+            c: random.uniform(1.5, 3.0),
+            max_length: (random.below(2) == 1).then(|| 1 + random.below(9)),
+            ..configs[random.below(configs.len())].clone()
+        };
+        let step = Step::random(&mut random, 0.5);
+        let totals = StepTotals::from_mask(&step.mask);
+        let whole = step.autodiff(options, loss, &config, &totals);
+        let closed_form = flatten(step.closed_form(&config));
+        worst_closed = larger(worst_closed, relative_error(&whole, &closed_form));
+
+        let cut = 1 + random.below(step.mask.len() - 1);
+        let (first, second) = step.split(cut);
+        let first = first.autodiff(options, loss, &config, &totals);
+        let second = second.autodiff(options, loss, &config, &totals);
+        worst_split = larger(worst_split, relative_error(&join(&first, &second), &whole));
+    }
+    [
+        (Oracle::ClosedForm, worst_closed),
+        (Oracle::MicroBatches, worst_split),
+    ]
+    .into_iter()
+    .map(|(oracle, worst)| Row {
+        name: format!("step/{aggregation}/{path}: {}", oracle.name()),
+        cases: options.n_cases,
+        worst,
+        passed: worst <= oracle.tolerance(options.precision),
+    })
+    .collect()
+}
+
+/// Configurations whose region is the single point `w = 1`.
+fn boundary_configurations() -> Vec<(String, ObjectiveConfig)> {
+    (configurations().into_iter())
+        .filter(|(_, config)| {
+            config.level == Level::Token && (config.kind != Kind::Rpg || config.clip != Clip::None)
+        })
+        .map(|(name, config)| {
+            let config = ObjectiveConfig {
+                aggregation: Aggregation::SeqMeanTokenSum,
+                eps_low: 0.0,
+                eps_high: 0.0,
+                beta: 0.3,
+                ..config
+            };
+            (name, config)
+        })
+        .collect()
+}
+
+/// With `logp = logp_old` every weight is 1 and lies on both bounds at once.
+fn boundary_error<B: AutodiffBackend>(
+    options: &VerifyOptions<B>,
+    loss: Loss<B>,
+    config: &ObjectiveConfig,
+    case_idx: u64,
+) -> f64 {
+    let mut random = Random::derived(options.seed, &[3 << 32, case_idx]);
+    let mut step = Step::random(&mut random, 0.0);
+    if options.precision == super::Precision::F32 {
+        // The same bits on both sides of the subtraction.
+        step.round_to_f32();
+    }
+    let totals = StepTotals {
+        n_tokens: 1,
+        n_responses: 1,
+        max_length: 1,
+    };
+    let actual = step.autodiff(options, loss, config, &totals);
+    let mut expected = vec![0.0; step.mask.iter().map(Vec::len).sum()];
+    for (idx, slot) in expected.iter_mut().enumerate() {
+        let (row, column) = (idx / step.mask[0].len(), idx % step.mask[0].len());
+        if step.mask[row][column] {
+            *slot = boundary_gradient(config, step.unit(row, column));
+        }
+    }
+    let batch = step.batch();
+    let closed_form = evaluate(config, batch, &totals).grad.concat();
+    let size = actual.len() - 1; // The loss stands last.
+    larger(
+        relative_error(&actual[..size], &expected),
+        relative_error(&closed_form, &expected),
+    )
+}
+
+/// What the tables say for `w = 1` on both bounds.
+fn boundary_gradient(config: &ObjectiveConfig, unit: Unit) -> f64 {
+    let unclipped = ObjectiveConfig {
+        clip: Clip::None,
+        kind: match config.kind {
+            // Truncation at the bound leaves the weight 1 as it is.
+            Kind::Cispo => Kind::Ppo,
+            kind => kind,
+        },
+        eps_low: 1.0,
+        eps_high: 1.0,
+        ..config.clone()
+    };
+    match (config.kind, config.estimator, config.clip) {
+        // `w < 1+eps_high` fails, and so does `1-eps_low < w`.
+        (Kind::Rpg, Estimator::Reinforce, Clip::Rpg) => 0.0,
+        // Inside the closed region, and truncation changes nothing.
+        _ => crate::reference::unit_loss(&unclipped, unit).grad,
+    }
+}
+
+impl Step {
+    /// Three to six responses of up to five tokens; `logp` and `logp_old` differ by about `distance`.
+    pub(super) fn random(random: &mut Random, distance: f64) -> Self {
+        let n_rows = 3 + random.below(4);
+        let n_columns = 2 + random.below(4);
+        let mut step = Self {
+            logp: vec![vec![f64::NAN; n_columns]; n_rows],
+            logp_old: vec![vec![f64::NAN; n_columns]; n_rows],
+            logp_ref: vec![vec![f64::NAN; n_columns]; n_rows],
+            advantages: vec![vec![f64::NAN; n_columns]; n_rows],
+            mask: vec![vec![false; n_columns]; n_rows],
+        };
+        for row in 0..n_rows {
+            let n_tokens = random.below(n_columns + 1);
+            for column in 0..n_tokens {
+                let old = random.uniform(-3.0, -0.1);
+                step.logp_old[row][column] = old;
+                step.logp[row][column] = old + distance * random.normal();
+                step.logp_ref[row][column] = old + 0.5 * random.normal();
+                step.advantages[row][column] = random.normal();
+                step.mask[row][column] = true;
+            }
+        }
+        step
+    }
+
+    fn round_to_f32(&mut self) {
+        for rows in [
+            &mut self.logp,
+            &mut self.logp_old,
+            &mut self.logp_ref,
+            &mut self.advantages,
+        ] {
+            for value in rows.iter_mut().flatten() {
+                *value = f64::from(*value as f32);
+            }
+        }
+    }
+
+    fn batch(&self) -> Batch<'_> {
+        Batch {
+            logp: &self.logp,
+            logp_old: &self.logp_old,
+            logp_ref: &self.logp_ref,
+            advantages: &self.advantages,
+            mask: &self.mask,
+        }
+    }
+
+    fn unit(&self, row: usize, column: usize) -> Unit {
+        Unit {
+            lp: self.logp[row][column],
+            lp_old: self.logp_old[row][column],
+            lp_ref: self.logp_ref[row][column],
+            advantage: self.advantages[row][column],
+        }
+    }
+
+    pub(super) fn closed_form(&self, config: &ObjectiveConfig) -> Evaluation {
+        evaluate(config, self.batch(), &StepTotals::from_mask(&self.mask))
+    }
+
+    /// The gradient in `logp`, row by row, and then the loss.
+    pub(super) fn autodiff<B: AutodiffBackend>(
+        &self,
+        options: &VerifyOptions<B>,
+        loss: Loss<B>,
+        config: &ObjectiveConfig,
+        totals: &StepTotals,
+    ) -> Vec<f64> {
+        let (device, dtype) = (&options.device, options.precision.dtype());
+        let tensor = |rows: &[Vec<f64>]| matrix::<B>(rows, device, dtype);
+        let logp = tensor(&self.logp).require_grad();
+        let inputs = LossInputs {
+            logp: logp.clone(),
+            logp_old: tensor(&self.logp_old),
+            logp_ref: Some(tensor(&self.logp_ref)),
+            advantages: tensor(&self.advantages),
+            mask: bool_matrix(&self.mask, device),
+        };
+        let output = loss(config, inputs, totals);
+        let mut result = gradient(&logp, &output.loss);
+        result.extend(output.loss.into_data().iter::<f64>());
+        result
+    }
+
+    pub(super) fn split(&self, cut: usize) -> (Self, Self) {
+        let part = |range: std::ops::Range<usize>| Self {
+            logp: self.logp[range.clone()].to_vec(),
+            logp_old: self.logp_old[range.clone()].to_vec(),
+            logp_ref: self.logp_ref[range.clone()].to_vec(),
+            advantages: self.advantages[range.clone()].to_vec(),
+            mask: self.mask[range].to_vec(),
+        };
+        (part(0..cut), part(cut..self.mask.len()))
+    }
+}
+
+/// The gradient, row by row, and then the loss.
+pub(super) fn flatten(evaluation: Evaluation) -> Vec<f64> {
+    let mut result = evaluation.grad.concat();
+    result.push(evaluation.loss);
+    result
+}
+
+/// Two micro-batches as one: gradients side by side, losses added.
+pub(super) fn join(first: &[f64], second: &[f64]) -> Vec<f64> {
+    let (first_loss, first) = first.split_last().expect("the loss stands last");
+    let (second_loss, second) = second.split_last().expect("the loss stands last");
+    let mut result = [first, second].concat();
+    result.push(first_loss + second_loss);
+    result
+}

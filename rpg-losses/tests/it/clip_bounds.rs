@@ -1,0 +1,185 @@
+//! The tensor clips at weights just below, exactly on and just above their bounds.
+
+use crate::common::{B, matrix};
+use burn::tensor::{DType, Tensor};
+use rpg_losses::{
+    Divergence,
+    clip::{
+        ClipBounds, ClipFlags, dual_clip, dual_clip_flags, hard_clip, hard_clip_flags, ppo_clip,
+        rpg_style_clip, rpg_style_flags,
+    },
+    ratios::Ratios,
+};
+
+const BOUNDS: ClipBounds = ClipBounds {
+    low: 0.5,
+    high: 1.5,
+    dual: 3.0,
+};
+
+fn row(values: &[f64]) -> Tensor<B, 2> {
+    matrix(&[values.to_vec()], DType::F64)
+}
+
+fn read(tensor: Tensor<B, 2>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+/// `low`, `high` or `dual` for each unit, `-` where none is set.
+fn names(flags: ClipFlags<B>) -> Vec<&'static str> {
+    let read = |flag: Tensor<B, 2, burn::tensor::Bool>| -> Vec<bool> {
+        flag.into_data().iter::<bool>().collect()
+    };
+    let (low, high, dual) = (read(flags.low), read(flags.high), read(flags.dual));
+    (0..low.len())
+        .map(|idx| match (low[idx], high[idx], dual[idx]) {
+            (true, false, false) => "low",
+            (false, true, false) => "high",
+            (false, false, true) => "dual",
+            (false, false, false) => "-",
+            several => panic!("unit {idx} has {several:?}"),
+        })
+        .collect()
+}
+
+/// Loss and gradient in `w` of each unit.
+fn loss_and_slope(
+    w: &[f64],
+    a: &[f64],
+    loss: fn(Tensor<B, 2>, Tensor<B, 2>, ClipBounds) -> Tensor<B, 2>,
+) -> (Vec<f64>, Vec<f64>) {
+    let w = row(w).require_grad();
+    let losses = loss(w.clone(), row(a), BOUNDS);
+    let grads = losses.clone().sum().backward();
+    let slope = w.grad(&grads).unwrap().into_data().iter::<f64>().collect();
+    (read(losses), slope)
+}
+
+#[test]
+fn bounds() {
+    assert_eq!(
+        ClipBounds::new(0.5, 0.25, 7.0),
+        ClipBounds {
+            low: 0.5,
+            high: 1.25,
+            dual: 7.0
+        }
+    );
+}
+
+#[test]
+fn ppo_and_dual_clip() {
+    let positive = [0.25, 0.5, 1.0, 1.5, 1.75, 4.0];
+    let a = [2.0; 6];
+    let expected = vec![-0.5, -1.0, -2.0, -3.0, -3.0, -3.0];
+    let slope = vec![-2.0, -2.0, -2.0, -2.0, 0.0, 0.0];
+    for loss in [ppo_clip::<B>, dual_clip::<B>] {
+        assert_eq!(
+            loss_and_slope(&positive, &a, loss),
+            (expected.clone(), slope.clone())
+        );
+    }
+    let flags = dual_clip_flags(row(&positive), row(&a), BOUNDS);
+    assert_eq!(names(flags), ["-", "-", "-", "-", "high", "high"]);
+
+    let negative = [0.25, 0.5, 1.0, 2.0, 3.0, 4.0];
+    let a = [-2.0; 6];
+    let expected = vec![1.0, 1.0, 2.0, 4.0, 6.0, 8.0];
+    let slope = vec![0.0, 2.0, 2.0, 2.0, 2.0, 2.0];
+    assert_eq!(
+        loss_and_slope(&negative, &a, ppo_clip::<B>),
+        (expected, slope)
+    );
+    let expected = vec![1.0, 1.0, 2.0, 4.0, 6.0, 6.0];
+    let slope = vec![0.0, 2.0, 2.0, 2.0, 2.0, 0.0];
+    assert_eq!(
+        loss_and_slope(&negative, &a, dual_clip::<B>),
+        (expected, slope)
+    );
+    let flags = dual_clip_flags(row(&negative), row(&a), BOUNDS);
+    assert_eq!(names(flags), ["low", "-", "-", "-", "-", "dual"]);
+
+    // No advantage, no clipping.
+    let flags = dual_clip_flags(row(&negative), row(&[0.0; 6]), BOUNDS);
+    assert_eq!(names(flags), ["-"; 6]);
+}
+
+/// Ratios with exactly these weights, `r = 1` and `lp = -0.25`.
+fn ratios(w: &[f64]) -> Ratios<B> {
+    let constant = |value: f64| row(&vec![value; w.len()]);
+    let log_w: Vec<f64> = w.iter().map(|w| w.ln()).collect();
+    Ratios {
+        lp: constant(-0.25).require_grad(),
+        log_w: row(&log_w),
+        w: row(w),
+        u: row(&log_w),
+        log_r: constant(0.0),
+        r: constant(1.0),
+    }
+}
+
+#[test]
+fn rpg_style() {
+    let w = [
+        0.25, 0.5, 1.0, 1.5, 3.0, 4.0, 0.25, 0.5, 0.75, 2.0, 3.0, 4.0, 4.0, 4.0,
+    ];
+    let mut a = [8.0; 14];
+    a[6..].fill(-8.0);
+    // `A' = A + beta*(1 - w)/w` decides, not `A`: 0.5 - 0.375 and 0.25 - 0.375.
+    a[12] = 0.5;
+    a[13] = 0.25;
+    let expected = [
+        "-", "-", "-", "high", "high", "high", "low", "low", "-", "-", "dual", "dual", "high",
+        "dual",
+    ];
+    let ratios = ratios(&w);
+    let flags = rpg_style_flags(Divergence::Ufkl, &ratios, row(&a), 0.5, BOUNDS);
+    assert_eq!(names(flags), expected);
+    let losses = rpg_style_clip(Divergence::Ufkl, ratios.clone(), row(&a), 0.5, BOUNDS);
+    let grads = losses.clone().sum().backward();
+    let grad: Vec<f64> = ratios
+        .lp
+        .grad(&grads)
+        .unwrap()
+        .into_data()
+        .iter::<f64>()
+        .collect();
+    for (idx, loss) in read(losses).into_iter().enumerate() {
+        let weight = match expected[idx] {
+            "low" => BOUNDS.low,
+            "high" => BOUNDS.high,
+            "dual" => BOUNDS.dual,
+            _ => w[idx],
+        };
+        let coefficient = weight * a[idx] + 0.5 * (1.0 - w[idx]);
+        assert_eq!(loss, coefficient * 0.25, "unit {idx}");
+        let slope = if expected[idx] == "-" {
+            -coefficient
+        } else {
+            0.0
+        };
+        assert_eq!(grad[idx], slope, "unit {idx}");
+    }
+}
+
+#[test]
+fn hard() {
+    let w = [0.25, 0.5, 1.0, 1.5, 1.75];
+    let clipped = hard_clip(ratios(&w), BOUNDS);
+    assert_eq!(read(clipped.w), [0.5, 0.5, 1.0, 1.5, 1.5]);
+    let logarithms = [0.5_f64, 0.5, 1.0, 1.5, 1.5].map(f64::ln);
+    assert_eq!(read(clipped.log_w), logarithms);
+    assert_eq!(read(clipped.u), logarithms);
+    assert_eq!(
+        names(hard_clip_flags(row(&w), BOUNDS)),
+        ["low", "-", "-", "-", "high"]
+    );
+    // The reference stays where it was.
+    let mut shifted = ratios(&w);
+    shifted.log_r = row(&[0.25; 5]);
+    shifted.u = shifted.log_w.clone() - 0.25;
+    assert_eq!(
+        read(hard_clip(shifted, BOUNDS).u),
+        logarithms.map(|x| x - 0.25)
+    );
+}

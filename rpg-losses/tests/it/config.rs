@@ -1,0 +1,226 @@
+//! Defaults, reading and writing of objectives.
+
+use rpg_losses::{
+    AdvantageKind, Aggregation, Clip, Divergence, Estimator, Kind, Level, ObjectiveConfig,
+    ObjectiveError,
+};
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let check = |kind: Kind, level: Level, advantage: AdvantageKind, aggregation: Aggregation| {
+        let text = format!("kind = \"{kind}\"");
+        let config: ObjectiveConfig = toml::from_str(&text).unwrap();
+        assert_eq!(config, ObjectiveConfig::for_kind(kind));
+        let json = format!("{{\"kind\": \"{kind}\"}}");
+        assert_eq!(config, serde_json::from_str(&json).unwrap());
+        let row = (config.level, config.advantage, config.aggregation);
+        assert_eq!(row, (level, advantage, aggregation), "{kind}");
+        if kind != Kind::Rpg {
+            let numbers = [
+                config.beta,
+                config.eps_low,
+                config.eps_high,
+                config.c,
+                config.z,
+            ];
+            assert_eq!(numbers, [0.0, 0.2, 0.2, 3.0, 1.0], "{kind}");
+        }
+        assert_eq!(config.max_length, None);
+        assert!(config.kl_in_clip);
+        assert_eq!(config.warnings(), [""; 0], "{kind}");
+    };
+    use AdvantageKind::{BatchNorm, GroupMean, GroupNorm, LeaveOneOut};
+    use Aggregation::{Constant, SeqMean, SeqMeanTokenMean, SeqMeanTokenSum, TokenMean};
+    check(Kind::Rpg, Level::Token, GroupMean, TokenMean);
+    check(Kind::Ppo, Level::Token, GroupMean, TokenMean);
+    check(Kind::Grpo, Level::Token, GroupNorm, SeqMeanTokenMean);
+    check(
+        Kind::GrpoCorrected,
+        Level::Token,
+        GroupNorm,
+        SeqMeanTokenMean,
+    );
+    check(Kind::DrGrpo, Level::Token, GroupMean, Constant);
+    check(Kind::Dapo, Level::Token, GroupNorm, TokenMean);
+    check(Kind::ReinforcePp, Level::Token, BatchNorm, TokenMean);
+    check(
+        Kind::ReinforcePpBaseline,
+        Level::Token,
+        GroupMean,
+        TokenMean,
+    );
+    check(Kind::Rloo, Level::Token, LeaveOneOut, SeqMeanTokenSum);
+    check(Kind::Gspo, Level::SequenceNorm, GroupNorm, SeqMean);
+    check(Kind::Cispo, Level::Token, GroupNorm, TokenMean);
+
+    let rpg = ObjectiveConfig::default();
+    assert_eq!(
+        (rpg.kl, rpg.estimator, rpg.clip),
+        (Divergence::Urkl, Estimator::Reinforce, Clip::Rpg)
+    );
+    assert_eq!(
+        [rpg.beta, rpg.eps_low, rpg.eps_high, rpg.c, rpg.z],
+        [1e-4, 0.2, 0.28, 10.0, 1.0]
+    );
+    // The other levels bring their aggregation with them.
+    for kind in Kind::ALL {
+        for level in ["sequence", "sequence_norm"] {
+            let text = format!("kind = \"{kind}\"\nlevel = \"{level}\"");
+            let config: ObjectiveConfig = toml::from_str(&text).unwrap();
+            assert_eq!(config.aggregation, SeqMean, "{text}");
+        }
+    }
+}
+
+#[test]
+fn names_are_those_of_the_contract() {
+    fn names<T: Copy + serde::Serialize>(values: &[T], name: fn(T) -> &'static str) -> String {
+        let serde_names = values.iter().map(|v| serde_json::to_value(v).unwrap());
+        let serde_names: Vec<String> = serde_names.map(|v| v.as_str().unwrap().into()).collect();
+        let own_names: Vec<&str> = values.iter().map(|v| name(*v)).collect();
+        assert_eq!(serde_names, own_names);
+        own_names.join(" ")
+    }
+    assert_eq!(
+        names(Kind::ALL, Kind::name),
+        "rpg ppo grpo grpo_corrected dr_grpo dapo reinforce_pp reinforce_pp_baseline rloo gspo cispo"
+    );
+    assert_eq!(
+        names(Divergence::ALL, Divergence::name),
+        "none fkl rkl ufkl urkl skl uskl"
+    );
+    assert_eq!(
+        names(Estimator::ALL, Estimator::name),
+        "differentiable reinforce"
+    );
+    assert_eq!(names(Clip::ALL, Clip::name), "none dual rpg hard");
+    assert_eq!(
+        names(Level::ALL, Level::name),
+        "token sequence sequence_norm"
+    );
+    assert_eq!(
+        names(Aggregation::ALL, Aggregation::name),
+        "token_mean seq_mean_token_sum seq_mean_token_mean constant seq_mean"
+    );
+    assert_eq!(
+        names(AdvantageKind::ALL, AdvantageKind::name),
+        "group_mean group_norm leave_one_out batch_mean batch_norm"
+    );
+    assert_eq!(Kind::GrpoCorrected.to_string(), "grpo_corrected");
+}
+
+#[test]
+fn a_written_config_is_read_back_unchanged() {
+    for kind in Kind::ALL {
+        for max_length in [None, Some(77)] {
+            let config = ObjectiveConfig {
+                beta: 0.125,
+                eps_low: 0.1,
+                max_length,
+                ..ObjectiveConfig::for_kind(*kind)
+            };
+            let text = toml::to_string(&config).unwrap();
+            assert_eq!(config, toml::from_str(&text).unwrap(), "{text}");
+            let text = serde_json::to_string(&config).unwrap();
+            assert_eq!(config, serde_json::from_str(&text).unwrap(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn errors_in_a_file_name_the_key() {
+    let check = |text: &str, expected: &str| {
+        let error = toml::from_str::<ObjectiveConfig>(text)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    };
+    check("", "missing field `kind`");
+    check("kind = \"rpg\"\nclipp = 1", "unknown field `clipp`");
+    check(
+        "kind = \"rpg\"\nbeta = nan",
+        "`beta` is NaN, but must be a finite number, at least 0",
+    );
+    check("kind = \"rpg\"\nbeta = inf", "`beta` is inf");
+    check("kind = \"rpg\"\neps_high = inf", "`eps_high` is inf");
+    check("kind = \"rpg\"\nc = inf", "`c` is inf");
+    check(
+        "kind = \"rpg\"\nz = -1",
+        "`z` is -1, but must be a finite number greater than 0",
+    );
+    check(
+        "kind = \"rpg\"\nclip = \"dual\"",
+        "does not go with `estimator` \"reinforce\"",
+    );
+    check(
+        "kind = \"rpg\"\nestimator = \"differentiable\"\nclip = \"hard\"",
+        "does not go with",
+    );
+    // Bounds that are just allowed.
+    for text in [
+        "beta = 0",
+        "eps_low = 0",
+        "eps_low = 1",
+        "eps_high = 0",
+        "max_length = 1",
+    ] {
+        toml::from_str::<ObjectiveConfig>(&format!("kind = \"rpg\"\n{text}")).expect(text);
+    }
+}
+
+#[test]
+fn a_config_made_in_code_is_checked_by_validate() {
+    let check = |change: fn(&mut ObjectiveConfig), key: &str| {
+        let mut config = ObjectiveConfig::default();
+        change(&mut config);
+        let (ObjectiveError::Value { key: found, .. }
+        | ObjectiveError::Conflict { key: found, .. }) = config.validate().unwrap_err();
+        assert_eq!(found, key);
+    };
+    ObjectiveConfig::default().validate().unwrap();
+    check(|config| config.beta = f64::NAN, "beta");
+    check(|config| config.eps_low = -0.1, "eps_low");
+    check(|config| config.c = 0.5, "c");
+    check(|config| config.max_length = Some(0), "max_length");
+    check(|config| config.level = Level::Sequence, "aggregation");
+    check(|config| config.clip = Clip::Dual, "clip");
+}
+
+#[test]
+fn warnings_name_changed_keys_that_nothing_reads() {
+    let check = |text: &str, expected: &[&str]| {
+        let config: ObjectiveConfig = toml::from_str(text).unwrap();
+        let warnings = config.warnings();
+        let keys: Vec<&str> = warnings
+            .iter()
+            .map(|warning| warning.split('`').nth(1).unwrap())
+            .collect();
+        assert_eq!(keys, expected, "{text}: {warnings:?}");
+    };
+    check("kind = \"rpg\"\nkl = \"rkl\"\nz = 1.0", &[]);
+    check("kind = \"rpg\"\nkl = \"rkl\"\nz = 2.0", &["z"]);
+    check("kind = \"rpg\"\nkl = \"none\"\nbeta = 1", &["beta"]);
+    check(
+        "kind = \"rpg\"\nclip = \"none\"\neps_low = 0.1\neps_high = 0.1\nc = 2",
+        &["eps_low", "eps_high", "c"],
+    );
+    check(
+        "kind = \"rpg\"\nclip = \"hard\"\nc = 2\nkl_in_clip = false",
+        &["c", "kl_in_clip"],
+    );
+    check(
+        "kind = \"gspo\"\nkl = \"rkl\"\nestimator = \"reinforce\"\nclip = \"rpg\"\nbeta = 1\nc = 9\nmax_length = 8",
+        &["kl", "estimator", "clip", "beta", "c", "max_length"],
+    );
+    check(
+        "kind = \"dr_grpo\"\nmax_length = 8\nbeta = 0.1\neps_low = 0.1\neps_high = 0.3",
+        &[],
+    );
+    let warnings = toml::from_str::<ObjectiveConfig>("kind = \"ppo\"\nbeta = 1")
+        .unwrap()
+        .warnings();
+    assert_eq!(
+        warnings,
+        ["`beta` has no effect: kind \"ppo\" does not use it"]
+    );
+}

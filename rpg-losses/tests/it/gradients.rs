@@ -1,0 +1,139 @@
+//! Every configuration against every oracle.
+
+use burn::backend::{Autodiff, Flex};
+use rpg_losses::verify::{Precision, Report, StudyOptions, VerifyOptions, run, study};
+
+fn report(precision: Precision, n_cases: usize, seed: u64) -> Report {
+    let options = VerifyOptions::<Autodiff<Flex>>::new(Default::default(), precision);
+    run(&VerifyOptions {
+        n_cases,
+        seed,
+        ..options
+    })
+}
+
+#[test]
+fn every_row_holds_and_every_control_is_rejected() {
+    for (precision, n_cases) in [(Precision::F64, 16), (Precision::F32, 8)] {
+        let report = report(precision, n_cases, 1);
+        assert!(report.passed(), "{precision:?}:\n{}", report.table());
+        // kinds x divergences x estimators x clips x levels, and whole steps, none left out.
+        let n_rpg = 7 * 6 * 3;
+        let n_baselines = 10 * 3;
+        let n_steps = 2 * 5;
+        let n_bounds = 2 * (7 * 4 + 10);
+        assert_eq!(
+            report.rows.len(),
+            3 * (n_rpg + n_baselines) + 2 * n_steps + n_bounds
+        );
+        assert_eq!(report.controls.len(), 8);
+        assert!(report.rows.iter().all(|row| row.cases == n_cases));
+    }
+}
+
+#[test]
+fn the_report_is_reproducible_and_has_the_documented_json() {
+    let first = report(Precision::F64, 2, 7);
+    assert_eq!(first, report(Precision::F64, 2, 7));
+    assert_ne!(first, report(Precision::F64, 2, 8));
+    let json = serde_json::to_value(&first).unwrap();
+    let keys = |value: &serde_json::Value| -> Vec<String> {
+        value.as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(keys(&json), ["rows", "controls"]);
+    assert_eq!(keys(&json["rows"][0]), ["name", "cases", "worst", "passed"]);
+    assert_eq!(keys(&json["controls"][0]), ["name", "error", "rejected"]);
+    assert_eq!(
+        json["rows"][0]["name"],
+        "rpg/none/differentiable/token: closed form"
+    );
+
+    let table = first.table();
+    let lines: Vec<&str> = table
+        .lines()
+        .filter(|line| line.ends_with("| ok      |"))
+        .collect();
+    assert_eq!(lines.len(), 7 * 6 * 3 + 10 * 3 + 2 * 5 + 2 * (7 * 4 + 10));
+    assert!(
+        lines[0].starts_with("| rpg/none/differentiable/token "),
+        "{}",
+        lines[0]
+    );
+
+    // A row that fails and a control that is accepted both fail the report, visibly.
+    let mut failed = first.clone();
+    failed.rows[3].passed = false;
+    assert!(!failed.passed());
+    assert_eq!(failed.table().matches("FAILED").count(), 1);
+    let mut failed = first.clone();
+    failed.controls[0].rejected = false;
+    assert!(!failed.passed());
+    assert_eq!(failed.table().matches("ACCEPTED").count(), 1);
+}
+
+#[test]
+fn the_study_finds_what_is_known_of_the_estimators() {
+    let options = StudyOptions::default();
+    let study = study(&options);
+    let curve = |name: &str| {
+        let found = study.curves.iter().find(|curve| curve.name == name);
+        &found.unwrap_or_else(|| panic!("no {name}")).points
+    };
+    assert_eq!(study.path.len(), options.updates.len());
+    assert!(
+        study
+            .path
+            .windows(2)
+            .all(|pair| pair[0].reward < pair[1].reward)
+    );
+    assert_eq!(study.path[0].kl_to_old, 0.0);
+    assert!(
+        study
+            .path
+            .iter()
+            .all(|point| point.kl_to_ref > 0.0 && point.gradient_norm > 0.0)
+    );
+    assert!(study.path.last().unwrap().max_weight > 2.0);
+    // Whole responses without clip are unbiased however far the policy has gone.
+    for kl in ["fkl", "rkl", "ufkl", "urkl"] {
+        for point in curve(&format!("rpg {kl}, sequence, no clip")) {
+            assert!(point.bias <= 1e-12, "{kl}: {point:?}");
+            assert!((point.cosine - 1.0).abs() <= 1e-9, "{kl}: {point:?}");
+        }
+        // Per token they miss the weight of the prefix: the further, the more.
+        let points = curve(&format!("rpg {kl}, token, no clip"));
+        assert!(points[1].relative_bias > 0.01 && points[4].relative_bias > 0.1);
+    }
+    // On policy, reward-to-go with the KL in the rewards is exact, and so is the loss without KL.
+    assert!(curve("reinforce_pp")[0].bias <= 1e-12);
+    assert!(curve("dapo")[0].bias <= 1e-12);
+    // The weight that GRPO forgets.
+    let (grpo, corrected) = (curve("grpo"), curve("grpo_corrected"));
+    for idx in 1..options.updates.len() {
+        assert!(grpo[idx].bias > corrected[idx].bias, "{idx}");
+    }
+    assert!(
+        study
+            .curves
+            .iter()
+            .flat_map(|curve| &curve.points)
+            .all(|point| {
+                let numbers = [
+                    point.bias,
+                    point.relative_bias,
+                    point.cosine,
+                    point.variance,
+                ];
+                numbers.iter().all(|x| x.is_finite()) && point.variance > 0.0
+            })
+    );
+    let markdown = study.markdown();
+    assert_eq!(markdown.matches("| grpo_corrected | rkl |").count(), 3);
+    assert_eq!(
+        markdown
+            .lines()
+            .filter(|line| line.starts_with("| 64 |"))
+            .count(),
+        1
+    );
+}

@@ -1,0 +1,12 @@
+//! All integration tests in one binary, which links once.
+
+mod common;
+
+mod advantages;
+mod clip_bounds;
+mod config;
+mod edge_cases;
+mod gradients;
+mod policy_loss;
+mod properties;
+mod request;

@@ -1,0 +1,368 @@
+//! The JSON contract of `rpg loss`: answers worked out by hand, and one clear error for each mistake.
+
+use rpg_losses::compute_json;
+use serde_json::{Value, json};
+
+/// Two responses of three tokens, the second one cut.
+fn base() -> Value {
+    json!({
+        "objective": {"kind": "rpg"},
+        "logp": [[-0.5, -1.0, -0.2], [-0.3, -0.4, 0.0]],
+        "logp_old": [[-0.6, -0.9, -0.2], [-0.3, -0.8, 0.0]],
+        "mask": [[1, 1, 1], [1, 1, 0]],
+        "advantages": [0.5, -1.0]
+    })
+}
+
+fn with(changes: &[(&str, Value)]) -> Value {
+    let mut request = base();
+    for (key, value) in changes {
+        match value {
+            Value::Null => {
+                request.as_object_mut().unwrap().remove(*key);
+            }
+            value => request[*key] = value.clone(),
+        }
+    }
+    request
+}
+
+fn close(actual: f64, expected: f64) -> bool {
+    (actual - expected).abs() <= 1e-12 * expected.abs().max(1.0)
+}
+
+#[test]
+fn answers_worked_out_by_hand() {
+    let e = f64::exp;
+    // beta*K for urkl with r = 1 is -beta*w*log w.
+    let coefficient = |w: f64, a: f64, beta: f64| w * a - beta * w * w.ln();
+    let check = |request: Value, loss: f64, grad: [[f64; 3]; 2]| {
+        let response = compute_json(&request.to_string()).unwrap();
+        assert!(
+            close(response.loss, loss),
+            "{request}: loss {} not {loss}",
+            response.loss
+        );
+        for (actual, expected) in response.grad.iter().flatten().zip(grad.iter().flatten()) {
+            assert!(
+                close(*actual, *expected),
+                "{request}: {:?} not {grad:?}",
+                response.grad
+            );
+        }
+    };
+    // The defaults: w = e^0.1, e^-0.1, 1 | 1, e^0.4; only the last leaves [0.8, 1.28], with A < 0.
+    let beta = 1e-4;
+    let g = [
+        coefficient(e(0.1), 0.5, beta),
+        coefficient(e(-0.1), 0.5, beta),
+        0.5,
+        -1.0,
+        coefficient(e(0.4), -1.0, beta),
+    ];
+    let loss = g[0] * 0.5 + g[1] * 1.0 + g[2] * 0.2 + g[3] * 0.3 + g[4] * 0.4;
+    let grad = [[-g[0], -g[1], -g[2]], [-g[3], -g[4], 0.0]].map(|row| row.map(|g| g / 5.0));
+    check(base(), loss / 5.0, grad);
+
+    // PPO: with A > 0 the fifth token would be clipped at 1.2.
+    let ppo = with(&[
+        ("objective", json!({"kind": "ppo"})),
+        ("advantages", json!([[0.5, 0.5, 0.5], [1.0, 1.0, 9.0]])),
+    ]);
+    let loss = -(0.5 * (e(0.1) + e(-0.1) + 1.0) + 1.0 + 1.2) / 5.0;
+    let grad = [[-0.1 * e(0.1), -0.1 * e(-0.1), -0.1], [-0.2, 0.0, 0.0]];
+    check(ppo, loss, grad);
+
+    // GSPO: one geometric mean per response, w = 1 and e^0.2 (clipped for A > 0 only).
+    let gspo = with(&[("objective", json!({"kind": "gspo"}))]);
+    let s = e(0.2);
+    let grad = [[-0.5 / 6.0; 3], [s / 4.0, s / 4.0, 0.0]];
+    check(gspo, (-0.5 + s) / 2.0, grad);
+
+    // Reverse KL of whole responses: w = 1 and e^0.4; u = log w - log r.
+    let rkl = with(&[
+        (
+            "objective",
+            json!({"kind": "rpg", "kl": "rkl", "estimator": "differentiable", "clip": "none",
+                   "beta": 0.1, "level": "sequence"}),
+        ),
+        ("logp_ref", json!([[-0.6, -0.9, -0.3], [-0.3, -0.8, 7.0]])),
+    ]);
+    let w = e(0.4);
+    let g0 = -0.5 + 0.1 * (0.1 + 1.0);
+    let g1 = w + 0.1 * w * (0.4 + 1.0);
+    let loss = (-0.5 + 0.1 * 0.1 + w + 0.1 * w * 0.4) / 2.0;
+    check(rkl, loss, [[g0 / 2.0; 3], [g1 / 2.0, g1 / 2.0, 0.0]]);
+
+    // Dr. GRPO from rewards: group mean, and the constant length 3.
+    let dr_grpo = with(&[
+        ("objective", json!({"kind": "dr_grpo"})),
+        ("advantages", Value::Null),
+        ("rewards", json!([1.0, 0.0])),
+        ("groups", json!([-5, -5])),
+    ]);
+    let loss = -0.5 * (e(0.1) + e(-0.1) + 1.0) + 0.5 * (1.0 + e(0.4));
+    let grad = [
+        [-0.5 * e(0.1) / 6.0, -0.5 * e(-0.1) / 6.0, -0.5 / 6.0],
+        [0.5 / 6.0, 0.5 * e(0.4) / 6.0, 0.0],
+    ];
+    check(dr_grpo, loss / 6.0, grad);
+}
+
+#[test]
+fn advantages_come_back_as_they_were_used() {
+    let check = |request: Value, expected: Value| {
+        let response = compute_json(&request.to_string()).unwrap();
+        let actual = serde_json::to_value(&response).unwrap();
+        assert_eq!(actual["advantages"], expected, "{request}");
+        let keys: Vec<&String> = actual.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["loss", "grad", "advantages", "metrics"]);
+    };
+    let rewards = |objective: Value, mask: Value| {
+        with(&[
+            ("objective", objective),
+            ("advantages", Value::Null),
+            ("mask", mask),
+            ("rewards", json!([3.0, 1.0])),
+            ("groups", json!([4, 4])),
+        ])
+    };
+    let mask = || json!([[0, 1, 1], [0, 0, 0]]);
+    check(base(), json!([0.5, -1.0]));
+    // A response without tokens, or whose first token is masked, still has its advantage.
+    check(rewards(json!({"kind": "rpg"}), mask()), json!([1.0, -1.0]));
+    check(rewards(json!({"kind": "rloo"}), mask()), json!([2.0, -2.0]));
+    // Rewards-to-go, normalized over the three tokens that count: all equal within a response.
+    let mean_free = json!({"kind": "reinforce_pp", "advantage": "batch_mean"});
+    let mean = 7.0 / 3.0;
+    check(
+        rewards(mean_free, json!([[1, 0, 1], [1, 0, 0]])),
+        json!([[3.0 - mean, 0.0, 3.0 - mean], [1.0 - mean, 0.0, 0.0]]),
+    );
+}
+
+#[test]
+fn every_mistake_has_its_own_error() {
+    let check = |changes: &[(&str, Value)], expected: &str| {
+        let request = with(changes).to_string();
+        let error = compute_json(&request).unwrap_err().to_string();
+        assert!(
+            error.contains(expected),
+            "{request}:\n{error}\nlacks\n{expected}"
+        );
+        assert!(!error.contains('\n'), "{error}");
+    };
+    let objective = |value: Value| [("objective", value)];
+    check(&[("logits", json!([]))], "unknown field `logits`");
+    check(&[("logp", Value::Null)], "missing field `logp`");
+    check(&[("mask", Value::Null)], "missing field `mask`");
+    check(&[("objective", Value::Null)], "missing field `objective`");
+    check(&objective(json!({})), "missing field `kind`");
+    check(
+        &objective(json!({"kind": "pop"})),
+        "unknown variant `pop`, expected one of `rpg`",
+    );
+    check(
+        &objective(json!({"kind": "rpg", "epsilon": 1})),
+        "unknown field `epsilon`",
+    );
+    check(
+        &objective(json!({"kind": "rpg", "kl": "kl"})),
+        "unknown variant `kl`",
+    );
+    check(
+        &objective(json!({"kind": "rpg", "beta": -1})),
+        "`beta` is -1, but must be a finite",
+    );
+    check(
+        &objective(json!({"kind": "rpg", "eps_low": 1.5})),
+        "`eps_low` is 1.5",
+    );
+    check(
+        &objective(json!({"kind": "rpg", "eps_high": -0.1})),
+        "`eps_high` is -0.1",
+    );
+    check(
+        &objective(json!({"kind": "rpg", "c": 1.0})),
+        "`c` is 1, but must be",
+    );
+    check(
+        &objective(json!({"kind": "rpg", "z": 0})),
+        "`z` is 0, but must be",
+    );
+    check(
+        &objective(json!({"kind": "dr_grpo", "max_length": 0})),
+        "`max_length` is 0",
+    );
+    check(
+        &objective(json!({"kind": "dr_grpo", "max_length": -3})),
+        "invalid value: integer `-3`",
+    );
+    check(
+        &objective(json!({"kind": "rpg", "estimator": "differentiable"})),
+        "`clip` is \"rpg\", which does not go with `estimator` \"differentiable\": use \"dual\"",
+    );
+    check(
+        &objective(json!({"kind": "rpg", "clip": "dual"})),
+        "which does not go with `estimator` \"reinforce\": use \"rpg\"",
+    );
+    check(
+        &objective(json!({"kind": "gspo", "aggregation": "token_mean"})),
+        "`aggregation` is \"token_mean\", which does not go with `level` \"sequence_norm\"",
+    );
+    check(
+        &objective(json!({"kind": "rpg", "aggregation": "seq_mean"})),
+        "`aggregation` is \"seq_mean\", which does not go with `level` \"token\"",
+    );
+    check(
+        &objective(json!({"kind": "reinforce_pp", "advantage": "group_norm"})),
+        "`advantage` is \"group_norm\", which does not go with `kind` \"reinforce_pp\"",
+    );
+    check(
+        &[("logp_old", json!([[-0.6, -0.9, -0.2]]))],
+        "`logp_old` has 1 rows of 3, but `logp` has 2 rows of 3",
+    );
+    check(
+        &[("logp_ref", json!([[-0.6], [-0.9]]))],
+        "`logp_ref` has 2 rows of 1, but `logp` has 2 rows of 3",
+    );
+    check(
+        &[("mask", json!([[1, 1, 1], [1, 1]]))],
+        "row 1 of `mask` has 2 columns, but row 0 has 3",
+    );
+    check(
+        &[("mask", json!([[1, 1, 1], [1, 0.5, 0]]))],
+        "`mask`[1][1] is 0.5, but must be 0 or 1",
+    );
+    check(
+        &[("mask", json!([[1, 1, 1], [1, 2, 0]]))],
+        "`mask`[1][1] is 2, but must be 0 or 1",
+    );
+    check(
+        &[("advantages", json!([1.0]))],
+        "`advantages` has 1 entries, but `logp` has 2 rows",
+    );
+    check(
+        &[("advantages", json!([[1.0], [2.0]]))],
+        "`advantages` has 2 rows of 1",
+    );
+    check(
+        &[("advantages", json!("high"))],
+        "expected a list of numbers",
+    );
+    check(
+        &[("advantages", Value::Null)],
+        "neither `advantages` nor `rewards` is given",
+    );
+    check(
+        &[("rewards", json!([1.0, 0.0]))],
+        "both `advantages` and `rewards` are given",
+    );
+    let rewards = |more: &[(&'static str, Value)]| {
+        let mut changes = vec![("advantages", Value::Null), ("rewards", json!([1.0, 0.0]))];
+        changes.extend(more.iter().cloned());
+        changes
+    };
+    check(&rewards(&[]), "`groups` is missing");
+    check(
+        &rewards(&[("groups", json!([0]))]),
+        "`groups` has 1 entries, but `logp` has 2 rows",
+    );
+    check(
+        &rewards(&[("groups", json!([0, 0])), ("rewards", json!([1.0]))]),
+        "`rewards` has 1 entries, but `logp` has 2 rows",
+    );
+    check(
+        &rewards(&[("groups", json!(["a", "b"]))]),
+        "invalid type: string \"a\"",
+    );
+    check(
+        &[
+            ("objective", json!({"kind": "gspo"})),
+            ("advantages", json!([[1.0, 1.0, 2.0], [0.0, 0.0, 0.0]])),
+        ],
+        "row 0 of `advantages` holds different values, but at level \"sequence_norm\"",
+    );
+    check(
+        &[("logp", json!([[1e308, 0, 0], [0, 0, 0]]))],
+        "the loss is not a finite number",
+    );
+
+    let text = base().to_string();
+    for (bad, expected) in [
+        (
+            text.replace("-0.6", "NaN"),
+            "JSON has no NaN and no Infinity",
+        ),
+        (
+            text.replace("-0.6", "-Infinity"),
+            "JSON has no NaN and no Infinity",
+        ),
+        (text.replace("-0.6", "1e999"), "number out of range"),
+        (
+            text.replace("-0.6", "null"),
+            "invalid type: null, expected f64",
+        ),
+        (text[..40].to_string(), "EOF while parsing"),
+    ] {
+        let error = compute_json(&bad).unwrap_err().to_string();
+        assert!(error.contains(expected), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn keys_without_effect_are_remarked_on() {
+    let check = |objective: Value, expected: &[&str]| {
+        let request = with(&[("objective", objective)]);
+        let warnings = compute_json(&request.to_string()).unwrap().warnings;
+        let keys: Vec<&str> = (warnings.iter())
+            .map(|warning| warning.split('`').nth(1).unwrap())
+            .collect();
+        assert_eq!(keys, expected, "{request}: {warnings:?}");
+    };
+    check(
+        json!({"kind": "rpg", "c": 5, "eps_low": 0.1, "z": 2, "beta": 0.1}),
+        &[],
+    );
+    check(json!({"kind": "rpg", "kl_in_clip": false}), &["kl_in_clip"]);
+    check(json!({"kind": "rpg", "kl": "rkl", "z": 1.0}), &["z"]);
+    check(
+        json!({"kind": "rpg", "kl": "none", "beta": 1.0, "z": 2}),
+        &["beta", "z"],
+    );
+    check(json!({"kind": "rpg", "clip": "hard", "c": 2}), &["c"]);
+    check(
+        json!({"kind": "rpg", "clip": "none", "eps_low": 0, "eps_high": 0, "c": 2}),
+        &["eps_low", "eps_high", "c"],
+    );
+    check(
+        json!({"kind": "rpg", "estimator": "differentiable", "clip": "dual", "kl": "none",
+               "kl_in_clip": true}),
+        &["kl_in_clip"],
+    );
+    check(
+        json!({"kind": "ppo", "kl": "urkl", "estimator": "reinforce", "clip": "dual", "z": 1,
+               "kl_in_clip": true, "beta": 1, "c": 2, "max_length": 9}),
+        &[
+            "kl",
+            "estimator",
+            "clip",
+            "kl_in_clip",
+            "z",
+            "beta",
+            "c",
+            "max_length",
+        ],
+    );
+    check(json!({"kind": "dapo", "c": 2, "beta": 0.1}), &["beta"]);
+    check(
+        json!({"kind": "dr_grpo", "beta": 0.1, "max_length": 9}),
+        &[],
+    );
+    // The penalty of REINFORCE++ is part of its rewards.
+    check(json!({"kind": "reinforce_pp", "beta": 0.1}), &["beta"]);
+    check(json!({"kind": "reinforce_pp_baseline", "beta": 0.1}), &[]);
+    check(json!({"kind": "gspo", "beta": 0.1}), &["beta"]);
+    check(json!({"kind": "cispo", "beta": 0.1}), &["beta"]);
+    check(json!({"kind": "rloo", "beta": 0.1}), &["beta"]);
+}
