@@ -1,98 +1,76 @@
 //! Decides whether two answers are equal.
+//!
+//! An answer is first taken for what it is meant as (a value, a list, an interval, an equation, words)
+//! in [`value`], then compared with one of the same kind: numbers and expressions in [`scalar`], sets
+//! of real numbers in [`sets`], equations and inequalities in [`relations`].
 
-use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::{One, Signed, ToPrimitive, Zero};
+mod matrices;
+mod relations;
+mod scalar;
+mod sets;
+mod structure;
+mod text;
+mod value;
 
 use crate::ast::Expr;
 use crate::verdict::{Budget, Failure};
+
+pub(crate) use text::{choice_letter, normalised, same_choice};
 
 /// What a comparison shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Equal,
     Different,
+    /// Neither could be shown.
     Undecided,
+    /// The answer has no value that could be compared.
     Failed(Failure),
 }
 
-/// Largest size in bits of a power.
-const MAX_BITS: u64 = 1 << 16;
+impl Outcome {
+    fn of(equal: bool) -> Self {
+        if equal { Self::Equal } else { Self::Different }
+    }
 
-/// Compares an answer with the gold answer.
-pub(crate) fn compare(gold: &Expr, answer: &Expr) -> Outcome {
-    match (rational(gold), rational(answer)) {
-        (Ok(a), Ok(b)) if a == b => Outcome::Equal,
-        (Ok(a), Ok(b)) => {
-            let rounded = gold.has_decimal() != answer.has_decimal();
-            if rounded && agrees(&a, &b) {
-                Outcome::Equal
-            } else {
-                Outcome::Different
-            }
-        }
-        (_, Err(failure @ (Failure::OverBudget(_) | Failure::Undefined))) => {
-            Outcome::Failed(failure)
-        }
-        _ if gold == answer => Outcome::Equal,
-        _ => Outcome::Different,
+    pub(crate) fn is_equal(self) -> bool {
+        self == Self::Equal
+    }
+
+    /// Both must hold: the first that does not decides.
+    fn and(self, other: impl FnOnce() -> Self) -> Self {
+        if self.is_equal() { other() } else { self }
     }
 }
 
-/// Whether a decimal and an exact value agree to six decimals.
-fn agrees(a: &BigRational, b: &BigRational) -> bool {
-    let difference = (a - b).abs();
-    let bound = BigRational::new(BigInt::one(), BigInt::from(1_000_000));
-    let relative = a.abs().max(b.abs()) / BigRational::from_integer(10_000.into());
-    difference < bound && difference <= relative
+/// One comparison, with the work that is left for it.
+pub(crate) struct Comparer {
+    fuel: u64,
 }
 
-/// The exact value of an expression without variables.
-fn rational(expr: &Expr) -> Result<BigRational, Failure> {
-    Ok(match expr {
-        Expr::Num(n) => n.value.clone(),
-        Expr::Add(terms) => {
-            let mut sum = BigRational::zero();
-            for term in terms {
-                sum += rational(term)?;
-            }
-            sum
-        }
-        Expr::Mul(factors) => {
-            let mut product = BigRational::one();
-            for factor in factors {
-                product *= rational(factor)?;
-            }
-            product
-        }
-        Expr::Neg(a) => -rational(a)?,
-        Expr::Div(a, b) => {
-            let divisor = rational(b)?;
-            if divisor.is_zero() {
-                return Err(Failure::Undefined);
-            }
-            rational(a)? / divisor
-        }
-        Expr::Percent(a) | Expr::Degree(a) => rational(a)?,
-        Expr::Pow(a, b) => {
-            let (base, exponent) = (rational(a)?, rational(b)?);
-            if !exponent.is_integer() {
-                return Err(Failure::Unsupported);
-            }
-            let bits = base.numer().bits().max(base.denom().bits());
-            let exponent = exponent
-                .to_integer()
-                .to_i32()
-                .ok_or(Failure::OverBudget(Budget::Size))?;
-            if bits * u64::from(exponent.unsigned_abs()) > MAX_BITS {
-                return Err(Failure::OverBudget(Budget::Size));
-            }
-            if base.is_zero() && exponent <= 0 {
-                return Err(Failure::Undefined);
-            }
-            base.pow(exponent)
-        }
-        Expr::Undefined => return Err(Failure::Undefined),
-        _ => return Err(Failure::Unsupported),
-    })
+/// Steps of work for one comparison of answers.
+const FUEL: u64 = 120_000;
+
+impl Comparer {
+    pub(crate) fn new() -> Self {
+        Self { fuel: FUEL }
+    }
+
+    fn spend(&mut self, steps: u64) -> Result<(), Failure> {
+        self.fuel = self.fuel.checked_sub(steps).ok_or(Failure::OverBudget(Budget::Work))?;
+        Ok(())
+    }
+
+    /// Compares an answer with the gold answer.
+    pub(crate) fn compare(&mut self, gold: &Expr, answer: &Expr) -> Outcome {
+        let gold = match self.interpret(gold, 0) {
+            Ok(value) => value,
+            Err(failure) => return Outcome::Failed(failure),
+        };
+        let answer = match self.interpret(answer, 0) {
+            Ok(value) => value,
+            Err(failure) => return Outcome::Failed(failure),
+        };
+        self.same(&gold, &answer)
+    }
 }

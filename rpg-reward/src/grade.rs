@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::ast::Expr;
-use crate::equal::{Outcome, compare};
+use crate::equal::{Comparer, Outcome, choice_letter, normalised, same_choice};
 use crate::extract::extract;
 use crate::options::GradeOptions;
 use crate::parse::parse;
@@ -74,16 +74,42 @@ fn read(text: &str) -> Result<Expr, Failure> {
 
 /// Compares an answer that can be read with the gold answer.
 fn judge(answer: &str, gold: &str) -> Reason {
+    // Letters of multiple choice and words are compared as they are written.
+    if let Some(letter) = choice_letter(gold)
+        && let Some(same) = same_choice(letter, answer)
+    {
+        return if same { Reason::Correct } else { Reason::Wrong };
+    }
     let gold_expr = match parse(gold, true) {
         Ok(expr) => expr,
-        Err(_) if same_text(answer, gold) => return Reason::Correct,
+        Err(_) if same_text(answer, gold) || same_words(answer, gold) => return Reason::Correct,
         Err(_) => return Reason::GoldNotParsed,
     };
     let answer_expr = match parse(answer, true) {
         Ok(expr) => expr,
         Err(_) => return Reason::NotParsed,
     };
-    match compare(&gold_expr, &answer_expr) {
+    if matches!(gold_expr, Expr::Text(_)) != matches!(answer_expr, Expr::Text(_))
+        && same_words(answer, gold)
+    {
+        return Reason::Correct;
+    }
+    let first = verdict_of(Comparer::new().compare(&gold_expr, &answer_expr));
+    if first == Reason::Correct || !(grouped(gold) || grouped(answer)) {
+        return first;
+    }
+    // `1,000` may also be two numbers, if both sides mean it so.
+    match (parse(gold, false), parse(answer, false)) {
+        (Ok(gold), Ok(answer)) => {
+            let second = verdict_of(Comparer::new().compare(&gold, &answer));
+            if second == Reason::Correct { second } else { first }
+        }
+        _ => first,
+    }
+}
+
+fn verdict_of(outcome: Outcome) -> Reason {
+    match outcome {
         Outcome::Equal => Reason::Correct,
         Outcome::Different => Reason::Wrong,
         Outcome::Undecided => Reason::Undecided,
@@ -91,6 +117,17 @@ fn judge(answer: &str, gold: &str) -> Reason {
         Outcome::Failed(Failure::Undefined) => Reason::Undefined,
         Outcome::Failed(_) => Reason::Wrong,
     }
+}
+
+/// Whether a comma stands directly before three digits that may be a group of their own.
+fn grouped(text: &str) -> bool {
+    text.as_bytes().windows(4).any(|w| {
+        w[0] == b',' && (b'1'..=b'9').contains(&w[1]) && w[2..].iter().all(u8::is_ascii_digit)
+    })
+}
+
+fn same_words(a: &str, b: &str) -> bool {
+    normalised(a).is_some_and(|a| normalised(b) == Some(a))
 }
 
 /// Whether two texts are the same but for white space.

@@ -12,13 +12,16 @@
 
 mod ast;
 mod equal;
+mod exact;
 mod extract;
 mod grade;
 mod lex;
 mod names;
+mod numeric;
 mod options;
 mod parse;
 pub mod shaping;
+pub mod suite;
 mod verdict;
 
 pub use grade::{grade, grade_batch};

@@ -94,7 +94,7 @@ impl Parser {
         let skip = self
             .tokens
             .iter()
-            .take_while(|t| matches!(t.tok, Tok::Op(':' | ',' | '*') | Tok::Rel(RelOp::Eq)))
+            .take_while(|t| matches!(t.tok, Tok::Op(':' | ',' | '*') | Tok::Rel(RelOp::Eq | RelOp::Approx)))
             .count();
         // `= 5` and `: 5` are what remains of a sentence; `= = =` is nothing.
         if skip == 1 {
@@ -185,7 +185,8 @@ impl Parser {
     /// A chain of sums with relations between them.
     fn relation(&mut self) -> Parsed {
         self.deeper(|p| {
-            if let Some(name) = p.function_head() {
+            if let Some((name, length)) = p.function_head() {
+                p.pos += length;
                 p.expect(&Tok::Rel(RelOp::Eq))?;
                 let value = p.set_expression()?;
                 return p.relation_tail(name, vec![(RelOp::Eq, value)]);
@@ -242,8 +243,9 @@ impl Parser {
         Ok(None)
     }
 
-    /// `f(x)`, `f(x, y)`, `P(n)` directly before an equals sign: the name of a function.
-    fn function_head(&self) -> Option<Expr> {
+    /// `f(x)`, `f(x, y)`, `P(n)` directly before an equals sign: the name of a function, and
+    /// how many tokens it takes.
+    fn function_head(&self) -> Option<(Expr, usize)> {
         let Some(Tok::Sym(name)) = self.peek() else {
             return None;
         };
@@ -264,7 +266,7 @@ impl Parser {
             }
         }
         (self.peek_at(at + 2) == Some(&Tok::Rel(RelOp::Eq)))
-            .then(|| Expr::Apply(name.clone(), arguments))
+            .then(|| (Expr::Apply(name.clone(), arguments), at + 2))
     }
 
     /// Sums joined by set operations.

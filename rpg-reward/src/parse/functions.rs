@@ -76,7 +76,7 @@ impl Parser {
             return Ok(Expr::Fun(Func::Binomial, arguments));
         }
         if arguments.len() == 2 {
-            return Ok(Expr::Apply(name.into(), arguments));
+            return Ok(Expr::Fun(Func::Permutations, arguments));
         }
         let argument = one_or(std::mem::take(&mut arguments), Expr::List);
         Ok(Expr::Mul(vec![Expr::Sym(name.into()), argument]))

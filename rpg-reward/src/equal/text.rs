@@ -1,0 +1,69 @@
+//! Answers in words, and the letters of multiple choice.
+
+use crate::names;
+
+/// Longest answer that is compared as words.
+const MAX_WORDS: usize = 2_000;
+
+/// The words of an answer: lower case, without commands, brackets and punctuation around them.
+pub(crate) fn normalised(raw: &str) -> Option<String> {
+    if raw.len() > MAX_WORDS {
+        return None;
+    }
+    let plain = names::plain_text(raw).to_lowercase();
+    let mut out = String::with_capacity(plain.len());
+    for word in plain.split(|c: char| c.is_whitespace() || matches!(c, '-' | '_' | ',' | ';')) {
+        let word = word.trim_matches(|c: char| {
+            matches!(c, '.' | '!' | '?' | ':' | '"' | '\'' | '(' | ')' | '[' | ']' | '*' | '“' | '”')
+        });
+        if !word.is_empty() {
+            if !out.is_empty() {
+                out.push(' ');
+            }
+            out.push_str(word);
+        }
+    }
+    let out = out.strip_prefix("the ").map_or(out.clone(), str::to_string);
+    out.chars().any(char::is_alphabetic).then_some(out)
+}
+
+/// The letter, if the gold answer is one of a multiple choice: a single capital, brackets aside.
+pub(crate) fn choice_letter(gold: &str) -> Option<char> {
+    let plain = names::plain_text(gold);
+    let inner = plain.trim().trim_matches(|c| matches!(c, '(' | ')' | '.' | '[' | ']' | ' '));
+    let mut chars = inner.chars();
+    let letter = chars.next().filter(char::is_ascii_uppercase)?;
+    chars.next().is_none().then_some(letter)
+}
+
+/// Whether an answer chooses `letter`: `B`, `(B)`, `B.`, `(B) 12`, `option B`.
+pub(crate) fn same_choice(letter: char, answer: &str) -> Option<bool> {
+    if answer.len() > MAX_WORDS {
+        return None;
+    }
+    let plain = names::plain_text(answer);
+    let mut text = plain.trim().trim_start_matches(['*', ' ']);
+    for lead in ["option", "choice", "answer", "case"] {
+        if text.get(..lead.len()).is_some_and(|h| h.eq_ignore_ascii_case(lead)) {
+            text = text[lead.len()..].trim_start_matches([' ', ':']);
+        }
+    }
+    let bracketed = text.starts_with(['(', '[']);
+    let body = text.trim_start_matches(['(', '[', ' ']);
+    let chosen = body.chars().next().filter(char::is_ascii_alphabetic)?;
+    let after = body[1..].trim_start_matches([' ', '*']);
+    let equal = chosen.eq_ignore_ascii_case(&letter);
+    if after.trim_matches([')', ']', '.', ' ', '*', ':']).is_empty() {
+        return Some(equal);
+    }
+    // More follows: then the letter must be set off, and no other letter may be offered.
+    let set_off = (bracketed && after.starts_with([')', ']']))
+        || (body[1..].starts_with([')', ':']) || body[1..].starts_with(". "));
+    if !set_off || !chosen.is_ascii_uppercase() {
+        return None;
+    }
+    let others = after
+        .split(|c: char| !c.is_alphanumeric())
+        .any(|w| w.len() == 1 && w.chars().all(|c| c.is_ascii_uppercase()) || w == "or" || w == "and");
+    (!others).then_some(equal)
+}

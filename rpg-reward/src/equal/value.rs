@@ -1,0 +1,317 @@
+//! What an expression is meant as.
+
+use super::{Comparer, Outcome};
+use crate::ast::{Constant, Expr, RelOp, SetOp};
+use crate::verdict::{Budget, Failure};
+
+/// An answer, by its kind.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    /// A number or an expression.
+    Scalar(Expr),
+    /// Infinity, with its sign.
+    Infinity(bool),
+    /// So many percent.
+    Percent(Expr),
+    /// Words.
+    Text(String),
+    /// Values without brackets, in any order.
+    List(Vec<Value>),
+    /// Values in braces, in any order.
+    Set(Vec<Value>),
+    /// Values in brackets.
+    Tuple(char, Vec<Value>, char),
+    /// A set built from others.
+    Combined(SetOp, Vec<Value>),
+    /// `name = value`.
+    Named(Expr, Box<Value>),
+    /// Several of them, for different names, sorted by name.
+    Record(Vec<(Expr, Value)>),
+    /// Left side minus right side is zero.
+    Equation(Expr, Expr),
+    /// A chain of inequalities.
+    Inequality(Vec<Expr>, Vec<RelOp>),
+    /// All real numbers, or another set with a name.
+    NamedSet(Constant),
+    Matrix(Vec<Vec<Expr>>),
+    Congruence(Expr, Expr, Expr),
+    Ratio(Vec<Expr>),
+    Based(String, u32),
+}
+
+/// Most items of a list, set or tuple.
+const MAX_ITEMS: usize = 200;
+/// Deepest nesting of lists in lists.
+const MAX_NESTING: usize = 12;
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl Comparer {
+    /// Takes `expr` for what it is meant as.
+    pub(super) fn interpret(&mut self, expr: &Expr, depth: usize) -> Result<Value> {
+        self.spend(1)?;
+        if depth > MAX_NESTING {
+            return Err(Failure::OverBudget(Budget::Depth));
+        }
+        match expr {
+            Expr::Undefined => Err(Failure::Undefined),
+            Expr::Text(text) => Ok(Value::Text(text.clone())),
+            Expr::Const(Constant::Infinity) => Ok(Value::Infinity(true)),
+            Expr::Const(Constant::EmptySet) => Ok(Value::Set(Vec::new())),
+            Expr::Const(
+                constant @ (Constant::Reals
+                | Constant::Integers
+                | Constant::Naturals
+                | Constant::Rationals
+                | Constant::Complexes),
+            ) => Ok(Value::NamedSet(*constant)),
+            Expr::Neg(inner) if **inner == Expr::Const(Constant::Infinity) => {
+                Ok(Value::Infinity(false))
+            }
+            Expr::Percent(inner) => Ok(Value::Percent((**inner).clone())),
+            Expr::Neg(inner) if matches!(**inner, Expr::Percent(_)) => match &**inner {
+                Expr::Percent(value) => Ok(Value::Percent(Expr::Neg(value.clone()))),
+                _ => Err(Failure::NotParsed),
+            },
+            Expr::Based(digits, base) => Ok(Value::Based(digits.clone(), *base)),
+            Expr::List(items) => {
+                let items = self.interpret_all(items, depth)?;
+                Ok(gather(items))
+            }
+            Expr::Set(items) => Ok(Value::Set(flatten(self.interpret_all(items, depth)?))),
+            Expr::SetBuilder(_, conditions) => {
+                let conditions = self.interpret_all(conditions, depth)?;
+                let mut conditions: Vec<Value> = conditions
+                    .into_iter()
+                    .filter(|c| !matches!(c, Value::NamedSet(Constant::Reals)))
+                    .collect();
+                if conditions.len() == 1 { Ok(conditions.remove(0)) } else { Err(Failure::Unsupported) }
+            }
+            Expr::Tuple(open, items, close) => {
+                // `\pm` in a point is two points.
+                if let Some((plus, minus)) = split_plus_minus(expr) {
+                    let pair =
+                        vec![self.interpret(&plus, depth + 1)?, self.interpret(&minus, depth + 1)?];
+                    return Ok(Value::List(pair));
+                }
+                Ok(Value::Tuple(*open, self.interpret_all(items, depth)?, *close))
+            }
+            Expr::SetOp(op, items) => Ok(Value::Combined(*op, self.interpret_all(items, depth)?)),
+            Expr::Congruence(a, b, m) => {
+                Ok(Value::Congruence((**a).clone(), (**b).clone(), (**m).clone()))
+            }
+            Expr::Ratio(items) => Ok(Value::Ratio(items.clone())),
+            Expr::Rel(first, rest) => self.interpret_relation(first, rest, depth),
+            _ => self.interpret_scalar(expr, depth),
+        }
+    }
+
+    fn interpret_all(&mut self, items: &[Expr], depth: usize) -> Result<Vec<Value>> {
+        if items.len() > MAX_ITEMS {
+            return Err(Failure::OverBudget(Budget::Size));
+        }
+        items.iter().map(|item| self.interpret(item, depth + 1)).collect()
+    }
+
+    fn interpret_scalar(&mut self, expr: &Expr, depth: usize) -> Result<Value> {
+        if let Some(rows) = self.matrix_value(expr, 0)? {
+            return Ok(Value::Matrix(rows));
+        }
+        if let Some((plus, minus)) = split_plus_minus(expr) {
+            return Ok(Value::List(vec![
+                self.interpret(&plus, depth + 1)?,
+                self.interpret(&minus, depth + 1)?,
+            ]));
+        }
+        // `2^\infty`, `\infty - \infty`: no value.
+        if expr.any(&mut |e| matches!(e, Expr::Const(Constant::Infinity) | Expr::Undefined)) {
+            return Err(Failure::Undefined);
+        }
+        Ok(Value::Scalar(expr.clone()))
+    }
+
+    fn interpret_relation(
+        &mut self,
+        first: &Expr,
+        rest: &[(RelOp, Expr)],
+        depth: usize,
+    ) -> Result<Value> {
+        // Of exact and rounded values, the exact one counts.
+        if let Some(at) = rest.iter().position(|(op, _)| *op == RelOp::Approx) {
+            let before: &Expr = if at == 0 { first } else { &rest[at - 1].1 };
+            let after = &rest[at].1;
+            if before.has_decimal() && !after.has_decimal() {
+                return self.interpret(after, depth + 1);
+            }
+            return if at == 0 {
+                if is_name(first) {
+                    return Ok(Value::Named(first.clone(), Box::new(self.interpret(after, depth + 1)?)));
+                }
+                self.interpret(first, depth + 1)
+            } else {
+                self.interpret_relation(first, &rest[..at], depth + 1)
+            };
+        }
+        if let [(RelOp::In, set)] = rest {
+            let set = self.interpret(set, depth + 1)?;
+            return Ok(Value::Named(first.clone(), Box::new(set)));
+        }
+        if rest.iter().all(|(op, _)| matches!(op, RelOp::Eq | RelOp::Equiv)) {
+            return self.interpret_equation(first, rest, depth);
+        }
+        let ordered = rest.iter().all(|(op, _)| {
+            matches!(op, RelOp::Lt | RelOp::Le | RelOp::Gt | RelOp::Ge | RelOp::Ne)
+        });
+        if ordered {
+            let sides = std::iter::once(first).chain(rest.iter().map(|(_, e)| e)).cloned().collect();
+            return Ok(Value::Inequality(sides, rest.iter().map(|(op, _)| *op).collect()));
+        }
+        Err(Failure::Unsupported)
+    }
+
+    fn interpret_equation(
+        &mut self,
+        first: &Expr,
+        rest: &[(RelOp, Expr)],
+        depth: usize,
+    ) -> Result<Value> {
+        let last = &rest[rest.len() - 1].1;
+        if is_name(first) {
+            let value = self.interpret(last, depth + 1)?;
+            return Ok(Value::Named(first.clone(), Box::new(value)));
+        }
+        if rest.len() == 1 && is_name(last) {
+            let value = self.interpret(first, depth + 1)?;
+            return Ok(Value::Named(last.clone(), Box::new(value)));
+        }
+        if rest.len() > 1 {
+            return self.interpret(last, depth + 1);
+        }
+        let constant = |e: &Expr| !e.any(&mut |e| matches!(e, Expr::Sym(_) | Expr::Apply(..)));
+        if constant(first) && constant(last) {
+            // A computation: its result counts, if it is right.
+            return match self.scalar(first, last) {
+                Outcome::Equal => self.interpret(last, depth + 1),
+                Outcome::Failed(failure) => Err(failure),
+                _ => Err(Failure::Unsupported),
+            };
+        }
+        Ok(Value::Equation(first.clone(), last.clone()))
+    }
+}
+
+/// Whether an expression names something: a variable, `f(x)`, a point of variables, words.
+pub(super) fn is_name(expr: &Expr) -> bool {
+    let is_sym = |e: &Expr| matches!(e, Expr::Sym(_));
+    let is_capital = |e: &Expr| {
+        matches!(e, Expr::Sym(s) if s.starts_with(|c: char| c.is_ascii_uppercase()))
+    };
+    match expr {
+        Expr::Sym(_) | Expr::Text(_) => true,
+        Expr::Apply(_, arguments) => arguments.iter().all(|a| !matches!(a, Expr::Rel(..))),
+        Expr::Tuple(_, items, _) => items.iter().all(is_sym),
+        // A segment or an angle, `AB`; the probability `P(A)`.
+        Expr::Mul(factors) => factors.iter().all(is_capital),
+        Expr::Fun(crate::ast::Func::Conjugate | crate::ast::Func::Abs, inner) => {
+            matches!(&inner[0], Expr::Mul(factors) if factors.iter().all(is_capital))
+        }
+        _ => false,
+    }
+}
+
+/// The two values of an expression with plus-minus signs, all taken the same way.
+fn split_plus_minus(expr: &Expr) -> Option<(Expr, Expr)> {
+    if !expr.any(&mut |e| matches!(e, Expr::PlusMinus(_))) {
+        return None;
+    }
+    Some((take_sign(expr, false), take_sign(expr, true)))
+}
+
+fn take_sign(expr: &Expr, negative: bool) -> Expr {
+    let each = |items: &[Expr]| items.iter().map(|e| take_sign(e, negative)).collect();
+    let one = |e: &Expr| Box::new(take_sign(e, negative));
+    match expr {
+        Expr::PlusMinus(a) if negative => Expr::Neg(one(a)),
+        Expr::PlusMinus(a) => take_sign(a, negative),
+        Expr::Add(items) => Expr::Add(each(items)),
+        Expr::Mul(items) => Expr::Mul(each(items)),
+        Expr::Neg(a) => Expr::Neg(one(a)),
+        Expr::Div(a, b) => Expr::Div(one(a), one(b)),
+        Expr::Pow(a, b) => Expr::Pow(one(a), one(b)),
+        Expr::Root(a, b) => Expr::Root(one(a), one(b)),
+        Expr::Percent(a) => Expr::Percent(one(a)),
+        Expr::Degree(a) => Expr::Degree(one(a)),
+        Expr::Fun(f, items) => Expr::Fun(*f, each(items)),
+        Expr::Tuple(open, items, close) => Expr::Tuple(*open, each(items), *close),
+        other => other.clone(),
+    }
+}
+
+/// The items of lists in a list, side by side.
+fn flatten(items: Vec<Value>) -> Vec<Value> {
+    let mut flat = Vec::new();
+    for item in items {
+        match item {
+            Value::List(inner) => flat.extend(inner),
+            other => flat.push(other),
+        }
+    }
+    flat
+}
+
+/// A list, or a record where every item names another variable.
+fn gather(items: Vec<Value>) -> Value {
+    let names: Vec<&Expr> = items
+        .iter()
+        .filter_map(|i| match i {
+            Value::Named(name @ (Expr::Sym(_) | Expr::Apply(..) | Expr::Text(_)), _) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let distinct = names.iter().enumerate().all(|(i, name)| !names[..i].contains(name));
+    if names.len() == items.len() && distinct && items.len() > 1 {
+        let mut fields: Vec<(Expr, Value)> = items
+            .into_iter()
+            .filter_map(|i| match i {
+                Value::Named(name, value) => Some((name, *value)),
+                _ => None,
+            })
+            .collect();
+        fields.sort_by_key(|(name, _)| format!("{name:?}"));
+        return Value::Record(fields);
+    }
+    // `x = 1, x = 2` and `x = 1, 2` list the values of one variable.
+    let mut name: Option<Expr> = None;
+    let mut consistent = true;
+    for (index, item) in items.iter().enumerate() {
+        match item {
+            Value::Named(n, _) => consistent &= *name.get_or_insert_with(|| n.clone()) == *n,
+            Value::Scalar(_) | Value::Percent(_) => consistent &= index > 0 || name.is_none(),
+            _ => consistent = false,
+        }
+    }
+    let starts_named = matches!(items.first(), Some(Value::Named(..)));
+    match name {
+        Some(name) if consistent && starts_named => {
+            let values = items
+                .into_iter()
+                .map(|i| match i {
+                    Value::Named(_, value) => *value,
+                    other => other,
+                })
+                .collect();
+            Value::Named(name, Box::new(Value::List(flatten(values))))
+        }
+        _ => {
+            // Groups between semicolons stay together.
+            Value::List(items.into_iter().map(unlist).flatten().collect())
+        }
+    }
+}
+
+fn unlist(item: Value) -> Vec<Value> {
+    match item {
+        Value::List(inner) => inner,
+        other => vec![other],
+    }
+}

@@ -1,0 +1,83 @@
+//! Factors of whole numbers, as far as trial division finds them.
+
+use num_bigint::BigInt;
+use num_integer::Integer;
+use num_traits::{One, Signed, ToPrimitive, Zero};
+
+/// Largest trial divisor.
+const LIMIT: u64 = 4096;
+/// Numbers with more bits are not divided at all.
+const MAX_BITS: u64 = 512;
+
+/// The factors of a positive number with their exponents; each with whether it is surely prime.
+pub(super) fn factor(number: &BigInt) -> Vec<(BigInt, i64, bool)> {
+    let mut found = Vec::new();
+    if !number.is_positive() || number.is_one() {
+        return found;
+    }
+    if number.bits() > MAX_BITS {
+        return vec![split_power(number)];
+    }
+    let mut rest = number.clone();
+    let mut divisor = 2u64;
+    while divisor <= LIMIT && !rest.is_one() {
+        if let Some(small) = rest.to_u64()
+            && divisor * divisor > small
+        {
+            break;
+        }
+        let mut exponent = 0;
+        loop {
+            let (quotient, remainder) = rest.div_rem(&BigInt::from(divisor));
+            if !remainder.is_zero() {
+                break;
+            }
+            rest = quotient;
+            exponent += 1;
+        }
+        if exponent > 0 {
+            found.push((BigInt::from(divisor), exponent, true));
+        }
+        divisor += if divisor == 2 { 1 } else { 2 };
+    }
+    if !rest.is_one() {
+        if rest < BigInt::from(LIMIT * LIMIT) {
+            found.push((rest, 1, true));
+        } else {
+            found.push(split_power(&rest));
+        }
+    }
+    found
+}
+
+/// A number as a power with the largest exponent of 2, 3 and 5 that fits; its base is not known to be
+/// prime.
+fn split_power(number: &BigInt) -> (BigInt, i64, bool) {
+    let mut base = number.clone();
+    let mut exponent = 1;
+    for root in [2u32, 2, 2, 3, 3, 5] {
+        let candidate = base.nth_root(root);
+        if candidate.pow(root) == base {
+            base = candidate;
+            exponent *= i64::from(root);
+        }
+    }
+    (base, exponent, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn factors_multiply_to_the_number() {
+        for n in [2u64, 12, 97, 360, 1_000_003, 4_194_304, 600_851_475_143, 10_403 * 10_403] {
+            let product = factor(&BigInt::from(n))
+                .into_iter()
+                .fold(BigInt::one(), |p, (base, e, _)| p * base.pow(e as u32));
+            assert_eq!(product, BigInt::from(n));
+        }
+        assert_eq!(factor(&BigInt::from(12)), [(2.into(), 2, true), (3.into(), 1, true)]);
+        assert!(!factor(&(BigInt::from(1_000_003u64) * 1_000_033u64)).iter().all(|f| f.2));
+    }
+}

@@ -1,0 +1,100 @@
+//! Kernels and the table that numbers them.
+
+use std::collections::HashMap;
+
+use num_bigint::BigInt;
+
+use super::poly::{Monomial, Quot};
+use crate::ast::Func;
+use crate::verdict::{Budget, Failure};
+
+/// Something that exact arithmetic does not look into.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Kernel {
+    /// A variable.
+    Sym(String),
+    Pi,
+    /// The base of the natural logarithm.
+    E,
+    /// The imaginary unit.
+    I,
+    /// A prime, or a number without small factors, that is the base of a fractional power; the flag
+    /// says whether it is surely prime.
+    Prime(BigInt, bool),
+    /// The base of a fractional power.
+    Base(Box<Quot>),
+    /// A kernel to the power of a monomial, as in `2^n`.
+    Tower(u32, Monomial),
+    /// Any other power.
+    Power(Box<Quot>, Box<Quot>),
+    /// A function of its arguments.
+    Fun(Func, Vec<Quot>),
+    /// An unknown function of its arguments.
+    Apply(String, Vec<Quot>),
+}
+
+/// The kernels of one comparison.
+#[derive(Debug, Default)]
+pub(crate) struct Kernels {
+    table: Vec<Kernel>,
+    index: HashMap<Kernel, u32>,
+}
+
+/// Most kernels of one comparison.
+const MAX_KERNELS: usize = 256;
+
+impl Kernels {
+    pub(crate) fn id(&mut self, kernel: Kernel) -> Result<u32, Failure> {
+        if let Some(id) = self.index.get(&kernel) {
+            return Ok(*id);
+        }
+        if self.table.len() >= MAX_KERNELS {
+            return Err(Failure::OverBudget(Budget::Size));
+        }
+        let id = self.table.len() as u32;
+        self.table.push(kernel.clone());
+        self.index.insert(kernel, id);
+        Ok(id)
+    }
+
+    pub(crate) fn get(&self, id: u32) -> &Kernel {
+        &self.table[id as usize]
+    }
+
+    /// Whether a variable occurs in the kernel.
+    pub(crate) fn has_variable(&self, id: u32) -> bool {
+        let in_monomial =
+            |m: &Monomial| m.factors().iter().any(|(k, _)| self.has_variable(*k));
+        let in_quot = |q: &Quot| q.monomials().any(in_monomial);
+        match self.get(id) {
+            Kernel::Sym(_) | Kernel::Apply(..) => true,
+            Kernel::Pi | Kernel::E | Kernel::I | Kernel::Prime(..) => false,
+            Kernel::Base(q) => in_quot(q),
+            Kernel::Tower(base, m) => self.has_variable(*base) || in_monomial(m),
+            Kernel::Power(a, b) => in_quot(a) || in_quot(b),
+            Kernel::Fun(_, arguments) => arguments.iter().any(in_quot),
+        }
+    }
+
+    /// Whether polynomials in `ids` that do not vanish are surely not zero.
+    ///
+    /// Variables, roots of different primes and i are independent, and pi, or e, is transcendental over
+    /// all of them; of pi and e together that is not known.
+    pub(crate) fn independent(&self, ids: &[u32]) -> bool {
+        let mut transcendental = 0;
+        ids.iter().all(|id| match self.get(*id) {
+            Kernel::Sym(_) | Kernel::I | Kernel::Prime(_, true) => true,
+            Kernel::Pi | Kernel::E => {
+                transcendental += 1;
+                transcendental <= 1
+            }
+            Kernel::Tower(base, m) => {
+                matches!(self.get(*base), Kernel::Prime(_, true) | Kernel::E)
+                    && m.factors().iter().all(|(k, e)| {
+                        matches!(self.get(*k), Kernel::Sym(_)) && e.is_integer()
+                    })
+            }
+            _ => false,
+        })
+    }
+}

@@ -1,0 +1,312 @@
+//! The value of an expression at a point.
+
+use num_traits::{Signed, ToPrimitive};
+
+use super::ball::Ball;
+use super::complex::Complex;
+use super::elementary;
+use crate::ast::{Constant, Expr, Func};
+use crate::verdict::{Budget, Failure};
+
+/// The values of the variables.
+pub(crate) type Point = Vec<(String, num_rational::BigRational)>;
+
+/// Evaluates expressions at one point to one precision.
+pub(crate) struct Evaluator<'a> {
+    pub(crate) prec: u32,
+    pub(crate) point: &'a Point,
+    /// Refuse values off the real line that come from roots and logarithms of negative numbers.
+    pub(crate) real: bool,
+    /// The widest gap, in bits, between two numbers that were added: what is smaller than the rest by
+    /// more than the precision leaves no trace in a sum.
+    pub(crate) gap: i64,
+    /// Steps of work left.
+    pub(crate) fuel: u32,
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl Evaluator<'_> {
+    /// The value of `expr`.
+    pub(crate) fn eval(&mut self, expr: &Expr) -> Result<Complex> {
+        self.fuel = self.fuel.checked_sub(1).ok_or(Failure::OverBudget(Budget::Work))?;
+        let prec = self.prec;
+        match expr {
+            Expr::Num(n) => Ok(Complex::real(Ball::from_rational(&n.value, prec)?)),
+            Expr::Sym(name) => {
+                let value = self.point.iter().find(|(n, _)| n == name).map(|(_, v)| v);
+                let value = value.ok_or(Failure::Unsupported)?;
+                Ok(Complex::real(Ball::from_rational(value, prec)?))
+            }
+            Expr::Const(constant) => match constant {
+                Constant::Pi => Ok(Complex::real(elementary::pi(prec)?)),
+                Constant::E => Ok(Complex::real(elementary::exp(&Ball::from_int(1), prec)?)),
+                Constant::I => Ok(Complex { re: Ball::zero(), im: Ball::from_int(1) }),
+                _ => Err(Failure::Unsupported),
+            },
+            Expr::Add(terms) => {
+                let mut sum = Complex::real(Ball::zero());
+                for term in terms {
+                    let term = self.eval(term)?;
+                    self.note_gap(&sum, &term);
+                    sum = sum.add(&term, prec)?;
+                }
+                Ok(sum)
+            }
+            Expr::Mul(factors) => {
+                let mut product = Complex::real(Ball::from_int(1));
+                for factor in factors {
+                    product = product.mul(&self.eval(factor)?, prec)?;
+                }
+                Ok(product)
+            }
+            Expr::Neg(a) => Ok(self.eval(a)?.neg()),
+            Expr::Div(a, b) => self.eval(a)?.div(&self.eval(b)?, prec),
+            Expr::Pow(a, b) => {
+                let exponent = self.eval(b)?;
+                if let Expr::Const(Constant::E) = **a {
+                    return exponent.exp(prec);
+                }
+                let base = self.eval(a)?;
+                self.power(&base, &exponent)
+            }
+            Expr::Root(a, index) => {
+                let base = self.eval(a)?;
+                let index = self.eval(index)?;
+                self.root(&base, &index)
+            }
+            Expr::Percent(a) => {
+                self.eval(a)?.div(&Complex::real(Ball::from_int(100)), prec)
+            }
+            Expr::Degree(a) => self.eval(a),
+            Expr::Fun(func, arguments) => self.function(*func, arguments),
+            Expr::Undefined => Err(Failure::Undefined),
+            _ => Err(Failure::Unsupported),
+        }
+    }
+
+    fn note_gap(&mut self, a: &Complex, b: &Complex) {
+        for (x, y) in [(&a.re, &b.re), (&a.im, &b.im)] {
+            if !x.is_exact_zero() && !y.is_exact_zero() {
+                self.gap = self.gap.max((x.top() - y.top()).abs());
+            }
+        }
+    }
+
+    fn power(&mut self, base: &Complex, exponent: &Complex) -> Result<Complex> {
+        let prec = self.prec;
+        if exponent.is_real()
+            && exponent.re.radius == 0
+            && let Some(whole) = exponent.re.floor()
+            && Ball::from_rational(&whole.clone().into(), prec)?.sub(&exponent.re, prec)?.is_exact_zero()
+        {
+            let Some(whole) = whole.to_i64().filter(|n| n.unsigned_abs() <= 1 << 20) else {
+                return Err(Failure::OverBudget(Budget::Size));
+            };
+            return base.powi(whole, prec);
+        }
+        if self.real && base.is_real() && base.re.sign() != Some(1) {
+            return Err(Failure::Unsupported);
+        }
+        base.pow(exponent, prec)
+    }
+
+    fn root(&mut self, base: &Complex, index: &Complex) -> Result<Complex> {
+        let prec = self.prec;
+        let whole = index.re.floor().and_then(|n| n.to_i64()).filter(|n| *n > 0);
+        let Some(n) = whole.filter(|_| index.is_real() && index.re.radius == 0) else {
+            return Err(Failure::Unsupported);
+        };
+        let negative = base.is_real() && base.re.sign() == Some(-1);
+        if n == 2 {
+            if self.real && negative {
+                return Err(Failure::Unsupported);
+            }
+            return base.sqrt(prec);
+        }
+        let inverse = Complex::real(Ball::from_int(1).div(&Ball::from_int(n), prec)?);
+        if base.is_real() && base.re.is_exact_zero() {
+            return Ok(base.clone());
+        }
+        if negative && n % 2 == 1 {
+            // An odd root of a negative number is the real one.
+            return Ok(base.neg().pow(&inverse, prec)?.neg());
+        }
+        if self.real && negative {
+            return Err(Failure::Unsupported);
+        }
+        base.pow(&inverse, prec)
+    }
+
+    /// An angle: degrees become radians.
+    fn angle(&mut self, argument: &Expr) -> Result<Complex> {
+        if let Expr::Degree(a) = argument {
+            let degrees = self.eval(a)?;
+            let factor = elementary::pi(self.prec)?.div(&Ball::from_int(180), self.prec)?;
+            return degrees.mul(&Complex::real(factor), self.prec);
+        }
+        match argument {
+            Expr::Neg(a) => Ok(self.angle(a)?.neg()),
+            Expr::Add(terms) if argument.any(&mut |e| matches!(e, Expr::Degree(_))) => {
+                let mut sum = Complex::real(Ball::zero());
+                for term in terms {
+                    sum = sum.add(&self.angle(term)?, self.prec)?;
+                }
+                Ok(sum)
+            }
+            _ => self.eval(argument),
+        }
+    }
+
+    fn function(&mut self, func: Func, arguments: &[Expr]) -> Result<Complex> {
+        let prec = self.prec;
+        let one = Complex::real(Ball::from_int(1));
+        let first = arguments.first().ok_or(Failure::NotParsed)?;
+        match func {
+            Func::Sin | Func::Cos | Func::Tan | Func::Cot | Func::Sec | Func::Csc => {
+                let (sin, cos) = self.angle(first)?.sin_cos(prec)?;
+                return match func {
+                    Func::Sin => Ok(sin),
+                    Func::Cos => Ok(cos),
+                    Func::Tan => sin.div(&cos, prec),
+                    Func::Cot => cos.div(&sin, prec),
+                    Func::Sec => one.div(&cos, prec),
+                    _ => one.div(&sin, prec),
+                };
+            }
+            Func::Sinh | Func::Cosh | Func::Tanh | Func::Coth => {
+                let x = self.eval(first)?;
+                let (plus, minus) = (x.exp(prec)?, x.neg().exp(prec)?);
+                let (sum, difference) = (plus.add(&minus, prec)?, plus.sub(&minus, prec)?);
+                let two = Complex::real(Ball::from_int(2));
+                return match func {
+                    Func::Sinh => difference.div(&two, prec),
+                    Func::Cosh => sum.div(&two, prec),
+                    Func::Tanh => difference.div(&sum, prec),
+                    _ => sum.div(&difference, prec),
+                };
+            }
+            _ => {}
+        }
+        let x = self.eval(first)?;
+        match func {
+            Func::Exp => x.exp(prec),
+            Func::Ln => self.logarithm(&x),
+            Func::Log => {
+                let base = self.eval(arguments.get(1).ok_or(Failure::NotParsed)?)?;
+                self.logarithm(&x)?.div(&self.logarithm(&base)?, prec)
+            }
+            Func::Abs => Ok(Complex::real(x.abs(prec)?)),
+            Func::Re => Ok(Complex::real(x.re)),
+            Func::Im => Ok(Complex::real(x.im)),
+            Func::Conjugate => Ok(Complex { re: x.re, im: x.im.neg() }),
+            _ if !x.is_real() => Err(Failure::Unsupported),
+            Func::Arctan => Ok(Complex::real(elementary::atan(&x.re, prec)?)),
+            Func::Arccot => {
+                // In (0, pi).
+                let half_pi = elementary::pi(prec)?.div(&Ball::from_int(2), prec)?;
+                Ok(Complex::real(half_pi.sub(&elementary::atan(&x.re, prec)?, prec)?))
+            }
+            Func::Arcsin | Func::Arccos | Func::Arcsec | Func::Arccsc => {
+                let inverse = matches!(func, Func::Arcsec | Func::Arccsc);
+                let x = if inverse { one.div(&x, prec)? } else { x };
+                self.arc(&x.re, matches!(func, Func::Arccos | Func::Arcsec))
+            }
+            Func::Arcsinh | Func::Arccosh | Func::Arctanh => self.area(func, &x),
+            Func::Floor | Func::Ceil => {
+                let x = if func == Func::Ceil { x.re.neg() } else { x.re };
+                let floor = x.floor().ok_or(Failure::Unsupported)?;
+                let value = if func == Func::Ceil { -floor } else { floor };
+                Ok(Complex::real(Ball::from_rational(&value.into(), prec)?))
+            }
+            Func::Sign => match x.re.sign() {
+                Some(sign) => Ok(Complex::real(Ball::from_int(sign.into()))),
+                None => Err(Failure::Unsupported),
+            },
+            Func::Factorial => {
+                let n = self.small_whole(&x.re, 500)?;
+                let mut product = Ball::from_int(1);
+                for k in 2..=n {
+                    product = product.mul(&Ball::from_int(k), prec)?;
+                }
+                Ok(Complex::real(product))
+            }
+            Func::Binomial => {
+                let k = self.eval(arguments.get(1).ok_or(Failure::NotParsed)?)?;
+                let k = self.small_whole(&k.re, 500)?;
+                let mut product = Ball::from_int(1);
+                for j in 0..k {
+                    let factor = x.re.sub(&Ball::from_int(j), prec)?;
+                    product = product.mul(&factor, prec)?.div(&Ball::from_int(j + 1), prec)?;
+                }
+                Ok(Complex::real(product))
+            }
+            Func::Max | Func::Min => {
+                let mut best = x.re;
+                for argument in &arguments[1..] {
+                    let other = self.eval(argument)?;
+                    if !other.is_real() {
+                        return Err(Failure::Unsupported);
+                    }
+                    let sign = other.re.sub(&best, prec)?.sign().ok_or(Failure::Unsupported)?;
+                    if (sign > 0) == (func == Func::Max) && sign != 0 {
+                        best = other.re;
+                    }
+                }
+                Ok(Complex::real(best))
+            }
+            _ => Err(Failure::Unsupported),
+        }
+    }
+
+    fn logarithm(&self, x: &Complex) -> Result<Complex> {
+        if x.is_real() && x.re.is_exact_zero() {
+            return Err(Failure::Undefined);
+        }
+        if self.real && x.is_real() && x.re.sign() != Some(1) {
+            return Err(Failure::Unsupported);
+        }
+        x.ln(self.prec)
+    }
+
+    /// The whole number that a ball without radius is, if it is not above `most`.
+    fn small_whole(&self, x: &Ball, most: i64) -> Result<i64> {
+        if x.radius > 0 || x.mid.is_negative() {
+            return Err(Failure::Unsupported);
+        }
+        let whole = x.floor().ok_or(Failure::OverBudget(Budget::Size))?;
+        if !Ball::from_rational(&whole.clone().into(), self.prec)?.sub(x, self.prec)?.is_exact_zero() {
+            return Err(Failure::Unsupported);
+        }
+        whole.to_i64().filter(|n| *n <= most).ok_or(Failure::OverBudget(Budget::Size))
+    }
+
+    /// arcsin x or arccos x for -1 <= x <= 1.
+    fn arc(&self, x: &Ball, cosine: bool) -> Result<Complex> {
+        let prec = self.prec;
+        let one = Ball::from_int(1);
+        let rest = one.sub(&x.mul(x, prec)?, prec)?;
+        let half_pi = elementary::pi(prec)?.div(&Ball::from_int(2), prec)?;
+        let arcsin = match rest.sign() {
+            Some(0) => if x.sign() == Some(-1) { half_pi.neg() } else { half_pi.clone() },
+            Some(1) => elementary::atan(&x.div(&rest.sqrt(prec)?, prec)?, prec)?,
+            _ => return Err(Failure::Unsupported),
+        };
+        Ok(Complex::real(if cosine { half_pi.sub(&arcsin, prec)? } else { arcsin }))
+    }
+
+    /// The inverse hyperbolic functions, by logarithms.
+    fn area(&self, func: Func, x: &Complex) -> Result<Complex> {
+        let prec = self.prec;
+        let one = Complex::real(Ball::from_int(1));
+        if func == Func::Arctanh {
+            let quotient = one.add(x, prec)?.div(&one.sub(x, prec)?, prec)?;
+            let two = Complex::real(Ball::from_int(2));
+            return self.logarithm(&quotient)?.div(&two, prec);
+        }
+        let square = x.mul(x, prec)?;
+        let inner =
+            if func == Func::Arcsinh { square.add(&one, prec)? } else { square.sub(&one, prec)? };
+        self.logarithm(&x.add(&inner.sqrt(prec)?, prec)?)
+    }
+}

@@ -1,0 +1,275 @@
+//! Grading of files: one JSON object a line in, one a line out, and a summary.
+//!
+//! A line is `{"id", "gold", "pred"}`, with `"source"` and `"expect"` if it belongs to a test suite. A
+//! line that cannot be read becomes a [`BadLine`] and does not stop the others.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::{GradeOptions, Verdict, grade};
+
+/// One case of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// Its name, a string or a number, handed through to the result.
+    #[serde(default)]
+    pub id: serde_json::Value,
+    /// The gold answer.
+    pub gold: String,
+    /// The whole output of the model.
+    pub pred: String,
+    /// The group under which a summary counts it.
+    #[serde(default)]
+    pub source: Option<String>,
+    /// What the verdict should be.
+    #[serde(default)]
+    pub expect: Option<bool>,
+}
+
+/// A line that is no case.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct BadLine {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// The result of one case, as it is written out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaseResult {
+    /// The name of the case.
+    pub id: serde_json::Value,
+    /// Whether the answer is right.
+    pub correct: bool,
+    /// The text that was taken for the answer.
+    pub extracted: Option<String>,
+    /// Why, in words.
+    pub reason: String,
+}
+
+impl CaseResult {
+    /// The result of a verdict.
+    pub fn new(case: &Case, verdict: &Verdict) -> Self {
+        Self {
+            id: case.id.clone(),
+            correct: verdict.correct,
+            extracted: verdict.extracted.clone(),
+            reason: verdict.reason.to_string(),
+        }
+    }
+}
+
+/// Reads one line; its number, from 1, goes into the error.
+pub fn read_line(line: &str, number: usize) -> Result<Case, BadLine> {
+    serde_json::from_str(line).map_err(|error| BadLine { line: number, message: error.to_string() })
+}
+
+/// Grades one line of a file: the line of the result, and what the summary needs of it.
+pub fn grade_line(
+    line: &str,
+    number: usize,
+    options: &GradeOptions,
+) -> Result<(CaseResult, Timed), BadLine> {
+    let case = read_line(line, number)?;
+    let timed = Timed::grade(&case, options);
+    Ok((CaseResult::new(&case, &timed.verdict), timed))
+}
+
+/// Grades many lines on all cores; the results are in the order of the lines. Blank lines are left out.
+pub fn grade_lines(
+    lines: &[&str],
+    options: &GradeOptions,
+) -> Vec<Result<(CaseResult, Timed), BadLine>> {
+    lines
+        .par_iter()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(index, line)| grade_line(line, index + 1, options))
+        .collect()
+}
+
+/// A verdict with the time it took and what was expected.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timed {
+    /// The name of the case.
+    pub id: serde_json::Value,
+    /// The group of the case.
+    pub source: String,
+    /// What the verdict should be.
+    pub expect: Option<bool>,
+    /// What it is.
+    pub verdict: Verdict,
+    /// The time it took.
+    pub elapsed: Duration,
+}
+
+impl Timed {
+    /// Grades a case and takes the time.
+    pub fn grade(case: &Case, options: &GradeOptions) -> Self {
+        let start = Instant::now();
+        let verdict = grade(&case.pred, &case.gold, options);
+        Self {
+            id: case.id.clone(),
+            source: case.source.clone().unwrap_or_else(|| "all".into()),
+            expect: case.expect,
+            verdict,
+            elapsed: start.elapsed(),
+        }
+    }
+}
+
+/// The counts of one group of cases.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Counts {
+    /// Cases with an expected verdict.
+    pub cases: usize,
+    /// Verdicts as expected.
+    pub agree: usize,
+    /// Wrong answers called correct.
+    pub false_positives: usize,
+    /// Right answers called wrong.
+    pub false_negatives: usize,
+}
+
+impl Counts {
+    fn add(&mut self, expect: bool, correct: bool) {
+        self.cases += 1;
+        match (expect, correct) {
+            (false, true) => self.false_positives += 1,
+            (true, false) => self.false_negatives += 1,
+            _ => self.agree += 1,
+        }
+    }
+
+    /// The share of verdicts as expected; 1 if there are no cases.
+    pub fn agreement(&self) -> f64 {
+        if self.cases == 0 { 1.0 } else { self.agree as f64 / self.cases as f64 }
+    }
+}
+
+/// What a file of cases came to.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Summary {
+    /// All cases with an expected verdict.
+    pub total: Counts,
+    /// The same by source.
+    pub sources: BTreeMap<String, Counts>,
+    /// How often each reason was given.
+    pub reasons: BTreeMap<String, usize>,
+    /// Cases graded.
+    pub graded: usize,
+    /// Lines that could not be read.
+    pub bad_lines: usize,
+    /// Seconds spent grading, added up over all cases.
+    pub seconds: f64,
+    /// The longest time of one case, in seconds, and its name.
+    pub slowest: (f64, String),
+}
+
+impl Summary {
+    /// Counts one graded case.
+    pub fn add(&mut self, timed: &Timed) {
+        if let Some(expect) = timed.expect {
+            self.total.add(expect, timed.verdict.correct);
+            let counts = self.sources.entry(timed.source.clone()).or_default();
+            counts.add(expect, timed.verdict.correct);
+        }
+        *self.reasons.entry(timed.verdict.reason.to_string()).or_default() += 1;
+        self.graded += 1;
+        let seconds = timed.elapsed.as_secs_f64();
+        self.seconds += seconds;
+        if seconds > self.slowest.0 {
+            self.slowest = (seconds, name_of(&timed.id));
+        }
+    }
+
+    /// Counts a line that could not be read.
+    pub fn add_bad_line(&mut self) {
+        self.bad_lines += 1;
+    }
+
+    /// Cases graded per second in one thread.
+    pub fn cases_per_second(&self) -> f64 {
+        if self.seconds > 0.0 { self.graded as f64 / self.seconds } else { 0.0 }
+    }
+}
+
+fn name_of(id: &serde_json::Value) -> String {
+    id.as_str().map_or_else(|| id.to_string(), str::to_string)
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.sources.keys().map(String::len).max().unwrap_or(0).max(6);
+        writeln!(f, "{:width$} {:>6} {:>9} {:>6} {:>6}", "source", "cases", "agreement", "false+", "false-")?;
+        let rows = self.sources.iter().map(|(name, counts)| (name.as_str(), counts));
+        for (name, counts) in rows.chain([("total", &self.total)]) {
+            writeln!(
+                f,
+                "{name:width$} {:>6} {:>8.1}% {:>6} {:>6}",
+                counts.cases,
+                counts.agreement() * 100.0,
+                counts.false_positives,
+                counts.false_negatives
+            )?;
+        }
+        writeln!(
+            f,
+            "{} graded, {} bad lines, {:.0} cases/s in one thread, slowest {:.2} ms ({})",
+            self.graded,
+            self.bad_lines,
+            self.cases_per_second(),
+            self.slowest.0 * 1e3,
+            self.slowest.1
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_become_results_in_order_and_bad_ones_are_named() {
+        let lines = [
+            r#"{"id": "a", "gold": "4", "pred": "\\boxed{4}", "source": "s", "expect": true}"#,
+            "",
+            r#"{"id": 7, "gold": "4", "pred": "\\boxed{5}", "source": "s", "expect": true}"#,
+            "{not json",
+            r#"{"id": "c", "gold": "4"}"#,
+        ];
+        let results = grade_lines(&lines, &GradeOptions::default());
+        let mut summary = Summary::default();
+        let mut shown = Vec::new();
+        for result in &results {
+            match result {
+                Ok((result, timed)) => {
+                    summary.add(timed);
+                    shown.push(serde_json::to_string(result).unwrap());
+                }
+                Err(bad) => {
+                    summary.add_bad_line();
+                    shown.push(format!("bad {}", bad.line));
+                }
+            }
+        }
+        assert_eq!(
+            shown,
+            [
+                r#"{"id":"a","correct":true,"extracted":"4","reason":"correct"}"#,
+                r#"{"id":7,"correct":false,"extracted":"5","reason":"wrong"}"#,
+                "bad 4",
+                "bad 5",
+            ]
+        );
+        assert_eq!((summary.graded, summary.bad_lines), (2, 2));
+        assert_eq!((summary.total.agree, summary.total.false_negatives), (1, 1));
+        assert!(summary.to_string().contains("50.0%"), "{summary}");
+    }
+}
