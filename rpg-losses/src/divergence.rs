@@ -3,6 +3,9 @@
 //! For `J = E_pi[R] - beta*D` the gradient is `z * E_old[(w*A + beta*K) * grad lp]`, where `K`
 //! depends on the divergence ([`kl_component`]). [`kl_surrogate`] is the differentiable loss term
 //! whose derivative with respect to `lp` is `-K`.
+//!
+//! The mass terms of the two unnormalized divergences cancel when these are added up, so that `skl`
+//! and `uskl` have one and the same `K`; they differ in `z` alone.
 
 use burn::tensor::{Tensor, backend::Backend};
 

@@ -1,4 +1,64 @@
-//! Policy-gradient objectives for language models.
+//! Policy-gradient objectives for language models, with gradients that are verified.
+//!
+//! The reference implementation of "On the Design of KL-Regularized Policy Gradient Algorithms for
+//! LLM Reasoning" (RPG) and of the losses it is compared with, over Burn tensors `[B, T]` of any
+//! backend: responses by tokens.
+//!
+//! The objective is `J = E_pi[R] - beta*D`, where `D` is a divergence between the policy and a
+//! reference. From responses of an older policy its gradient is
+//!
+//! ```text
+//! grad J = z * E_old[ (w*A + beta*K) * grad lp ]
+//! ```
+//!
+//! | symbol | meaning |
+//! | --- | --- |
+//! | `lp`, `lp_old`, `lp_ref` | log-probability of the sampled token under the policy being trained, the one that sampled it, the reference; only `lp` carries gradient |
+//! | `w = exp(lp - lp_old)` | importance weight |
+//! | `r = exp(lp_ref - lp_old)` | reference weight; 1 where the reference is the sampling policy |
+//! | `u = lp - lp_ref` | log-ratio to the reference |
+//! | `A` | advantage, a constant ([`advantage`]) |
+//! | `K` | what the KL term adds to the reward weight ([`divergence`]) |
+//! | `beta` | KL coefficient |
+//! | `z` | total mass of the reference measure; 1 for the normalized divergences |
+//! | `SG` | stop-gradient |
+//!
+//! [`policy_loss`] is the entry point: an [`ObjectiveConfig`], the tokens of a micro-batch and the
+//! [`StepTotals`] of the whole optimizer step give a loss whose gradient adds up over micro-batches.
+//! The formulas stand in [`rpg`] (differentiable estimator), [`reinforce`] (REINFORCE estimator),
+//! [`clip`] (trust regions) and [`baselines`]; each is a free function of its own.
+//!
+//! [`mod@reference`] is the same in plain f64 with closed-form gradients, [`compute_json`] the same
+//! again as JSON in and out, and [`verify`] proves all of it by calculation.
+//!
+//! ```
+//! use burn::backend::{Autodiff, Flex};
+//! use burn::tensor::{Bool, Tensor};
+//! use rpg_losses::{LossInputs, ObjectiveConfig, StepTotals, policy_loss};
+//!
+//! type B = Autodiff<Flex>;
+//! let device = Default::default();
+//! let logp = Tensor::<B, 2>::from_floats([[-0.5, -1.0], [-0.3, -2.0]], &device).require_grad();
+//! let inputs = LossInputs {
+//!     logp: logp.clone(),
+//!     logp_old: Tensor::from_floats([[-0.6, -0.9], [-0.3, -2.0]], &device),
+//!     logp_ref: None, // the policy that sampled
+//!     advantages: Tensor::from_floats([[0.5, 0.5], [-0.5, -0.5]], &device),
+//!     mask: Tensor::<B, 2, Bool>::from_bool([[true, true], [true, false]].into(), &device),
+//! };
+//! let totals = StepTotals { n_tokens: 3, n_responses: 2, max_length: 2 };
+//! let output = policy_loss(&ObjectiveConfig::default(), inputs, &totals);
+//! let gradient = logp.grad(&output.loss.backward()).unwrap();
+//! assert_eq!(gradient.dims(), [2, 2]);
+//! assert_eq!(output.diagnostics.read()["actor/pg_clipfrac"], 0.0);
+//! ```
+//!
+//! # Numbers
+//!
+//! Log-ratios are clamped to `[-20, 20]` before `exp` ([`ratios::MAX_LOG_RATIO`]), so that finite
+//! log-probabilities give finite losses and gradients; the metric `actor/log_ratio_clamped` counts
+//! how often. The clamp bounds weights, it does not switch gradients off: `w` keeps its own value
+//! as its derivative. Masked positions have gradient exactly 0, whatever stands there.
 
 pub mod advantage;
 pub mod aggregate;
@@ -15,6 +75,7 @@ pub mod reference;
 pub mod reinforce;
 pub mod request;
 pub mod rpg;
+mod unit;
 pub mod verify;
 
 pub use advantage::{Advantages, TokenLogProbs, advantages, step_advantages, token_advantages};

@@ -166,10 +166,10 @@ impl Tree {
         let n_logits = n_prefixes * n_vocab;
         let logits = parameters
             .clone()
-            .slice([0..n_logits])
+            .narrow(0, 0, n_logits)
             .reshape([n_prefixes, n_vocab]);
         let masses = parameters
-            .slice([n_logits..n_logits + n_prefixes])
+            .narrow(0, n_logits, n_prefixes)
             .reshape([n_prefixes, 1]);
         let table = (log_softmax(logits, 1) + masses).reshape([n_logits]);
         // Padding points at the first entry; the mask keeps it out.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-use super::Precision;
+use super::{Precision, rows::larger};
 
 /// Rows that must hold and controls that must not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,28 +76,45 @@ impl Report {
             && self.controls.iter().all(|control| control.rejected)
     }
 
-    /// A table for people: a line per configuration, a column per oracle, then the controls.
+    /// A table in Markdown: a line per configuration, a column per oracle, then the controls.
     pub fn table(&self) -> String {
-        let oracles = [
-            "closed form",
-            "finite difference",
-            "expectation",
-            "micro-batches",
-        ];
-        let mut lines: Vec<(&str, usize, [Option<&Row>; 4])> = Vec::new();
+        self.rows_by(str::to_string) + "\n" + &self.controls_table()
+    }
+
+    /// The same with the three levels of a configuration on one line, and so whole steps and bounds.
+    pub fn summary(&self) -> String {
+        let key = |config: &str| match config.split_once('/') {
+            Some(("at the bounds", _)) => "at the bounds".to_string(),
+            Some(_) => {
+                let (key, _) = config.rsplit_once('/').unwrap_or((config, ""));
+                key.to_string()
+            }
+            None => config.to_string(),
+        };
+        self.rows_by(key) + "\n" + &self.controls_table()
+    }
+
+    /// Lines of all rows whose configurations have one key: the worst errors, and all cases.
+    fn rows_by(&self, key: impl Fn(&str) -> String) -> String {
+        let mut lines: Vec<Line> = Vec::new();
         for row in &self.rows {
             let (config, oracle) = row.name.rsplit_once(": ").unwrap_or((&row.name, ""));
-            let column = oracles.iter().position(|name| *name == oracle).unwrap_or(0);
-            if lines.last().is_none_or(|line| line.0 != config) {
-                lines.push((config, row.cases, [None; 4]));
-            }
-            if let Some(line) = lines.last_mut() {
-                line.2[column] = Some(row);
-            }
+            let Some(column) = COLUMNS.iter().position(|column| column.name() == oracle) else {
+                continue;
+            };
+            let key = key(config);
+            let idx = lines
+                .iter()
+                .position(|line| line.key == key)
+                .unwrap_or_else(|| {
+                    lines.push(Line::new(key));
+                    lines.len() - 1
+                });
+            lines[idx].add(column, row);
         }
         let width = lines
             .iter()
-            .map(|line| line.0.len())
+            .map(|line| line.key.len())
             .max()
             .unwrap_or(0)
             .max(13);
@@ -109,48 +126,82 @@ impl Report {
         );
         let _ = writeln!(
             out,
-            "| {:-<width$} | ----- | ----------- | ------------ | ----------- | ------------- | ------- |",
+            "| {:-<width$} | ----: | ----------: | -----------: | ----------: | ------------: | ------- |",
             ""
         );
-        for (config, cases, cells) in &lines {
-            let cell = |row: &Option<&Row>| row.map_or("-".into(), |r| format!("{:.1e}", r.worst));
-            let passed = cells.iter().flatten().all(|row| row.passed);
+        for line in &lines {
+            let cell = |worst: Option<f64>| worst.map_or("-".into(), |x| format!("{x:.1e}"));
+            let [closed_form, finite_difference, expectation, micro_batches] = line.worst.map(cell);
             let _ = writeln!(
                 out,
-                "| {config:width$} | {cases:5} | {:>11} | {:>12} | {:>11} | {:>13} | {:7} |",
-                cell(&cells[0]),
-                cell(&cells[1]),
-                cell(&cells[2]),
-                cell(&cells[3]),
-                if passed { "ok" } else { "FAILED" }
+                "| {:width$} | {:5} | {closed_form:>11} | {finite_difference:>12} | \
+                 {expectation:>11} | {micro_batches:>13} | {:7} |",
+                line.key,
+                line.cases.into_iter().max().unwrap_or(0),
+                if line.passed { "ok" } else { "FAILED" }
             );
         }
+        out
+    }
+
+    fn controls_table(&self) -> String {
         let width = self
             .controls
             .iter()
-            .map(|c| c.name.len())
+            .map(|control| control.name.len())
             .max()
             .unwrap_or(0);
         let width = width.max(16);
+        let mut out = String::new();
         let _ = writeln!(
             out,
-            "\n| {:width$} | error   | verdict  |",
+            "| {:width$} |   error | verdict  |",
             "negative control"
         );
-        let _ = writeln!(out, "| {:-<width$} | ------- | -------- |", "");
+        let _ = writeln!(out, "| {:-<width$} | ------: | -------- |", "");
         for control in &self.controls {
             let verdict = if control.rejected {
                 "rejected"
             } else {
                 "ACCEPTED"
             };
-            let _ = writeln!(
-                out,
-                "| {:width$} | {:>7} | {verdict} |",
-                control.name,
-                format!("{:.1e}", control.error)
-            );
+            let error = format!("{:.1e}", control.error);
+            let _ = writeln!(out, "| {:width$} | {error:>7} | {verdict} |", control.name);
         }
         out
+    }
+}
+
+/// The columns of a table.
+const COLUMNS: [Oracle; 4] = [
+    Oracle::ClosedForm,
+    Oracle::FiniteDifference,
+    Oracle::Expectation,
+    Oracle::MicroBatches,
+];
+
+/// Rows that share a line of a table.
+struct Line {
+    key: String,
+    cases: [usize; 4],
+    worst: [Option<f64>; 4],
+    passed: bool,
+}
+
+impl Line {
+    fn new(key: String) -> Self {
+        Self {
+            key,
+            cases: [0; 4],
+            worst: [None; 4],
+            passed: true,
+        }
+    }
+
+    fn add(&mut self, column: usize, row: &Row) {
+        self.cases[column] += row.cases;
+        let worst = self.worst[column].map_or(row.worst, |worst| larger(worst, row.worst));
+        self.worst[column] = Some(worst);
+        self.passed &= row.passed;
     }
 }

@@ -60,11 +60,30 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         lines[0]
     );
 
+    // The summary folds the levels, the two ways of computing a step, and the bounds.
+    let summary = first.summary();
+    let lines: Vec<&str> = summary
+        .lines()
+        .filter(|line| line.ends_with("| ok      |"))
+        .collect();
+    assert_eq!(lines.len(), 7 * 6 + 10 + 5 + 1);
+    assert!(
+        lines[0].starts_with("| rpg/none/differentiable "),
+        "{}",
+        lines[0]
+    );
+    assert!(
+        lines[0].contains(" |     6 | "),
+        "three levels of two cases: {}",
+        lines[0]
+    );
+
     // A row that fails and a control that is accepted both fail the report, visibly.
     let mut failed = first.clone();
     failed.rows[3].passed = false;
     assert!(!failed.passed());
     assert_eq!(failed.table().matches("FAILED").count(), 1);
+    assert_eq!(failed.summary().matches("FAILED").count(), 1);
     let mut failed = first.clone();
     failed.controls[0].rejected = false;
     assert!(!failed.passed());

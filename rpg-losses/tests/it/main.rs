@@ -6,6 +6,7 @@ mod advantages;
 mod clip_bounds;
 mod config;
 mod edge_cases;
+mod golden;
 mod gradients;
 mod policy_loss;
 mod properties;

@@ -1,8 +1,10 @@
 //! The tensor code against the closed form, on batches with masks, and split into micro-batches.
 
-use crate::common::{Step, assert_agree, configurations, name};
+use crate::common::{B, Step, assert_agree, bool_matrix, configurations, matrix, name};
 use burn::tensor::DType;
-use rpg_losses::{Aggregation, Level, ObjectiveConfig};
+use rpg_losses::{
+    Aggregation, Level, LossInputs, ObjectiveConfig, policy_loss, policy_loss_from_operations,
+};
 
 /// Five responses: whole, cut, empty, with a hole, and of one token; NaN behind the mask.
 fn step(with_reference: bool) -> Step {
@@ -91,6 +93,40 @@ fn tensors_agree_with_the_closed_form_however_the_step_is_split() {
                         assert_masked(&name, &actual.grad, &step.mask);
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn only_the_policy_being_trained_gets_a_gradient() {
+    let step = step(true);
+    let totals = step.totals();
+    for config in configurations() {
+        for loss in [policy_loss::<B>, policy_loss_from_operations::<B>] {
+            let leaf = |rows: &[Vec<f64>]| matrix(rows, DType::F64).require_grad();
+            let (logp, logp_old) = (leaf(&step.logp), leaf(&step.logp_old));
+            let logp_ref = leaf(step.logp_ref.as_ref().unwrap());
+            let advantages = leaf(&step.advantages);
+            let inputs = LossInputs {
+                logp: logp.clone(),
+                logp_old: logp_old.clone(),
+                logp_ref: Some(logp_ref.clone()),
+                advantages: advantages.clone(),
+                mask: bool_matrix(&step.mask),
+            };
+            let grads = loss(&config, inputs, &totals).loss.backward();
+            let name = name(&config);
+            assert!(logp.grad(&grads).is_some(), "{name}");
+            for (key, constant) in [
+                ("logp_old", logp_old),
+                ("logp_ref", logp_ref),
+                ("advantages", advantages),
+            ] {
+                assert!(
+                    constant.grad(&grads).is_none(),
+                    "{name}: gradient in `{key}`"
+                );
             }
         }
     }

@@ -366,3 +366,23 @@ fn keys_without_effect_are_remarked_on() {
     check(json!({"kind": "cispo", "beta": 0.1}), &["beta"]);
     check(json!({"kind": "rloo", "beta": 0.1}), &["beta"]);
 }
+
+#[test]
+fn empty_requests_have_loss_zero() {
+    let check = |rows: Value, advantages: Value| {
+        let request = with(&[
+            ("logp", rows.clone()),
+            ("logp_old", rows.clone()),
+            ("mask", rows.clone()),
+            ("advantages", advantages),
+        ]);
+        let response = compute_json(&request.to_string()).unwrap();
+        assert_eq!(response.loss, 0.0);
+        assert_eq!(json!(response.grad), rows);
+        assert!(response.metrics.values().all(|value| *value == 0.0));
+    };
+    check(json!([]), json!([]));
+    check(json!([[], []]), json!([1.0, 2.0]));
+    check(json!([[], []]), json!([[], []]));
+    check(json!([[0.0]]), json!([1.0]));
+}

@@ -1,0 +1,237 @@
+"""Writes golden.json: losses and gradients by PyTorch autograd in f64, an independent second opinion.
+
+    python golden.py > golden.json
+
+Every loss is written as its definition reads, with `detach` where the definition has SG. Nothing is
+shared with the Rust code.
+"""
+
+import itertools
+import json
+import random
+
+import torch
+
+torch.set_default_dtype(torch.float64)
+
+DIVERGENCES = ["none", "fkl", "rkl", "ufkl", "urkl", "skl", "uskl"]
+HALVES = {"skl": ("fkl", "rkl"), "uskl": ("ufkl", "urkl")}
+BASELINES = [
+    "ppo", "grpo", "grpo_corrected", "dr_grpo", "dapo", "reinforce_pp", "reinforce_pp_baseline",
+    "rloo", "gspo", "cispo",
+]
+LEVELS = ["token", "sequence", "sequence_norm"]
+TOKEN_AGGREGATIONS = ["token_mean", "seq_mean_token_sum", "seq_mean_token_mean", "constant"]
+DEFAULTS = {
+    "ppo": ("group_mean", "token_mean"),
+    "grpo": ("group_norm", "seq_mean_token_mean"),
+    "grpo_corrected": ("group_norm", "seq_mean_token_mean"),
+    "dr_grpo": ("group_mean", "constant"),
+    "dapo": ("group_norm", "token_mean"),
+    "reinforce_pp": ("batch_norm", "token_mean"),
+    "reinforce_pp_baseline": ("group_mean", "token_mean"),
+    "rloo": ("leave_one_out", "seq_mean_token_sum"),
+    "gspo": ("group_norm", "seq_mean"),
+    "cispo": ("group_norm", "token_mean"),
+}
+
+
+def big_k(kl, w, u, r):
+    if kl in HALVES:
+        return sum(big_k(half, w, u, r) for half in HALVES[kl]) / 2
+    return {
+        "none": 0 * w,
+        "fkl": r,
+        "rkl": -w * (u + 1),
+        "ufkl": r - w,
+        "urkl": -w * u,
+    }[kl]
+
+
+def kl_surrogate(kl, lp, w, u, r):
+    if kl in HALVES:
+        return sum(kl_surrogate(half, lp, w, u, r) for half in HALVES[kl]) / 2
+    return {
+        "none": 0 * w,
+        "fkl": -r * lp,
+        "rkl": w * u,
+        "ufkl": w - r * u - r,
+        "urkl": w * u - w,
+    }[kl]
+
+
+def ppo(w, a, low, high):
+    return -torch.minimum(w * a, w.clamp(low, high) * a)
+
+
+def dual(w, a, low, high, c):
+    loss = torch.maximum(-w * a, -w.clamp(low, high) * a)
+    return torch.where(a < 0, torch.minimum(loss, -c * a), loss)
+
+
+def unit_loss(o, lp, lp_old, lp_ref, a):
+    w, u, r = (lp - lp_old).exp(), lp - lp_ref, (lp_ref - lp_old).exp()
+    beta, c = o["beta"], o["c"]
+    low, high = 1 - o["eps_low"], 1 + o["eps_high"]
+    y = (-u).exp()
+    k3 = y - 1 - y.log()
+    kind = o["kind"]
+    if kind in ("grpo", "dr_grpo"):
+        return ppo(w, a, low, high) + beta * k3
+    if kind == "grpo_corrected":
+        return ppo(w, a, low, high) + beta * w * k3
+    if kind == "dapo":
+        return dual(w, a, low, high, c)
+    if kind == "reinforce_pp_baseline":
+        return ppo(w, a, low, high) + beta * y.log() ** 2 / 2
+    if kind == "cispo":
+        return -w.clamp(low, high).detach() * a * lp
+    if kind != "rpg":
+        return ppo(w, a, low, high)
+    kl = o["kl"]
+    z = o["z"] if kl in ("ufkl", "urkl", "uskl") else 1.0
+    if o["estimator"] == "differentiable":
+        surrogate = beta * kl_surrogate(kl, lp, w, u, r)
+        if o["clip"] == "none":
+            return z * (-w * a + surrogate)
+        if o["kl_in_clip"]:
+            return z * dual(w, (a + beta * big_k(kl, w, u, r) / w).detach(), low, high, c)
+        return z * (dual(w, a, low, high, c) + surrogate)
+    w, u = w.detach(), u.detach()
+    k = big_k(kl, w, u, r)
+    if o["clip"] == "none":
+        return -z * (w * a + beta * k) * lp
+    if o["clip"] == "hard":
+        clamped = w.clamp(low, high)
+        log_r = lp_ref - lp_old
+        return -z * (clamped * a + beta * big_k(kl, clamped, clamped.log() - log_r, r)) * lp
+    l = -lp
+    regularized = a + beta * k / w
+    positive = (regularized * l).detach() >= 0
+    kept = w * regularized * l
+    at = lambda bound: ((a * bound + beta * k) * l).detach()
+    loss_positive = torch.where(w < high, kept, at(high))
+    loss_negative = torch.where(w <= low, at(low), torch.where(w < c, kept, at(c)))
+    return z * torch.where(positive, loss_positive, loss_negative)
+
+
+def advantages(o, rewards, groups, mask, lp_old, lp_ref):
+    kind = o["advantage"]
+    if o["kind"] == "reinforce_pp":
+        token_rewards = torch.where(mask, -o["beta"] * (lp_old - lp_ref), 0.0)
+        to_go = token_rewards.flip(1).cumsum(1).flip(1) + rewards[:, None]
+        if o["level"] != "token":
+            total = rewards + token_rewards.sum(1)
+            return ((total - total.mean()) / (total.std() + 1e-8))[:, None].expand(mask.shape), None
+        values = to_go[mask]
+        normed = (to_go - values.mean()) / (values.std() + 1e-8)
+        return torch.where(mask, normed, 0.0), "token"
+    per_response = rewards.clone()
+    for i in range(len(rewards)):
+        members = [j for j in range(len(rewards)) if groups[j] == groups[i]]
+        others = [j for j in members if j != i]
+        group = rewards[members]
+        if kind.startswith("batch"):
+            per_response[i] = rewards[i] - rewards.mean()
+            if kind == "batch_norm":
+                per_response[i] /= rewards.std() + 1e-8
+        elif not others or (group == group[0]).all():
+            per_response[i] = 0.0
+        elif kind == "leave_one_out":
+            per_response[i] = rewards[i] - rewards[others].mean()
+        else:
+            per_response[i] = rewards[i] - group.mean()
+            if kind == "group_norm":
+                per_response[i] /= group.std() + 1e-6
+    if o["kind"] == "reinforce_pp_baseline":
+        centred = per_response - per_response.mean()
+        per_response = centred / (per_response.std() + 1e-8)
+    return per_response[:, None].expand(mask.shape), None
+
+
+def compute(o, data):
+    t = lambda key: torch.tensor(data[key])
+    mask = t("mask").bool()
+    lp = t("logp").requires_grad_()
+    lp_old, lp_ref = t("logp_old"), t("logp_ref")
+    a, form = advantages(o, t("rewards"), data["groups"], mask, lp_old, lp_ref)
+    n_responses, length = mask.shape
+    lengths = mask.sum(1)
+    if o["level"] == "token":
+        losses = torch.where(mask, unit_loss(o, lp, lp_old, lp_ref, a), 0.0)
+        loss = {
+            "token_mean": lambda: losses.sum() / mask.sum(),
+            "seq_mean_token_sum": lambda: losses.sum(1).mean(),
+            "seq_mean_token_mean": lambda: (losses.sum(1) / lengths.clamp(min=1)).mean(),
+            "constant": lambda: losses.sum() / (n_responses * o.get("max_length", length)),
+        }[o["aggregation"]]()
+    else:
+        divisor = lengths.clamp(min=1) if o["level"] == "sequence_norm" else torch.ones(n_responses)
+        fold = lambda x: torch.where(mask, x, 0.0).sum(1) / divisor
+        losses = unit_loss(o, fold(lp), fold(lp_old), fold(lp_ref), a[:, 0])
+        loss = torch.where(lengths > 0, losses, 0.0).sum() / n_responses
+    loss.backward()
+    used = torch.where(mask, a, 0.0).tolist() if form == "token" else a[:, 0].tolist()
+    return {"loss": loss.item(), "grad": lp.grad.tolist(), "advantages": used}
+
+
+def objectives():
+    combinations = [
+        ("differentiable", "none", True), ("differentiable", "dual", True),
+        ("differentiable", "dual", False), ("reinforce", "none", True),
+        ("reinforce", "rpg", True), ("reinforce", "hard", True),
+    ]
+    aggregation = itertools.cycle(TOKEN_AGGREGATIONS)
+    advantage = itertools.cycle(
+        ["group_mean", "group_norm", "leave_one_out", "batch_mean", "batch_norm"]
+    )
+    for level in LEVELS:
+        pick = lambda: next(aggregation) if level == "token" else "seq_mean"
+        for kl, (estimator, clip, inside) in itertools.product(DIVERGENCES, combinations):
+            o = {
+                "kind": "rpg", "kl": kl, "estimator": estimator, "clip": clip,
+                "kl_in_clip": inside, "beta": 0.3, "eps_low": 0.2, "eps_high": 0.28, "c": 1.6,
+                "z": 1.7, "level": level, "aggregation": pick(), "advantage": next(advantage),
+            }
+            if o["aggregation"] == "constant" and kl != "none":
+                o["max_length"] = 9
+            yield o
+        for kind in BASELINES:
+            default_advantage, default_aggregation = DEFAULTS[kind]
+            if kind == "gspo" and level == "token":
+                default_aggregation = "token_mean"
+            yield {
+                "kind": kind, "beta": 0.3, "eps_low": 0.2, "eps_high": 0.3, "c": 1.6,
+                "level": level,
+                "aggregation": default_aggregation if level == "token" else "seq_mean",
+                "advantage": default_advantage,
+            }
+
+
+def inputs(rng):
+    lengths = [4, 2, 0, 3, 1, 4]
+    number = lambda low, high: round(rng.uniform(low, high), 3)
+    rows = lambda low, high: [[number(low, high) for _ in range(4)] for _ in lengths]
+    old = rows(-2.5, -0.1)
+    near = lambda scale: [[round(x + rng.gauss(0, scale), 3) for x in row] for row in old]
+    return {
+        "logp": near(0.4), "logp_old": old, "logp_ref": near(0.4),
+        "mask": [[int(i < n) for i in range(4)] for n in lengths],
+        "rewards": [1.0, 0.0, 1.0, 0.5, 0.5, 0.25], "groups": [7, 7, 7, 2, 2, 5],
+    }
+
+
+def main():
+    rng = random.Random(0)
+    data = [inputs(rng) for _ in range(3)]
+    cases = []
+    for o in objectives():
+        for idx in range(len(data)):
+            cases.append({"input": idx, "objective": o, "response": compute(o, data[idx])})
+    write = lambda x: json.dumps(x, separators=(",", ":"))
+    print('{"inputs":[\n' + ",\n".join(map(write, data)) + '],\n"cases":[')
+    print(",\n".join(map(write, cases)) + "]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,42 @@
+//! Agreement with an independent implementation: see `tests/golden/golden.py`.
+
+use rpg_losses::compute_json;
+use serde_json::Value;
+
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        value => vec![value.as_f64().expect("a number")],
+    }
+}
+
+#[test]
+fn every_objective_agrees_with_the_independent_implementation() {
+    let golden: Value = serde_json::from_str(include_str!("../golden/golden.json")).unwrap();
+    let cases = golden["cases"].as_array().unwrap();
+    // (7 divergences x 6 ways + 10 baselines) x 3 levels x 3 inputs.
+    assert_eq!(cases.len(), (7 * 6 + 10) * 3 * 3);
+    for case in cases {
+        let idx = case["input"].as_u64().unwrap() as usize;
+        let mut request = golden["inputs"][idx].clone();
+        request["objective"] = case["objective"].clone();
+        let response = compute_json(&request.to_string()).unwrap();
+        let actual = serde_json::to_value(&response).unwrap();
+        for key in ["loss", "grad", "advantages"] {
+            let (actual, expected) = (numbers(&actual[key]), numbers(&case["response"][key]));
+            assert_eq!(
+                actual.len(),
+                expected.len(),
+                "{key} of {}",
+                case["objective"]
+            );
+            for (a, b) in actual.iter().zip(&expected) {
+                assert!(
+                    (a - b).abs() <= 1e-12 * b.abs().max(1.0),
+                    "{key} of {}, input {idx}: {a}, not {b}",
+                    case["objective"]
+                );
+            }
+        }
+    }
+}
