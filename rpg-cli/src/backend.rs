@@ -22,13 +22,15 @@ pub fn on_backend<W: OnBackend>(
 ) -> Result<(W::Output, DeviceChoice), Failure> {
     match resolve(choice)? {
         #[cfg(feature = "cuda")]
-        DeviceChoice::Cuda => {
-            Ok((work.run::<burn::backend::Cuda>(Default::default()), DeviceChoice::Cuda))
-        }
+        DeviceChoice::Cuda => Ok((
+            work.run::<burn::backend::Cuda>(Default::default()),
+            DeviceChoice::Cuda,
+        )),
         #[cfg(feature = "wgpu")]
-        DeviceChoice::Wgpu => {
-            Ok((work.run::<burn::backend::Wgpu>(Default::default()), DeviceChoice::Wgpu))
-        }
+        DeviceChoice::Wgpu => Ok((
+            work.run::<burn::backend::Wgpu>(Default::default()),
+            DeviceChoice::Wgpu,
+        )),
         _ => Ok((work.run::<Flex>(Default::default()), DeviceChoice::Cpu)),
     }
 }
@@ -38,7 +40,9 @@ fn resolve(choice: DeviceChoice) -> Result<DeviceChoice, Failure> {
         DeviceChoice::Cpu => Ok(choice),
         DeviceChoice::Auto => {
             let works = |choice: &DeviceChoice| probe(*choice).is_ok();
-            let found = [DeviceChoice::Cuda, DeviceChoice::Wgpu].into_iter().find(works);
+            let found = [DeviceChoice::Cuda, DeviceChoice::Wgpu]
+                .into_iter()
+                .find(works);
             Ok(found.unwrap_or(DeviceChoice::Cpu))
         }
         DeviceChoice::Cuda | DeviceChoice::Wgpu => {
@@ -62,7 +66,9 @@ fn probe(choice: DeviceChoice) -> Result<(), String> {
         DeviceChoice::Wgpu => smoke_test::<burn::backend::Wgpu>(),
         DeviceChoice::Auto | DeviceChoice::Cpu => Ok(()),
         #[allow(unreachable_patterns)]
-        _ => Err(format!("this binary was built without it (cargo feature `{choice}`)")),
+        _ => Err(format!(
+            "this binary was built without it (cargo feature `{choice}`)"
+        )),
     }
 }
 
@@ -72,7 +78,10 @@ fn cuda_libraries() -> Result<(), String> {
     let names: [&[&str]; 2] = if cfg!(windows) {
         [&["nvcuda.dll"], &["nvrtc64_130_0.dll", "nvrtc64_120_0.dll"]]
     } else {
-        [&["libcuda.so.1", "libcuda.so"], &["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"]]
+        [
+            &["libcuda.so.1", "libcuda.so"],
+            &["libnvrtc.so", "libnvrtc.so.13", "libnvrtc.so.12"],
+        ]
     };
     for names in names {
         // SAFETY: loading NVIDIA's libraries runs their initialisers, which touch nothing of ours.

@@ -49,12 +49,16 @@ impl<B: ModelBackend> Checkpoint<'_, B> {
     pub fn write(&self, folder: &RunFolder, keep: usize) -> Result<PathBuf, Failure> {
         let number = self.state.warm_start_steps + self.state.steps;
         folder.write_checkpoint(number, keep, |dir| {
-            self.model.save_hf(dir, SaveDtype::F32).map_err(Failure::internal)?;
+            self.model
+                .save_hf(dir, SaveDtype::F32)
+                .map_err(Failure::internal)?;
             self.tokenizer.save(dir).map_err(Failure::internal)?;
             if let Some(reference) = self.reference {
                 let dir = dir.join(REFERENCE);
                 fs::create_dir_all(&dir).at(&dir)?;
-                reference.save_hf(&dir, SaveDtype::F32).map_err(Failure::internal)?;
+                reference
+                    .save_hf(&dir, SaveDtype::F32)
+                    .map_err(Failure::internal)?;
             }
             let path = dir.join(OPTIMIZER);
             fs::write(&path, self.optimizer.to_bytes()).at(&path)?;
@@ -91,7 +95,9 @@ pub fn read_reference<B: ModelBackend>(
 ) -> Result<Option<CausalLm<B>>, Failure> {
     let dir = dir.join(REFERENCE);
     match dir.exists() {
-        true => CausalLm::load_hf(&dir, device).map(Some).map_err(Failure::input),
+        true => CausalLm::load_hf(&dir, device)
+            .map(Some)
+            .map_err(Failure::input),
         false => Ok(None),
     }
 }

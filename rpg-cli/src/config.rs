@@ -284,7 +284,11 @@ pub struct CheckpointConfig {
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every: 50, keep: 1, samples_per_step: 4 }
+        Self {
+            every: 50,
+            keep: 1,
+            samples_per_step: 4,
+        }
     }
 }
 
@@ -336,7 +340,10 @@ impl TrainConfig {
     pub fn check(&self) -> Result<(), Failure> {
         let at_least_one = [
             ("rollout.prompts_per_step", self.rollout.prompts_per_step),
-            ("rollout.samples_per_prompt", self.rollout.samples_per_prompt),
+            (
+                "rollout.samples_per_prompt",
+                self.rollout.samples_per_prompt,
+            ),
             ("rollout.max_new_tokens", self.rollout.max_new_tokens),
             ("rollout.max_slots", self.rollout.max_slots),
             ("train.mini_batches", self.train.mini_batches),
@@ -363,21 +370,35 @@ impl TrainConfig {
             }
         }
         if !(self.optimizer.weight_decay >= 0.0 && self.optimizer.weight_decay.is_finite()) {
-            return Err(bad("optimizer.weight_decay", self.optimizer.weight_decay, "0 or above"));
+            return Err(bad(
+                "optimizer.weight_decay",
+                self.optimizer.weight_decay,
+                "0 or above",
+            ));
         }
         if !(self.evaluate.temperature >= 0.0 && self.evaluate.temperature.is_finite()) {
-            return Err(bad("evaluate.temperature", self.evaluate.temperature, "0 or above"));
+            return Err(bad(
+                "evaluate.temperature",
+                self.evaluate.temperature,
+                "0 or above",
+            ));
         }
         for beta in self.optimizer.betas {
             if !(0.0..1.0).contains(&beta) {
                 return Err(bad("optimizer.betas", beta, "numbers from 0, below 1"));
             }
         }
-        self.sampling().check().map_err(|e| Failure::input(format!("rollout.{e}")))?;
-        self.objective.validate().map_err(|e| Failure::input(format!("objective: {e}")))?;
+        self.sampling()
+            .check()
+            .map_err(|e| Failure::input(format!("rollout.{e}")))?;
+        self.objective
+            .validate()
+            .map_err(|e| Failure::input(format!("objective: {e}")))?;
         match (&self.model.path, &self.model.scratch) {
-            (None, None) => Err(Failure::input("model: neither `path` nor `scratch` is given")
-                .hint("name a Hugging Face folder: --model DIR, or [model] path = \"DIR\"")),
+            (None, None) => Err(
+                Failure::input("model: neither `path` nor `scratch` is given")
+                    .hint("name a Hugging Face folder: --model DIR, or [model] path = \"DIR\""),
+            ),
             (Some(_), Some(_)) => Err(Failure::input("model: both `path` and `scratch` are given")
                 .hint("keep one of them")),
             _ => Ok(()),
@@ -386,22 +407,29 @@ impl TrainConfig {
             (None, None) => Err(Failure::input("data: neither `train` nor `task` is given")
                 .hint("name a JSONL file: --data FILE, or [data] train = \"FILE\"")),
             (Some(_), Some(_)) => {
-                Err(Failure::input("data: both `train` and `task` are given").hint("keep one of them"))
+                Err(Failure::input("data: both `train` and `task` are given")
+                    .hint("keep one of them"))
             }
             _ => Ok(()),
         }?;
         if self.model.scratch.is_some() && self.data.task.is_none() {
-            return Err(Failure::input("model.scratch knows only the characters of a built-in task")
-                .hint("give data.task, or a pretrained model with model.path"));
+            return Err(Failure::input(
+                "model.scratch knows only the characters of a built-in task",
+            )
+            .hint("give data.task, or a pretrained model with model.path"));
         }
         if self.warm_start.is_some() && self.data.task.is_none() {
-            return Err(Failure::input("warm_start needs worked examples, which only data.task has")
-                .hint("remove [warm_start]"));
+            return Err(Failure::input(
+                "warm_start needs worked examples, which only data.task has",
+            )
+            .hint("remove [warm_start]"));
         }
         if let Some(warm_start) = &self.warm_start
             && (warm_start.batch_size == 0 || !(warm_start.lr > 0.0 && warm_start.lr.is_finite()))
         {
-            return Err(Failure::input("warm_start: batch_size and lr must be above 0"));
+            return Err(Failure::input(
+                "warm_start: batch_size and lr must be above 0",
+            ));
         }
         if let Some(Task::ColumnAddition { digits }) = self.data.task
             && !(1..=6).contains(&digits)
@@ -440,10 +468,15 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<(), Failure> {
         .and_then(|mut parsed| parsed.remove("value"))
         .unwrap_or_else(|| toml::Value::String(text.to_owned()));
     let mut parts: Vec<&str> = key.split('.').map(str::trim).collect();
-    let last = parts.pop().filter(|last| !last.is_empty()).ok_or_else(usage)?;
+    let last = parts
+        .pop()
+        .filter(|last| !last.is_empty())
+        .ok_or_else(usage)?;
     let mut at = table;
     for part in parts {
-        let entry = at.entry(part.to_owned()).or_insert_with(|| toml::Table::new().into());
+        let entry = at
+            .entry(part.to_owned())
+            .or_insert_with(|| toml::Table::new().into());
         at = entry
             .as_table_mut()
             .ok_or_else(|| Failure::input(format!("--set {set}: `{part}` is not a table")))?;
@@ -485,9 +518,15 @@ mod tests {
         };
         check("train.stepps=3", "stepps");
         check("nonsense=1", "nonsense");
-        check("optimizer.lr=-1", "optimizer.lr: found -1; expected a number above 0");
+        check(
+            "optimizer.lr=-1",
+            "optimizer.lr: found -1; expected a number above 0",
+        );
         check("optimizer.lr=fast", "invalid type");
-        check("rollout.samples_per_prompt=0", "rollout.samples_per_prompt: found 0");
+        check(
+            "rollout.samples_per_prompt=0",
+            "rollout.samples_per_prompt: found 0",
+        );
         check("rollout.top_p=1.5", "rollout.top_p: found 1.5");
         check("objective.eps_low=2.0", "eps_low");
         check("objective.kl=jsd", "jsd");

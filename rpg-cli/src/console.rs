@@ -18,7 +18,9 @@ impl Console {
             let style = ProgressStyle::with_template(style)
                 .unwrap_or_else(|_| ProgressStyle::default_bar())
                 .progress_chars("=> ");
-            let bar = ProgressBar::new(total).with_style(style).with_prefix(what.to_owned());
+            let bar = ProgressBar::new(total)
+                .with_style(style)
+                .with_prefix(what.to_owned());
             bar.enable_steady_tick(std::time::Duration::from_millis(200));
             bar
         });
@@ -27,7 +29,10 @@ impl Console {
 
     /// Says nothing: for tests and for callers who report themselves.
     pub fn silent() -> Self {
-        Self { bar: None, quiet: true }
+        Self {
+            bar: None,
+            quiet: true,
+        }
     }
 
     /// Prints a line.

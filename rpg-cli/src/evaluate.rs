@@ -34,10 +34,24 @@ pub fn evaluate<B: ModelBackend>(
     let seed_of = |prompt: usize, sample: usize| {
         derive(seed, &[stream::EVALUATE, prompt as u64, sample as u64])
     };
-    let groups =
-        sample_groups(model, tokenizer, problems, k, seed_of, options, grade, on_progress)?;
-    let n_right: usize =
-        groups.iter().flat_map(|group| &group.verdicts).filter(|verdict| verdict.correct).count();
+    let groups = sample_groups(
+        model,
+        tokenizer,
+        problems,
+        k,
+        seed_of,
+        options,
+        grade,
+        on_progress,
+    )?;
+    let n_right: usize = groups
+        .iter()
+        .flat_map(|group| &group.verdicts)
+        .filter(|verdict| verdict.correct)
+        .count();
     let n_all: usize = groups.iter().map(|group| group.verdicts.len()).sum();
-    Ok(Evaluation { mean_at_k: n_right as f64 / n_all.max(1) as f64, groups })
+    Ok(Evaluation {
+        mean_at_k: n_right as f64 / n_all.max(1) as f64,
+        groups,
+    })
 }

@@ -28,17 +28,29 @@ pub struct Failure {
 impl Failure {
     /// Something given is wrong.
     pub fn input(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: None, code: exit::BAD_INPUT }
+        Self {
+            message: message.to_string(),
+            hint: None,
+            code: exit::BAD_INPUT,
+        }
     }
 
     /// Something failed that the user did not cause.
     pub fn internal(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: None, code: exit::FAILED }
+        Self {
+            message: message.to_string(),
+            hint: None,
+            code: exit::FAILED,
+        }
     }
 
     /// Ended by Ctrl-C.
     pub fn interrupted(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: None, code: exit::INTERRUPTED }
+        Self {
+            message: message.to_string(),
+            hint: None,
+            code: exit::INTERRUPTED,
+        }
     }
 
     /// With advice.

@@ -31,12 +31,18 @@ impl RunFolder {
     /// Makes a new folder; one that holds a run already is an error.
     pub fn create(root: &Path, config_toml: &str) -> Result<Self, Failure> {
         if root.join("config.toml").exists() {
-            return Err(Failure::input(format!("{}: holds a run already", root.display()))
-                .hint(format!("go on with it: rpg train --resume {}; or name another --run-dir", root.display())));
+            return Err(
+                Failure::input(format!("{}: holds a run already", root.display())).hint(format!(
+                    "go on with it: rpg train --resume {}; or name another --run-dir",
+                    root.display()
+                )),
+            );
         }
         if root.is_dir() && fs::read_dir(root).at(root)?.next().is_some() {
-            return Err(Failure::input(format!("{}: the folder is not empty", root.display()))
-                .hint("name a new folder with --run-dir"));
+            return Err(
+                Failure::input(format!("{}: the folder is not empty", root.display()))
+                    .hint("name a new folder with --run-dir"),
+            );
         }
         fs::create_dir_all(root.join("checkpoints")).at(root)?;
         let folder = Self { root: root.into() };
@@ -60,8 +66,10 @@ impl RunFolder {
     pub fn open(root: &Path) -> Result<Self, Failure> {
         match root.join("config.toml").exists() {
             true => Ok(Self { root: root.into() }),
-            false => Err(Failure::input(format!("{}: no run is there", root.display()))
-                .hint("a run folder holds a config.toml")),
+            false => Err(
+                Failure::input(format!("{}: no run is there", root.display()))
+                    .hint("a run folder holds a config.toml"),
+            ),
         }
     }
 
@@ -94,7 +102,11 @@ impl RunFolder {
     /// Appends a line to a file of lines.
     pub fn append(&self, name: &str, line: &Value) -> Result<(), Failure> {
         let path = self.path(name);
-        let mut file = OpenOptions::new().append(true).create(true).open(&path).at(&path)?;
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&path)
+            .at(&path)?;
         file.write_all(format!("{line}\n").as_bytes()).at(&path)
     }
 
@@ -102,15 +114,15 @@ impl RunFolder {
     pub fn lines(&self, name: &str) -> Result<Vec<Map<String, Value>>, Failure> {
         let path = self.path(name);
         let text = fs::read_to_string(&path).at(&path)?;
-        Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())
+        Ok(text
+            .lines()
+            .map_while(|line| serde_json::from_str(line).ok())
+            .collect())
     }
 
     /// Drops the lines that `keep` refuses and any that are not whole: those of steps that a resumed
     /// run will do again.
-    pub fn retain_lines(
-        &self,
-        keep: impl Fn(&Map<String, Value>) -> bool,
-    ) -> Result<(), Failure> {
+    pub fn retain_lines(&self, keep: impl Fn(&Map<String, Value>) -> bool) -> Result<(), Failure> {
         for name in LINES {
             let mut text = String::new();
             for line in self.lines(name)?.into_iter().filter(&keep) {
@@ -127,8 +139,15 @@ impl RunFolder {
         let mut found = Vec::new();
         for entry in fs::read_dir(&dir).at(&dir)? {
             let path = entry.at(&dir)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if let Some(step) = name.strip_prefix("step-").and_then(|n| n.parse::<u64>().ok()) {
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if let Some(step) = name
+                .strip_prefix("step-")
+                .and_then(|n| n.parse::<u64>().ok())
+            {
                 found.push((step, path));
             }
         }
@@ -154,7 +173,9 @@ impl RunFolder {
         write(&partial)?;
         for entry in fs::read_dir(&partial).at(&partial)? {
             let path = entry.at(&partial)?.path();
-            File::open(&path).and_then(|file| file.sync_all()).at(&path)?;
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .at(&path)?;
         }
         sync_folder(&partial)?;
         if target.exists() {
@@ -178,7 +199,9 @@ impl RunFolder {
 fn sync_folder(path: &Path) -> Result<(), Failure> {
     // Renames survive a power failure only when the folder is synced; not every system allows it.
     #[cfg(unix)]
-    File::open(path).and_then(|folder| folder.sync_all()).at(path)?;
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .at(path)?;
     #[cfg(not(unix))]
     let _ = path;
     Ok(())
@@ -203,21 +226,38 @@ mod tests {
         let other = dir.path().join("other");
         fs::create_dir(&other).unwrap();
         fs::write(other.join("file"), "mine").unwrap();
-        assert!(RunFolder::create(&other, "").unwrap_err().message.contains("not empty"));
-        assert!(RunFolder::open(&other).unwrap_err().message.contains("no run is there"));
+        assert!(
+            RunFolder::create(&other, "")
+                .unwrap_err()
+                .message
+                .contains("not empty")
+        );
+        assert!(
+            RunFolder::open(&other)
+                .unwrap_err()
+                .message
+                .contains("no run is there")
+        );
     }
 
     #[test]
     fn torn_and_later_lines_are_dropped() {
         let (_dir, folder) = folder();
         for step in 1..=3 {
-            folder.append("metrics.jsonl", &json!({"step": step})).unwrap();
+            folder
+                .append("metrics.jsonl", &json!({"step": step}))
+                .unwrap();
         }
         let path = folder.path("metrics.jsonl");
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"step\": 4, \"rew").unwrap();
-        folder.retain_lines(|line| line["step"].as_u64() <= Some(2)).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n{\"step\":2}\n");
+        folder
+            .retain_lines(|line| line["step"].as_u64() <= Some(2))
+            .unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            "{\"step\":1}\n{\"step\":2}\n"
+        );
     }
 
     #[test]
@@ -232,7 +272,10 @@ mod tests {
         assert!(failed.is_err());
         let names = |folder: &RunFolder| -> Vec<String> {
             let paths = folder.checkpoints().unwrap();
-            paths.iter().map(|p| p.file_name().unwrap().to_string_lossy().into()).collect()
+            paths
+                .iter()
+                .map(|p| p.file_name().unwrap().to_string_lossy().into())
+                .collect()
         };
         assert_eq!(names(&folder), ["step-000001"]);
         for step in [2, 2, 3] {

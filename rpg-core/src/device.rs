@@ -21,8 +21,12 @@ pub enum DeviceChoice {
 
 impl DeviceChoice {
     /// Every choice, in the order in which help texts name them.
-    pub const ALL: [DeviceChoice; 4] =
-        [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Wgpu, DeviceChoice::Cuda];
+    pub const ALL: [DeviceChoice; 4] = [
+        DeviceChoice::Auto,
+        DeviceChoice::Cpu,
+        DeviceChoice::Wgpu,
+        DeviceChoice::Cuda,
+    ];
 
     /// The name used on the command line and in configs.
     pub fn as_str(self) -> &'static str {
@@ -47,7 +51,11 @@ pub struct UnknownDevice(pub String);
 
 impl fmt::Display for UnknownDevice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown backend `{}`: expected auto, cpu, wgpu or cuda", self.0)
+        write!(
+            f,
+            "unknown backend `{}`: expected auto, cpu, wgpu or cuda",
+            self.0
+        )
     }
 }
 
@@ -73,6 +81,9 @@ mod tests {
         for choice in DeviceChoice::ALL {
             assert_eq!(choice.as_str().parse(), Ok(choice));
         }
-        assert_eq!("gpu".parse::<DeviceChoice>(), Err(UnknownDevice("gpu".into())));
+        assert_eq!(
+            "gpu".parse::<DeviceChoice>(),
+            Err(UnknownDevice("gpu".into()))
+        );
     }
 }

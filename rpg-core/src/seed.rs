@@ -15,9 +15,10 @@
 /// assert_eq!(derive(7, &[1, 2]), derive(7, &[1, 2]));
 /// ```
 pub fn derive(run_seed: u64, path: &[u64]) -> u64 {
-    path.iter().fold(mix(run_seed ^ mix(path.len() as u64)), |state, &part| {
-        mix(state ^ mix(part.wrapping_add(GOLDEN)))
-    })
+    path.iter()
+        .fold(mix(run_seed ^ mix(path.len() as u64)), |state, &part| {
+            mix(state ^ mix(part.wrapping_add(GOLDEN)))
+        })
 }
 
 /// The seed of one completion.
@@ -77,7 +78,10 @@ mod tests {
         for bit in 0..64 {
             let ones = (0..n).filter(|&i| derive(0, &[i]) >> bit & 1 == 1).count() as i64;
             // Five standard deviations of a fair coin.
-            assert!((ones - n as i64 / 2).abs() < 160, "bit {bit}: {ones} of {n}");
+            assert!(
+                (ones - n as i64 / 2).abs() < 160,
+                "bit {bit}: {ones} of {n}"
+            );
         }
     }
 }

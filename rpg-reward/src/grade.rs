@@ -102,7 +102,11 @@ fn judge(answer: &str, gold: &str) -> Reason {
     match (parse(gold, false), parse(answer, false)) {
         (Ok(gold), Ok(answer)) => {
             let second = verdict_of(Comparer::new().compare(&gold, &answer));
-            if second == Reason::Correct { second } else { first }
+            if second == Reason::Correct {
+                second
+            } else {
+                first
+            }
         }
         _ => first,
     }

@@ -94,7 +94,12 @@ impl Parser {
         let skip = self
             .tokens
             .iter()
-            .take_while(|t| matches!(t.tok, Tok::Op(':' | ',' | '*') | Tok::Rel(RelOp::Eq | RelOp::Approx)))
+            .take_while(|t| {
+                matches!(
+                    t.tok,
+                    Tok::Op(':' | ',' | '*') | Tok::Rel(RelOp::Eq | RelOp::Approx)
+                )
+            })
             .count();
         // `= 5` and `: 5` are what remains of a sentence; `= = =` is nothing.
         if skip == 1 {

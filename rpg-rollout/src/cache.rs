@@ -16,10 +16,25 @@ pub struct KvCache<B: Backend> {
 impl<B: ModelBackend> KvCache<B> {
     /// Room for `n_slots` sequences of up to `capacity` tokens.
     pub fn new(config: &ModelConfig, n_slots: usize, capacity: usize, device: &B::Device) -> Self {
-        let shape = [n_slots, config.num_key_value_heads, capacity, config.head_dim];
-        let empty = || Tensor::<B, 4>::zeros(shape, device).into_primitive().tensor();
-        let layers = (0..config.num_hidden_layers).map(|_| (empty(), empty())).collect();
-        Self { layers, n_slots, capacity }
+        let shape = [
+            n_slots,
+            config.num_key_value_heads,
+            capacity,
+            config.head_dim,
+        ];
+        let empty = || {
+            Tensor::<B, 4>::zeros(shape, device)
+                .into_primitive()
+                .tensor()
+        };
+        let layers = (0..config.num_hidden_layers)
+            .map(|_| (empty(), empty()))
+            .collect();
+        Self {
+            layers,
+            n_slots,
+            capacity,
+        }
     }
 
     /// Number of sequences it holds.

@@ -15,7 +15,9 @@ pub enum TemplateError {
     #[error("{0:#}")]
     Jinja(#[from] minijinja::Error),
     /// `chat_template` has a form that is not known.
-    #[error("`chat_template`: expected a string, or a list of named templates with one \"default\"")]
+    #[error(
+        "`chat_template`: expected a string, or a list of named templates with one \"default\""
+    )]
     Form,
 }
 
@@ -48,7 +50,11 @@ impl ChatTemplate {
         // A special token is a string, or an object with its `content`.
         let token = |key: &str| {
             let value = &settings[key];
-            value.as_str().or(value["content"].as_str()).unwrap_or_default().to_owned()
+            value
+                .as_str()
+                .or(value["content"].as_str())
+                .unwrap_or_default()
+                .to_owned()
         };
         Self::new(source, token("bos_token"), token("eos_token")).map(Some)
     }
@@ -64,12 +70,17 @@ impl ChatTemplate {
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| {
             Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
         environment.add_template_owned("chat", source)?;
-        Ok(Self { environment: Arc::new(environment), bos_token, eos_token })
+        Ok(Self {
+            environment: Arc::new(environment),
+            bos_token,
+            eos_token,
+        })
     }
 
     /// The conversation as text, up to where the assistant's answer begins.
@@ -112,7 +123,8 @@ mod tests {
     fn a_template_that_fails_or_never_ends_is_an_error() {
         let error = render("{{ raise_exception('no system role') }}", &[]).unwrap_err();
         assert!(error.to_string().contains("no system role"), "{error}");
-        let endless = "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
+        let endless =
+            "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
         assert!(render(endless, &[]).is_err());
         assert!(render("{% if %}", &[]).is_err());
     }

@@ -132,7 +132,11 @@ pub fn generate<B: ModelBackend>(
     let n_completions = requests.iter().map(|request| request.seeds.len()).sum();
     let mut batch = Batch::new(model, requests, options, n_completions);
     let mut delivery = Delivery::new(requests);
-    let mut progress = Progress { n_finished: 0, n_completions, n_new_tokens: 0 };
+    let mut progress = Progress {
+        n_finished: 0,
+        n_completions,
+        n_new_tokens: 0,
+    };
     while progress.n_finished < n_completions {
         batch.admit();
         let finished = batch.step(tokenizer)?;
@@ -154,7 +158,10 @@ fn check<B: ModelBackend>(
     requests: &[Request],
     options: &GenerateOptions,
 ) -> Result<(), GenerateError> {
-    let (context, vocab_size) = (model.config().max_position_embeddings, model.config().vocab_size);
+    let (context, vocab_size) = (
+        model.config().max_position_embeddings,
+        model.config().vocab_size,
+    );
     for (prompt_idx, request) in requests.iter().enumerate() {
         let n_tokens = request.prompt_tokens.len();
         let max_new_tokens = options.max_new_tokens;
@@ -162,10 +169,23 @@ fn check<B: ModelBackend>(
             return Err(GenerateError::EmptyPrompt { prompt_idx });
         }
         if n_tokens + max_new_tokens > context {
-            return Err(GenerateError::TooLong { prompt_idx, n_tokens, max_new_tokens, context });
+            return Err(GenerateError::TooLong {
+                prompt_idx,
+                n_tokens,
+                max_new_tokens,
+                context,
+            });
         }
-        if let Some(&token) = request.prompt_tokens.iter().find(|&&t| t as usize >= vocab_size) {
-            return Err(GenerateError::UnknownToken { prompt_idx, token, vocab_size });
+        if let Some(&token) = request
+            .prompt_tokens
+            .iter()
+            .find(|&&t| t as usize >= vocab_size)
+        {
+            return Err(GenerateError::UnknownToken {
+                prompt_idx,
+                token,
+                vocab_size,
+            });
         }
     }
     Ok(())
@@ -207,15 +227,23 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
         options: &'a GenerateOptions,
         n_completions: usize,
     ) -> Self {
-        let longest = requests.iter().map(|r| r.prompt_tokens.len()).max().unwrap_or(0);
+        let longest = requests
+            .iter()
+            .map(|r| r.prompt_tokens.len())
+            .max()
+            .unwrap_or(0);
         let capacity = longest + options.max_new_tokens;
-        let affordable = options.max_cache_bytes / KvCache::<B>::bytes(model.config(), 1, capacity).max(1);
+        let affordable =
+            options.max_cache_bytes / KvCache::<B>::bytes(model.config(), 1, capacity).max(1);
         let n_slots = options.max_slots.min(n_completions).min(affordable).max(1);
         let places: Vec<Place> = requests
             .iter()
             .enumerate()
             .flat_map(|(prompt_idx, request)| {
-                (0..request.seeds.len()).map(move |sample_idx| Place { prompt_idx, sample_idx })
+                (0..request.seeds.len()).map(move |sample_idx| Place {
+                    prompt_idx,
+                    sample_idx,
+                })
             })
             .collect();
         Self {
@@ -243,7 +271,9 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
             if self.slots[slot].is_some() {
                 continue;
             }
-            let Some(place) = self.waiting.next() else { break };
+            let Some(place) = self.waiting.next() else {
+                break;
+            };
             let prompt_idx = place.prompt_idx;
             let seed = self.requests[prompt_idx].seeds[place.sample_idx];
             self.slots[slot] = Some(Slot {
@@ -255,7 +285,10 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
             if self.prompt_in_slot[slot] == Some(prompt_idx) {
                 continue;
             }
-            let source = self.prompt_in_slot.iter().position(|p| *p == Some(prompt_idx));
+            let source = self
+                .prompt_in_slot
+                .iter()
+                .position(|p| *p == Some(prompt_idx));
             self.prompt_in_slot[slot] = Some(prompt_idx);
             match source {
                 None => to_compute.push((slot, prompt_idx)),
@@ -289,7 +322,9 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
             let tokens: Vec<u32> = now.iter().flat_map(|(_, p)| prompt(*p)).copied().collect();
             let packing = Packing::new(now.iter().map(|(_, p)| prompt(*p).len()));
             let slots: Vec<usize> = now.iter().map(|(slot, _)| *slot).collect();
-            let hidden = self.model.prefill(&tokens, &packing, &slots, &mut self.cache);
+            let hidden = self
+                .model
+                .prefill(&tokens, &packing, &slots, &mut self.cache);
             let last: Vec<i32> = packing.ranges().map(|range| range.end as i32 - 1).collect();
             let last = TensorData::new(last, [now.len()]);
             let last = Tensor::<B, 1, Int>::from_data(last, &hidden.device());
@@ -302,10 +337,7 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
     }
 
     /// Samples one token of every active completion; returns those that ended.
-    fn step(
-        &mut self,
-        tokenizer: &Tokenizer,
-    ) -> Result<Vec<(Place, Completion)>, GenerateError> {
+    fn step(&mut self, tokenizer: &Tokenizer) -> Result<Vec<(Place, Completion)>, GenerateError> {
         let vocab_size = self.model.config().vocab_size;
         let mut decoding = Vec::new();
         for (i, slot) in self.slots.iter().enumerate() {
@@ -330,7 +362,10 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
                 let Draw { token, logprob } = sample(row, sampling, uniform);
                 if !logprob.is_finite() {
                     let n_tokens = slot.tokens.len();
-                    return Err(GenerateError::NotFinite { prompt_idx, n_tokens });
+                    return Err(GenerateError::NotFinite {
+                        prompt_idx,
+                        n_tokens,
+                    });
                 }
                 slot.tokens.push(token);
                 slot.logprobs.push(logprob);
@@ -345,8 +380,10 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
             return Vec::new();
         }
         let active = |slot: usize| self.slots[slot].as_ref().expect("only active slots decode");
-        let tokens: Vec<u32> =
-            slots.iter().map(|&s| *active(s).tokens.last().expect("a token to go on from")).collect();
+        let tokens: Vec<u32> = slots
+            .iter()
+            .map(|&s| *active(s).tokens.last().expect("a token to go on from"))
+            .collect();
         let positions: Vec<u32> = slots
             .iter()
             .map(|&s| {
@@ -354,8 +391,14 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
                 (prompt.len() + active(s).tokens.len() - 1) as u32
             })
             .collect();
-        let rows = CacheRows { slots, positions: &positions };
-        read(self.model.logits(self.model.decode(&tokens, &rows, &mut self.cache)))
+        let rows = CacheRows {
+            slots,
+            positions: &positions,
+        };
+        read(
+            self.model
+                .logits(self.model.decode(&tokens, &rows, &mut self.cache)),
+        )
     }
 
     /// Takes the completions that ended out of their slots.
@@ -371,13 +414,31 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
             };
             let text = tokenizer.decode(&active.tokens)?;
             let Some(done) = slot.take() else { continue };
-            let Slot { place, tokens, logprobs, .. } = done;
-            finished.push((place, Completion { tokens, logprobs, text, stop }));
+            let Slot {
+                place,
+                tokens,
+                logprobs,
+                ..
+            } = done;
+            finished.push((
+                place,
+                Completion {
+                    tokens,
+                    logprobs,
+                    text,
+                    stop,
+                },
+            ));
         }
         // Logits of a prompt are needed until its last sample has its first token, which it gets in the
         // step that follows its admission.
-        let next = self.waiting.as_slice().first().map(|place| place.prompt_idx);
-        self.prompt_logits.retain(|prompt_idx, _| next == Some(*prompt_idx));
+        let next = self
+            .waiting
+            .as_slice()
+            .first()
+            .map(|place| place.prompt_idx);
+        self.prompt_logits
+            .retain(|prompt_idx, _| next == Some(*prompt_idx));
         Ok(finished)
     }
 }
@@ -394,7 +455,12 @@ fn stop_reason<B: ModelBackend>(
     }
     if !options.stop_strings.is_empty() {
         // Each token adds at least a byte, so a text that ends now began at most this many tokens ago.
-        let longest = options.stop_strings.iter().map(String::len).max().unwrap_or(0);
+        let longest = options
+            .stop_strings
+            .iter()
+            .map(String::len)
+            .max()
+            .unwrap_or(0);
         let recent = &slot.tokens[slot.tokens.len().saturating_sub(longest + 1)..];
         let text = tokenizer.decode(recent)?;
         if options.stop_strings.iter().any(|stop| text.contains(stop)) {
@@ -405,7 +471,11 @@ fn stop_reason<B: ModelBackend>(
 }
 
 fn read<B: ModelBackend>(logits: Tensor<B, 2>) -> Vec<f32> {
-    logits.into_data().convert::<f32>().into_vec().expect("f32 data is a vector of f32")
+    logits
+        .into_data()
+        .convert::<f32>()
+        .into_vec()
+        .expect("f32 data is a vector of f32")
 }
 
 /// Hands out groups in the order of their prompts.
@@ -418,7 +488,11 @@ struct Delivery<'a> {
 impl<'a> Delivery<'a> {
     fn new(requests: &'a [Request]) -> Self {
         let pending = requests.iter().map(|r| vec![None; r.seeds.len()]).collect();
-        Self { requests, pending, next: 0 }
+        Self {
+            requests,
+            pending,
+            next: 0,
+        }
     }
 
     fn put(&mut self, place: Place, completion: Completion, on_group: &mut impl FnMut(Group)) {
@@ -433,7 +507,11 @@ impl<'a> Delivery<'a> {
             }
             let completions = std::mem::take(group).into_iter().flatten().collect();
             let prompt_tokens = self.requests[self.next].prompt_tokens.clone();
-            on_group(Group { prompt_idx: self.next, prompt_tokens, completions });
+            on_group(Group {
+                prompt_idx: self.next,
+                prompt_tokens,
+                completions,
+            });
             self.next += 1;
         }
     }

@@ -19,13 +19,23 @@ pub struct SamplingParams {
 
 impl Default for SamplingParams {
     fn default() -> Self {
-        Self { temperature: 1.0, top_p: 1.0, top_k: 0, min_p: 0.0 }
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+        }
     }
 }
 
 impl SamplingParams {
     /// Takes the most probable token.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, top_k: 0, min_p: 0.0 };
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+    };
 
     /// The first value out of range, as "key: what was found; what is allowed".
     pub fn check(&self) -> Result<(), String> {
@@ -53,7 +63,11 @@ impl SamplingParams {
 
     /// The temperature at which log-probabilities are counted: 1 for greedy sampling.
     pub fn scoring_temperature(&self) -> f64 {
-        if self.temperature > 0.0 { self.temperature } else { 1.0 }
+        if self.temperature > 0.0 {
+            self.temperature
+        } else {
+            1.0
+        }
     }
 }
 
@@ -76,19 +90,26 @@ pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Draw {
     } else {
         from_all(logits, inverse_temperature, uniform)
     };
-    Draw { token, logprob: row_logprob(logits, token as usize, inverse_temperature).0 }
+    Draw {
+        token,
+        logprob: row_logprob(logits, token as usize, inverse_temperature).0,
+    }
 }
 
 fn most_probable(logits: &[f32]) -> u32 {
-    let best = logits.iter().enumerate().fold(0, |best, (i, &x)| {
-        if x > logits[best] { i } else { best }
-    });
+    let best =
+        logits
+            .iter()
+            .enumerate()
+            .fold(0, |best, (i, &x)| if x > logits[best] { i } else { best });
     best as u32
 }
 
 fn weights(logits: &[f32], inverse_temperature: f32) -> impl Iterator<Item = f64> + '_ {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    logits.iter().map(move |&x| f64::from((x - top) * inverse_temperature).exp())
+    logits
+        .iter()
+        .map(move |&x| f64::from((x - top) * inverse_temperature).exp())
 }
 
 /// Inverts the cumulative distribution in the order of token ids.
@@ -124,9 +145,15 @@ fn from_truncated(
     // All tokens below (1 - top_p) / V together weigh less than 1 - top_p: none is in the nucleus, and
     // sorting can leave them out. Not so behind top-k, which changes the total.
     let all: f64 = weights.iter().sum();
-    let floor = if params.top_k > 0 { 0.0 } else { (1.0 - params.top_p) * all / weights.len() as f64 };
-    let mut kept: Vec<(u32, f64)> =
-        (0..).zip(weights).filter(|&(_, weight)| weight >= floor).collect();
+    let floor = if params.top_k > 0 {
+        0.0
+    } else {
+        (1.0 - params.top_p) * all / weights.len() as f64
+    };
+    let mut kept: Vec<(u32, f64)> = (0..)
+        .zip(weights)
+        .filter(|&(_, weight)| weight >= floor)
+        .collect();
     kept.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let sum = |kept: &[(u32, f64)]| kept.iter().map(|(_, weight)| weight).sum::<f64>();
     let mut total = all;
@@ -177,20 +204,81 @@ mod tests {
         let default = SamplingParams::default();
         let rows = [
             (default, 1.0, vec![0, 1, 2, 3, 4]),
-            (SamplingParams { temperature: 0.5, ..default }, 0.5, vec![0, 1, 2, 3, 4]),
-            (SamplingParams { top_k: 3, ..default }, 1.0, vec![1, 2, 4]),
-            (SamplingParams { top_p: 0.75, ..default }, 1.0, vec![1, 4]),
-            (SamplingParams { top_p: 0.75, top_k: 3, ..default }, 1.0, vec![1, 4]),
-            (SamplingParams { top_p: 0.9, top_k: 3, ..default }, 1.0, vec![1, 2, 4]),
-            (SamplingParams { top_p: 0.85, ..default }, 1.0, vec![1, 2, 4]),
-            (SamplingParams { min_p: 0.2, ..default }, 1.0, vec![1, 2, 4]),
-            (SamplingParams { top_k: 1, ..default }, 1.0, vec![1]),
+            (
+                SamplingParams {
+                    temperature: 0.5,
+                    ..default
+                },
+                0.5,
+                vec![0, 1, 2, 3, 4],
+            ),
+            (
+                SamplingParams {
+                    top_k: 3,
+                    ..default
+                },
+                1.0,
+                vec![1, 2, 4],
+            ),
+            (
+                SamplingParams {
+                    top_p: 0.75,
+                    ..default
+                },
+                1.0,
+                vec![1, 4],
+            ),
+            (
+                SamplingParams {
+                    top_p: 0.75,
+                    top_k: 3,
+                    ..default
+                },
+                1.0,
+                vec![1, 4],
+            ),
+            (
+                SamplingParams {
+                    top_p: 0.9,
+                    top_k: 3,
+                    ..default
+                },
+                1.0,
+                vec![1, 2, 4],
+            ),
+            (
+                SamplingParams {
+                    top_p: 0.85,
+                    ..default
+                },
+                1.0,
+                vec![1, 2, 4],
+            ),
+            (
+                SamplingParams {
+                    min_p: 0.2,
+                    ..default
+                },
+                1.0,
+                vec![1, 2, 4],
+            ),
+            (
+                SamplingParams {
+                    top_k: 1,
+                    ..default
+                },
+                1.0,
+                vec![1],
+            ),
             (SamplingParams::GREEDY, 1.0, vec![1]),
         ];
         for (params, temperature, kept) in rows {
             let (found, expected) = (frequencies(params), softmax(temperature, &kept));
             for i in 0..5 {
-                assert!((found[i] - expected[i]).abs() < 2e-4, "{params:?}: {found:?} {expected:?}");
+                assert!(
+                    (found[i] - expected[i]).abs() < 2e-4,
+                    "{params:?}: {found:?} {expected:?}"
+                );
             }
         }
     }
@@ -198,7 +286,14 @@ mod tests {
     #[test]
     fn logprob_is_that_of_the_full_softmax() {
         for (params, temperature) in [
-            (SamplingParams { temperature: 0.7, top_k: 2, ..Default::default() }, 0.7),
+            (
+                SamplingParams {
+                    temperature: 0.7,
+                    top_k: 2,
+                    ..Default::default()
+                },
+                0.7,
+            ),
             (SamplingParams::GREEDY, 1.0),
         ] {
             let draw = sample(&LOGITS, &params, 0.99);
@@ -210,10 +305,34 @@ mod tests {
     #[test]
     fn values_out_of_range_are_named() {
         for (params, key) in [
-            (SamplingParams { temperature: -1.0, ..Default::default() }, "temperature: found -1"),
-            (SamplingParams { temperature: f64::NAN, ..Default::default() }, "temperature"),
-            (SamplingParams { top_p: 0.0, ..Default::default() }, "top_p: found 0"),
-            (SamplingParams { min_p: 2.0, ..Default::default() }, "min_p: found 2"),
+            (
+                SamplingParams {
+                    temperature: -1.0,
+                    ..Default::default()
+                },
+                "temperature: found -1",
+            ),
+            (
+                SamplingParams {
+                    temperature: f64::NAN,
+                    ..Default::default()
+                },
+                "temperature",
+            ),
+            (
+                SamplingParams {
+                    top_p: 0.0,
+                    ..Default::default()
+                },
+                "top_p: found 0",
+            ),
+            (
+                SamplingParams {
+                    min_p: 2.0,
+                    ..Default::default()
+                },
+                "min_p: found 2",
+            ),
         ] {
             assert!(params.check().unwrap_err().starts_with(key));
         }

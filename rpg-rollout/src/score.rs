@@ -56,7 +56,11 @@ pub fn score<B: ModelBackend>(
         );
         tokens.extend(&item.tokens);
         for i in item.scored.clone() {
-            assert!((item.tokens[i] as usize) < vocab_size, "token {} of {vocab_size}", item.tokens[i]);
+            assert!(
+                (item.tokens[i] as usize) < vocab_size,
+                "token {} of {vocab_size}",
+                item.tokens[i]
+            );
             sources.push((range.start + i - 1) as i32);
             targets.push(item.tokens[i] as i32);
         }
@@ -66,7 +70,10 @@ pub fn score<B: ModelBackend>(
     let n_scored = targets.len();
     if n_scored == 0 {
         let empty = Tensor::zeros([0], &device);
-        return Scores { logprobs: empty.clone(), entropy: empty };
+        return Scores {
+            logprobs: empty.clone(),
+            entropy: empty,
+        };
     }
     let ints = |values: Vec<i32>| {
         Tensor::<B, 1, Int>::from_data(TensorData::new(values, [n_scored]), &device)
@@ -79,5 +86,8 @@ pub fn score<B: ModelBackend>(
         temperature,
         MAX_LOGITS,
     );
-    Scores { logprobs: float(logprobs), entropy: float(entropy) }
+    Scores {
+        logprobs: float(logprobs),
+        entropy: float(entropy),
+    }
 }

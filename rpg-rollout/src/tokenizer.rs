@@ -80,24 +80,29 @@ impl Tokenizer {
         Self::from_files(Path::new(""), files)
     }
 
-    fn from_files(
-        dir: &Path,
-        files: Vec<(&'static str, Vec<u8>)>,
-    ) -> Result<Self, TokenizerError> {
-        let file = |name: &str| files.iter().find(|(n, _)| *n == name).map(|(_, bytes)| bytes);
+    fn from_files(dir: &Path, files: Vec<(&'static str, Vec<u8>)>) -> Result<Self, TokenizerError> {
+        let file = |name: &str| {
+            files
+                .iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, bytes)| bytes)
+        };
         let format = |name: &str, message: String| TokenizerError::Format {
             path: dir.join(name),
             message,
         };
         let json = file(FILES[0]).map_or(&[] as &[u8], |bytes| bytes);
-        let mut inner = tokenizers::Tokenizer::from_bytes(json)
-            .map_err(|e| format(FILES[0], e.to_string()))?;
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(json).map_err(|e| format(FILES[0], e.to_string()))?;
         // Prompts are never cut or filled silently, whatever the file asks for.
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| format(FILES[0], e.to_string()))?;
+        inner
+            .with_truncation(None)
+            .map_err(|e| format(FILES[0], e.to_string()))?;
         let settings: serde_json::Value = match file(FILES[1]) {
-            Some(bytes) => serde_json::from_slice(bytes)
-                .map_err(|e| format(FILES[1], e.to_string()))?,
+            Some(bytes) => {
+                serde_json::from_slice(bytes).map_err(|e| format(FILES[1], e.to_string()))?
+            }
             None => serde_json::Value::Null,
         };
         let separate = match file("chat_template.jinja") {
@@ -108,7 +113,11 @@ impl Tokenizer {
             None => None,
         };
         let template = ChatTemplate::from_settings(&settings, separate)?;
-        Ok(Self { inner, template, files })
+        Ok(Self {
+            inner,
+            template,
+            files,
+        })
     }
 
     /// Writes the files that this tokenizer was read from.
@@ -157,12 +166,17 @@ impl Tokenizer {
     /// The tokens of a text.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self.inner.encode_fast(text, add_special);
-        Ok(encoding.map_err(|e| TokenizerError::Encode(e.to_string()))?.get_ids().to_vec())
+        Ok(encoding
+            .map_err(|e| TokenizerError::Encode(e.to_string()))?
+            .get_ids()
+            .to_vec())
     }
 
     /// The text of tokens, without special tokens.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
-        self.inner.decode(tokens, true).map_err(|e| TokenizerError::Decode(e.to_string()))
+        self.inner
+            .decode(tokens, true)
+            .map_err(|e| TokenizerError::Decode(e.to_string()))
     }
 }
 
@@ -178,7 +192,9 @@ mod tests {
     #[test]
     fn characters_round_trip() {
         let tokenizer = Tokenizer::from_json(JSON, None).unwrap();
-        let tokens = tokenizer.encode_prompt(&Prompt::Text("ab\nba".into())).unwrap();
+        let tokens = tokenizer
+            .encode_prompt(&Prompt::Text("ab\nba".into()))
+            .unwrap();
         assert_eq!(tokens, [1, 2, 3, 2, 1]);
         assert_eq!(tokenizer.decode(&tokens).unwrap(), "ab\nba");
         assert_eq!((tokenizer.vocab_size(), tokenizer.max_id()), (4, 3));
@@ -186,12 +202,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_named() {
-        let error = Tokenizer::load(Path::new("/nonexistent")).unwrap_err().to_string();
+        let error = Tokenizer::load(Path::new("/nonexistent"))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("/nonexistent/tokenizer.json"), "{error}");
         let error = Tokenizer::from_json("{", None).unwrap_err().to_string();
         assert!(error.contains("tokenizer.json"), "{error}");
         let chat = Prompt::Chat(vec![Message::user("hi")]);
-        let error = Tokenizer::from_json(JSON, None).unwrap().encode_prompt(&chat).unwrap_err();
+        let error = Tokenizer::from_json(JSON, None)
+            .unwrap()
+            .encode_prompt(&chat)
+            .unwrap_err();
         assert!(matches!(error, TokenizerError::NoTemplate));
     }
 }

@@ -58,8 +58,10 @@ fn run(inputs: &[Input], dtype: DType, op: &dyn Fn(Floats) -> Primitive) -> Outc
     let values = |data: TensorData| data.convert::<f64>().to_vec::<f64>().unwrap();
     let output = values(flat.clone().into_data());
     let grads = (flat * weights).sum().backward();
-    let gradients =
-        tensors.iter().map(|t| values(t.grad(&grads).expect("tracked").into_data())).collect();
+    let gradients = tensors
+        .iter()
+        .map(|t| values(t.grad(&grads).expect("tracked").into_data()))
+        .collect();
     Outcome { output, gradients }
 }
 
@@ -77,7 +79,10 @@ fn check(name: &str, inputs: &[Input], op: &dyn Fn(Floats) -> Primitive) {
     assert!(error < 2e-6, "{name}: outputs differ by {error:e}");
     for (i, (a, b)) in composed.gradients.iter().zip(&fused.gradients).enumerate() {
         let error = worst(a, b);
-        assert!(error < 4e-6, "{name}: gradients of input {i} differ by {error:e}");
+        assert!(
+            error < 4e-6,
+            "{name}: gradients of input {i} differ by {error:e}"
+        );
     }
     let objective = |inputs: &[Input]| -> f64 {
         let output = run(inputs, DType::F64, op).output;
@@ -95,7 +100,11 @@ fn check(name: &str, inputs: &[Input], op: &dyn Fn(Floats) -> Primitive) {
             let h = 1e-5;
             let numeric = (shifted(h) - shifted(-h)) / (2.0 * h);
             let error = (numeric - gradient[j]).abs() / gradient[j].abs().max(1.0);
-            assert!(error < 1e-8, "{name}: input {i}[{j}]: {numeric} against {}", gradient[j]);
+            assert!(
+                error < 1e-8,
+                "{name}: input {i}[{j}]: {numeric} against {}",
+                gradient[j]
+            );
         }
     }
 }
@@ -105,9 +114,21 @@ fn take<const N: usize>(floats: Floats) -> [Primitive; N] {
 }
 
 const LAYOUTS: [HeadLayout; 3] = [
-    HeadLayout { n_heads: 2, n_kv_heads: 2, head_dim: 4 },
-    HeadLayout { n_heads: 4, n_kv_heads: 2, head_dim: 8 },
-    HeadLayout { n_heads: 3, n_kv_heads: 1, head_dim: 6 },
+    HeadLayout {
+        n_heads: 2,
+        n_kv_heads: 2,
+        head_dim: 4,
+    },
+    HeadLayout {
+        n_heads: 4,
+        n_kv_heads: 2,
+        head_dim: 8,
+    },
+    HeadLayout {
+        n_heads: 3,
+        n_kv_heads: 1,
+        head_dim: 6,
+    },
 ];
 
 #[test]
@@ -125,7 +146,11 @@ fn rms_norm() {
 fn head_norm() {
     for heads in LAYOUTS {
         let d = heads.head_dim;
-        let inputs = [input(1, &[37, heads.width()]), input(2, &[d]), input(3, &[d])];
+        let inputs = [
+            input(1, &[37, heads.width()]),
+            input(2, &[d]),
+            input(3, &[d]),
+        ];
         check(&format!("head_norm {heads:?}"), &inputs, &|floats| {
             let [qkv, q, k] = take(floats);
             Grad::head_norm(qkv, q, k, heads, 1e-6)
@@ -135,7 +160,9 @@ fn head_norm() {
 
 fn rope(head_dim: usize) -> RopeTable {
     let half = head_dim / 2;
-    let frequencies: Vec<f64> = (0..half).map(|i| 100f64.powf(-(i as f64) / half as f64)).collect();
+    let frequencies: Vec<f64> = (0..half)
+        .map(|i| 100f64.powf(-(i as f64) / half as f64))
+        .collect();
     RopeTable::new(&frequencies, 256)
 }
 
@@ -144,32 +171,47 @@ fn rotary() {
     for heads in LAYOUTS {
         let rope = rope(heads.head_dim);
         let packing = Packing::new([5, 1, 40]);
-        check(&format!("rotary {heads:?}"), &[input(1, &[46, heads.width()])], &|floats| {
-            let [qkv] = take(floats);
-            Grad::rotary(qkv, heads, &rope, &packing)
-        });
+        check(
+            &format!("rotary {heads:?}"),
+            &[input(1, &[46, heads.width()])],
+            &|floats| {
+                let [qkv] = take(floats);
+                Grad::rotary(qkv, heads, &rope, &packing)
+            },
+        );
     }
 }
 
 #[test]
 fn causal_attention() {
-    for (heads, lengths) in LAYOUTS.into_iter().zip([vec![3, 1, 9], vec![70, 2], vec![130]]) {
+    for (heads, lengths) in LAYOUTS
+        .into_iter()
+        .zip([vec![3, 1, 9], vec![70, 2], vec![130]])
+    {
         let packing = Packing::new(lengths.clone());
         let inputs = [input(1, &[packing.n_tokens(), heads.width()])];
-        check(&format!("attention {heads:?} {lengths:?}"), &inputs, &|floats| {
-            let [qkv] = take(floats);
-            Grad::causal_attention(qkv, heads, &packing).0
-        });
+        check(
+            &format!("attention {heads:?} {lengths:?}"),
+            &inputs,
+            &|floats| {
+                let [qkv] = take(floats);
+                Grad::causal_attention(qkv, heads, &packing).0
+            },
+        );
     }
 }
 
 #[test]
 fn swiglu() {
     for (n, f) in [(1, 1), (40, 19)] {
-        check(&format!("swiglu {n}x{f}"), &[input(1, &[n, 2 * f])], &|floats| {
-            let [gate_up] = take(floats);
-            Grad::swiglu(gate_up)
-        });
+        check(
+            &format!("swiglu {n}x{f}"),
+            &[input(1, &[n, 2 * f])],
+            &|floats| {
+                let [gate_up] = take(floats);
+                Grad::swiglu(gate_up)
+            },
+        );
     }
 }
 
@@ -193,12 +235,16 @@ fn head_logprobs_in_chunks_of_any_size() {
     let targets: Vec<i32> = (0..m).map(|i| i * 7 % v as i32).collect();
     let inputs = [input(1, &[m as usize, d]), input(2, &[v, d])];
     for max_logits in [1, 4 * v, 1000 * v] {
-        check(&format!("head_logprobs, {max_logits} at a time"), &inputs, &|floats| {
-            let [hidden, head] = take(floats);
-            let targets = TensorData::from(targets.as_slice());
-            let targets = Tensor::<Grad, 1, Int>::from_data(targets, &Default::default());
-            Grad::head_logprobs(hidden, head, targets.into_primitive(), 0.9, max_logits).0
-        });
+        check(
+            &format!("head_logprobs, {max_logits} at a time"),
+            &inputs,
+            &|floats| {
+                let [hidden, head] = take(floats);
+                let targets = TensorData::from(targets.as_slice());
+                let targets = Tensor::<Grad, 1, Int>::from_data(targets, &Default::default());
+                Grad::head_logprobs(hidden, head, targets.into_primitive(), 0.9, max_logits).0
+            },
+        );
     }
 }
 
@@ -228,27 +274,35 @@ fn check_cache(heads: HeadLayout, dtype: DType) {
     let mut keys = primitive(flex(8, &cache_shape, dtype).reshape(cache_shape));
     let mut values = primitive(flex(9, &cache_shape, dtype).reshape(cache_shape));
     let qkv: Tensor<Flex, 2> = flex(7, &[len, heads.width()], dtype).reshape([len, heads.width()]);
-    let (whole, _) =
-        Flex::causal_attention(primitive(qkv.clone()), heads, &Packing::new([len]));
+    let (whole, _) = Flex::causal_attention(primitive(qkv.clone()), heads, &Packing::new([len]));
     let whole: Tensor<Flex, 2> = Tensor::from_primitive(TensorPrimitive::Float(whole));
 
     // The prompt goes into slot 3 and is copied to slots 0 and 2, which then decode.
     let positions: Vec<u32> = (0..prompt as u32).collect();
     let slots = vec![3; prompt];
-    let rows = CacheRows { slots: &slots, positions: &positions };
+    let rows = CacheRows {
+        slots: &slots,
+        positions: &positions,
+    };
     let prompt_rows = primitive(qkv.clone().narrow(0, 0, prompt));
     Flex::cache_write(&mut keys, &mut values, prompt_rows, heads, &rows);
     Flex::cache_copy(&mut keys, &mut values, 3, &[0, 2], prompt);
     for position in prompt..len {
         let row = qkv.clone().narrow(0, position, 1).repeat_dim(0, 2);
-        let rows = CacheRows { slots: &[2, 0], positions: &[position as u32; 2] };
+        let rows = CacheRows {
+            slots: &[2, 0],
+            positions: &[position as u32; 2],
+        };
         Flex::cache_write(&mut keys, &mut values, primitive(row.clone()), heads, &rows);
         let out = Flex::cached_attention(primitive(row), &keys, &values, heads, &rows);
         let out: Tensor<Flex, 2> = Tensor::from_primitive(TensorPrimitive::Float(out));
         let expected = whole.clone().narrow(0, position, 1).repeat_dim(0, 2);
         let error = (out - expected).abs().max().into_data().convert::<f64>();
         let error = error.to_vec::<f64>().unwrap()[0];
-        assert!(error < 1e-6, "{heads:?} {dtype:?} position {position}: {error:e}");
+        assert!(
+            error < 1e-6,
+            "{heads:?} {dtype:?} position {position}: {error:e}"
+        );
     }
 }
 
@@ -267,7 +321,10 @@ fn adamw_follows_the_published_update() {
         let (mut p, mut m, mut v) = (0.7f64, 0.0f64, 0.0f64);
         let scalar = |x: f64| {
             let data = TensorData::new(vec![x], [1]).convert_dtype(dtype);
-            primitive(Tensor::<Flex, 1>::from_data(data, (&Default::default(), dtype)))
+            primitive(Tensor::<Flex, 1>::from_data(
+                data,
+                (&Default::default(), dtype),
+            ))
         };
         let (mut param, mut m_t, mut v_t) = (scalar(p), scalar(0.0), scalar(0.0));
         for time in 1..=5 {
@@ -278,10 +335,19 @@ fn adamw_follows_the_published_update() {
             let m_hat = m / (1.0 - 0.9f64.powi(time));
             let v_hat = v / (1.0 - 0.99f64.powi(time));
             p = p - 0.1 * 0.01 * p - 0.1 * m_hat / (v_hat.sqrt() + 1e-8);
-            param = Flex::adamw(param, scalar(gradient), &mut m_t, &mut v_t, update(time as u32));
+            param = Flex::adamw(
+                param,
+                scalar(gradient),
+                &mut m_t,
+                &mut v_t,
+                update(time as u32),
+            );
             let got = Tensor::<Flex, 1>::from_primitive(TensorPrimitive::Float(param.clone()));
             let got = got.into_data().convert::<f64>().to_vec::<f64>().unwrap()[0];
-            assert!((got - p).abs() < 2e-6, "{dtype:?} step {time}: {got} against {p}");
+            assert!(
+                (got - p).abs() < 2e-6,
+                "{dtype:?} step {time}: {got} against {p}"
+            );
         }
     }
 }

@@ -1,2 +1,161 @@
-//! Chores.
-fn main() {}
+//! The project's chores: `cargo xtask NAME`.
+//!
+//! This crate builds in seconds: it spawns cargo and the `rpg` binary and depends on none of our crates.
+
+mod bench;
+mod ci;
+mod machine;
+mod tidy;
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use xshell::{Shell, cmd};
+
+const HELP: &str = "\
+cargo xtask NAME [ARGUMENTS]
+
+  train [ARGS]              build `rpg` for this machine and run `rpg train ARGS`
+  verify-gradients [ARGS]   check the losses against the theory: `rpg verify-gradients ARGS`
+  bench NAME [ARGS]         compare with other systems on this machine: losses
+  test                      all tests of the workspace
+  tidy                      the rules of the house: crate edges, file lengths
+  ci                        everything that must pass before a change lands
+
+Options before ARGS:
+  --features LIST           cargo features of `rpg` instead of those the machine asks for (\"\" for none)
+";
+
+fn main() {
+    if let Err(error) = run() {
+        // A failed child process has said what was wrong; its exit code is what scripts look at.
+        match error.downcast_ref::<ChildFailed>() {
+            Some(ChildFailed(code)) => std::process::exit(*code),
+            None => {
+                eprintln!("error: {error:#}");
+                std::process::exit(2);
+            }
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    let mut rest: Vec<String> = args.collect();
+    let features = take_features(&mut rest)?;
+    // `cargo xtask train -- ARGS` and `cargo xtask train ARGS` are the same.
+    if rest.first().is_some_and(|arg| arg == "--") {
+        rest.remove(0);
+    }
+    let shell = Shell::new()?;
+    // Paths in ARGS are the user's; cargo is told where the workspace is.
+    match name.as_str() {
+        "train" => rpg(&shell, features, "train", &rest),
+        "verify-gradients" => {
+            let features = features.or_else(|| verify_features(&rest));
+            rpg(&shell, features, "verify-gradients", &rest)
+        }
+        "bench" => bench::run(&shell, &rest),
+        "test" => test(&shell, &rest),
+        "tidy" => tidy::run(&root()),
+        "ci" => ci::run(&shell),
+        "" | "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => bail!("no chore is called `{other}`\n\n{HELP}"),
+    }
+}
+
+/// A child process ended with this code.
+#[derive(Debug)]
+struct ChildFailed(i32);
+
+impl std::fmt::Display for ChildFailed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for ChildFailed {}
+
+/// Removes `--features LIST` from the arguments.
+fn take_features(args: &mut Vec<String>) -> Result<Option<String>> {
+    let Some(at) = args.iter().position(|arg| arg == "--features") else {
+        return Ok(None);
+    };
+    if at + 1 == args.len() {
+        bail!("--features: a list is missing");
+    }
+    args.remove(at);
+    Ok(Some(args.remove(at)))
+}
+
+/// Verification needs a GPU only when it is asked for one.
+fn verify_features(args: &[String]) -> Option<String> {
+    let backend = args
+        .iter()
+        .position(|arg| arg == "--backend")
+        .and_then(|at| args.get(at + 1));
+    match backend.map(String::as_str) {
+        Some("auto") => None,
+        Some(gpu @ ("wgpu" | "cuda")) => Some(gpu.to_owned()),
+        _ => Some(String::new()),
+    }
+}
+
+/// Builds `rpg` and runs one of its commands.
+fn rpg(shell: &Shell, features: Option<String>, command: &str, args: &[String]) -> Result<()> {
+    let features = features.unwrap_or_else(machine::features);
+    let binary = build(shell, &features)?;
+    let status = std::process::Command::new(&binary)
+        .arg(command)
+        .args(args)
+        .status()
+        .with_context(|| format!("cannot start {}", binary.display()))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(ChildFailed(status.code().unwrap_or(2)).into()),
+    }
+}
+
+/// Builds the optimised binary with these features and returns its path.
+fn build(shell: &Shell, features: &str) -> Result<PathBuf> {
+    let manifest = root().join("Cargo.toml");
+    if !features.is_empty() {
+        eprintln!("building rpg with features: {features}");
+    }
+    cmd!(
+        shell,
+        "cargo build --release --locked --manifest-path {manifest} -p rpg-cli --features {features}"
+    )
+    .quiet()
+    .run()?;
+    Ok(target_dir()
+        .join("release")
+        .join(format!("rpg{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// All tests; cargo's own summary comes last. One profile for everything: Burn is built once.
+fn test(shell: &Shell, args: &[String]) -> Result<()> {
+    tidy::run(&root())?;
+    let manifest = root().join("Cargo.toml");
+    cmd!(
+        shell,
+        "cargo test --release --locked --workspace --manifest-path {manifest} {args...}"
+    )
+    .run()?;
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().unwrap_or(xtask).to_owned()
+}
+
+fn target_dir() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => PathBuf::from(dir),
+        None => root().join("target"),
+    }
+}

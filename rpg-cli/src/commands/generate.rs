@@ -24,14 +24,20 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
         top_k: args.top_k,
         min_p: args.min_p,
     };
-    sampling.check().map_err(|e| Failure::input(format!("--{}", e.replace('_', "-"))))?;
+    sampling
+        .check()
+        .map_err(|e| Failure::input(format!("--{}", e.replace('_', "-"))))?;
     for (flag, value) in [("-n", args.n), ("--max-new-tokens", args.max_new_tokens)] {
         if value == 0 {
-            return Err(Failure::input(format!("{flag}: found 0; expected at least 1")));
+            return Err(Failure::input(format!(
+                "{flag}: found 0; expected at least 1"
+            )));
         }
     }
     if sampling.truncates() {
-        eprintln!("note: log-probs are those of the full distribution, of which sampling cuts a part off");
+        eprintln!(
+            "note: log-probs are those of the full distribution, of which sampling cuts a part off"
+        );
     }
     let backend = args.backend;
     on_backend(backend, Work { args, sampling })?.0
@@ -55,10 +61,17 @@ impl OnBackend for Work {
                 Failure::input(format!("{}, line {number}: {e}", args.prompts.display()))
             };
             let prompt = prompt(&line, args.raw, &tokenizer).map_err(at)?;
-            let prompt_tokens = tokenizer.encode_prompt(&prompt).map_err(|e| at(e.to_string()))?;
+            let prompt_tokens = tokenizer
+                .encode_prompt(&prompt)
+                .map_err(|e| at(e.to_string()))?;
             let index = requests.len() as u64;
-            let seeds = (0..args.n as u64).map(|i| of_sample(args.seed, 0, index, i)).collect();
-            requests.push(Request { prompt_tokens, seeds });
+            let seeds = (0..args.n as u64)
+                .map(|i| of_sample(args.seed, 0, index, i))
+                .collect();
+            requests.push(Request {
+                prompt_tokens,
+                seeds,
+            });
         }
         let options = GenerateOptions {
             sampling,
@@ -77,7 +90,10 @@ impl OnBackend for Work {
             &tokenizer,
             &requests,
             &options,
-            |group| written = std::mem::replace(&mut written, Ok(())).and_then(|()| write(&group, args.json)),
+            |group| {
+                written =
+                    std::mem::replace(&mut written, Ok(())).and_then(|()| write(&group, args.json))
+            },
             |progress| {
                 n_new_tokens = progress.n_new_tokens;
                 console.position(progress.n_finished as u64);
@@ -112,7 +128,9 @@ fn prompt(line: &str, raw: bool, tokenizer: &Tokenizer) -> Result<Prompt, String
                     .map_err(|e| format!("`messages`: {e}"))?;
                 return Ok(Prompt::Chat(messages));
             }
-            let text = ["prompt", "question", "problem"].iter().find_map(|key| object.get(*key));
+            let text = ["prompt", "question", "problem"]
+                .iter()
+                .find_map(|key| object.get(*key));
             match text {
                 Some(Value::String(text)) => text.clone(),
                 Some(other) => return Err(format!("`prompt`: found {other}; expected text")),

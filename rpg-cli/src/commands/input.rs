@@ -24,8 +24,11 @@ pub(super) fn lines(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<(usize, String), Failure>>, Failure> {
     let name = path.to_owned();
-    Ok(open(path)?.lines().enumerate().filter_map(move |(i, line)| match line.at(&name) {
-        Ok(line) if line.trim().is_empty() => None,
-        line => Some(line.map(|line| (i + 1, line))),
-    }))
+    Ok(open(path)?
+        .lines()
+        .enumerate()
+        .filter_map(move |(i, line)| match line.at(&name) {
+            Ok(line) if line.trim().is_empty() => None,
+            line => Some(line.map(|line| (i + 1, line))),
+        }))
 }

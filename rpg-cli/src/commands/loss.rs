@@ -3,18 +3,19 @@
 use super::input;
 use crate::args::LossArgs;
 use crate::failure::Failure;
-use rpg_losses::reference::{LossRequest, compute};
+use rpg_losses::compute_json;
 
 pub(super) fn run(args: &LossArgs) -> Result<(), Failure> {
     let name = args.input.display();
     let hint = "the form is documented in docs/rpg-loss.md";
-    let request: LossRequest = serde_json::from_str(&input::text(&args.input)?)
+    let response = compute_json(&input::text(&args.input)?)
         .map_err(|e| Failure::input(format!("{name}: {e}")).hint(hint))?;
-    for warning in request.objective.warnings() {
+    for warning in &response.warnings {
         eprintln!("warning: {warning}");
     }
-    let response =
-        compute(&request).map_err(|e| Failure::input(format!("{name}: {e}")).hint(hint))?;
-    println!("{}", serde_json::to_string(&response).map_err(Failure::internal)?);
+    println!(
+        "{}",
+        serde_json::to_string(&response).map_err(Failure::internal)?
+    );
     Ok(())
 }

@@ -29,7 +29,9 @@ struct Line {
 pub(super) fn run(args: ScoreArgs) -> Result<(), Failure> {
     if !(args.temperature > 0.0 && args.temperature.is_finite()) {
         let found = args.temperature;
-        return Err(Failure::input(format!("--temperature: found {found}; expected a number above 0")));
+        return Err(Failure::input(format!(
+            "--temperature: found {found}; expected a number above 0"
+        )));
     }
     let backend = args.backend;
     on_backend(backend, Work(args))?.0
@@ -71,29 +73,51 @@ fn item<B: ModelBackend>(
     let line: Line = serde_json::from_str(line).map_err(|e| e.to_string())?;
     let encode = |text: &str, special| tokenizer.encode(text, special).map_err(|e| e.to_string());
     let item = match line {
-        Line { text: Some(text), prompt: None, completion: None, .. } => {
+        Line {
+            text: Some(text),
+            prompt: None,
+            completion: None,
+            ..
+        } => {
             let tokens = encode(&text, true)?;
             let scored = 1.min(tokens.len())..tokens.len();
             ScoreItem { tokens, scored }
         }
-        Line { prompt: Some(prompt), completion: Some(completion), text: None, .. } => {
-            ScoreItem::response(&encode(&prompt, true)?, &encode(&completion, false)?)
-        }
-        Line { prompt_tokens: Some(prompt), completion_tokens: Some(completion), text: None, .. } => {
-            ScoreItem::response(&prompt, &completion)
-        }
+        Line {
+            prompt: Some(prompt),
+            completion: Some(completion),
+            text: None,
+            ..
+        } => ScoreItem::response(&encode(&prompt, true)?, &encode(&completion, false)?),
+        Line {
+            prompt_tokens: Some(prompt),
+            completion_tokens: Some(completion),
+            text: None,
+            ..
+        } => ScoreItem::response(&prompt, &completion),
         _ => return Err("the keys do not fit together".into()),
     };
-    let (context, vocab_size) = (model.config().max_position_embeddings, model.config().vocab_size);
+    let (context, vocab_size) = (
+        model.config().max_position_embeddings,
+        model.config().vocab_size,
+    );
     if item.scored.start == 0 && !item.scored.is_empty() {
         return Err("the prompt has no tokens, so the first token has nothing to follow".into());
     }
     if item.tokens.len() > context {
         let n = item.tokens.len();
-        return Err(format!("{n} tokens are more than the model's context of {context}"));
+        return Err(format!(
+            "{n} tokens are more than the model's context of {context}"
+        ));
     }
-    match item.tokens.iter().find(|&&token| token as usize >= vocab_size) {
-        Some(token) => Err(format!("token {token} is not in the vocabulary of {vocab_size}")),
+    match item
+        .tokens
+        .iter()
+        .find(|&&token| token as usize >= vocab_size)
+    {
+        Some(token) => Err(format!(
+            "token {token} is not in the vocabulary of {vocab_size}"
+        )),
         None => Ok(item),
     }
 }

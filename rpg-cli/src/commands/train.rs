@@ -17,7 +17,10 @@ pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
     let (config, name) = match &args.resume {
         Some(root) => {
             let folder = RunFolder::open(root)?;
-            (TrainConfig::from_file(&folder.path("config.toml"), &[])?, String::new())
+            (
+                TrainConfig::from_file(&folder.path("config.toml"), &[])?,
+                String::new(),
+            )
         }
         None => resolve(&args)?,
     };
@@ -30,7 +33,12 @@ pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
     }
     let json = args.json;
     let backend = args.backend.unwrap_or(config.backend);
-    let work = Work { args, config, name, interrupt: Interrupt::listen() };
+    let work = Work {
+        args,
+        config,
+        name,
+        interrupt: Interrupt::listen(),
+    };
     let ((folder, outcome), _) = {
         let (result, used) = on_backend(backend, work)?;
         (result?, used)
@@ -42,14 +50,24 @@ pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
 fn resolve(args: &TrainArgs) -> Result<(TrainConfig, String), Failure> {
     let mut sets = Vec::new();
     let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
-    sets.extend(args.model.iter().map(|path| format!("model.path={}", quoted(path))));
-    sets.extend(args.data.iter().map(|path| format!("data.train={}", quoted(path))));
+    sets.extend(
+        args.model
+            .iter()
+            .map(|path| format!("model.path={}", quoted(path))),
+    );
+    sets.extend(
+        args.data
+            .iter()
+            .map(|path| format!("data.train={}", quoted(path))),
+    );
     sets.extend(args.seed.map(|seed| format!("seed={seed}")));
     sets.extend(args.steps.map(|steps| format!("train.steps={steps}")));
     sets.extend(args.backend.map(|backend| format!("backend=\"{backend}\"")));
     sets.extend(args.set.iter().cloned());
     if let Some(path) = &args.config {
-        let name = path.file_stem().map_or("run".into(), |s| s.to_string_lossy().into_owned());
+        let name = path
+            .file_stem()
+            .map_or("run".into(), |s| s.to_string_lossy().into_owned());
         return Ok((TrainConfig::from_file(path, &sets)?, name));
     }
     let default = match (&args.model, &args.data) {
@@ -71,7 +89,12 @@ impl OnBackend for Work {
     type Output = Result<(RunFolder, Outcome), Failure>;
 
     fn run<B: ModelBackend>(self, device: B::Device) -> Self::Output {
-        let Self { args, config, name, interrupt } = self;
+        let Self {
+            args,
+            config,
+            name,
+            interrupt,
+        } = self;
         // Everything that can be wrong is found before the run folder appears.
         let (folder, start) = match &args.resume {
             Some(root) => {
@@ -79,15 +102,31 @@ impl OnBackend for Work {
                 let dir = newest_checkpoint(&folder)?;
                 let (model, tokenizer) = load_model::<B>(&dir, &device)?;
                 eprintln!("resuming from {}", dir.display());
-                (folder, Start { model, tokenizer, resume: Some(dir) })
+                (
+                    folder,
+                    Start {
+                        model,
+                        tokenizer,
+                        resume: Some(dir),
+                    },
+                )
             }
             None => {
                 let (model, tokenizer) = new_policy::<B>(&config, &device)?;
                 let n_eval = config.evaluate.problems;
                 crate::data::load(&config.data, &tokenizer, config.seed, n_eval)?;
-                let root = args.run_dir.unwrap_or_else(|| RunFolder::next_free(Path::new("runs"), &name));
+                let root = args
+                    .run_dir
+                    .unwrap_or_else(|| RunFolder::next_free(Path::new("runs"), &name));
                 let folder = RunFolder::create(&root, &config.to_toml())?;
-                (folder, Start { model, tokenizer, resume: None })
+                (
+                    folder,
+                    Start {
+                        model,
+                        tokenizer,
+                        resume: None,
+                    },
+                )
             }
         };
         eprintln!(
@@ -107,7 +146,12 @@ fn describe(config: &TrainConfig) -> String {
     let objective = serde_json::to_value(&config.objective).unwrap_or_default();
     let text = |key: &str| objective[key].as_str().unwrap_or_default().to_owned();
     match text("kind").as_str() {
-        "rpg" => format!("rpg ({}, {}, clip {})", text("kl"), text("estimator"), text("clip")),
+        "rpg" => format!(
+            "rpg ({}, {}, clip {})",
+            text("kl"),
+            text("estimator"),
+            text("clip")
+        ),
         kind => kind.to_owned(),
     }
 }
@@ -119,7 +163,9 @@ fn new_policy<B: ModelBackend>(
     match (&config.model.path, &config.model.scratch) {
         (Some(dir), _) => load_model(dir, device),
         (None, Some(shape)) => scratch(shape, config, device),
-        (None, None) => Err(Failure::input("model: neither `path` nor `scratch` is given")),
+        (None, None) => Err(Failure::input(
+            "model: neither `path` nor `scratch` is given",
+        )),
     }
 }
 
@@ -129,8 +175,8 @@ fn scratch<B: ModelBackend>(
     config: &TrainConfig,
     device: &B::Device,
 ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
-    let tokenizer = Tokenizer::from_json(TOKENIZER, Some(TOKENIZER_SETTINGS))
-        .map_err(Failure::internal)?;
+    let tokenizer =
+        Tokenizer::from_json(TOKENIZER, Some(TOKENIZER_SETTINGS)).map_err(Failure::internal)?;
     let id = |token: &str| {
         tokenizer
             .token_id(token)
@@ -156,7 +202,9 @@ fn scratch<B: ModelBackend>(
         pad_token_id: Some(id("<pad>")?),
         bos_token_id: None,
     };
-    model.check().map_err(|e| Failure::input(format!("model.scratch: {e}")))?;
+    model
+        .check()
+        .map_err(|e| Failure::input(format!("model.scratch: {e}")))?;
     Ok((CausalLm::init(&model, config.seed, device), tokenizer))
 }
 
@@ -172,18 +220,25 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
     }
     let curve: PathBuf = finish(folder, outcome)?;
     if json {
-        let summary = std::fs::read_to_string(folder.path("summary.json"))
-            .map_err(Failure::internal)?;
+        let summary =
+            std::fs::read_to_string(folder.path("summary.json")).map_err(Failure::internal)?;
         print!("{summary}");
         return Ok(());
     }
     let k = outcome.k;
-    println!("\n{:<24} {:>8} {:>8}", "held-out problems", "before", "after");
-    println!("{:<24} {:>8.3} {:>8.3}", format!("mean@{k}"), outcome.before, outcome.after);
+    println!(
+        "\n{:<24} {:>8} {:>8}",
+        "held-out problems", "before", "after"
+    );
+    println!(
+        "{:<24} {:>8.3} {:>8.3}",
+        format!("mean@{k}"),
+        outcome.before,
+        outcome.after
+    );
     println!("\n{} steps in {:.0} s", outcome.steps, outcome.seconds);
     println!("run folder      {root}");
     println!("checkpoint      {}", outcome.checkpoint.display());
     println!("learning curve  {}", curve.display());
     Ok(())
 }
-

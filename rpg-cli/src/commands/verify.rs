@@ -85,7 +85,11 @@ fn print_summary(
     n_graded: usize,
     seconds: f64,
 ) -> std::io::Result<()> {
-    writeln!(out, "{:<24} {:>6} {:>9} {:>9} {:>9}", "source", "cases", "agree", "false +", "false -")?;
+    writeln!(
+        out,
+        "{:<24} {:>6} {:>9} {:>9} {:>9}",
+        "source", "cases", "agree", "false +", "false -"
+    )?;
     let mut all = Tally::default();
     for (source, tally) in &tallies {
         all.n += tally.n;
@@ -95,7 +99,11 @@ fn print_summary(
         row(out, source, tally)?;
     }
     row(out, "all", &all)?;
-    writeln!(out, "{n_graded} cases, {:.0} cases/s", n_graded as f64 / seconds.max(1e-9))
+    writeln!(
+        out,
+        "{n_graded} cases, {:.0} cases/s",
+        n_graded as f64 / seconds.max(1e-9)
+    )
 }
 
 fn row(out: &mut impl Write, source: &str, tally: &Tally) -> std::io::Result<()> {

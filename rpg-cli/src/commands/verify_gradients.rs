@@ -34,11 +34,18 @@ pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
         DeviceChoice::Cpu => Precision::F64,
         _ => Precision::F32,
     };
-    let work = Work { cases: args.cases, seed: args.seed, precision };
+    let work = Work {
+        cases: args.cases,
+        seed: args.seed,
+        precision,
+    };
     let (report, _) = on_backend(args.backend, work)?;
     match args.json {
-        true => println!("{}", serde_json::to_string(&report).map_err(Failure::internal)?),
-        false => println!("{report}"),
+        true => println!(
+            "{}",
+            serde_json::to_string(&report).map_err(Failure::internal)?
+        ),
+        false => print!("{}", report.table()),
     }
     match report.passed() {
         true => Ok(()),

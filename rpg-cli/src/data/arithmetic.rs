@@ -64,7 +64,10 @@ impl ColumnAddition {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let range = 10u64.pow(self.digits - 1)..10u64.pow(self.digits);
         loop {
-            let (a, b) = (rng.random_range(range.clone()), rng.random_range(range.clone()));
+            let (a, b) = (
+                rng.random_range(range.clone()),
+                rng.random_range(range.clone()),
+            );
             // The division does not depend on the run's seed: a model of one run can be evaluated by
             // another.
             let pair = derive(0, &[stream::SPLIT, a.min(b), a.max(b)]);
@@ -82,7 +85,10 @@ impl ColumnAddition {
             prompt: Prompt::Text(format!("{a}+{b}=\n")),
             answer: (a + b).to_string(),
         };
-        Example { problem, solution: self.solution(a, b) }
+        Example {
+            problem,
+            solution: self.solution(a, b),
+        }
     }
 
     fn solution(&self, a: u64, b: u64) -> String {
@@ -145,6 +151,11 @@ mod tests {
         };
         let (train, held_out) = (pairs(&|i| task.train(i)), pairs(&|i| task.held_out(i)));
         assert!(train.is_disjoint(&held_out));
-        assert!(train.len() > 2000 && held_out.len() > 200, "{} {}", train.len(), held_out.len());
+        assert!(
+            train.len() > 2000 && held_out.len() > 200,
+            "{} {}",
+            train.len(),
+            held_out.len()
+        );
     }
 }

@@ -12,10 +12,17 @@ use std::path::Path;
 
 /// Reads all problems of a file.
 pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
-    let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
-    let source = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into());
+    let name = path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into());
+    let source = path
+        .file_stem()
+        .map_or_else(String::new, |stem| stem.to_string_lossy().into());
     let mut problems = Vec::new();
-    for (i, line) in BufReader::new(File::open(path).at(path)?).lines().enumerate() {
+    for (i, line) in BufReader::new(File::open(path).at(path)?)
+        .lines()
+        .enumerate()
+    {
         let number = i + 1;
         let bad = |message: String| {
             Failure::input(format!("{}, line {number}: {message}", path.display())).hint(
@@ -30,7 +37,12 @@ pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
             serde_json::from_str(&line).map_err(|e| bad(format!("not a JSON object: {e}")))?;
         let question = text(&object, &["question", "problem"]).map_err(bad)?;
         let answer = text(&object, &["answer"]).map_err(bad)?;
-        let answer = answer.rsplit("####").next().unwrap_or_default().trim().to_owned();
+        let answer = answer
+            .rsplit("####")
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
         if question.trim().is_empty() || answer.is_empty() {
             return Err(bad("the question or the answer is empty".into()));
         }
@@ -45,7 +57,10 @@ pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
         });
     }
     match problems.is_empty() {
-        true => Err(Failure::input(format!("{}: holds no problems", path.display()))),
+        true => Err(Failure::input(format!(
+            "{}: holds no problems",
+            path.display()
+        ))),
         false => Ok(problems),
     }
 }
@@ -79,9 +94,15 @@ mod tests {
         )
         .unwrap();
         assert_eq!(problems[0].answer, "2");
-        assert_eq!((problems[0].id.as_str(), problems[0].data_source.as_str()), ("set.jsonl:1", "set"));
+        assert_eq!(
+            (problems[0].id.as_str(), problems[0].data_source.as_str()),
+            ("set.jsonl:1", "set")
+        );
         assert_eq!(problems[1].answer, "4");
-        assert_eq!((problems[1].id.as_str(), problems[1].data_source.as_str()), ("set.jsonl:3", "own"));
+        assert_eq!(
+            (problems[1].id.as_str(), problems[1].data_source.as_str()),
+            ("set.jsonl:3", "own")
+        );
     }
 
     #[test]
@@ -90,14 +111,28 @@ mod tests {
         for (line, message) in [
             ("{\"question\": \"q\"", "line 2: not a JSON object"),
             ("[1]", "line 2: not a JSON object"),
-            ("{\"answer\": \"a\"}", "line 2: `question` or `problem` is missing"),
+            (
+                "{\"answer\": \"a\"}",
+                "line 2: `question` or `problem` is missing",
+            ),
             ("{\"question\": \"q\"}", "line 2: `answer` is missing"),
-            ("{\"question\": [], \"answer\": \"a\"}", "line 2: `question`: found []"),
-            ("{\"question\": \"q\", \"answer\": \"#### \"}", "line 2: the question or the answer"),
+            (
+                "{\"question\": [], \"answer\": \"a\"}",
+                "line 2: `question`: found []",
+            ),
+            (
+                "{\"question\": \"q\", \"answer\": \"#### \"}",
+                "line 2: the question or the answer",
+            ),
         ] {
             let error = read_text(&format!("{good}{line}\n")).unwrap_err();
             assert!(error.message.contains(message), "{error}");
         }
-        assert!(read_text("\n").unwrap_err().message.contains("holds no problems"));
+        assert!(
+            read_text("\n")
+                .unwrap_err()
+                .message
+                .contains("holds no problems")
+        );
     }
 }

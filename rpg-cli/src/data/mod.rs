@@ -69,7 +69,10 @@ impl TrainData {
 
 fn epoch_order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(derive(seed, &[stream::SHUFFLE, epoch])));
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(derive(
+        seed,
+        &[stream::SHUFFLE, epoch],
+    )));
     order
 }
 
@@ -85,10 +88,20 @@ pub fn load(
         let eval = (0..n_eval as u64)
             .map(|i| prompted(task.held_out(i).problem, tokenizer))
             .collect::<Result<_, _>>()?;
-        let train = TrainData::Task { task, tokenizer: Box::new(tokenizer.clone()) };
-        return Ok(Data { train, eval, notes: Vec::new() });
+        let train = TrainData::Task {
+            task,
+            tokenizer: Box::new(tokenizer.clone()),
+        };
+        return Ok(Data {
+            train,
+            eval,
+            notes: Vec::new(),
+        });
     }
-    let path = source.train.as_ref().ok_or_else(|| Failure::input("data.train is missing"))?;
+    let path = source
+        .train
+        .as_ref()
+        .ok_or_else(|| Failure::input("data.train is missing"))?;
     let mut notes = Vec::new();
     let mut read = |path: &std::path::Path| -> Result<Vec<PromptedProblem>, Failure> {
         let problems = jsonl::read(path)?;
@@ -111,8 +124,10 @@ pub fn load(
             ));
         }
         match kept.is_empty() {
-            true => Err(Failure::input(format!("{}: no problem left to use", path.display()))
-                .hint("raise data.max_prompt_tokens, or give another file")),
+            true => Err(
+                Failure::input(format!("{}: no problem left to use", path.display()))
+                    .hint("raise data.max_prompt_tokens, or give another file"),
+            ),
             false => Ok(kept),
         }
     };
@@ -125,7 +140,14 @@ pub fn load(
         }
         None => hold_out(&mut train, seed, n_eval, path)?,
     };
-    Ok(Data { train: TrainData::File { problems: train, seed }, eval, notes })
+    Ok(Data {
+        train: TrainData::File {
+            problems: train,
+            seed,
+        },
+        eval,
+        notes,
+    })
 }
 
 /// Takes evaluation problems out of the training problems. A question that occurs more than once goes
@@ -147,11 +169,15 @@ fn hold_out(
         ))
         .hint("lower evaluate.problems, or give data.eval a file of its own"));
     }
-    distinct.shuffle(&mut ChaCha8Rng::seed_from_u64(derive(seed, &[stream::SPLIT])));
+    distinct.shuffle(&mut ChaCha8Rng::seed_from_u64(derive(
+        seed,
+        &[stream::SPLIT],
+    )));
     let chosen: std::collections::HashSet<Vec<u32>> =
         distinct.into_iter().take(n_eval).cloned().collect();
-    let (mut eval, rest): (Vec<_>, Vec<_>) =
-        std::mem::take(train).into_iter().partition(|p| chosen.contains(&p.prompt_tokens));
+    let (mut eval, rest): (Vec<_>, Vec<_>) = std::mem::take(train)
+        .into_iter()
+        .partition(|p| chosen.contains(&p.prompt_tokens));
     *train = rest;
     eval.dedup_by(|a, b| a.prompt_tokens == b.prompt_tokens);
     eval.truncate(n_eval);
@@ -161,7 +187,9 @@ fn hold_out(
 /// Puts the question into a conversation where the model has a template for one, with the instruction
 /// of the answer style behind it.
 fn with_prompt_style(mut problem: Problem, source: &DataSource, tokenizer: &Tokenizer) -> Problem {
-    let Prompt::Text(question) = &problem.prompt else { return problem };
+    let Prompt::Text(question) = &problem.prompt else {
+        return problem;
+    };
     let instruction = source.answer_style.as_ref().map(AnswerStyle::instruction);
     let text = match instruction {
         Some(instruction) => format!("{question}\n{instruction}"),
@@ -184,5 +212,8 @@ fn prompted(problem: Problem, tokenizer: &Tokenizer) -> Result<PromptedProblem, 
     let prompt_tokens = tokenizer
         .encode_prompt(&problem.prompt)
         .map_err(|e| Failure::input(format!("{}: {e}", problem.id)))?;
-    Ok(PromptedProblem { problem, prompt_tokens })
+    Ok(PromptedProblem {
+        problem,
+        prompt_tokens,
+    })
 }

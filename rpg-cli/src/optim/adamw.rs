@@ -53,7 +53,11 @@ impl std::error::Error for StateError {}
 impl<B: ModelBackend> AdamW<B> {
     /// Without any history.
     pub fn new(config: AdamWConfig) -> Self {
-        Self { config, n_updates: 0, moments: HashMap::new() }
+        Self {
+            config,
+            n_updates: 0,
+            moments: HashMap::new(),
+        }
     }
 
     /// Updates so far.
@@ -62,6 +66,9 @@ impl<B: ModelBackend> AdamW<B> {
     }
 
     /// One update. The gradients are multiplied by `grad_scale` first.
+    ///
+    /// # Panics
+    /// If no parameter has a gradient: the model was not tracked.
     pub fn step<M: AutodiffModule<Autodiff<B>>>(
         &mut self,
         model: M,
@@ -69,6 +76,10 @@ impl<B: ModelBackend> AdamW<B> {
         lr: f64,
         grad_scale: f64,
     ) -> M {
+        assert!(
+            !grads.is_empty(),
+            "no parameter of the model has a gradient"
+        );
         self.n_updates += 1;
         let update = AdamWUpdate {
             lr: lr as f32,
@@ -79,7 +90,11 @@ impl<B: ModelBackend> AdamW<B> {
             time: self.n_updates,
             grad_scale: grad_scale as f32,
         };
-        model.map(&mut Updater { moments: &mut self.moments, grads, update })
+        model.map(&mut Updater {
+            moments: &mut self.moments,
+            grads,
+            update,
+        })
     }
 
     /// The state as a safetensors file.
@@ -90,13 +105,19 @@ impl<B: ModelBackend> AdamW<B> {
             .iter()
             .flat_map(|(id, moments)| {
                 moments.iter().enumerate().map(move |(i, moment)| {
-                    (format!("{}.{i}", id.val()), tensor(&read::<B>(moment.clone())))
+                    (
+                        format!("{}.{i}", id.val()),
+                        tensor(&read::<B>(moment.clone())),
+                    )
                 })
             })
             .collect();
         let views = stored.iter().map(|(name, bytes)| {
             let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
-            (name, view.expect("the bytes of n floats are a tensor of n floats"))
+            (
+                name,
+                view.expect("the bytes of n floats are a tensor of n floats"),
+            )
         });
         let updates = HashMap::from([("n_updates".to_owned(), self.n_updates.to_string())]);
         safetensors::serialize(views, Some(updates)).expect("float tensors can be serialized")
@@ -129,7 +150,11 @@ impl<B: ModelBackend> AdamW<B> {
         }
         match loader.missing {
             Some(what) => Err(StateError::Mismatch(what)),
-            None => Ok(Self { config, n_updates, moments: loader.moments }),
+            None => Ok(Self {
+                config,
+                n_updates,
+                moments: loader.moments,
+            }),
         }
     }
 }
@@ -138,7 +163,11 @@ fn read<B: ModelBackend>(moment: B::FloatTensorPrimitive) -> Vec<f32> {
     let n = moment.shape().num_elements();
     let flat = B::float_reshape(moment, [n].into());
     let tensor = Tensor::<B, 1>::from_primitive(TensorPrimitive::Float(flat));
-    tensor.into_data().convert::<f32>().into_vec().expect("f32 data is a vector of f32")
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .into_vec()
+        .expect("f32 data is a vector of f32")
 }
 
 struct Updater<'a, B: ModelBackend> {
@@ -184,7 +213,7 @@ struct Loader<'a, B: ModelBackend> {
 impl<B: ModelBackend> ModuleVisitor<B> for Loader<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let shape = param.val().shape();
-        let mut load = |i: usize| {
+        let load = |i: usize| {
             let name = format!("{}.{i}", param.id.val());
             let view = self.file.tensor(&name).ok()?;
             let is_right = view.dtype() == Dtype::F32 && view.shape() == [shape.num_elements()];
@@ -196,7 +225,9 @@ impl<B: ModelBackend> ModuleVisitor<B> for Loader<'_, B> {
             let data = TensorData::new(values, [shape.num_elements()]);
             is_right.then(|| {
                 let flat = Tensor::<B, 1>::from_data(data, (self.device, DType::F32));
-                flat.reshape::<D, _>(shape.clone()).into_primitive().tensor()
+                flat.reshape::<D, _>(shape.clone())
+                    .into_primitive()
+                    .tensor()
             })
         };
         match (load(0), load(1)) {
@@ -228,13 +259,20 @@ mod tests {
             "head_dim": 4, "max_position_embeddings": 16, "vocab_size": 5,
         });
         let config = ModelConfig::from_hf_json(&json.to_string()).unwrap();
-        CausalLm::init(&config, 1, &Default::default())
+        CausalLm::<Flex>::init(&config, 1, &Default::default()).into_trainable()
     }
 
-    const CONFIG: AdamWConfig = AdamWConfig { betas: [0.9, 0.99], eps: 1e-8, weight_decay: 0.1 };
+    const CONFIG: AdamWConfig = AdamWConfig {
+        betas: [0.9, 0.99],
+        eps: 1e-8,
+        weight_decay: 0.1,
+    };
 
     fn items() -> Vec<ScoreItem> {
-        vec![ScoreItem::response(&[0, 1], &[2, 3, 4]), ScoreItem::response(&[4], &[2])]
+        vec![
+            ScoreItem::response(&[0, 1], &[2, 3, 4]),
+            ScoreItem::response(&[4], &[2]),
+        ]
     }
 
     fn loss(model: &CausalLm<Grad>) -> Tensor<Grad, 1> {
@@ -260,7 +298,10 @@ mod tests {
             model = update(model, &mut optimizer);
         }
         let after = value(&model);
-        assert!(after.is_finite() && after < 0.1 * before, "{before} {after}");
+        assert!(
+            after.is_finite() && after < 0.1 * before,
+            "{before} {after}"
+        );
     }
 
     #[test]
@@ -289,7 +330,10 @@ mod tests {
             let model = model.clone().valid();
             AdamW::<Flex>::from_bytes(CONFIG, &model, bytes, &Default::default())
         };
-        assert!(matches!(load(&bytes[..bytes.len() / 2]), Err(StateError::Format(_))));
+        assert!(matches!(
+            load(&bytes[..bytes.len() / 2]),
+            Err(StateError::Format(_))
+        ));
         let empty: [(&str, TensorView); 0] = [];
         let bare = safetensors::serialize(empty, None).unwrap();
         assert!(matches!(load(&bare), Err(StateError::Mismatch(_))));
@@ -302,7 +346,10 @@ mod tests {
         struct Collect<'a>(&'a GradientsParams, Vec<f64>);
         impl ModuleVisitor<Grad> for Collect<'_> {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Grad, D>>) {
-                let grad = self.0.get::<Flex, D>(param.id).expect("every parameter has one");
+                let grad = self
+                    .0
+                    .get::<Flex, D>(param.id)
+                    .expect("every parameter has one");
                 self.1.extend(grad.into_data().iter::<f64>());
             }
         }

@@ -12,7 +12,10 @@ pub fn global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(
     model: &M,
     grads: &GradientsParams,
 ) -> f64 {
-    let mut sum = SquareSum::<B> { grads, sums: Vec::new() };
+    let mut sum = SquareSum::<B> {
+        grads,
+        sums: Vec::new(),
+    };
     model.visit(&mut sum);
     if sum.sums.is_empty() {
         return 0.0;

@@ -24,8 +24,13 @@ mod tests {
         assert_eq!(constant_with_warmup(2.0, 4, 9), 2.0);
         assert_eq!(constant_with_warmup(2.0, 0, 1), 2.0);
         assert_eq!(cosine_with_warmup(2.0, 2, 10, 2), 2.0);
-        let rates: Vec<f64> = (2..=10).map(|u| cosine_with_warmup(2.0, 2, 10, u)).collect();
-        assert!(rates.is_sorted_by(|a, b| a > b) && rates[8] > 0.0, "{rates:?}");
+        let rates: Vec<f64> = (2..=10)
+            .map(|u| cosine_with_warmup(2.0, 2, 10, u))
+            .collect();
+        assert!(
+            rates.is_sorted_by(|a, b| a > b) && rates[8] > 0.0,
+            "{rates:?}"
+        );
         assert!(cosine_with_warmup(2.0, 2, 10, 11) < 1e-12);
     }
 }

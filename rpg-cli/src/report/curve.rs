@@ -17,8 +17,14 @@ pub fn draw(folder: &RunFolder) -> Result<PathBuf, Failure> {
         if line.get("phase").and_then(|phase| phase.as_str()) == Some("warm_start") {
             continue;
         }
-        let step = line.get("step").and_then(|step| step.as_f64()).unwrap_or(0.0);
-        if let Some(value) = line.get("critic/score/mean").and_then(|value| value.as_f64()) {
+        let step = line
+            .get("step")
+            .and_then(|step| step.as_f64())
+            .unwrap_or(0.0);
+        if let Some(value) = line
+            .get("critic/score/mean")
+            .and_then(|value| value.as_f64())
+        {
             reward.push((step, value));
         }
         let measured = line.iter().find(|(key, _)| key.starts_with("val-core/"));
@@ -45,7 +51,11 @@ fn plot(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let root = SVGBackend::with_string(svg, (760, 420)).into_drawing_area();
     root.fill(&WHITE)?;
-    let last = reward.iter().chain(held_out).map(|(step, _)| *step).fold(1.0, f64::max);
+    let last = reward
+        .iter()
+        .chain(held_out)
+        .map(|(step, _)| *step)
+        .fold(1.0, f64::max);
     let mut chart = ChartBuilder::on(&root)
         .margin(16)
         .x_label_area_size(40)
@@ -61,11 +71,16 @@ fn plot(
         .y_label_formatter(&|y| format!("{y:.1}"))
         .draw()?;
     chart
-        .draw_series(LineSeries::new(reward.iter().copied(), REWARD.stroke_width(2)))?
+        .draw_series(LineSeries::new(
+            reward.iter().copied(),
+            REWARD.stroke_width(2),
+        ))?
         .label("rollouts")
         .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], REWARD.stroke_width(2)));
     chart
-        .draw_series(LineSeries::new(held_out.iter().copied(), HELD_OUT.stroke_width(3)).point_size(3))?
+        .draw_series(
+            LineSeries::new(held_out.iter().copied(), HELD_OUT.stroke_width(3)).point_size(3),
+        )?
         .label(name)
         .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], HELD_OUT.stroke_width(3)));
     chart

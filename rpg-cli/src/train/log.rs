@@ -34,28 +34,53 @@ impl Metrics {
     fn add_spread(&mut self, name: &str, values: &[f64]) {
         let n = values.len().max(1) as f64;
         self.add(&format!("{name}/mean"), values.iter().sum::<f64>() / n);
-        self.add(&format!("{name}/max"), values.iter().copied().fold(f64::NEG_INFINITY, f64::max));
-        self.add(&format!("{name}/min"), values.iter().copied().fold(f64::INFINITY, f64::min));
+        self.add(
+            &format!("{name}/max"),
+            values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        );
+        self.add(
+            &format!("{name}/min"),
+            values.iter().copied().fold(f64::INFINITY, f64::min),
+        );
     }
 
     /// Scores, rewards and lengths of everything that was sampled.
     pub(super) fn add_rollout(&mut self, groups: &[Sampled], rewards: &[Vec<f64>]) {
         let scores: Vec<f64> = groups
             .iter()
-            .flat_map(|group| group.verdicts.iter().map(|v| f64::from(u8::from(v.correct))))
+            .flat_map(|group| {
+                group
+                    .verdicts
+                    .iter()
+                    .map(|v| f64::from(u8::from(v.correct)))
+            })
             .collect();
         self.add_spread("critic/score", &scores);
         self.add_spread("critic/rewards", &rewards.concat());
-        let completions: Vec<_> = groups.iter().flat_map(|group| &group.group.completions).collect();
+        let completions: Vec<_> = groups
+            .iter()
+            .flat_map(|group| &group.group.completions)
+            .collect();
         let lengths: Vec<f64> = completions.iter().map(|c| c.tokens.len() as f64).collect();
         self.add_spread("response_length", &lengths);
-        let cut = completions.iter().filter(|c| c.stop == StopReason::Length).count();
-        self.add("response_length/clip_ratio", cut as f64 / completions.len().max(1) as f64);
-        let prompts: Vec<f64> =
-            groups.iter().map(|group| group.problem.prompt_tokens.len() as f64).collect();
+        let cut = completions
+            .iter()
+            .filter(|c| c.stop == StopReason::Length)
+            .count();
+        self.add(
+            "response_length/clip_ratio",
+            cut as f64 / completions.len().max(1) as f64,
+        );
+        let prompts: Vec<f64> = groups
+            .iter()
+            .map(|group| group.problem.prompt_tokens.len() as f64)
+            .collect();
         self.add_spread("prompt_length", &prompts);
         let equal = rewards.iter().filter(|group| all_equal(group)).count();
-        self.add("frac_reward_zero_std", equal as f64 / rewards.len().max(1) as f64);
+        self.add(
+            "frac_reward_zero_std",
+            equal as f64 / rewards.len().max(1) as f64,
+        );
     }
 
     /// Means over the updates of a step; the difference to the sampler's log-probs is that of the first
@@ -63,7 +88,10 @@ impl Metrics {
     pub(super) fn add_updates(&mut self, reports: &[UpdateReport]) {
         let Some(first) = reports.first() else { return };
         for name in first.metrics.keys() {
-            let sum: f64 = reports.iter().filter_map(|report| report.metrics.get(name)).sum();
+            let sum: f64 = reports
+                .iter()
+                .filter_map(|report| report.metrics.get(name))
+                .sum();
             self.add(name, sum / reports.len() as f64);
         }
         let (mean, max) = first.logprob_difference;
@@ -87,7 +115,11 @@ pub(super) struct Timing {
 impl Timing {
     pub(super) fn start() -> Self {
         let now = Instant::now();
-        Self { start: now, last: now, parts: Vec::new() }
+        Self {
+            start: now,
+            last: now,
+            parts: Vec::new(),
+        }
     }
 
     /// Ends a part.
@@ -151,7 +183,11 @@ pub(super) fn print_sample(console: &Console, sampled: &Sampled, i: usize) {
     let text = sampled.group.completions[i].text.trim_end();
     let mark = if verdict.correct { "right" } else { "wrong" };
     let extracted = verdict.extracted.as_deref().unwrap_or("nothing");
-    let shown = |text: &str| text.lines().map(|line| format!("  | {line}\n")).collect::<String>();
+    let shown = |text: &str| {
+        text.lines()
+            .map(|line| format!("  | {line}\n"))
+            .collect::<String>()
+    };
     console.line(&format!(
         "{}{}  {mark}: {extracted} where {} is expected ({})",
         shown(prompt),

@@ -41,14 +41,24 @@ pub fn sample_groups<B: ModelBackend>(
         })
         .collect();
     let mut groups = Vec::with_capacity(problems.len());
-    generate(model, tokenizer, &requests, options, |group| groups.push(group), on_progress)
-        .map_err(|e| failure(e, problems))?;
+    generate(
+        model,
+        tokenizer,
+        &requests,
+        options,
+        |group| groups.push(group),
+        on_progress,
+    )
+    .map_err(|e| failure(e, problems))?;
     let answers: Vec<(&str, &str)> = groups
         .iter()
         .zip(problems)
         .flat_map(|(group, problem)| {
             let gold = problem.problem.answer.as_str();
-            group.completions.iter().map(move |completion| (completion.text.as_str(), gold))
+            group
+                .completions
+                .iter()
+                .map(move |completion| (completion.text.as_str(), gold))
         })
         .collect();
     let mut verdicts = grade_batch(&answers, grade).into_iter();
@@ -57,7 +67,11 @@ pub fn sample_groups<B: ModelBackend>(
         .zip(problems)
         .map(|(group, problem)| {
             let verdicts = verdicts.by_ref().take(group.completions.len()).collect();
-            Sampled { problem: problem.clone(), group, verdicts }
+            Sampled {
+                problem: problem.clone(),
+                group,
+                verdicts,
+            }
         })
         .collect())
 }

@@ -72,12 +72,17 @@ pub fn update<B: ModelBackend>(
     let scale = (optimizer_config.max_grad_norm / norm).min(1.0);
     let mut report = match sums {
         Some(sums) => sums.read(totals.n_tokens),
-        None => UpdateReport { metrics: BTreeMap::new(), logprob_difference: (0.0, 0.0) },
+        None => UpdateReport {
+            metrics: BTreeMap::new(),
+            logprob_difference: (0.0, 0.0),
+        },
     };
     report.metrics.insert("actor/grad_norm".into(), norm);
     report.metrics.insert("actor/lr".into(), lr);
     let finite = norm.is_finite();
-    report.metrics.insert("actor/skipped_updates".into(), f64::from(u8::from(!finite)));
+    report
+        .metrics
+        .insert("actor/skipped_updates".into(), f64::from(u8::from(!finite)));
     // A gradient that is not finite would destroy the weights and the moments for good.
     match finite {
         true => (optimizer.step(model, grads, lr, scale), report),
@@ -130,7 +135,10 @@ impl<B: ModelBackend> Sums<B> {
         let rest: Vec<f64> = rest.iter::<f64>().collect();
         let n = n_tokens.max(1) as f64;
         metrics.insert("actor/entropy".into(), rest[0] / n);
-        UpdateReport { metrics, logprob_difference: (rest[1] / n, rest[2]) }
+        UpdateReport {
+            metrics,
+            logprob_difference: (rest[1] / n, rest[2]),
+        }
     }
 }
 
@@ -142,23 +150,42 @@ fn forward<B: ModelBackend>(
     temperature: f64,
 ) -> (Tensor<Autodiff<B>, 1>, Sums<B>) {
     let device = model.device();
-    let items: Vec<ScoreItem> = responses.iter().map(|response| response.item.clone()).collect();
+    let items: Vec<ScoreItem> = responses
+        .iter()
+        .map(|response| response.item.clone())
+        .collect();
     let scores = score(model, &items, temperature);
     let rows = Rows::new(responses);
-    let logp = scores.logprobs.select(0, rows.indices::<B>(&device)).reshape([rows.b, rows.t]);
-    let logp_old =
-        rows.tensor::<B>(responses, &device, |response, i| f64::from(response.logp_old[i]));
-    let advantages = rows.tensor::<B>(responses, &device, |response, i| response.advantages[i]);
-    let logp_ref = responses.iter().all(|response| response.logp_ref.is_some()).then(|| {
-        rows.tensor::<B>(responses, &device, |response, i| {
-            response.logp_ref.as_ref().map_or(0.0, |logp_ref| f64::from(logp_ref[i]))
-        })
+    let logp = scores
+        .logprobs
+        .select(0, rows.indices::<B>(&device))
+        .reshape([rows.b, rows.t]);
+    let logp_old = rows.tensor::<B>(responses, &device, |response, i| {
+        f64::from(response.logp_old[i])
     });
+    let advantages = rows.tensor::<B>(responses, &device, |response, i| response.advantages[i]);
+    let logp_ref = responses
+        .iter()
+        .all(|response| response.logp_ref.is_some())
+        .then(|| {
+            rows.tensor::<B>(responses, &device, |response, i| {
+                response
+                    .logp_ref
+                    .as_ref()
+                    .map_or(0.0, |logp_ref| f64::from(logp_ref[i]))
+            })
+        });
     let mask = rows.mask::<B>(&device);
     // The difference to the sampler is a measurement; it must not add to the gradient.
     let difference = (logp.clone().detach() - logp_old.clone()).abs();
     let difference = difference.mask_fill(mask.clone().bool_not(), 0.0);
-    let inputs = LossInputs { logp, logp_old, logp_ref, advantages, mask };
+    let inputs = LossInputs {
+        logp,
+        logp_old,
+        logp_ref,
+        advantages,
+        mask,
+    };
     let output = policy_loss(objective, inputs, totals);
     let sums = Sums {
         diagnostics: output.diagnostics,
@@ -179,7 +206,11 @@ struct Rows {
 impl Rows {
     fn new(responses: &[Response]) -> Self {
         let lengths: Vec<usize> = responses.iter().map(Response::len).collect();
-        Self { b: lengths.len(), t: lengths.iter().copied().max().unwrap_or(0), lengths }
+        Self {
+            b: lengths.len(),
+            t: lengths.iter().copied().max().unwrap_or(0),
+            lengths,
+        }
     }
 
     /// Where each place of the padded tensor stands in the packed one; padding points at 0.

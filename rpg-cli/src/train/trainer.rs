@@ -101,7 +101,11 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         start: Start<B>,
         interrupt: &'a Interrupt,
     ) -> Result<Self, Failure> {
-        let Start { model, tokenizer, resume } = start;
+        let Start {
+            model,
+            tokenizer,
+            resume,
+        } = start;
         let n_eval = config.evaluate.problems;
         let data = data::load(&config.data, &tokenizer, config.seed, n_eval)?;
         check_context(config, &model, &data)?;
@@ -119,14 +123,17 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             optimizer = read_optimizer(dir, adamw_config(config), &model)?;
             reference = read_reference(dir, &model.device())?;
             folder.retain_lines(|line| {
-                let step = line.get("step").and_then(serde_json::Value::as_u64).unwrap_or(0);
+                let step = line
+                    .get("step")
+                    .and_then(serde_json::Value::as_u64)
+                    .unwrap_or(0);
                 match line.get("phase").and_then(serde_json::Value::as_str) {
                     Some("warm_start") => step <= state.warm_start_steps,
                     _ => step <= state.steps && (step > 0 || state.before.is_some()),
                 }
             })?;
         }
-        let model = tracked(model);
+        let model = model.into_trainable();
         Ok(Self {
             config,
             folder,
@@ -181,7 +188,10 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             console.position(step);
             console.status(format!("nll {loss:.4}"));
             if step == 1 || step % 50 == 0 || step == config.steps {
-                console.line(&format!("warm start {step:>4}/{} | nll {loss:.4}", config.steps));
+                console.line(&format!(
+                    "warm start {step:>4}/{} | nll {loss:.4}",
+                    config.steps
+                ));
             }
         }
         console.done();
@@ -229,14 +239,19 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             // Several updates, each from its share of the groups.
             let mut reports = Vec::new();
             for part in self.mini_batches(step, groups.len()) {
-                let mini_batch: Vec<Response> =
-                    part.iter().flat_map(|&group| responses[group].clone()).collect();
+                let mini_batch: Vec<Response> = part
+                    .iter()
+                    .flat_map(|&group| responses[group].clone())
+                    .collect();
                 let lr = constant_with_warmup(
                     config.optimizer.lr,
                     config.optimizer.warmup_updates,
                     self.optimizer.n_updates() + 1,
                 );
-                let model = self.model.take().expect("the model is there between updates");
+                let model = self
+                    .model
+                    .take()
+                    .expect("the model is there between updates");
                 let (model, report) = update(
                     model,
                     &mut self.optimizer,
@@ -250,7 +265,11 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
                 );
                 self.model = Some(model);
                 reports.push(report);
-                console.status(format!("update {}/{}", reports.len(), config.train.mini_batches));
+                console.status(format!(
+                    "update {}/{}",
+                    reports.len(),
+                    config.train.mini_batches
+                ));
             }
             metrics.add_updates(&reports);
             timing.lap("update_actor");
@@ -355,7 +374,9 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             .iter()
             .zip(&group.verdicts)
             .map(|(completion, verdict)| {
-                let overlong = config.overlong.map_or(0.0, |o| o.penalty(completion.tokens.len()));
+                let overlong = config
+                    .overlong
+                    .map_or(0.0, |o| o.penalty(completion.tokens.len()));
                 config.scale.score(verdict.correct) + overlong
             })
             .collect()
@@ -372,11 +393,15 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             .map(|sampled| {
                 let prompt = &sampled.problem.prompt_tokens;
                 let completions = sampled.group.completions.iter();
-                completions.map(|c| ScoreItem::response(prompt, &c.tokens)).collect()
+                completions
+                    .map(|c| ScoreItem::response(prompt, &c.tokens))
+                    .collect()
             })
             .collect();
-        let logp_ref: Option<Vec<Vec<f32>>> =
-            self.reference.as_ref().map(|reference| self.score(reference, &items.concat()));
+        let logp_ref: Option<Vec<Vec<f32>>> = self
+            .reference
+            .as_ref()
+            .map(|reference| self.score(reference, &items.concat()));
         let logp_old: Vec<&Vec<f32>> = groups
             .iter()
             .flat_map(|sampled| sampled.group.completions.iter().map(|c| &c.logprobs))
@@ -388,14 +413,19 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             .collect();
         let mask: Vec<Vec<bool>> = logp_old.iter().map(|logp| vec![true; logp.len()]).collect();
         let wide = |rows: &[Vec<f32>]| -> Vec<Vec<f64>> {
-            rows.iter().map(|row| row.iter().map(|&x| x.into()).collect()).collect()
+            rows.iter()
+                .map(|row| row.iter().map(|&x| x.into()).collect())
+                .collect()
         };
-        let wide_old: Vec<Vec<f64>> =
-            logp_old.iter().map(|row| row.iter().map(|&x| x.into()).collect()).collect();
+        let wide_old: Vec<Vec<f64>> = logp_old
+            .iter()
+            .map(|row| row.iter().map(|&x| x.into()).collect())
+            .collect();
         let wide_ref = logp_ref.as_deref().map(wide);
-        let log_probs = wide_ref
-            .as_ref()
-            .map(|logp_ref| TokenLogProbs { logp_old: &wide_old, logp_ref });
+        let log_probs = wide_ref.as_ref().map(|logp_ref| TokenLogProbs {
+            logp_old: &wide_old,
+            logp_ref,
+        });
         let objective = &self.config.objective;
         let mut advantages =
             token_advantages(objective, &rewards.concat(), &group_of, &mask, log_probs).into_iter();
@@ -420,7 +450,11 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
     /// Log-probs of every item's tokens under a fixed model.
     fn score(&self, model: &CausalLm<B>, items: &[ScoreItem]) -> Vec<Vec<f32>> {
         let mut result = Vec::with_capacity(items.len());
-        let longest = items.iter().map(|item| item.tokens.len()).max().unwrap_or(1);
+        let longest = items
+            .iter()
+            .map(|item| item.tokens.len())
+            .max()
+            .unwrap_or(1);
         let per_pass = (self.config.train.micro_batch_tokens / longest).max(1);
         for part in items.chunks(per_pass) {
             let scores = score(model, part, self.config.rollout.temperature);
@@ -441,7 +475,9 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         let seed = derive(self.config.seed, &[stream::MINI_BATCH, step]);
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         let n = self.config.train.mini_batches.min(n_groups);
-        (0..n).map(|i| order[i * n_groups / n..(i + 1) * n_groups / n].to_vec()).collect()
+        (0..n)
+            .map(|i| order[i * n_groups / n..(i + 1) * n_groups / n].to_vec())
+            .collect()
     }
 
     fn evaluate(&self, step: u64, n: usize, console: &Console) -> Result<f64, Failure> {
@@ -486,15 +522,25 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
     }
 
     fn validation_name(&self) -> String {
-        let source = self.data.eval.first().map_or("", |p| p.problem.data_source.as_str());
-        format!("val-core/{source}/acc/mean@{}", self.config.evaluate.samples)
+        let source = self
+            .data
+            .eval
+            .first()
+            .map_or("", |p| p.problem.data_source.as_str());
+        format!(
+            "val-core/{source}/acc/mean@{}",
+            self.config.evaluate.samples
+        )
     }
 
     /// The newest measurement of a run that is resumed.
     fn last_evaluation(&self) -> Result<Option<f64>, Failure> {
         let name = self.validation_name();
         let lines = self.folder.lines("metrics.jsonl")?;
-        Ok(lines.iter().rev().find_map(|line| line.get(&name)?.as_f64()))
+        Ok(lines
+            .iter()
+            .rev()
+            .find_map(|line| line.get(&name)?.as_f64()))
     }
 
     fn log_samples(
@@ -505,7 +551,8 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
     ) -> Result<(), Failure> {
         let n = self.config.checkpoint.samples_per_step;
         for (group, rewards) in sampled.groups.iter().zip(&sampled.rewards).take(n) {
-            self.folder.append("samples.jsonl", &sample_line(step, group, 0, rewards[0]))?;
+            self.folder
+                .append("samples.jsonl", &sample_line(step, group, 0, rewards[0]))?;
         }
         if step % 25 == 0
             && let Some(group) = sampled.groups.first()
@@ -526,7 +573,10 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
 
     /// The policy without its graph.
     fn policy(&self) -> CausalLm<B> {
-        self.model.as_ref().expect("the model is there between updates").valid()
+        self.model
+            .as_ref()
+            .expect("the model is there between updates")
+            .valid()
     }
 
     fn save(&mut self) -> Result<PathBuf, Failure> {
@@ -585,14 +635,22 @@ impl Everything {
             .map(|sampled| {
                 let completions = &sampled.group.completions;
                 let prompt = sampled.problem.prompt_tokens.len();
-                completions.iter().map(|c| prompt + c.tokens.len()).sum::<usize>()
+                completions
+                    .iter()
+                    .map(|c| prompt + c.tokens.len())
+                    .sum::<usize>()
             })
             .sum()
     }
 }
 
 fn mean_advantage(responses: &[Vec<Response>]) -> f64 {
-    let all = || responses.iter().flatten().flat_map(|response| &response.advantages);
+    let all = || {
+        responses
+            .iter()
+            .flatten()
+            .flat_map(|response| &response.advantages)
+    };
     all().sum::<f64>() / all().count().max(1) as f64
 }
 
@@ -615,11 +673,6 @@ fn generate_options(
         max_slots: config.rollout.max_slots,
         ..Default::default()
     }
-}
-
-/// The model on the differentiating backend, every parameter tracked.
-fn tracked<B: ModelBackend>(model: CausalLm<B>) -> CausalLm<Autodiff<B>> {
-    CausalLm::<Autodiff<B>>::from_inner(model)
 }
 
 /// Refuses prompts that do not fit the model before the first token is sampled.
@@ -664,8 +717,11 @@ pub fn finish(folder: &RunFolder, outcome: &Outcome) -> Result<PathBuf, Failure>
 /// The newest checkpoint of a run.
 pub fn newest_checkpoint(folder: &RunFolder) -> Result<PathBuf, Failure> {
     folder.checkpoints()?.pop().ok_or_else(|| {
-        Failure::input(format!("{}: no checkpoint to go on from", folder.root().display()))
-            .hint("start the run again in a new folder")
+        Failure::input(format!(
+            "{}: no checkpoint to go on from",
+            folder.root().display()
+        ))
+        .hint("start the run again in a new folder")
     })
 }
 

@@ -31,8 +31,12 @@ pub fn step<B: ModelBackend>(
     let mut items = Vec::with_capacity(config.batch_size);
     for i in 0..config.batch_size as u64 {
         let example = task.train(first + i);
-        let prompt = tokenizer.encode_prompt(&example.problem.prompt).map_err(Failure::internal)?;
-        let mut answer = tokenizer.encode(&example.solution, false).map_err(Failure::internal)?;
+        let prompt = tokenizer
+            .encode_prompt(&example.problem.prompt)
+            .map_err(Failure::internal)?;
+        let mut answer = tokenizer
+            .encode(&example.solution, false)
+            .map_err(Failure::internal)?;
         answer.push(eos);
         items.push(ScoreItem::response(&prompt, &answer));
     }
@@ -48,9 +52,14 @@ pub fn step<B: ModelBackend>(
     let grads = accumulator.grads();
     let norm = global_norm(&model, &grads);
     if !norm.is_finite() {
-        return Err(Failure::internal(format!("warm start, step {number}: the gradient is {norm}"))
-            .hint("lower warm_start.lr"));
+        return Err(Failure::internal(format!(
+            "warm start, step {number}: the gradient is {norm}"
+        ))
+        .hint("lower warm_start.lr"));
     }
     let lr = cosine_with_warmup(config.lr, config.steps / 10, config.steps, number);
-    Ok((optimizer.step(model, grads, lr, (1.0 / norm).min(1.0)), total))
+    Ok((
+        optimizer.step(model, grads, lr, (1.0 / norm).min(1.0)),
+        total,
+    ))
 }

@@ -102,7 +102,9 @@ impl ModelConfig {
             num_key_value_heads: keys
                 .optional_count("num_key_value_heads")?
                 .unwrap_or(num_attention_heads),
-            head_dim: keys.optional_count("head_dim")?.unwrap_or(hidden_size / num_attention_heads),
+            head_dim: keys
+                .optional_count("head_dim")?
+                .unwrap_or(hidden_size / num_attention_heads),
             max_position_embeddings: keys.count("max_position_embeddings")?,
             rope_theta: keys.rope_theta()?,
             rms_norm_eps: keys.number("rms_norm_eps")?.unwrap_or(1e-6),
@@ -124,7 +126,11 @@ impl ModelConfig {
     /// Refuses shapes that cannot work.
     pub fn check(&self) -> Result<(), ConfigError> {
         let refuse = |key, found: usize, expected| {
-            Err(ConfigError::Key { key, found: format!("found {found}"), expected })
+            Err(ConfigError::Key {
+                key,
+                found: format!("found {found}"),
+                expected,
+            })
         };
         if self.num_attention_heads % self.num_key_value_heads != 0 {
             let expected = "a divisor of num_attention_heads";
@@ -189,16 +195,17 @@ impl ModelConfig {
     pub fn rope(&self, max_positions: usize) -> RopeTable {
         let half = self.head_dim / 2;
         // transformers computes the exponent in f32; in f64 the angles differ by less than f32 resolves.
-        let frequencies: Vec<f64> =
-            (0..half).map(|i| self.rope_theta.powf(-(i as f64) / half as f64)).collect();
+        let frequencies: Vec<f64> = (0..half)
+            .map(|i| self.rope_theta.powf(-(i as f64) / half as f64))
+            .collect();
         RopeTable::new(&frequencies, max_positions)
     }
 
     /// Number of parameters.
     pub fn n_parameters(&self) -> usize {
         let (d, f, heads) = (self.hidden_size, self.intermediate_size, self.heads());
-        let bias = if self.qkv_bias { heads.width() } else { 0 }
-            + if self.output_bias { d } else { 0 };
+        let bias =
+            if self.qkv_bias { heads.width() } else { 0 } + if self.output_bias { d } else { 0 };
         let norms = 2 * d + if self.qk_norm { 2 * self.head_dim } else { 0 };
         let block = d * heads.width() + heads.q_width() * d + 3 * d * f + bias + norms;
         let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
@@ -215,23 +222,36 @@ impl Keys {
     }
 
     fn error(&self, key: &'static str, found: &Value, expected: &'static str) -> ConfigError {
-        ConfigError::Key { key, found: format!("found {found}"), expected }
+        ConfigError::Key {
+            key,
+            found: format!("found {found}"),
+            expected,
+        }
     }
 
     fn missing(key: &'static str, expected: &'static str) -> ConfigError {
-        ConfigError::Key { key, found: "missing".into(), expected }
+        ConfigError::Key {
+            key,
+            found: "missing".into(),
+            expected,
+        }
     }
 
     fn text(&self, key: &'static str) -> Result<String, ConfigError> {
         let expected = "a string";
         let value = self.get(key).ok_or_else(|| Self::missing(key, expected))?;
-        value.as_str().map(str::to_owned).ok_or_else(|| self.error(key, value, expected))
+        value
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| self.error(key, value, expected))
     }
 
     fn optional_count(&self, key: &'static str) -> Result<Option<usize>, ConfigError> {
         // Beyond this a size is a mistake, and products of two of them stay far from overflow.
         const LARGEST: u64 = 1 << 28;
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.as_u64() {
             Some(n) if (1..=LARGEST).contains(&n) => Ok(Some(n as usize)),
             _ => Err(self.error(key, value, "an integer above 0")),
@@ -239,11 +259,14 @@ impl Keys {
     }
 
     fn count(&self, key: &'static str) -> Result<usize, ConfigError> {
-        self.optional_count(key)?.ok_or_else(|| Self::missing(key, "an integer above 0"))
+        self.optional_count(key)?
+            .ok_or_else(|| Self::missing(key, "an integer above 0"))
     }
 
     fn number(&self, key: &'static str) -> Result<Option<f64>, ConfigError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
         match value.as_f64() {
             Some(x) if x > 0.0 => Ok(Some(x)),
             _ => Err(self.error(key, value, "a number above 0")),
@@ -251,15 +274,23 @@ impl Keys {
     }
 
     fn flag(&self, key: &'static str) -> Result<Option<bool>, ConfigError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| self.error(key, value, "true or false"))
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        value
+            .as_bool()
+            .map(Some)
+            .ok_or_else(|| self.error(key, value, "true or false"))
     }
 
     // transformers 5 moves `rope_theta` into `rope_parameters`; before, a scaling stood in `rope_scaling`.
     fn rope_theta(&self) -> Result<f64, ConfigError> {
         for key in ["rope_scaling", "rope_parameters"] {
             let Some(value) = self.get(key) else { continue };
-            let kind = value.get("rope_type").or(value.get("type")).and_then(Value::as_str);
+            let kind = value
+                .get("rope_type")
+                .or(value.get("type"))
+                .and_then(Value::as_str);
             if !matches!(kind, None | Some("default")) {
                 return Err(self.error(key, value, "the default rotary embedding, unscaled"));
             }
@@ -271,7 +302,9 @@ impl Keys {
     }
 
     fn token_ids(&self, key: &'static str) -> Result<Vec<u32>, ConfigError> {
-        let Some(value) = self.get(key) else { return Ok(Vec::new()) };
+        let Some(value) = self.get(key) else {
+            return Ok(Vec::new());
+        };
         let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
         let ids = match value {
             Value::Array(many) => many.iter().map(id).collect(),
@@ -301,7 +334,10 @@ mod tests {
         let config = smol(|_| ()).unwrap();
         assert_eq!(config.head_dim, 64);
         assert_eq!(config.n_parameters(), 134_515_008);
-        assert_eq!(ModelConfig::from_hf_json(&config.to_hf_json("float32")).unwrap(), config);
+        assert_eq!(
+            ModelConfig::from_hf_json(&config.to_hf_json("float32")).unwrap(),
+            config
+        );
     }
 
     #[test]
@@ -310,13 +346,31 @@ mod tests {
             let error = smol(change).unwrap_err().to_string();
             assert!(error.contains(message), "{error}");
         };
-        check(|j| j["model_type"] = "mamba".into(), "`model_type` is \"mamba\"; supported are llama");
-        check(|j| j["hidden_size"] = (-3).into(), "`hidden_size`: found -3; expected an integer");
+        check(
+            |j| j["model_type"] = "mamba".into(),
+            "`model_type` is \"mamba\"; supported are llama",
+        );
+        check(
+            |j| j["hidden_size"] = (-3).into(),
+            "`hidden_size`: found -3; expected an integer",
+        );
         check(|j| j["vocab_size"] = Value::Null, "`vocab_size`: missing");
-        check(|j| j["num_key_value_heads"] = 2.into(), "a divisor of num_attention_heads");
-        check(|j| j["head_dim"] = 63.into(), "`head_dim`: found 63; expected an even number");
-        check(|j| j["hidden_act"] = "gelu".into(), "`hidden_act`: found \"gelu\"");
-        check(|j| j["eos_token_id"] = "x".into(), "`eos_token_id`: found \"x\"");
+        check(
+            |j| j["num_key_value_heads"] = 2.into(),
+            "a divisor of num_attention_heads",
+        );
+        check(
+            |j| j["head_dim"] = 63.into(),
+            "`head_dim`: found 63; expected an even number",
+        );
+        check(
+            |j| j["hidden_act"] = "gelu".into(),
+            "`hidden_act`: found \"gelu\"",
+        );
+        check(
+            |j| j["eos_token_id"] = "x".into(),
+            "`eos_token_id`: found \"x\"",
+        );
         check(
             |j| j["rope_scaling"] = serde_json::json!({"rope_type": "llama3"}),
             "`rope_scaling`",

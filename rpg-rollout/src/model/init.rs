@@ -42,7 +42,10 @@ impl<B: ModelBackend> CausalLm<B> {
         let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
         let mut matrix = |name: String, rows, columns| -> Result<Param<Tensor<B, 2>>, E> {
             let data = TensorData::new(values(&name, &[rows, columns])?, [rows, columns]);
-            Ok(Param::initialized(param_id(&name), Tensor::from_data(data, device)))
+            Ok(Param::initialized(
+                param_id(&name),
+                Tensor::from_data(data, device),
+            ))
         };
         let embedding = matrix("embedding".into(), config.vocab_size, d)?;
         let lm_head = match config.tie_word_embeddings {
@@ -60,7 +63,10 @@ impl<B: ModelBackend> CausalLm<B> {
         }
         let mut vector = |name: String, n| -> Result<Param<Tensor<B, 1>>, E> {
             let data = TensorData::new(values(&name, &[n])?, [n]);
-            Ok(Param::initialized(param_id(&name), Tensor::from_data(data, device)))
+            Ok(Param::initialized(
+                param_id(&name),
+                Tensor::from_data(data, device),
+            ))
         };
         let mut blocks = Vec::new();
         for (i, (qkv, output, gate_up, down)) in matrices.into_iter().enumerate() {
@@ -90,7 +96,14 @@ impl<B: ModelBackend> CausalLm<B> {
         }
         let norm = vector("norm".into(), d)?;
         let rope = config.rope(config.max_position_embeddings);
-        Ok(Self { embedding, blocks, norm, lm_head, config: config.clone(), rope })
+        Ok(Self {
+            embedding,
+            blocks,
+            norm,
+            lm_head,
+            config: config.clone(),
+            rope,
+        })
     }
 }
 

@@ -11,8 +11,9 @@ pub use weights::{LoadError, SaveDtype};
 use crate::cache::KvCache;
 use crate::ops::{CacheRows, ModelBackend, Packing, RopeTable};
 use block::Block;
-use burn::module::{Module, Param, ParamId};
-use burn::tensor::backend::Backend;
+use burn::backend::Autodiff;
+use burn::module::{AutodiffModule, Module, ModuleMapper, Param, ParamId};
+use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 
 /// A causal language model.
@@ -32,6 +33,20 @@ pub struct CausalLm<B: Backend> {
 }
 
 impl<B: ModelBackend> CausalLm<B> {
+    /// The model on the differentiating backend, with gradients for every parameter.
+    pub fn into_trainable(self) -> CausalLm<Autodiff<B>> {
+        struct Track;
+        impl<B: AutodiffBackend> ModuleMapper<B> for Track {
+            fn map_float<const D: usize>(
+                &mut self,
+                param: Param<Tensor<B, D>>,
+            ) -> Param<Tensor<B, D>> {
+                param.map(Tensor::require_grad)
+            }
+        }
+        CausalLm::<Autodiff<B>>::from_inner(self).map(&mut Track)
+    }
+
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -49,7 +64,11 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// Hidden states behind the final norm, `[N, D]`, of packed sequences (`tokens`: N of them).
     pub fn hidden(&self, tokens: &[u32], packing: &Packing) -> Tensor<B, 2> {
-        assert_eq!(tokens.len(), packing.n_tokens(), "one token per position of the packing");
+        assert_eq!(
+            tokens.len(),
+            packing.n_tokens(),
+            "one token per position of the packing"
+        );
         let x = self.embed(tokens);
         let x = self.blocks.iter().fold(x, |x, block| {
             block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
@@ -73,7 +92,10 @@ impl<B: ModelBackend> CausalLm<B> {
             .zip(slots)
             .flat_map(|(range, &slot)| std::iter::repeat_n(slot, range.len()))
             .collect();
-        let rows = CacheRows { slots: &slots, positions: packing.positions() };
+        let rows = CacheRows {
+            slots: &slots,
+            positions: packing.positions(),
+        };
         let x = self.embed(tokens);
         let x = self.blocks.iter().enumerate().fold(x, |x, (layer, block)| {
             block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
@@ -86,12 +108,7 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// Hidden states of one further token per row, which stands at `rows.positions[i]` of slot
     /// `rows.slots[i]`; the cache holds what came before and receives the token's key and value.
-    pub fn decode(
-        &self,
-        tokens: &[u32],
-        rows: &CacheRows,
-        cache: &mut KvCache<B>,
-    ) -> Tensor<B, 2> {
+    pub fn decode(&self, tokens: &[u32], rows: &CacheRows, cache: &mut KvCache<B>) -> Tensor<B, 2> {
         assert_eq!(tokens.len(), rows.slots.len(), "one slot per token");
         let packing = Packing::single_tokens(rows.positions);
         let x = self.embed(tokens);

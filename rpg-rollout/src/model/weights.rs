@@ -134,10 +134,12 @@ impl<B: ModelBackend> CausalLm<B> {
             let mut values = Vec::with_capacity(shape.iter().product());
             for source in sources(&config, name) {
                 unused.remove(source.name.as_str());
-                let view = views.get(&source.name).ok_or_else(|| LoadError::MissingTensor {
-                    dir: dir.into(),
-                    name: source.name.clone(),
-                })?;
+                let view = views
+                    .get(&source.name)
+                    .ok_or_else(|| LoadError::MissingTensor {
+                        dir: dir.into(),
+                        name: source.name.clone(),
+                    })?;
                 read_tensor(dir, &source, view, &mut values)?;
             }
             assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}");
@@ -222,22 +224,33 @@ impl<B: ModelBackend> CausalLm<B> {
 /// takes its place there, as it does in transformers.
 pub(crate) fn read_config(dir: &Path) -> Result<ModelConfig, LoadError> {
     let path = dir.join("config.json");
-    let text = fs::read_to_string(&path)
-        .map_err(|source| LoadError::Io { path: path.clone(), source })?;
-    let mut config = ModelConfig::from_hf_json(&text)
-        .map_err(|source| LoadError::Config { path: path.clone(), source })?;
+    let text = fs::read_to_string(&path).map_err(|source| LoadError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let mut config = ModelConfig::from_hf_json(&text).map_err(|source| LoadError::Config {
+        path: path.clone(),
+        source,
+    })?;
     let path = dir.join("generation_config.json");
     if let Ok(text) = fs::read_to_string(&path) {
-        let error = |message: String| LoadError::Index { path: path.clone(), message };
+        let error = |message: String| LoadError::Index {
+            path: path.clone(),
+            message,
+        };
         let json: serde_json::Value =
             serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
         let ids: Vec<u32> = match &json["eos_token_id"] {
             serde_json::Value::Null => Vec::new(),
-            serde_json::Value::Array(ids) => {
-                ids.iter().filter_map(|id| id.as_u64()).map(|id| id as u32).collect()
-            }
+            serde_json::Value::Array(ids) => ids
+                .iter()
+                .filter_map(|id| id.as_u64())
+                .map(|id| id as u32)
+                .collect(),
             id => id.as_u64().map(|id| vec![id as u32]).ok_or_else(|| {
-                error(format!("`eos_token_id`: found {id}; expected a token id or a list of them"))
+                error(format!(
+                    "`eos_token_id`: found {id}; expected a token id or a list of them"
+                ))
             })?,
         };
         if !ids.is_empty() {
@@ -266,7 +279,12 @@ struct Source {
 fn sources(config: &ModelConfig, name: &str) -> Vec<Source> {
     let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
     let (q, kv) = (heads.q_width(), heads.kv_width());
-    let one = |name: String, shape: &[usize]| vec![Source { name, shape: shape.to_vec() }];
+    let one = |name: String, shape: &[usize]| {
+        vec![Source {
+            name,
+            shape: shape.to_vec(),
+        }]
+    };
     let mut parts = name.split('.');
     if parts.next() != Some("blocks") {
         return match name {
@@ -283,7 +301,9 @@ fn sources(config: &ModelConfig, name: &str) -> Vec<Source> {
             .iter()
             .map(|(part, rows)| Source {
                 name: at(&format!("{part}_proj.{kind}")),
-                shape: std::iter::once(*rows).chain(columns.iter().copied()).collect(),
+                shape: std::iter::once(*rows)
+                    .chain(columns.iter().copied())
+                    .collect(),
             })
             .collect()
     };
@@ -330,14 +350,20 @@ impl Checkpoint {
             }
         };
         let files = paths.into_iter().map(map).collect::<Result<_, _>>()?;
-        Ok(Self { dir: dir.into(), files })
+        Ok(Self {
+            dir: dir.into(),
+            files,
+        })
     }
 
     fn views(&self) -> Result<HashMap<String, safetensors::tensor::TensorView<'_>>, LoadError> {
         let mut views = HashMap::new();
         for (path, mmap) in &self.files {
-            let tensors = SafeTensors::deserialize(mmap)
-                .map_err(|source| LoadError::Safetensors { path: path.clone(), source })?;
+            let tensors =
+                SafeTensors::deserialize(mmap).map_err(|source| LoadError::Safetensors {
+                    path: path.clone(),
+                    source,
+                })?;
             for (name, view) in tensors.tensors() {
                 if views.insert(name.clone(), view).is_some() {
                     return Err(LoadError::Index {
@@ -352,19 +378,27 @@ impl Checkpoint {
 }
 
 fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let text = fs::read_to_string(index)
-        .map_err(|source| LoadError::Io { path: index.into(), source })?;
-    let error = |message: String| LoadError::Index { path: index.into(), message };
-    let json: serde_json::Value =
-        serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
+    let text = fs::read_to_string(index).map_err(|source| LoadError::Io {
+        path: index.into(),
+        source,
+    })?;
+    let error = |message: String| LoadError::Index {
+        path: index.into(),
+        message,
+    };
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
     let map = json["weight_map"]
         .as_object()
         .ok_or_else(|| error("`weight_map` is missing; expected tensor names and files".into()))?;
     let mut names = BTreeSet::new();
     for (tensor, file) in map {
-        let file = file.as_str().filter(|file| !file.contains(['/', '\\']) && *file != "..");
+        let file = file
+            .as_str()
+            .filter(|file| !file.contains(['/', '\\']) && *file != "..");
         let file = file.ok_or_else(|| {
-            error(format!("`weight_map.{tensor}`: expected the name of a file in this folder"))
+            error(format!(
+                "`weight_map.{tensor}`: expected the name of a file in this folder"
+            ))
         })?;
         names.insert(file);
     }
@@ -391,19 +425,34 @@ fn read_tensor(
     let bytes = view.data();
     match view.dtype() {
         Dtype::F32 => values.par_extend(
-            bytes.par_chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+            bytes
+                .par_chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
         ),
         Dtype::BF16 => values.par_extend(
-            bytes.par_chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()),
+            bytes
+                .par_chunks_exact(2)
+                .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()),
         ),
         Dtype::F16 => values.par_extend(
-            bytes.par_chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()),
+            bytes
+                .par_chunks_exact(2)
+                .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()),
         ),
-        found => return Err(LoadError::Dtype { dir: dir.into(), name: name(), found }),
+        found => {
+            return Err(LoadError::Dtype {
+                dir: dir.into(),
+                name: name(),
+                found,
+            });
+        }
     }
     match values[start..].par_iter().all(|x| x.is_finite()) {
         true => Ok(()),
-        false => Err(LoadError::NotFinite { dir: dir.into(), name: name() }),
+        false => Err(LoadError::NotFinite {
+            dir: dir.into(),
+            name: name(),
+        }),
     }
 }
 
@@ -419,12 +468,22 @@ impl Stored {
         match dtype {
             SaveDtype::F32 => {
                 let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-                Self { bytes, shape, dtype: Dtype::F32 }
+                Self {
+                    bytes,
+                    shape,
+                    dtype: Dtype::F32,
+                }
             }
             SaveDtype::Bf16 => {
-                let bytes =
-                    values.iter().flat_map(|&x| bf16::from_f32(x).to_le_bytes()).collect();
-                Self { bytes, shape, dtype: Dtype::BF16 }
+                let bytes = values
+                    .iter()
+                    .flat_map(|&x| bf16::from_f32(x).to_le_bytes())
+                    .collect();
+                Self {
+                    bytes,
+                    shape,
+                    dtype: Dtype::BF16,
+                }
             }
         }
     }

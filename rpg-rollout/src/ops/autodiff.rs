@@ -35,7 +35,10 @@ macro_rules! unary_node {
 /// Adds a node with one input to the graph.
 macro_rules! record {
     ($node:expr, $inputs:expr, $state:expr, $output:expr) => {
-        match Backward::<B, _>::prepare::<C>($node, $inputs).compute_bound().stateful() {
+        match Backward::<B, _>::prepare::<C>($node, $inputs)
+            .compute_bound()
+            .stateful()
+        {
             OpsKind::Tracked(prep) => prep.finish($state, $output),
             OpsKind::UnTracked(prep) => prep.finish($output),
         }
@@ -44,9 +47,11 @@ macro_rules! record {
 
 type Float<B> = FloatTensor<B>;
 
-unary_node!(Rotary, (HeadLayout, RopeTable, Packing), |(heads, rope, packing), grad| {
-    B::rotary_backward(heads, &rope, &packing, grad)
-});
+unary_node!(
+    Rotary,
+    (HeadLayout, RopeTable, Packing),
+    |(heads, rope, packing), grad| { B::rotary_backward(heads, &rope, &packing, grad) }
+);
 unary_node!(
     Attention,
     (Float<B>, Float<B>, Float<B>, HeadLayout, Packing),
@@ -54,7 +59,9 @@ unary_node!(
         B::causal_attention_backward(qkv, output, lse, heads, &packing, grad)
     }
 );
-unary_node!(SwiGlu, Float<B>, |gate_up, grad| B::swiglu_backward(gate_up, grad));
+unary_node!(SwiGlu, Float<B>, |gate_up, grad| B::swiglu_backward(
+    gate_up, grad
+));
 unary_node!(
     TokenLogprobs,
     (Float<B>, IntTensor<B>, f64),
@@ -78,7 +85,11 @@ impl<B: ModelBackend> Backward<B, 2> for RmsNorm {
         let grad = grads.consume::<B>(&ops.node);
         let (x, weight, eps) = ops.state;
         let (dx, dweight) = B::rms_norm_backward(x, weight, eps, grad);
-        register::<B, 2>(ops.parents.map(|p| p.map(|node| node.id)), [dx, dweight], grads);
+        register::<B, 2>(
+            ops.parents.map(|p| p.map(|node| node.id)),
+            [dx, dweight],
+            grads,
+        );
     }
 }
 
@@ -98,7 +109,11 @@ impl<B: ModelBackend> Backward<B, 2> for HeadLogprobs {
         let (hidden, head, targets, temperature, max_logits) = ops.state;
         let (d_hidden, d_head) =
             B::head_logprobs_backward(hidden, head, targets, temperature, max_logits, grad);
-        register::<B, 2>(ops.parents.map(|p| p.map(|node| node.id)), [d_hidden, d_head], grads);
+        register::<B, 2>(
+            ops.parents.map(|p| p.map(|node| node.id)),
+            [d_hidden, d_head],
+            grads,
+        );
     }
 }
 
@@ -117,7 +132,11 @@ impl<B: ModelBackend> Backward<B, 3> for HeadNorm {
         let grad = grads.consume::<B>(&ops.node);
         let (qkv, q_weight, k_weight, heads, eps) = ops.state;
         let (dx, dq, dk) = B::head_norm_backward(qkv, q_weight, k_weight, heads, eps, grad);
-        register::<B, 3>(ops.parents.map(|p| p.map(|node| node.id)), [dx, dq, dk], grads);
+        register::<B, 3>(
+            ops.parents.map(|p| p.map(|node| node.id)),
+            [dx, dq, dk],
+            grads,
+        );
     }
 }
 
@@ -149,7 +168,12 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
     ) -> Float<Self> {
         let nodes = [qkv.node.clone()];
         let output = B::rotary(qkv.primitive, heads, rope, packing);
-        record!(Rotary, nodes, (heads, rope.clone(), packing.clone()), output)
+        record!(
+            Rotary,
+            nodes,
+            (heads, rope.clone(), packing.clone()),
+            output
+        )
     }
 
     fn head_norm(
@@ -159,10 +183,19 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
         heads: HeadLayout,
         eps: f64,
     ) -> Float<Self> {
-        let nodes = [qkv.node.clone(), q_weight.node.clone(), k_weight.node.clone()];
+        let nodes = [
+            qkv.node.clone(),
+            q_weight.node.clone(),
+            k_weight.node.clone(),
+        ];
         let (qkv, q_weight, k_weight) = (qkv.primitive, q_weight.primitive, k_weight.primitive);
         let output = B::head_norm(qkv.clone(), q_weight.clone(), k_weight.clone(), heads, eps);
-        record!(HeadNorm, nodes, (qkv, q_weight, k_weight, heads, eps), output)
+        record!(
+            HeadNorm,
+            nodes,
+            (qkv, q_weight, k_weight, heads, eps),
+            output
+        )
     }
 
     fn causal_attention(
@@ -172,7 +205,13 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
     ) -> (Float<Self>, Float<Self>) {
         let nodes = [qkv.node.clone()];
         let (output, lse) = B::causal_attention(qkv.primitive.clone(), heads, packing);
-        let state = (qkv.primitive, output.clone(), lse.clone(), heads, packing.clone());
+        let state = (
+            qkv.primitive,
+            output.clone(),
+            lse.clone(),
+            heads,
+            packing.clone(),
+        );
         // The log-sum-exp serves the backward pass only: it leaves the graph here.
         let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(lse);
         (record!(Attention, nodes, state, output), constant)

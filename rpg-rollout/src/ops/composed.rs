@@ -41,7 +41,10 @@ pub(super) fn rms_norm_backward<B: Backend>(
     let weight = wrap::<B, 1>(weight);
     let (dx, dweight) =
         normalized_backward(wrap::<B, 2>(x), weight.unsqueeze(), eps, wrap::<B, 2>(grad));
-    (unwrap(dx), unwrap::<B, 1>(dweight.sum_dim(0).squeeze_dim(0)))
+    (
+        unwrap(dx),
+        unwrap::<B, 1>(dweight.sum_dim(0).squeeze_dim(0)),
+    )
 }
 
 // With s = 1/rms(x) and g = grad * weight: dx = s * (g - x * s^2 * mean(g * x)); the second result is
@@ -66,8 +69,14 @@ fn split_qkv<B: Backend>(
 ) -> (Tensor<B, 3>, Tensor<B, 3>, Tensor<B, 2>) {
     let n = qkv.dims()[0];
     let (q, kv) = (heads.q_width(), heads.kv_width());
-    let queries = qkv.clone().narrow(1, 0, q).reshape([n, heads.n_heads, heads.head_dim]);
-    let keys = qkv.clone().narrow(1, q, kv).reshape([n, heads.n_kv_heads, heads.head_dim]);
+    let queries = qkv
+        .clone()
+        .narrow(1, 0, q)
+        .reshape([n, heads.n_heads, heads.head_dim]);
+    let keys = qkv
+        .clone()
+        .narrow(1, q, kv)
+        .reshape([n, heads.n_kv_heads, heads.head_dim]);
     (queries, keys, qkv.narrow(1, q + kv, kv))
 }
 
@@ -77,7 +86,10 @@ fn join_qkv<B: Backend>(
     values: Tensor<B, 2>,
 ) -> FloatTensor<B> {
     let n = values.dims()[0] as i32;
-    unwrap(Tensor::cat(vec![queries.reshape([n, -1]), keys.reshape([n, -1]), values], 1))
+    unwrap(Tensor::cat(
+        vec![queries.reshape([n, -1]), keys.reshape([n, -1]), values],
+        1,
+    ))
 }
 
 pub(super) fn rotary<B: Backend>(
@@ -91,8 +103,11 @@ pub(super) fn rotary<B: Backend>(
     let (device, dtype) = (qkv.device(), qkv.dtype());
     let (half, positions) = (rope.half(), packing.positions());
     let table = |select: fn((&[f32], &[f32])) -> Vec<f32>, sign: f32| {
-        let values: Vec<f32> =
-            positions.iter().flat_map(|&p| select(rope.at(p))).map(|x| x * sign).collect();
+        let values: Vec<f32> = positions
+            .iter()
+            .flat_map(|&p| select(rope.at(p)))
+            .map(|x| x * sign)
+            .collect();
         let data = TensorData::new(values, [positions.len(), 1, half]);
         Tensor::<B, 3>::from_data(data.convert_dtype(dtype), (&device, dtype))
     };
@@ -138,8 +153,7 @@ pub(super) fn head_norm_backward<B: Backend>(
     let (queries, keys, _) = split_qkv(wrap::<B, 2>(qkv), heads);
     let (grad_q, grad_k, grad_v) = split_qkv(wrap::<B, 2>(grad), heads);
     let back = |x: Tensor<B, 3>, weight: FloatTensor<B>, grad: Tensor<B, 3>| {
-        let (dx, dweight) =
-            normalized_backward(x, wrap::<B, 1>(weight).unsqueeze(), eps, grad);
+        let (dx, dweight) = normalized_backward(x, wrap::<B, 1>(weight).unsqueeze(), eps, grad);
         let dweight = dweight.sum_dim(0).sum_dim(1).reshape([heads.head_dim]);
         (dx, unwrap::<B, 1>(dweight))
     };
@@ -169,7 +183,9 @@ impl<B: Backend> Padding<B> {
             }
         }
         // Padding stands behind every sequence, so the causal mask hides it from real queries.
-        let future = Tensor::<B, 2, Int>::ones([max_len, max_len], device).triu(1).bool();
+        let future = Tensor::<B, 2, Int>::ones([max_len, max_len], device)
+            .triu(1)
+            .bool();
         Self {
             n_sequences,
             max_len,
@@ -190,7 +206,9 @@ impl<B: Backend> Padding<B> {
     // [S, h, L, d] -> [N, h * d]
     fn pack(&self, x: Tensor<B, 4>) -> Tensor<B, 2> {
         let [s, h, l, d] = x.dims();
-        x.swap_dims(1, 2).reshape([s * l, h * d]).select(0, self.to_packed.clone())
+        x.swap_dims(1, 2)
+            .reshape([s * l, h * d])
+            .select(0, self.to_packed.clone())
     }
 }
 
@@ -212,19 +230,28 @@ fn scores<B: Backend>(qkv: Tensor<B, 2>, heads: HeadLayout, padding: &Padding<B>
         .matmul(keys.clone().swap_dims(2, 3))
         .mul_scalar(heads.scale())
         .mask_fill(padding.future.clone().unsqueeze(), MASKED_SCORE);
-    Scores { queries, keys, values, scores }
+    Scores {
+        queries,
+        keys,
+        values,
+        scores,
+    }
 }
 
 // [S, kv, L, d] -> [S, kv * group, L, d]
 fn repeat_heads<B: Backend>(x: Tensor<B, 4>, group: usize) -> Tensor<B, 4> {
     let [s, kv, l, d] = x.dims();
-    x.unsqueeze_dim::<5>(2).repeat_dim(2, group).reshape([s, kv * group, l, d])
+    x.unsqueeze_dim::<5>(2)
+        .repeat_dim(2, group)
+        .reshape([s, kv * group, l, d])
 }
 
 // The gradient of `repeat_heads`.
 fn sum_heads<B: Backend>(x: Tensor<B, 4>, group: usize) -> Tensor<B, 4> {
     let [s, h, l, d] = x.dims();
-    x.reshape([s, h / group, group, l, d]).sum_dim(2).reshape([s, h / group, l, d])
+    x.reshape([s, h / group, group, l, d])
+        .sum_dim(2)
+        .reshape([s, h / group, l, d])
 }
 
 pub(super) fn attention<B: Backend>(
@@ -255,7 +282,12 @@ pub(super) fn attention_backward<B: Backend>(
 ) -> FloatTensor<B> {
     let qkv = wrap::<B, 2>(qkv);
     let padding = Padding::new(packing, &qkv.device());
-    let Scores { queries, keys, values, scores } = scores(qkv, heads, &padding);
+    let Scores {
+        queries,
+        keys,
+        values,
+        scores,
+    } = scores(qkv, heads, &padding);
     let output = padding.pad(wrap::<B, 2>(output), heads.head_dim);
     let lse = padding.pad(wrap::<B, 2>(lse), 1);
     // A padded row repeats token 0; it must not contribute, so its gradient is set to zero.
@@ -294,7 +326,10 @@ impl<B: Backend> Padding<B> {
 pub(super) fn swiglu<B: Backend>(gate_up: FloatTensor<B>) -> FloatTensor<B> {
     let gate_up = wrap::<B, 2>(gate_up);
     let width = gate_up.dims()[1] / 2;
-    let (gate, up) = (gate_up.clone().narrow(1, 0, width), gate_up.narrow(1, width, width));
+    let (gate, up) = (
+        gate_up.clone().narrow(1, 0, width),
+        gate_up.narrow(1, width, width),
+    );
     unwrap(burn::tensor::activation::silu(gate) * up)
 }
 
@@ -305,7 +340,10 @@ pub(super) fn swiglu_backward<B: Backend>(
 ) -> FloatTensor<B> {
     let (gate_up, grad) = (wrap::<B, 2>(gate_up), wrap::<B, 2>(grad));
     let width = gate_up.dims()[1] / 2;
-    let (gate, up) = (gate_up.clone().narrow(1, 0, width), gate_up.narrow(1, width, width));
+    let (gate, up) = (
+        gate_up.clone().narrow(1, 0, width),
+        gate_up.narrow(1, width, width),
+    );
     let sigmoid = burn::tensor::activation::sigmoid(gate.clone());
     let silu = gate.clone() * sigmoid.clone();
     let slope = sigmoid.clone() * (gate * (sigmoid.neg() + 1.0) + 1.0);
@@ -322,7 +360,10 @@ pub(super) fn token_logprobs<B: Backend>(
     let targets = Tensor::<B, 1, Int>::from_primitive(targets).reshape([m, 1]);
     let logprobs = log_softmax(logits.div_scalar(temperature), 1);
     let picked = logprobs.clone().gather(1, targets).reshape([m]);
-    let entropy = (logprobs.clone().exp() * logprobs).sum_dim(1).neg().reshape([m]);
+    let entropy = (logprobs.clone().exp() * logprobs)
+        .sum_dim(1)
+        .neg()
+        .reshape([m]);
     (unwrap::<B, 1>(picked), unwrap::<B, 1>(entropy))
 }
 
@@ -345,7 +386,9 @@ pub(super) fn token_logprobs_backward<B: Backend>(
 /// Row ranges of `[m, v]` logits of which each has at most `max_logits`, or one row.
 fn logit_chunks(m: usize, v: usize, max_logits: usize) -> impl Iterator<Item = (usize, usize)> {
     let rows = (max_logits / v.max(1)).max(1);
-    (0..m).step_by(rows).map(move |start| (start, rows.min(m - start)))
+    (0..m)
+        .step_by(rows)
+        .map(move |start| (start, rows.min(m - start)))
 }
 
 pub(super) fn head_logprobs<B: ModelBackend>(
@@ -360,13 +403,19 @@ pub(super) fn head_logprobs<B: ModelBackend>(
     let ([m, _], [v, _]) = (hidden.dims(), head.dims());
     let (logprobs, entropy) = logit_chunks(m, v, max_logits)
         .map(|(start, n)| {
-            let logits = hidden.clone().narrow(0, start, n).matmul(head.clone().transpose());
+            let logits = hidden
+                .clone()
+                .narrow(0, start, n)
+                .matmul(head.clone().transpose());
             let targets = targets.clone().narrow(0, start, n).into_primitive();
             let (logprobs, entropy) = B::token_logprobs(unwrap(logits), targets, temperature);
             (wrap::<B, 1>(logprobs), wrap::<B, 1>(entropy))
         })
         .unzip();
-    (unwrap(Tensor::cat(logprobs, 0)), unwrap(Tensor::cat(entropy, 0)))
+    (
+        unwrap(Tensor::cat(logprobs, 0)),
+        unwrap(Tensor::cat(entropy, 0)),
+    )
 }
 
 pub(super) fn head_logprobs_backward<B: ModelBackend>(
@@ -433,7 +482,10 @@ pub(super) fn cache_write<B: Backend>(
         let shape = old.dims();
         let indices = cache_indices::<B>(rows, heads.n_kv_heads, shape[2], &qkv.device());
         let flat = old.reshape([shape[0] * shape[1] * shape[2], shape[3]]);
-        let new = qkv.clone().narrow(1, start, kv).reshape([n * heads.n_kv_heads, heads.head_dim]);
+        let new = qkv
+            .clone()
+            .narrow(1, start, kv)
+            .reshape([n * heads.n_kv_heads, heads.head_dim]);
         // Burn's indexed assignment adds; adding the difference overwrites.
         let change = new - flat.clone().select(0, indices.clone());
         let flat = flat.select_assign(0, indices, change, burn::tensor::IndexingUpdateOp::Add);
@@ -482,8 +534,9 @@ pub(super) fn cached_attention<B: Backend>(
     let hidden = Tensor::<B, 1, Int>::arange(0..visible as i64, &device)
         .reshape([1, 1, 1, visible])
         .greater(positions);
-    let queries =
-        qkv.narrow(1, 0, heads.q_width()).reshape([n, kv_heads, heads.group(), d]);
+    let queries = qkv
+        .narrow(1, 0, heads.q_width())
+        .reshape([n, kv_heads, heads.group(), d]);
     let scores = queries
         .matmul(filled(keys).swap_dims(2, 3))
         .mul_scalar(heads.scale())
@@ -511,7 +564,11 @@ pub(super) fn adamw<B: Backend>(
     let v = flat(moment_2.clone()).mul_scalar(update.beta_2)
         + grad.square().mul_scalar(1.0 - update.beta_2);
     let (m_correction, v_correction) = update.bias_corrections();
-    let denominator = v.clone().div_scalar(v_correction).sqrt().add_scalar(update.eps);
+    let denominator = v
+        .clone()
+        .div_scalar(v_correction)
+        .sqrt()
+        .add_scalar(update.eps);
     let step = m.clone().div_scalar(m_correction) / denominator;
     let param =
         param.mul_scalar(1.0 - update.lr * update.weight_decay) - step.mul_scalar(update.lr);

@@ -58,12 +58,18 @@ impl Packing {
             positions.extend(0..length as u32);
             starts.push(positions.len());
         }
-        Self { starts: starts.into(), positions: positions.into() }
+        Self {
+            starts: starts.into(),
+            positions: positions.into(),
+        }
     }
 
     /// One token of each of several sequences, at the given positions: a decoding step.
     pub fn single_tokens(positions: &[u32]) -> Self {
-        Self { starts: (0..=positions.len()).collect(), positions: positions.into() }
+        Self {
+            starts: (0..=positions.len()).collect(),
+            positions: positions.into(),
+        }
     }
 
     /// Number of sequences.
@@ -125,8 +131,7 @@ impl RopeTable {
     /// The table of the given inverse frequencies (one per pair of dimensions; Su et al., 2021).
     pub fn new(inverse_frequencies: &[f64], max_positions: usize) -> Self {
         let angles = || {
-            (0..max_positions)
-                .flat_map(|p| inverse_frequencies.iter().map(move |f| p as f64 * f))
+            (0..max_positions).flat_map(|p| inverse_frequencies.iter().map(move |f| p as f64 * f))
         };
         Self {
             half: inverse_frequencies.len(),

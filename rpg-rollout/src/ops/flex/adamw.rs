@@ -18,7 +18,11 @@ pub(super) fn step(
     param
         .par_chunks_mut(BLOCK)
         .zip(grad.par_chunks(BLOCK))
-        .zip(moment_1.par_chunks_mut(BLOCK).zip(moment_2.par_chunks_mut(BLOCK)))
+        .zip(
+            moment_1
+                .par_chunks_mut(BLOCK)
+                .zip(moment_2.par_chunks_mut(BLOCK)),
+        )
         .for_each(|((param, grad), (m, v))| {
             vectorized(
                 #[inline(always)]

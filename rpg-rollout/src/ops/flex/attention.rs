@@ -21,16 +21,27 @@ struct Matrix<'a> {
 
 impl<'a> Matrix<'a> {
     fn rows(data: &'a [f32], row_stride: usize) -> Self {
-        Self { data, row_stride, column_stride: 1 }
+        Self {
+            data,
+            row_stride,
+            column_stride: 1,
+        }
     }
 
     fn transposed(self) -> Self {
-        Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
+        Self {
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
     }
 
     fn assert_holds(&self, rows: usize, columns: usize) {
         let last = (rows - 1) * self.row_stride + (columns - 1) * self.column_stride;
-        assert!(last < self.data.len(), "a {rows} x {columns} matrix ends behind its slice");
+        assert!(
+            last < self.data.len(),
+            "a {rows} x {columns} matrix ends behind its slice"
+        );
     }
 }
 
@@ -49,7 +60,10 @@ fn matmul(
     let (out, out_stride) = out;
     a.assert_holds(m, k);
     b.assert_holds(k, n);
-    assert!((m - 1) * out_stride + n <= out.len(), "the product ends behind its slice");
+    assert!(
+        (m - 1) * out_stride + n <= out.len(),
+        "the product ends behind its slice"
+    );
     // SAFETY: all three matrices lie inside their slices, as asserted, and `out` is borrowed mutably,
     // so it overlaps neither input.
     unsafe {
@@ -92,12 +106,14 @@ impl<'a> Unit<'a> {
         packing: &Packing,
     ) -> impl IndexedParallelIterator<Item = Unit<'a>> {
         let ranges: Vec<_> = packing.ranges().collect();
-        (0..ranges.len() * heads.n_kv_heads).into_par_iter().map(move |i| Unit {
-            qkv,
-            heads,
-            tokens: ranges[i / heads.n_kv_heads].clone(),
-            kv_head: i % heads.n_kv_heads,
-        })
+        (0..ranges.len() * heads.n_kv_heads)
+            .into_par_iter()
+            .map(move |i| Unit {
+                qkv,
+                heads,
+                tokens: ranges[i / heads.n_kv_heads].clone(),
+                kv_head: i % heads.n_kv_heads,
+            })
     }
 
     fn len(&self) -> usize {
@@ -128,7 +144,9 @@ impl<'a> Unit<'a> {
 
     fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let len = self.len();
-        (0..len).step_by(QUERY_BLOCK).map(move |start| start..len.min(start + QUERY_BLOCK))
+        (0..len)
+            .step_by(QUERY_BLOCK)
+            .map(move |start| start..len.min(start + QUERY_BLOCK))
     }
 
     /// Scaled scores of a block of queries against all keys up to its end.
@@ -147,12 +165,10 @@ impl<'a> Unit<'a> {
 /// Results of a unit, one per query head of its group: outputs `[len, head_dim]`, log-sum-exp `[len]`.
 type Forward = Vec<(Vec<f32>, Vec<f32>)>;
 
-pub(super) fn forward(
-    qkv: &[f32],
-    heads: HeadLayout,
-    packing: &Packing,
-) -> (Vec<f32>, Vec<f32>) {
-    let results: Vec<Forward> = Unit::all(qkv, heads, packing).map(|u| forward_unit(&u)).collect();
+pub(super) fn forward(qkv: &[f32], heads: HeadLayout, packing: &Packing) -> (Vec<f32>, Vec<f32>) {
+    let results: Vec<Forward> = Unit::all(qkv, heads, packing)
+        .map(|u| forward_unit(&u))
+        .collect();
     let n = packing.n_tokens();
     let (width, d) = (heads.q_width(), heads.head_dim);
     let mut output = vec![0f32; n * width];
@@ -266,11 +282,20 @@ fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Grad
                 unit.scores(&mut weights, &block, member);
                 let d_weights = [n, end, d];
                 let to_values = unit.values().transposed();
-                matmul((&mut d_scores, end), false, 1.0, grad_out, to_values, d_weights);
+                matmul(
+                    (&mut d_scores, end),
+                    false,
+                    1.0,
+                    grad_out,
+                    to_values,
+                    d_weights,
+                );
                 vectorized(
                     #[inline(always)]
                     || {
-                        let rows = weights.chunks_exact_mut(end).zip(d_scores.chunks_exact_mut(end));
+                        let rows = weights
+                            .chunks_exact_mut(end)
+                            .zip(d_scores.chunks_exact_mut(end));
                         for ((weights, d_scores), token) in rows.zip(block.clone()) {
                             let row = at(token);
                             let delta = dot(&grad[row..row + d], &output[row..row + d]);
@@ -288,13 +313,31 @@ fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Grad
                 let w = Matrix::rows(&weights, end);
                 let ds = Matrix::rows(&d_scores, end);
                 let block_queries = unit.queries(block.start, member);
-                matmul((&mut values, d), true, 1.0, w.transposed(), grad_out, [end, d, n]);
-                matmul((&mut keys, d), true, 1.0, ds.transposed(), block_queries, [end, d, n]);
+                matmul(
+                    (&mut values, d),
+                    true,
+                    1.0,
+                    w.transposed(),
+                    grad_out,
+                    [end, d, n],
+                );
+                matmul(
+                    (&mut keys, d),
+                    true,
+                    1.0,
+                    ds.transposed(),
+                    block_queries,
+                    [end, d, n],
+                );
                 let out = (&mut queries[block.start * d..], d);
                 matmul(out, false, 1.0, ds, unit.keys(), [n, d, end]);
             }
             queries
         })
         .collect();
-    Gradients { queries, keys, values }
+    Gradients {
+        queries,
+        keys,
+        values,
+    }
 }

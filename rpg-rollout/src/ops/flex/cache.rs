@@ -54,33 +54,35 @@ pub(super) fn attention(
     let scale = heads.scale() as f32;
     let n = qkv.len() / heads.width();
     let mut out = vec![0f32; n * heads.q_width()];
-    out.par_chunks_mut(heads.q_width()).enumerate().for_each(|(i, out)| {
-        let (slot, position) = rows.of(i);
-        let visible = position + 1;
-        let queries = &qkv[i * heads.width()..][..heads.q_width()];
-        let mut weights = vec![0f32; visible];
-        vectorized(
-            #[inline(always)]
-            || {
-                let per_head = out.chunks_exact_mut(d).zip(queries.chunks_exact(d));
-                for (h, (out, query)) in per_head.enumerate() {
-                    let head = slot * heads.n_kv_heads + h / heads.group();
-                    let filled = head * capacity * d..(head * capacity + visible) * d;
-                    let (keys, values) = (&keys[filled.clone()], &values[filled]);
-                    for (weight, key) in weights.iter_mut().zip(keys.chunks_exact(d)) {
-                        *weight = dot(query, key) * scale;
+    out.par_chunks_mut(heads.q_width())
+        .enumerate()
+        .for_each(|(i, out)| {
+            let (slot, position) = rows.of(i);
+            let visible = position + 1;
+            let queries = &qkv[i * heads.width()..][..heads.q_width()];
+            let mut weights = vec![0f32; visible];
+            vectorized(
+                #[inline(always)]
+                || {
+                    let per_head = out.chunks_exact_mut(d).zip(queries.chunks_exact(d));
+                    for (h, (out, query)) in per_head.enumerate() {
+                        let head = slot * heads.n_kv_heads + h / heads.group();
+                        let filled = head * capacity * d..(head * capacity + visible) * d;
+                        let (keys, values) = (&keys[filled.clone()], &values[filled]);
+                        for (weight, key) in weights.iter_mut().zip(keys.chunks_exact(d)) {
+                            *weight = dot(query, key) * scale;
+                        }
+                        let top = max(&weights);
+                        for weight in weights.iter_mut() {
+                            *weight = exp(*weight - top);
+                        }
+                        let normalizer = 1.0 / sum(&weights);
+                        for (&weight, value) in weights.iter().zip(values.chunks_exact(d)) {
+                            add_scaled(out, weight * normalizer, value);
+                        }
                     }
-                    let top = max(&weights);
-                    for weight in weights.iter_mut() {
-                        *weight = exp(*weight - top);
-                    }
-                    let normalizer = 1.0 / sum(&weights);
-                    for (&weight, value) in weights.iter().zip(values.chunks_exact(d)) {
-                        add_scaled(out, weight * normalizer, value);
-                    }
-                }
-            },
-        );
-    });
+                },
+            );
+        });
     out
 }

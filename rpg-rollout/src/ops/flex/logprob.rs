@@ -9,7 +9,11 @@ fn block_rows(v: usize) -> usize {
 }
 
 /// Log-probability of `target` and entropy of one row: see [`row_logprob`](crate::ops::row_logprob).
-pub(in crate::ops) fn single_row(row: &[f32], target: usize, inverse_temperature: f32) -> (f32, f32) {
+pub(in crate::ops) fn single_row(
+    row: &[f32],
+    target: usize,
+    inverse_temperature: f32,
+) -> (f32, f32) {
     vectorized(
         #[inline(always)]
         || of_row(row, target, inverse_temperature),
@@ -36,7 +40,10 @@ fn of_row(row: &[f32], target: usize, inverse_temperature: f32) -> (f32, f32) {
         weighted += sum(&d[..n]);
     }
     let log_total = total.ln();
-    ((row[target] - top) * inverse_temperature - log_total, log_total - weighted / total)
+    (
+        (row[target] - top) * inverse_temperature - log_total,
+        log_total - weighted / total,
+    )
 }
 
 pub(super) fn forward(

@@ -67,7 +67,10 @@ impl ModelBackend for Flex {
             return composed::rms_norm::<Self>(x, weight, eps);
         }
         let [n, d] = dims(&x);
-        from_vec(norm::rms_norm(&Values::new(&x), &Values::new(&weight), eps as f32), [n, d])
+        from_vec(
+            norm::rms_norm(&Values::new(&x), &Values::new(&weight), eps as f32),
+            [n, d],
+        )
     }
 
     fn rms_norm_backward(
@@ -120,7 +123,9 @@ impl ModelBackend for Flex {
             return composed::head_norm::<Self>(qkv, q_weight, k_weight, heads, eps);
         }
         let (q_weight, k_weight) = (Values::new(&q_weight), Values::new(&k_weight));
-        in_place(&mut qkv, |qkv| norm::head_norm(qkv, &q_weight, &k_weight, heads, eps as f32));
+        in_place(&mut qkv, |qkv| {
+            norm::head_norm(qkv, &q_weight, &k_weight, heads, eps as f32)
+        });
         qkv
     }
 
@@ -140,7 +145,11 @@ impl ModelBackend for Flex {
         let [dq, dk] = in_place(&mut grad, |grad| {
             norm::head_norm_backward(&qkv, weights, heads, eps as f32, grad)
         });
-        (grad, from_vec(dq, [heads.head_dim]), from_vec(dk, [heads.head_dim]))
+        (
+            grad,
+            from_vec(dq, [heads.head_dim]),
+            from_vec(dk, [heads.head_dim]),
+        )
     }
 
     fn causal_attention(
@@ -153,7 +162,10 @@ impl ModelBackend for Flex {
         }
         let n = packing.n_tokens();
         let (output, lse) = attention::forward(&Values::new(&qkv), heads, packing);
-        (from_vec(output, [n, heads.q_width()]), from_vec(lse, [n, heads.n_heads]))
+        (
+            from_vec(output, [n, heads.q_width()]),
+            from_vec(lse, [n, heads.n_heads]),
+        )
     }
 
     fn causal_attention_backward(
@@ -178,7 +190,10 @@ impl ModelBackend for Flex {
             return composed::swiglu::<Self>(gate_up);
         }
         let [n, width] = dims(&gate_up);
-        from_vec(swiglu::forward(&Values::new(&gate_up), width / 2), [n, width / 2])
+        from_vec(
+            swiglu::forward(&Values::new(&gate_up), width / 2),
+            [n, width / 2],
+        )
     }
 
     fn swiglu_backward(gate_up: FlexTensor, grad: FlexTensor) -> FlexTensor {
@@ -223,7 +238,13 @@ impl ModelBackend for Flex {
         let grad = Values::new(&grad);
         let inverse_temperature = (1.0 / temperature) as f32;
         in_place(&mut logits, |logits| {
-            logprob::backward(logits, targets.storage::<i32>(), v, inverse_temperature, &grad);
+            logprob::backward(
+                logits,
+                targets.storage::<i32>(),
+                v,
+                inverse_temperature,
+                &grad,
+            );
         });
         logits
     }
@@ -242,7 +263,9 @@ impl ModelBackend for Flex {
         let qkv = Values::new(&qkv);
         let first = heads.q_width();
         for (cache, start) in [(keys, first), (values, first + heads.kv_width())] {
-            in_place(cache, |cache| cache::write(cache, capacity, &qkv, start, heads, rows));
+            in_place(cache, |cache| {
+                cache::write(cache, capacity, &qkv, start, heads, rows)
+            });
         }
     }
 
@@ -278,8 +301,7 @@ impl ModelBackend for Flex {
         let [n, _] = dims(&qkv);
         let [_, _, capacity, _] = dims(keys);
         let (keys, values) = (Values::new(keys), Values::new(values));
-        let output =
-            cache::attention(&Values::new(&qkv), &keys, &values, capacity, heads, rows);
+        let output = cache::attention(&Values::new(&qkv), &keys, &values, capacity, heads, rows);
         from_vec(output, [n, heads.q_width()])
     }
 
@@ -310,6 +332,8 @@ fn rotate(
     packing: &Packing,
     direction: f32,
 ) -> FlexTensor {
-    in_place(&mut qkv, |qkv| rotary::rotate(qkv, heads, rope, packing.positions(), direction));
+    in_place(&mut qkv, |qkv| {
+        rotary::rotate(qkv, heads, rope, packing.positions(), direction)
+    });
     qkv
 }

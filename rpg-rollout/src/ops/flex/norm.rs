@@ -20,13 +20,7 @@ fn normalize(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
 
 /// Overwrites `grad` with the gradient of `x` and adds the gradient of `weight` to `dweight`.
 #[inline(always)]
-fn normalize_backward(
-    grad: &mut [f32],
-    x: &[f32],
-    weight: &[f32],
-    eps: f32,
-    dweight: &mut [f32],
-) {
+fn normalize_backward(grad: &mut [f32], x: &[f32], weight: &[f32], eps: f32, dweight: &mut [f32]) {
     let scale = inverse_rms(x, eps);
     let projection = dot3(grad, weight, x) / x.len() as f32 * scale * scale;
     for (((g, &x), &w), dw) in grad.iter_mut().zip(x).zip(weight).zip(dweight) {
@@ -38,16 +32,18 @@ fn normalize_backward(
 pub(super) fn rms_norm(x: &[f32], weight: &[f32], eps: f32) -> Vec<f32> {
     let d = weight.len();
     let mut out = vec![0f32; x.len()];
-    out.par_chunks_mut(ROW_BLOCK * d).zip(x.par_chunks(ROW_BLOCK * d)).for_each(|(out, x)| {
-        vectorized(
-            #[inline(always)]
-            || {
-                for (out, x) in out.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-                    normalize(out, x, weight, eps);
-                }
-            },
-        );
-    });
+    out.par_chunks_mut(ROW_BLOCK * d)
+        .zip(x.par_chunks(ROW_BLOCK * d))
+        .for_each(|(out, x)| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (out, x) in out.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+                        normalize(out, x, weight, eps);
+                    }
+                },
+            );
+        });
     out
 }
 
@@ -95,24 +91,25 @@ pub(super) fn head_norm(
     eps: f32,
 ) {
     let d = heads.head_dim;
-    qkv.par_chunks_mut(ROW_BLOCK * heads.width()).for_each(|rows| {
-        vectorized(
-            #[inline(always)]
-            || {
-                let mut normalized = vec![0f32; d];
-                for row in rows.chunks_exact_mut(heads.width()) {
-                    let (queries, rest) = row.split_at_mut(heads.q_width());
-                    let keys = &mut rest[..heads.kv_width()];
-                    for (part, weight) in [(queries, q_weight), (keys, k_weight)] {
-                        for head in part.chunks_exact_mut(d) {
-                            normalize(&mut normalized, head, weight, eps);
-                            head.copy_from_slice(&normalized);
+    qkv.par_chunks_mut(ROW_BLOCK * heads.width())
+        .for_each(|rows| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    let mut normalized = vec![0f32; d];
+                    for row in rows.chunks_exact_mut(heads.width()) {
+                        let (queries, rest) = row.split_at_mut(heads.q_width());
+                        let keys = &mut rest[..heads.kv_width()];
+                        for (part, weight) in [(queries, q_weight), (keys, k_weight)] {
+                            for head in part.chunks_exact_mut(d) {
+                                normalize(&mut normalized, head, weight, eps);
+                                head.copy_from_slice(&normalized);
+                            }
                         }
                     }
-                }
-            },
-        );
-    });
+                },
+            );
+        });
 }
 
 /// Overwrites `grad` with the gradient of `qkv`; returns those of the two weights.

@@ -16,8 +16,9 @@ pub(super) fn rotate(
     let width = heads.width();
     let rotated = heads.q_width() + heads.kv_width();
     let half = rope.half();
-    qkv.par_chunks_mut(ROW_BLOCK * width).zip(positions.par_chunks(ROW_BLOCK)).for_each(
-        |(rows, positions)| {
+    qkv.par_chunks_mut(ROW_BLOCK * width)
+        .zip(positions.par_chunks(ROW_BLOCK))
+        .for_each(|(rows, positions)| {
             vectorized(
                 #[inline(always)]
                 || {
@@ -33,6 +34,5 @@ pub(super) fn rotate(
                     }
                 },
             );
-        },
-    );
+        });
 }

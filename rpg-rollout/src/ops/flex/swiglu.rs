@@ -11,8 +11,9 @@ fn sigmoid(x: f32) -> f32 {
 
 pub(super) fn forward(gate_up: &[f32], width: usize) -> Vec<f32> {
     let mut out = vec![0f32; gate_up.len() / 2];
-    out.par_chunks_mut(ROW_BLOCK * width).zip(gate_up.par_chunks(2 * ROW_BLOCK * width)).for_each(
-        |(out, gate_up)| {
+    out.par_chunks_mut(ROW_BLOCK * width)
+        .zip(gate_up.par_chunks(2 * ROW_BLOCK * width))
+        .for_each(|(out, gate_up)| {
             vectorized(
                 #[inline(always)]
                 || {
@@ -25,8 +26,7 @@ pub(super) fn forward(gate_up: &[f32], width: usize) -> Vec<f32> {
                     }
                 },
             );
-        },
-    );
+        });
     out
 }
 
@@ -39,7 +39,9 @@ pub(super) fn backward(gate_up: &[f32], grad: &[f32], width: usize) -> Vec<f32> 
             vectorized(
                 #[inline(always)]
                 || {
-                    let rows = gate_up.chunks_exact(2 * width).zip(grad.chunks_exact(width));
+                    let rows = gate_up
+                        .chunks_exact(2 * width)
+                        .zip(grad.chunks_exact(width));
                     for (out, (row, grad)) in out.chunks_exact_mut(2 * width).zip(rows) {
                         let (gate, up) = row.split_at(width);
                         let (d_gate, d_up) = out.split_at_mut(width);

@@ -1,0 +1,40 @@
+//! Loads a model folder, samples from it and scores what was sampled.
+//!
+//! `cargo run --release -p rpg-rollout --example sample_and_score -- MODEL_DIR "What is 2 + 3?"`
+
+use burn::backend::Flex;
+use rpg_core::{Message, Prompt};
+use rpg_rollout::generate::{GenerateOptions, Request, generate};
+use rpg_rollout::model::CausalLm;
+use rpg_rollout::score::{ScoreItem, score};
+use rpg_rollout::tokenizer::Tokenizer;
+use std::path::Path;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let (Some(dir), Some(question)) = (args.next(), args.next()) else {
+        return Err("usage: sample_and_score MODEL_DIR QUESTION".into());
+    };
+    let dir = Path::new(&dir);
+    let model = CausalLm::<Flex>::load_hf(dir, &Default::default())?;
+    let tokenizer = Tokenizer::load(dir)?;
+
+    let prompt = match tokenizer.has_chat_template() {
+        true => Prompt::Chat(vec![Message::user(question)]),
+        false => Prompt::Text(question),
+    };
+    let prompt_tokens = tokenizer.encode_prompt(&prompt)?;
+    let requests = [Request { prompt_tokens, seeds: vec![1, 2, 3] }];
+    let options = GenerateOptions { max_new_tokens: 40, ..Default::default() };
+    let mut groups = Vec::new();
+    generate(&model, &tokenizer, &requests, &options, |group| groups.push(group), |_| true)?;
+
+    for completion in &groups[0].completions {
+        let item = ScoreItem::response(&groups[0].prompt_tokens, &completion.tokens);
+        let scores = score(&model, &[item], 1.0);
+        let scored: f32 = scores.logprobs.into_data().iter::<f32>().sum();
+        let sampled: f32 = completion.logprobs.iter().sum();
+        println!("log-prob {sampled:.4} sampled, {scored:.4} scored: {:?}", completion.text);
+    }
+    Ok(())
+}
