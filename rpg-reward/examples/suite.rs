@@ -30,21 +30,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     // The grader promises to live on a small stack.
-    let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
-        let options = GradeOptions::default();
-        for round in 0..repeat {
-            for case in &cases {
-                let timed = Timed::grade(case, &options);
-                let wrong = timed.expect.is_some_and(|expect| expect != timed.verdict.correct);
-                if failures && wrong && round == 0 {
-                    println!("{} wanted {:?}: gold {:.100?}", case.id, case.expect, case.gold);
-                    println!("    {:.300?}", timed.verdict);
+    let worker = std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(move || {
+            let options = GradeOptions::default();
+            for round in 0..repeat {
+                for case in &cases {
+                    let timed = Timed::grade(case, &options);
+                    let wrong = timed
+                        .expect
+                        .is_some_and(|expect| expect != timed.verdict.correct);
+                    if failures && wrong && round == 0 {
+                        println!(
+                            "{} wanted {:?}: gold {:.100?}",
+                            case.id, case.expect, case.gold
+                        );
+                        println!("    {:.300?}", timed.verdict);
+                    }
+                    summary.add(&timed);
                 }
-                summary.add(&timed);
             }
-        }
-        summary
-    })?;
+            summary
+        })?;
     print!("{}", worker.join().map_err(|_| "the grader panicked")?);
     Ok(())
 }

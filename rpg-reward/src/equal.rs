@@ -57,7 +57,10 @@ impl Comparer {
     }
 
     fn spend(&mut self, steps: u64) -> Result<(), Failure> {
-        self.fuel = self.fuel.checked_sub(steps).ok_or(Failure::OverBudget(Budget::Work))?;
+        self.fuel = self
+            .fuel
+            .checked_sub(steps)
+            .ok_or(Failure::OverBudget(Budget::Work))?;
         Ok(())
     }
 

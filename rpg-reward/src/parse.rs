@@ -94,7 +94,12 @@ impl Parser {
         let skip = self
             .tokens
             .iter()
-            .take_while(|t| matches!(t.tok, Tok::Op(':' | ',' | '*') | Tok::Rel(RelOp::Eq | RelOp::Approx)))
+            .take_while(|t| {
+                matches!(
+                    t.tok,
+                    Tok::Op(':' | ',' | '*') | Tok::Rel(RelOp::Eq | RelOp::Approx)
+                )
+            })
             .count();
         // `= 5` and `: 5` are what remains of a sentence; `= = =` is nothing.
         if skip == 1 {
@@ -385,6 +390,14 @@ impl Parser {
                     factors.push(Expr::Percent(Box::new(whole)));
                     mixable = false;
                 }
+                // `\frac{\text{m}}{\text{s}}` is a unit.
+                Some(Tok::Frac) if matches!(self.peek_at(2), Some(Tok::Text(_))) => {
+                    self.pos += 1;
+                    let parts = [self.argument()?, self.argument()?];
+                    if !parts.iter().all(|p| matches!(p, Expr::Text(_))) {
+                        return Err(Failure::NotParsed);
+                    }
+                }
                 Some(Tok::Frac) if mixable => {
                     let fraction = self.power()?;
                     let numeric = matches!(&fraction, Expr::Div(a, b)
@@ -406,6 +419,10 @@ impl Parser {
                     if self.skip_unit()? {
                         mixable = false;
                         continue;
+                    }
+                    // Words are no factors.
+                    if factors.len() > 1 && factors.iter().any(|f| matches!(f, Expr::Text(_))) {
+                        return Err(Failure::NotParsed);
                     }
                     return Ok(one_or(factors, Expr::Mul));
                 }

@@ -67,7 +67,10 @@ impl CaseResult {
 
 /// Reads one line; its number, from 1, goes into the error.
 pub fn read_line(line: &str, number: usize) -> Result<Case, BadLine> {
-    serde_json::from_str(line).map_err(|error| BadLine { line: number, message: error.to_string() })
+    serde_json::from_str(line).map_err(|error| BadLine {
+        line: number,
+        message: error.to_string(),
+    })
 }
 
 /// Grades one line of a file: the line of the result, and what the summary needs of it.
@@ -149,7 +152,11 @@ impl Counts {
 
     /// The share of verdicts as expected; 1 if there are no cases.
     pub fn agreement(&self) -> f64 {
-        if self.cases == 0 { 1.0 } else { self.agree as f64 / self.cases as f64 }
+        if self.cases == 0 {
+            1.0
+        } else {
+            self.agree as f64 / self.cases as f64
+        }
     }
 }
 
@@ -180,7 +187,10 @@ impl Summary {
             let counts = self.sources.entry(timed.source.clone()).or_default();
             counts.add(expect, timed.verdict.correct);
         }
-        *self.reasons.entry(timed.verdict.reason.to_string()).or_default() += 1;
+        *self
+            .reasons
+            .entry(timed.verdict.reason.to_string())
+            .or_default() += 1;
         self.graded += 1;
         let seconds = timed.elapsed.as_secs_f64();
         self.seconds += seconds;
@@ -196,7 +206,11 @@ impl Summary {
 
     /// Cases graded per second in one thread.
     pub fn cases_per_second(&self) -> f64 {
-        if self.seconds > 0.0 { self.graded as f64 / self.seconds } else { 0.0 }
+        if self.seconds > 0.0 {
+            self.graded as f64 / self.seconds
+        } else {
+            0.0
+        }
     }
 }
 
@@ -206,9 +220,22 @@ fn name_of(id: &serde_json::Value) -> String {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.sources.keys().map(String::len).max().unwrap_or(0).max(6);
-        writeln!(f, "{:width$} {:>6} {:>9} {:>6} {:>6}", "source", "cases", "agreement", "false+", "false-")?;
-        let rows = self.sources.iter().map(|(name, counts)| (name.as_str(), counts));
+        let width = self
+            .sources
+            .keys()
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+            .max(6);
+        writeln!(
+            f,
+            "{:width$} {:>6} {:>9} {:>6} {:>6}",
+            "source", "cases", "agreement", "false+", "false-"
+        )?;
+        let rows = self
+            .sources
+            .iter()
+            .map(|(name, counts)| (name.as_str(), counts));
         for (name, counts) in rows.chain([("total", &self.total)]) {
             writeln!(
                 f,

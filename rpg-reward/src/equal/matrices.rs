@@ -12,7 +12,11 @@ type Rows = Vec<Vec<Expr>>;
 
 impl Comparer {
     /// The rows of an expression whose value is a matrix.
-    pub(super) fn matrix_value(&mut self, expr: &Expr, depth: usize) -> Result<Option<Rows>, Failure> {
+    pub(super) fn matrix_value(
+        &mut self,
+        expr: &Expr,
+        depth: usize,
+    ) -> Result<Option<Rows>, Failure> {
         if depth == 0 {
             // A determinant is a number, whatever is in it.
             let scalar = matches!(expr, Expr::Fun(..) | Expr::Num(_) | Expr::Sym(_));
@@ -29,7 +33,9 @@ impl Comparer {
             Expr::Add(terms) => {
                 let mut sum: Option<Rows> = None;
                 for term in terms {
-                    let Some(rows) = self.matrix_value(term, depth + 1)? else { return Ok(None) };
+                    let Some(rows) = self.matrix_value(term, depth + 1)? else {
+                        return Ok(None);
+                    };
                     sum = Some(match sum {
                         None => rows,
                         Some(old) if same_shape(&old, &rows) => zip_cells(&old, &rows),
@@ -57,16 +63,26 @@ impl Comparer {
                     return Ok(Some(rows));
                 }
                 Ok(Some(map_cells(&rows, |cell| {
-                    Expr::Mul(scalars.iter().cloned().chain(std::iter::once(cell)).collect())
+                    Expr::Mul(
+                        scalars
+                            .iter()
+                            .cloned()
+                            .chain(std::iter::once(cell))
+                            .collect(),
+                    )
                 })))
             }
             Expr::Pow(base, exponent) => {
-                let Some(rows) = self.matrix_value(base, depth + 1)? else { return Ok(None) };
+                let Some(rows) = self.matrix_value(base, depth + 1)? else {
+                    return Ok(None);
+                };
                 if matches!(&**exponent, Expr::Sym(s) if s == "T") {
                     return Ok(Some(transposed(&rows)));
                 }
                 let power = match &**exponent {
-                    Expr::Num(n) if n.value.is_integer() => i64::try_from(n.value.to_integer()).ok(),
+                    Expr::Num(n) if n.value.is_integer() => {
+                        i64::try_from(n.value.to_integer()).ok()
+                    }
                     Expr::Pow(..) | Expr::Fun(..) => None,
                     _ => return Err(Failure::Unsupported),
                 };
@@ -86,8 +102,12 @@ impl Comparer {
                 Ok(Some(product))
             }
             Expr::Div(top, bottom) => {
-                let Some(rows) = self.matrix_value(top, depth + 1)? else { return Ok(None) };
-                Ok(Some(map_cells(&rows, |cell| Expr::Div(Box::new(cell), bottom.clone()))))
+                let Some(rows) = self.matrix_value(top, depth + 1)? else {
+                    return Ok(None);
+                };
+                Ok(Some(map_cells(&rows, |cell| {
+                    Expr::Div(Box::new(cell), bottom.clone())
+                })))
             }
             _ => Ok(None),
         }
@@ -100,8 +120,14 @@ impl Comparer {
         for row in rows {
             let mut cells = Vec::new();
             for cell in row {
-                let value = canon.canon(cell)?.as_rational().ok_or(Failure::Unsupported)?;
-                cells.push(Expr::Num(crate::ast::Number { value, decimal: false }));
+                let value = canon
+                    .canon(cell)?
+                    .as_rational()
+                    .ok_or(Failure::Unsupported)?;
+                cells.push(Expr::Num(crate::ast::Number {
+                    value,
+                    decimal: false,
+                }));
             }
             reduced.push(cells);
         }
@@ -129,18 +155,27 @@ fn same_shape(a: &Rows, b: &Rows) -> bool {
 }
 
 fn map_cells(rows: &Rows, change: impl Fn(Expr) -> Expr) -> Rows {
-    rows.iter().map(|row| row.iter().cloned().map(&change).collect()).collect()
+    rows.iter()
+        .map(|row| row.iter().cloned().map(&change).collect())
+        .collect()
 }
 
 fn zip_cells(a: &Rows, b: &Rows) -> Rows {
     a.iter()
         .zip(b)
-        .map(|(x, y)| x.iter().zip(y).map(|(x, y)| Expr::Add(vec![x.clone(), y.clone()])).collect())
+        .map(|(x, y)| {
+            x.iter()
+                .zip(y)
+                .map(|(x, y)| Expr::Add(vec![x.clone(), y.clone()]))
+                .collect()
+        })
         .collect()
 }
 
 fn transposed(rows: &Rows) -> Rows {
-    (0..rows[0].len()).map(|j| rows.iter().map(|row| row[j].clone()).collect()).collect()
+    (0..rows[0].len())
+        .map(|j| rows.iter().map(|row| row[j].clone()).collect())
+        .collect()
 }
 
 fn multiply(a: &Rows, b: &Rows) -> Result<Rows, Failure> {
@@ -170,7 +205,9 @@ fn multiply(a: &Rows, b: &Rows) -> Result<Rows, Failure> {
 
 /// The inverse of a two by two matrix.
 fn inverse(rows: &Rows) -> Result<Rows, Failure> {
-    let [first, second] = rows.as_slice() else { return Err(Failure::Unsupported) };
+    let [first, second] = rows.as_slice() else {
+        return Err(Failure::Unsupported);
+    };
     let ([a, b], [c, d]) = (first.as_slice(), second.as_slice()) else {
         return Err(Failure::Unsupported);
     };

@@ -37,9 +37,8 @@ impl Comparer {
             return Outcome::Different;
         }
         if names(gold.0).len() == 1 {
-            let value = |(sides, ops): (&[Expr], &[RelOp])| {
-                Value::Inequality(sides.to_vec(), ops.to_vec())
-            };
+            let value =
+                |(sides, ops): (&[Expr], &[RelOp])| Value::Inequality(sides.to_vec(), ops.to_vec());
             let outcome = self.same_sets(&value(gold), &value(answer));
             if outcome.is_equal() {
                 return outcome;
@@ -88,7 +87,13 @@ fn zero_side(value: &Value) -> Option<Expr> {
 /// The chain read so that its relations point upwards.
 fn ascending((sides, ops): (&[Expr], &[RelOp])) -> (Vec<Expr>, Vec<RelOp>) {
     if ops.iter().all(|op| matches!(op, RelOp::Gt | RelOp::Ge)) {
-        let flip = |op: &RelOp| if *op == RelOp::Gt { RelOp::Lt } else { RelOp::Le };
+        let flip = |op: &RelOp| {
+            if *op == RelOp::Gt {
+                RelOp::Lt
+            } else {
+                RelOp::Le
+            }
+        };
         return (
             sides.iter().rev().cloned().collect(),
             ops.iter().rev().map(flip).collect(),
@@ -106,12 +111,17 @@ fn proportional(canon: &mut Canon, a: &Expr, b: &Expr, signed: bool) -> Result<b
     if a.is_zero() || b.is_zero() {
         return Ok(false);
     }
-    let (a, b) = (whole_exponents(canon, &a.num)?, whole_exponents(canon, &b.num)?);
+    let (a, b) = (
+        whole_exponents(canon, &a.num)?,
+        whole_exponents(canon, &b.num)?,
+    );
     let (parts_a, parts_b) = (by_variables(canon, &a), by_variables(canon, &b));
     let Some((lead, factor_a)) = parts_a.iter().next_back().filter(|(m, _)| !m.is_one()) else {
         return Ok(false);
     };
-    let Some(factor_b) = parts_b.get(lead) else { return Ok(false) };
+    let Some(factor_b) = parts_b.get(lead) else {
+        return Ok(false);
+    };
     if signed {
         let sign = |p: &Poly| p.as_rational().map(|r| r.is_positive());
         match (sign(factor_a), sign(factor_b)) {
@@ -135,11 +145,17 @@ fn whole_exponents(canon: &mut Canon, poly: &Poly) -> Result<Poly, Failure> {
         let lowest = result
             .terms()
             .map(|(m, _)| {
-                m.factors().iter().find(|(k, _)| *k == id).map_or_else(Default::default, |(_, e)| *e)
+                m.factors()
+                    .iter()
+                    .find(|(k, _)| *k == id)
+                    .map_or_else(Default::default, |(_, e)| *e)
             })
             .min();
         if let Some(lowest) = lowest.filter(|e| e.numer() < &0) {
-            let factor = Poly::term(Monomial::power(id, -lowest), num_rational::BigRational::one());
+            let factor = Poly::term(
+                Monomial::power(id, -lowest),
+                num_rational::BigRational::one(),
+            );
             result = canon.mul_poly(&result, &factor)?;
         }
     }
@@ -150,8 +166,7 @@ fn whole_exponents(canon: &mut Canon, poly: &Poly) -> Result<Poly, Failure> {
 fn by_variables(canon: &Canon, poly: &Poly) -> BTreeMap<Monomial, Poly> {
     let mut parts: BTreeMap<Monomial, Poly> = BTreeMap::new();
     for (monomial, coefficient) in poly.terms() {
-        let (variables, constants) =
-            monomial.split(|kernel| canon.kernels().has_variable(kernel));
+        let (variables, constants) = monomial.split(|kernel| canon.kernels().has_variable(kernel));
         let entry = parts.entry(variables).or_default();
         entry.insert(constants, coefficient.clone());
     }

@@ -23,7 +23,8 @@ impl Comparer {
             return Outcome::Failed(failure);
         }
         if let (Expr::Num(a), Expr::Num(b)) = (gold, answer) {
-            let equal = a.value == b.value || (a.decimal != b.decimal && rounds_to(&a.value, &b.value));
+            let equal =
+                a.value == b.value || (a.decimal != b.decimal && rounds_to(&a.value, &b.value));
             return Outcome::of(equal);
         }
         let rounded = may_be_rounded(gold, answer);
@@ -74,8 +75,10 @@ impl Comparer {
         let mut valid = 0;
         let mut failure = Failure::Unsupported;
         for index in 0..MAX_POINTS {
-            let point: Point =
-                variables.iter().map(|v| (v.clone(), random.value(index, whole))).collect();
+            let point: Point = variables
+                .iter()
+                .map(|v| (v.clone(), random.value(index, whole)))
+                .collect();
             match self.at_point(gold, answer, &point, !complex, rounded) {
                 Outcome::Equal => valid += 1,
                 Outcome::Different => return Outcome::Different,
@@ -110,7 +113,13 @@ impl Comparer {
             let mut evaluate = |expr: &Expr, comparer: &mut Self| -> Result<Complex, Failure> {
                 let cost = u64::from(prec / 64);
                 let fuel = (comparer.fuel / cost).min(20_000) as u32;
-                let mut evaluator = Evaluator { prec, point, real, gap: 0, fuel };
+                let mut evaluator = Evaluator {
+                    prec,
+                    point,
+                    real,
+                    gap: 0,
+                    fuel,
+                };
                 let result = evaluator.eval(expr);
                 comparer.fuel -= (u64::from(fuel - evaluator.fuel) * cost * 2).min(comparer.fuel);
                 gap = gap.max(evaluator.gap);
@@ -164,7 +173,10 @@ fn difference(canon: &mut Canon, gold: &Expr, answer: &Expr) -> Result<Option<bo
     if difference.is_zero() {
         return Ok(Some(true));
     }
-    Ok(canon.kernels().independent(&difference.kernels()).then_some(false))
+    Ok(canon
+        .kernels()
+        .independent(&difference.kernels())
+        .then_some(false))
 }
 
 /// Whether one of two values may stand for the other rounded: a decimal beside an exact value.
@@ -195,7 +207,8 @@ fn rounds_to(a: &BigRational, b: &BigRational) -> bool {
     let largest = num_traits::Signed::abs(a).max(num_traits::Signed::abs(b));
     let million = BigRational::from_integer(1_000_000.into());
     let ten_thousand = BigRational::from_integer(10_000.into());
-    &difference * million <= BigRational::from_integer(1.into()) && difference * ten_thousand <= largest
+    &difference * million <= BigRational::from_integer(1.into())
+        && difference * ten_thousand <= largest
 }
 
 /// The same for evaluated numbers.

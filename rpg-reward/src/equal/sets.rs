@@ -68,8 +68,10 @@ impl Comparer {
             return Outcome::Different;
         }
         if *a == SetOp::Difference {
-            return self
-                .in_order(&parts.iter().collect::<Vec<_>>(), &others.iter().collect::<Vec<_>>());
+            return self.in_order(
+                &parts.iter().collect::<Vec<_>>(),
+                &others.iter().collect::<Vec<_>>(),
+            );
         }
         let (x, y) = (Value::List(parts.clone()), Value::List(others.clone()));
         self.same(&x, &y)
@@ -78,17 +80,33 @@ impl Comparer {
     fn number(&mut self, expr: &Expr) -> Option<f64> {
         self.spend(20).ok()?;
         let point = Vec::new();
-        let mut evaluator =
-            Evaluator { prec: 128, point: &point, real: true, gap: 0, fuel: 500 };
+        let mut evaluator = Evaluator {
+            prec: 128,
+            point: &point,
+            real: true,
+            gap: 0,
+            fuel: 500,
+        };
         let value = evaluator.eval(expr).ok()?;
-        value.is_real().then(|| value.re.to_f64()).filter(|v| v.is_finite())
+        value
+            .is_real()
+            .then(|| value.re.to_f64())
+            .filter(|v| v.is_finite())
     }
 
     fn end(&mut self, value: &Value, closed: bool) -> Option<End> {
         match value {
             Value::Infinity(positive) => {
-                let approx = if *positive { f64::INFINITY } else { f64::NEG_INFINITY };
-                Some(End { value: None, approx, closed: false })
+                let approx = if *positive {
+                    f64::INFINITY
+                } else {
+                    f64::NEG_INFINITY
+                };
+                Some(End {
+                    value: None,
+                    approx,
+                    closed: false,
+                })
             }
             Value::Scalar(expr) => self.finite_end(expr, closed),
             _ => None,
@@ -96,7 +114,11 @@ impl Comparer {
     }
 
     fn finite_end(&mut self, expr: &Expr, closed: bool) -> Option<End> {
-        Some(End { value: Some(expr.clone()), approx: self.number(expr)?, closed })
+        Some(End {
+            value: Some(expr.clone()),
+            approx: self.number(expr)?,
+            closed,
+        })
     }
 
     /// The set of real numbers that a value stands for.
@@ -104,7 +126,9 @@ impl Comparer {
         self.spend(5).ok()?;
         match value {
             Value::Tuple(open @ ('(' | '['), items, close @ (')' | ']')) => {
-                let [low, high] = items.as_slice() else { return None };
+                let [low, high] = items.as_slice() else {
+                    return None;
+                };
                 let low = self.end(low, *open == '[')?;
                 let high = self.end(high, *close == ']')?;
                 (low.approx < high.approx).then(|| vec![Piece { low, high }])
@@ -113,9 +137,14 @@ impl Comparer {
             Value::Set(items) => {
                 let mut points = Vec::new();
                 for item in items {
-                    let Value::Scalar(expr) = item else { return None };
+                    let Value::Scalar(expr) = item else {
+                        return None;
+                    };
                     let end = self.finite_end(expr, true)?;
-                    points.push(Piece { low: end.clone(), high: end });
+                    points.push(Piece {
+                        low: end.clone(),
+                        high: end,
+                    });
                 }
                 self.tidy(points)
             }
@@ -177,7 +206,10 @@ impl Comparer {
             return None;
         }
         pieces.sort_by(|a, b| {
-            a.low.approx.total_cmp(&b.low.approx).then(b.low.closed.cmp(&a.low.closed))
+            a.low
+                .approx
+                .total_cmp(&b.low.approx)
+                .then(b.low.closed.cmp(&a.low.closed))
         });
         let mut tidy: RealSet = Vec::new();
         for piece in pieces {
@@ -212,12 +244,18 @@ impl Comparer {
                 let low = match self.order(&x.low, &y.low) {
                     1 => x.low.clone(),
                     -1 => y.low.clone(),
-                    _ => End { closed: x.low.closed && y.low.closed, ..x.low.clone() },
+                    _ => End {
+                        closed: x.low.closed && y.low.closed,
+                        ..x.low.clone()
+                    },
                 };
                 let high = match self.order(&x.high, &y.high) {
                     -1 => x.high.clone(),
                     1 => y.high.clone(),
-                    _ => End { closed: x.high.closed && y.high.closed, ..x.high.clone() },
+                    _ => End {
+                        closed: x.high.closed && y.high.closed,
+                        ..x.high.clone()
+                    },
                 };
                 match self.order(&low, &high) {
                     -1 => pieces.push(Piece { low, high }),
@@ -231,16 +269,33 @@ impl Comparer {
 
     fn complement(&mut self, set: &RealSet) -> Option<RealSet> {
         let mut pieces = Vec::new();
-        let mut low = End { value: None, approx: f64::NEG_INFINITY, closed: false };
+        let mut low = End {
+            value: None,
+            approx: f64::NEG_INFINITY,
+            closed: false,
+        };
         for piece in set {
-            let high = End { closed: !piece.low.closed, ..piece.low.clone() };
+            let high = End {
+                closed: !piece.low.closed,
+                ..piece.low.clone()
+            };
             if high.value.is_some() {
-                pieces.push(Piece { low: low.clone(), high });
+                pieces.push(Piece {
+                    low: low.clone(),
+                    high,
+                });
             }
-            low = End { closed: !piece.high.closed, ..piece.high.clone() };
+            low = End {
+                closed: !piece.high.closed,
+                ..piece.high.clone()
+            };
         }
         if low.value.is_some() || set.is_empty() {
-            let high = End { value: None, approx: f64::INFINITY, closed: false };
+            let high = End {
+                value: None,
+                approx: f64::INFINITY,
+                closed: false,
+            };
             pieces.push(Piece { low, high });
         }
         self.tidy(pieces)
@@ -249,7 +304,9 @@ impl Comparer {
     /// The solutions of a chain of inequalities that are linear in one variable.
     fn solutions(&mut self, sides: &[Expr], ops: &[RelOp]) -> Option<RealSet> {
         let names = super::scalar::variables(&sides.iter().collect::<Vec<_>>());
-        let [name] = names.as_slice() else { return None };
+        let [name] = names.as_slice() else {
+            return None;
+        };
         let mut result = everything();
         for (index, op) in ops.iter().enumerate() {
             let set = self.half_line(&sides[index], *op, &sides[index + 1], name)?;
@@ -292,7 +349,10 @@ impl Comparer {
             RelOp::Lt | RelOp::Le => Some(vec![Piece { low, high: end }]),
             RelOp::Gt | RelOp::Ge => Some(vec![Piece { low: end, high }]),
             RelOp::Ne => Some(vec![
-                Piece { low, high: end.clone() },
+                Piece {
+                    low,
+                    high: end.clone(),
+                },
                 Piece { low: end, high },
             ]),
             _ => None,
@@ -329,8 +389,15 @@ impl Comparer {
 }
 
 fn everything() -> RealSet {
-    let end = |approx| End { value: None, approx, closed: false };
-    vec![Piece { low: end(f64::NEG_INFINITY), high: end(f64::INFINITY) }]
+    let end = |approx| End {
+        value: None,
+        approx,
+        closed: false,
+    };
+    vec![Piece {
+        low: end(f64::NEG_INFINITY),
+        high: end(f64::INFINITY),
+    }]
 }
 
 fn mentions(expr: &Expr, name: &str) -> bool {

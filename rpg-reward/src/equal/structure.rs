@@ -60,9 +60,11 @@ impl Comparer {
             (_, V::Named(_, value)) => self.same(gold, value),
             (V::Tuple(a, x, b), V::Tuple(c, y, d)) => {
                 let vector = |open: char| open == '⟨';
-                let brackets = (a == c && b == d) || vector(*a) && *c == '(' || vector(*c) && *a == '(';
-                Outcome::of(brackets)
-                    .and(|| self.in_order(&x.iter().collect::<Vec<_>>(), &y.iter().collect::<Vec<_>>()))
+                let brackets =
+                    (a == c && b == d) || vector(*a) && *c == '(' || vector(*c) && *a == '(';
+                Outcome::of(brackets).and(|| {
+                    self.in_order(&x.iter().collect::<Vec<_>>(), &y.iter().collect::<Vec<_>>())
+                })
             }
             (V::Inequality(a, ops), V::Inequality(b, others)) => {
                 self.same_inequality((a, ops), (b, others))
@@ -77,12 +79,14 @@ impl Comparer {
                 self.in_any_order(&a, &b)
             }
             (V::List(a), V::List(b)) => self.same_lists(gold, a, answer, b),
-            (V::List(items), V::Tuple(_, others, _)) => {
-                self.in_order(&items.iter().collect::<Vec<_>>(), &others.iter().collect::<Vec<_>>())
-            }
-            (V::Tuple('(', items, ')'), V::List(others)) => {
-                self.in_order(&items.iter().collect::<Vec<_>>(), &others.iter().collect::<Vec<_>>())
-            }
+            (V::List(items), V::Tuple(_, others, _)) => self.in_order(
+                &items.iter().collect::<Vec<_>>(),
+                &others.iter().collect::<Vec<_>>(),
+            ),
+            (V::Tuple('(', items, ')'), V::List(others)) => self.in_order(
+                &items.iter().collect::<Vec<_>>(),
+                &others.iter().collect::<Vec<_>>(),
+            ),
             (V::Set(items) | V::List(items), single) | (single, V::Set(items) | V::List(items)) => {
                 let items = self.distinct(items);
                 match items.as_slice() {
@@ -99,8 +103,11 @@ impl Comparer {
     fn percent(&mut self, percent: &Expr, plain: &Expr, percent_is_gold: bool) -> Outcome {
         let fraction = Expr::Percent(Box::new(percent.clone()));
         for value in [percent, &fraction] {
-            let outcome =
-                if percent_is_gold { self.scalar(value, plain) } else { self.scalar(plain, value) };
+            let outcome = if percent_is_gold {
+                self.scalar(value, plain)
+            } else {
+                self.scalar(plain, value)
+            };
             if outcome.is_equal() {
                 return outcome;
             }
@@ -134,9 +141,14 @@ impl Comparer {
             return Outcome::Different;
         }
         for (cell, item) in cells.into_iter().zip(items) {
-            let Value::Scalar(item) = item else { return Outcome::Different };
-            let outcome =
-                if matrix_is_gold { self.scalar(cell, item) } else { self.scalar(item, cell) };
+            let Value::Scalar(item) = item else {
+                return Outcome::Different;
+            };
+            let outcome = if matrix_is_gold {
+                self.scalar(cell, item)
+            } else {
+                self.scalar(item, cell)
+            };
             if !outcome.is_equal() {
                 return outcome;
             }
@@ -154,7 +166,8 @@ impl Comparer {
         }
         let modulus = self.scalar(gold[2], answer[2]);
         modulus.and(|| {
-            let rest = |e: &Expr, m: &Expr| Expr::Fun(crate::ast::Func::Mod, vec![e.clone(), m.clone()]);
+            let rest =
+                |e: &Expr, m: &Expr| Expr::Fun(crate::ast::Func::Mod, vec![e.clone(), m.clone()]);
             self.scalar(&rest(gold[1], gold[2]), &rest(answer[1], answer[2]))
         })
     }

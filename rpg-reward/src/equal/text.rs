@@ -14,7 +14,10 @@ pub(crate) fn normalised(raw: &str) -> Option<String> {
     let mut out = String::with_capacity(plain.len());
     for word in plain.split(|c: char| c.is_whitespace() || matches!(c, '-' | '_' | ',' | ';')) {
         let word = word.trim_matches(|c: char| {
-            matches!(c, '.' | '!' | '?' | ':' | '"' | '\'' | '(' | ')' | '[' | ']' | '*' | '“' | '”')
+            matches!(
+                c,
+                '.' | '!' | '?' | ':' | '"' | '\'' | '(' | ')' | '[' | ']' | '*' | '“' | '”'
+            )
         });
         if !word.is_empty() {
             if !out.is_empty() {
@@ -30,7 +33,9 @@ pub(crate) fn normalised(raw: &str) -> Option<String> {
 /// The letter, if the gold answer is one of a multiple choice: a single capital, brackets aside.
 pub(crate) fn choice_letter(gold: &str) -> Option<char> {
     let plain = names::plain_text(gold);
-    let inner = plain.trim().trim_matches(|c| matches!(c, '(' | ')' | '.' | '[' | ']' | ' '));
+    let inner = plain
+        .trim()
+        .trim_matches(|c| matches!(c, '(' | ')' | '.' | '[' | ']' | ' '));
     let mut chars = inner.chars();
     let letter = chars.next().filter(char::is_ascii_uppercase)?;
     chars.next().is_none().then_some(letter)
@@ -44,7 +49,10 @@ pub(crate) fn same_choice(letter: char, answer: &str) -> Option<bool> {
     let plain = names::plain_text(answer);
     let mut text = plain.trim().trim_start_matches(['*', ' ']);
     for lead in ["option", "choice", "answer", "case"] {
-        if text.get(..lead.len()).is_some_and(|h| h.eq_ignore_ascii_case(lead)) {
+        if text
+            .get(..lead.len())
+            .is_some_and(|h| h.eq_ignore_ascii_case(lead))
+        {
             text = text[lead.len()..].trim_start_matches([' ', ':']);
         }
     }
@@ -53,7 +61,10 @@ pub(crate) fn same_choice(letter: char, answer: &str) -> Option<bool> {
     let chosen = body.chars().next().filter(char::is_ascii_alphabetic)?;
     let after = body[1..].trim_start_matches([' ', '*']);
     let equal = chosen.eq_ignore_ascii_case(&letter);
-    if after.trim_matches([')', ']', '.', ' ', '*', ':']).is_empty() {
+    if after
+        .trim_matches([')', ']', '.', ' ', '*', ':'])
+        .is_empty()
+    {
         return Some(equal);
     }
     // More follows: then the letter must be set off, and no other letter may be offered.
@@ -62,8 +73,8 @@ pub(crate) fn same_choice(letter: char, answer: &str) -> Option<bool> {
     if !set_off || !chosen.is_ascii_uppercase() {
         return None;
     }
-    let others = after
-        .split(|c: char| !c.is_alphanumeric())
-        .any(|w| w.len() == 1 && w.chars().all(|c| c.is_ascii_uppercase()) || w == "or" || w == "and");
+    let others = after.split(|c: char| !c.is_alphanumeric()).any(|w| {
+        w.len() == 1 && w.chars().all(|c| c.is_ascii_uppercase()) || w == "or" || w == "and"
+    });
     (!others).then_some(equal)
 }

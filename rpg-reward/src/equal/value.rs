@@ -85,21 +85,33 @@ impl Comparer {
                     .into_iter()
                     .filter(|c| !matches!(c, Value::NamedSet(Constant::Reals)))
                     .collect();
-                if conditions.len() == 1 { Ok(conditions.remove(0)) } else { Err(Failure::Unsupported) }
+                if conditions.len() == 1 {
+                    Ok(conditions.remove(0))
+                } else {
+                    Err(Failure::Unsupported)
+                }
             }
             Expr::Tuple(open, items, close) => {
                 // `\pm` in a point is two points.
                 if let Some((plus, minus)) = split_plus_minus(expr) {
-                    let pair =
-                        vec![self.interpret(&plus, depth + 1)?, self.interpret(&minus, depth + 1)?];
+                    let pair = vec![
+                        self.interpret(&plus, depth + 1)?,
+                        self.interpret(&minus, depth + 1)?,
+                    ];
                     return Ok(Value::List(pair));
                 }
-                Ok(Value::Tuple(*open, self.interpret_all(items, depth)?, *close))
+                Ok(Value::Tuple(
+                    *open,
+                    self.interpret_all(items, depth)?,
+                    *close,
+                ))
             }
             Expr::SetOp(op, items) => Ok(Value::Combined(*op, self.interpret_all(items, depth)?)),
-            Expr::Congruence(a, b, m) => {
-                Ok(Value::Congruence((**a).clone(), (**b).clone(), (**m).clone()))
-            }
+            Expr::Congruence(a, b, m) => Ok(Value::Congruence(
+                (**a).clone(),
+                (**b).clone(),
+                (**m).clone(),
+            )),
             Expr::Ratio(items) => Ok(Value::Ratio(items.clone())),
             Expr::Rel(first, rest) => self.interpret_relation(first, rest, depth),
             _ => self.interpret_scalar(expr, depth),
@@ -110,7 +122,10 @@ impl Comparer {
         if items.len() > MAX_ITEMS {
             return Err(Failure::OverBudget(Budget::Size));
         }
-        items.iter().map(|item| self.interpret(item, depth + 1)).collect()
+        items
+            .iter()
+            .map(|item| self.interpret(item, depth + 1))
+            .collect()
     }
 
     fn interpret_scalar(&mut self, expr: &Expr, depth: usize) -> Result<Value> {
@@ -145,7 +160,10 @@ impl Comparer {
             }
             return if at == 0 {
                 if is_name(first) {
-                    return Ok(Value::Named(first.clone(), Box::new(self.interpret(after, depth + 1)?)));
+                    return Ok(Value::Named(
+                        first.clone(),
+                        Box::new(self.interpret(after, depth + 1)?),
+                    ));
                 }
                 self.interpret(first, depth + 1)
             } else {
@@ -156,15 +174,27 @@ impl Comparer {
             let set = self.interpret(set, depth + 1)?;
             return Ok(Value::Named(first.clone(), Box::new(set)));
         }
-        if rest.iter().all(|(op, _)| matches!(op, RelOp::Eq | RelOp::Equiv)) {
+        if rest
+            .iter()
+            .all(|(op, _)| matches!(op, RelOp::Eq | RelOp::Equiv))
+        {
             return self.interpret_equation(first, rest, depth);
         }
         let ordered = rest.iter().all(|(op, _)| {
-            matches!(op, RelOp::Lt | RelOp::Le | RelOp::Gt | RelOp::Ge | RelOp::Ne)
+            matches!(
+                op,
+                RelOp::Lt | RelOp::Le | RelOp::Gt | RelOp::Ge | RelOp::Ne
+            )
         });
         if ordered {
-            let sides = std::iter::once(first).chain(rest.iter().map(|(_, e)| e)).cloned().collect();
-            return Ok(Value::Inequality(sides, rest.iter().map(|(op, _)| *op).collect()));
+            let sides = std::iter::once(first)
+                .chain(rest.iter().map(|(_, e)| e))
+                .cloned()
+                .collect();
+            return Ok(Value::Inequality(
+                sides,
+                rest.iter().map(|(op, _)| *op).collect(),
+            ));
         }
         Err(Failure::Unsupported)
     }
@@ -203,9 +233,8 @@ impl Comparer {
 /// Whether an expression names something: a variable, `f(x)`, a point of variables, words.
 pub(super) fn is_name(expr: &Expr) -> bool {
     let is_sym = |e: &Expr| matches!(e, Expr::Sym(_));
-    let is_capital = |e: &Expr| {
-        matches!(e, Expr::Sym(s) if s.starts_with(|c: char| c.is_ascii_uppercase()))
-    };
+    let is_capital =
+        |e: &Expr| matches!(e, Expr::Sym(s) if s.starts_with(|c: char| c.is_ascii_uppercase()));
     match expr {
         Expr::Sym(_) | Expr::Text(_) => true,
         Expr::Apply(_, arguments) => arguments.iter().all(|a| !matches!(a, Expr::Rel(..))),
@@ -268,7 +297,10 @@ fn gather(items: Vec<Value>) -> Value {
             _ => None,
         })
         .collect();
-    let distinct = names.iter().enumerate().all(|(i, name)| !names[..i].contains(name));
+    let distinct = names
+        .iter()
+        .enumerate()
+        .all(|(i, name)| !names[..i].contains(name));
     if names.len() == items.len() && distinct && items.len() > 1 {
         let mut fields: Vec<(Expr, Value)> = items
             .into_iter()

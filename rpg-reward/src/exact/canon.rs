@@ -39,7 +39,12 @@ impl Canon {
     /// With work for at most `fuel` steps.
     pub(crate) fn new(fuel: u64) -> Self {
         let fuel = fuel.min(FUEL);
-        Self { kernels: Kernels::default(), fuel, given: fuel, bound: Vec::new() }
+        Self {
+            kernels: Kernels::default(),
+            fuel,
+            given: fuel,
+            bound: Vec::new(),
+        }
     }
 
     /// The steps that have been taken.
@@ -52,7 +57,10 @@ impl Canon {
     }
 
     pub(super) fn spend(&mut self, steps: u64) -> Result<()> {
-        self.fuel = self.fuel.checked_sub(steps).ok_or(Failure::OverBudget(Budget::Work))?;
+        self.fuel = self
+            .fuel
+            .checked_sub(steps)
+            .ok_or(Failure::OverBudget(Budget::Work))?;
         Ok(())
     }
 
@@ -62,7 +70,11 @@ impl Canon {
 
     pub(crate) fn add_poly(&mut self, a: &Poly, b: &Poly) -> Result<Poly> {
         self.spend(1 + b.len() as u64)?;
-        let (mut sum, other) = if a.len() >= b.len() { (a.clone(), b) } else { (b.clone(), a) };
+        let (mut sum, other) = if a.len() >= b.len() {
+            (a.clone(), b)
+        } else {
+            (b.clone(), a)
+        };
         for (monomial, coefficient) in other.terms() {
             accumulate(&mut sum, monomial.clone(), coefficient.clone())?;
         }
@@ -176,11 +188,17 @@ impl Canon {
 
     pub(crate) fn add(&mut self, a: &Quot, b: &Quot) -> Result<Quot> {
         if a.den == b.den {
-            return Ok(Quot { num: self.add_poly(&a.num, &b.num)?, den: a.den.clone() });
+            return Ok(Quot {
+                num: self.add_poly(&a.num, &b.num)?,
+                den: a.den.clone(),
+            });
         }
         let left = self.mul_poly(&a.num, &b.den)?;
         let right = self.mul_poly(&b.num, &a.den)?;
-        Ok(Quot { num: self.add_poly(&left, &right)?, den: self.mul_poly(&a.den, &b.den)? })
+        Ok(Quot {
+            num: self.add_poly(&left, &right)?,
+            den: self.mul_poly(&a.den, &b.den)?,
+        })
     }
 
     pub(crate) fn sub(&mut self, a: &Quot, b: &Quot) -> Result<Quot> {
@@ -192,7 +210,10 @@ impl Canon {
             self.spend(1 + (x.numer().bits() + y.numer().bits()) / 512)?;
             return Ok(Quot::rational(rational::mul(&x, &y)?));
         }
-        Ok(Quot { num: self.mul_poly(&a.num, &b.num)?, den: self.mul_poly(&a.den, &b.den)? })
+        Ok(Quot {
+            num: self.mul_poly(&a.num, &b.num)?,
+            den: self.mul_poly(&a.den, &b.den)?,
+        })
     }
 
     pub(crate) fn inverse(&mut self, a: &Quot) -> Result<Quot> {
@@ -202,14 +223,23 @@ impl Canon {
         // A single term turns into negative exponents, which keeps most denominators away.
         if let Some((monomial, coefficient)) = a.num.as_term() {
             let factors = monomial.factors().iter().map(|(k, e)| (*k, -e)).collect();
-            let inverse = Poly::term(Monomial::from_factors(factors), rational::recip(coefficient)?);
+            let inverse = Poly::term(
+                Monomial::from_factors(factors),
+                rational::recip(coefficient)?,
+            );
             // Multiplying by one brings the new exponents into range.
             let mut tidy = Poly::default();
             let (m, c) = inverse.as_term().ok_or(Failure::Undefined)?;
             self.add_tidy(&mut tidy, m, c)?;
-            return Ok(Quot { num: self.mul_poly(&tidy, &a.den)?, den: Poly::one() });
+            return Ok(Quot {
+                num: self.mul_poly(&tidy, &a.den)?,
+                den: Poly::one(),
+            });
         }
-        Ok(Quot { num: a.den.clone(), den: a.num.clone() })
+        Ok(Quot {
+            num: a.den.clone(),
+            den: a.num.clone(),
+        })
     }
 
     fn add_tidy(&mut self, sum: &mut Poly, m: &Monomial, c: &BigRational) -> Result<()> {
@@ -314,7 +344,9 @@ impl Canon {
         body: &Expr,
     ) -> Result<Quot> {
         let bound = |q: Quot| {
-            q.as_rational().filter(|r| r.is_integer()).and_then(|r| r.to_integer().to_i64())
+            q.as_rational()
+                .filter(|r| r.is_integer())
+                .and_then(|r| r.to_integer().to_i64())
         };
         let first = bound(self.canon(first)?).ok_or(Failure::Unsupported)?;
         let last = bound(self.canon(last)?).ok_or(Failure::Unsupported)?;
@@ -323,10 +355,15 @@ impl Canon {
         }
         let mut total = Quot::int(i64::from(product));
         for k in first..=last {
-            self.bound.push((name.to_string(), BigRational::from_integer(k.into())));
+            self.bound
+                .push((name.to_string(), BigRational::from_integer(k.into())));
             let term = self.canon(body);
             self.bound.pop();
-            total = if product { self.mul(&total, &term?)? } else { self.add(&total, &term?)? };
+            total = if product {
+                self.mul(&total, &term?)?
+            } else {
+                self.add(&total, &term?)?
+            };
         }
         Ok(total)
     }
@@ -380,8 +417,16 @@ impl Canon {
         }
         if func == Func::Abs {
             // |a| = |-a|: the first coefficient decides.
-            let negative = values[0].num.terms().next().is_some_and(|(_, c)| c.is_negative());
-            let argument = if negative { values[0].neg() } else { values[0].clone() };
+            let negative = values[0]
+                .num
+                .terms()
+                .next()
+                .is_some_and(|(_, c)| c.is_negative());
+            let argument = if negative {
+                values[0].neg()
+            } else {
+                values[0].clone()
+            };
             return self.kernel(Kernel::Fun(func, vec![argument]));
         }
         self.kernel(Kernel::Fun(func, values))
@@ -400,7 +445,9 @@ impl Canon {
             Func::Re | Func::Conjugate => Some(first.clone()),
             Func::Im => Some(BigRational::zero()),
             Func::Factorial | Func::DoubleFactorial => {
-                let Some(n) = whole(first) else { return Err(Failure::Unsupported) };
+                let Some(n) = whole(first) else {
+                    return Err(Failure::Unsupported);
+                };
                 if n.is_negative() {
                     return Err(Failure::Undefined);
                 }
@@ -427,7 +474,11 @@ impl Canon {
                     return Ok(Some(BigRational::zero()));
                 }
                 let other = &n - &k;
-                let k = if func == Func::Binomial && other < k { other } else { k };
+                let k = if func == Func::Binomial && other < k {
+                    other
+                } else {
+                    k
+                };
                 let k = k.to_u64().filter(|k| *k <= MAX_FACTORIAL);
                 let k = k.ok_or(Failure::OverBudget(Budget::Size))?;
                 if n.bits() > 40 {
@@ -446,7 +497,9 @@ impl Canon {
             Func::Gcd | Func::Lcm => {
                 let mut result: Option<BigInt> = None;
                 for value in x {
-                    let Some(value) = whole(value) else { return Err(Failure::Unsupported) };
+                    let Some(value) = whole(value) else {
+                        return Err(Failure::Unsupported);
+                    };
                     if value.bits() > 2048 {
                         return Err(Failure::OverBudget(Budget::Size));
                     }
@@ -482,14 +535,24 @@ impl Canon {
         }
         self.spend(200)?;
         let point: Point = self.bound.clone();
-        let mut evaluator =
-            Evaluator { prec: 256, point: &point, real: true, gap: 0, fuel: 2_000 };
-        let Ok(number) = evaluator.eval(expr) else { return Ok(None) };
+        let mut evaluator = Evaluator {
+            prec: 256,
+            point: &point,
+            real: true,
+            gap: 0,
+            fuel: 2_000,
+        };
+        let Ok(number) = evaluator.eval(expr) else {
+            return Ok(None);
+        };
         if !number.is_real() {
             return Ok(None);
         }
         Ok(match func {
-            Func::Abs => number.re.sign().map(|s| if s < 0 { value.neg() } else { value.clone() }),
+            Func::Abs => number
+                .re
+                .sign()
+                .map(|s| if s < 0 { value.neg() } else { value.clone() }),
             Func::Sign => number.re.sign().map(|s| Quot::int(s.into())),
             Func::Floor => number.re.floor().map(|n| Quot::rational(n.into())),
             _ => number.re.neg().floor().map(|n| Quot::rational((-n).into())),
@@ -520,7 +583,11 @@ impl Canon {
 }
 
 /// Adds a term.
-pub(super) fn accumulate(sum: &mut Poly, monomial: Monomial, coefficient: BigRational) -> Result<()> {
+pub(super) fn accumulate(
+    sum: &mut Poly,
+    monomial: Monomial,
+    coefficient: BigRational,
+) -> Result<()> {
     use std::collections::btree_map::Entry;
     match sum.0.entry(monomial) {
         Entry::Vacant(slot) => {
@@ -537,11 +604,19 @@ pub(super) fn accumulate(sum: &mut Poly, monomial: Monomial, coefficient: BigRat
             }
         }
     }
-    if sum.0.len() > MAX_TERMS { Err(Failure::OverBudget(Budget::Size)) } else { Ok(()) }
+    if sum.0.len() > MAX_TERMS {
+        Err(Failure::OverBudget(Budget::Size))
+    } else {
+        Ok(())
+    }
 }
 
 /// An exponent that is small enough to be added to others without overflow.
 pub(super) fn checked(exponent: Exponent) -> Result<Exponent> {
     let fits = exponent.numer().unsigned_abs() < 1 << 30 && *exponent.denom() < 1 << 15;
-    if fits { Ok(exponent) } else { Err(Failure::OverBudget(Budget::Size)) }
+    if fits {
+        Ok(exponent)
+    } else {
+        Err(Failure::OverBudget(Budget::Size))
+    }
 }

@@ -71,13 +71,29 @@ mod tests {
 
     #[test]
     fn factors_multiply_to_the_number() {
-        for n in [2u64, 12, 97, 360, 1_000_003, 4_194_304, 600_851_475_143, 10_403 * 10_403] {
+        for n in [
+            2u64,
+            12,
+            97,
+            360,
+            1_000_003,
+            4_194_304,
+            600_851_475_143,
+            10_403 * 10_403,
+        ] {
             let product = factor(&BigInt::from(n))
                 .into_iter()
                 .fold(BigInt::one(), |p, (base, e, _)| p * base.pow(e as u32));
             assert_eq!(product, BigInt::from(n));
         }
-        assert_eq!(factor(&BigInt::from(12)), [(2.into(), 2, true), (3.into(), 1, true)]);
-        assert!(!factor(&(BigInt::from(1_000_003u64) * 1_000_033u64)).iter().all(|f| f.2));
+        assert_eq!(
+            factor(&BigInt::from(12)),
+            [(2.into(), 2, true), (3.into(), 1, true)]
+        );
+        assert!(
+            !factor(&(BigInt::from(1_000_003u64) * 1_000_033u64))
+                .iter()
+                .all(|f| f.2)
+        );
     }
 }

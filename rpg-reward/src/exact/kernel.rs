@@ -63,8 +63,7 @@ impl Kernels {
 
     /// Whether a variable occurs in the kernel.
     pub(crate) fn has_variable(&self, id: u32) -> bool {
-        let in_monomial =
-            |m: &Monomial| m.factors().iter().any(|(k, _)| self.has_variable(*k));
+        let in_monomial = |m: &Monomial| m.factors().iter().any(|(k, _)| self.has_variable(*k));
         let in_quot = |q: &Quot| q.monomials().any(in_monomial);
         match self.get(id) {
             Kernel::Sym(_) | Kernel::Apply(..) => true,
@@ -90,9 +89,9 @@ impl Kernels {
             }
             Kernel::Tower(base, m) => {
                 matches!(self.get(*base), Kernel::Prime(_, true) | Kernel::E)
-                    && m.factors().iter().all(|(k, e)| {
-                        matches!(self.get(*k), Kernel::Sym(_)) && e.is_integer()
-                    })
+                    && m.factors()
+                        .iter()
+                        .all(|(k, e)| matches!(self.get(*k), Kernel::Sym(_)) && e.is_integer())
             }
             _ => false,
         })

@@ -18,7 +18,11 @@ impl Monomial {
     }
 
     pub(crate) fn power(kernel: u32, exponent: Exponent) -> Self {
-        Self(if exponent.is_zero() { Vec::new() } else { vec![(kernel, exponent)] })
+        Self(if exponent.is_zero() {
+            Vec::new()
+        } else {
+            vec![(kernel, exponent)]
+        })
     }
 
     /// From factors in any order.
@@ -78,14 +82,23 @@ impl Poly {
     pub(crate) fn as_rational(&self) -> Option<BigRational> {
         match self.0.len() {
             0 => Some(BigRational::zero()),
-            1 => self.0.iter().next().filter(|(m, _)| m.is_one()).map(|(_, c)| c.clone()),
+            1 => self
+                .0
+                .iter()
+                .next()
+                .filter(|(m, _)| m.is_one())
+                .map(|(_, c)| c.clone()),
             _ => None,
         }
     }
 
     /// The only term, if there is just one.
     pub(crate) fn as_term(&self) -> Option<(&Monomial, &BigRational)> {
-        if self.0.len() == 1 { self.0.iter().next() } else { None }
+        if self.0.len() == 1 {
+            self.0.iter().next()
+        } else {
+            None
+        }
     }
 
     /// Sets the coefficient of a monomial that does not occur yet.
@@ -99,8 +112,11 @@ impl Poly {
 
     /// The kernels that occur, in order.
     pub(crate) fn kernels(&self) -> Vec<u32> {
-        let mut ids: Vec<u32> =
-            self.0.keys().flat_map(|m| m.factors().iter().map(|(k, _)| *k)).collect();
+        let mut ids: Vec<u32> = self
+            .0
+            .keys()
+            .flat_map(|m| m.factors().iter().map(|(k, _)| *k))
+            .collect();
         ids.sort_unstable();
         ids.dedup();
         ids
@@ -116,7 +132,10 @@ pub(crate) struct Quot {
 
 impl Quot {
     pub(crate) fn poly(num: Poly) -> Self {
-        Self { num, den: Poly::one() }
+        Self {
+            num,
+            den: Poly::one(),
+        }
     }
 
     pub(crate) fn rational(value: BigRational) -> Self {
@@ -128,11 +147,18 @@ impl Quot {
     }
 
     pub(crate) fn kernel(id: u32, exponent: Exponent) -> Self {
-        Self::poly(Poly::term(Monomial::power(id, exponent), BigRational::one()))
+        Self::poly(Poly::term(
+            Monomial::power(id, exponent),
+            BigRational::one(),
+        ))
     }
 
     pub(crate) fn as_rational(&self) -> Option<BigRational> {
-        if self.is_poly() { self.num.as_rational() } else { None }
+        if self.is_poly() {
+            self.num.as_rational()
+        } else {
+            None
+        }
     }
 
     pub(crate) fn is_poly(&self) -> bool {
@@ -144,7 +170,10 @@ impl Quot {
     }
 
     pub(crate) fn neg(&self) -> Self {
-        Self { num: self.num.neg(), den: self.den.clone() }
+        Self {
+            num: self.num.neg(),
+            den: self.den.clone(),
+        }
     }
 
     /// All monomials above and below the line.

@@ -31,7 +31,10 @@ impl Canon {
         if let Some(result) = self.symbolic_power(base, exponent)? {
             return Ok(result);
         }
-        self.kernel(Kernel::Power(Box::new(base.clone()), Box::new(exponent.clone())))
+        self.kernel(Kernel::Power(
+            Box::new(base.clone()),
+            Box::new(exponent.clone()),
+        ))
     }
 
     pub(super) fn whole_power(&mut self, base: &Quot, exponent: i64) -> Result<Quot> {
@@ -44,7 +47,9 @@ impl Canon {
         if exponent == 0 {
             return Ok(Quot::int(1));
         }
-        if let Some(result) = self.monomial_power(base, &BigRational::from_integer(exponent.into()))? {
+        if let Some(result) =
+            self.monomial_power(base, &BigRational::from_integer(exponent.into()))?
+        {
             return Ok(result);
         }
         if exponent.unsigned_abs() > MAX_POWER {
@@ -62,7 +67,11 @@ impl Canon {
                 square = self.mul(&square, &square)?;
             }
         }
-        if exponent < 0 { self.inverse(&result) } else { Ok(result) }
+        if exponent < 0 {
+            self.inverse(&result)
+        } else {
+            Ok(result)
+        }
     }
 
     /// A whole power of a single term in variables and numbers: exponents are multiplied.
@@ -76,7 +85,9 @@ impl Canon {
                 Kernel::Sym(_) | Kernel::Pi | Kernel::E | Kernel::Tower(..) | Kernel::Apply(..)
             )
         });
-        let Some(whole) = exponent.to_integer().to_i64().filter(|_| plain) else { return Ok(None) };
+        let Some(whole) = exponent.to_integer().to_i64().filter(|_| plain) else {
+            return Ok(None);
+        };
         let mut product = Quot::rational(rational::powi(coefficient, whole)?);
         for (kernel, e) in monomial.factors() {
             let e = checked(Exponent::from_integer(whole).min(Exponent::from_integer(1 << 29)))
@@ -104,8 +115,12 @@ impl Canon {
                 }
             }
         } else {
-            let Some((monomial, coefficient)) = base.num.as_term() else { return Ok(None) };
-            let [(kernel, e)] = monomial.factors() else { return Ok(None) };
+            let Some((monomial, coefficient)) = base.num.as_term() else {
+                return Ok(None);
+            };
+            let [(kernel, e)] = monomial.factors() else {
+                return Ok(None);
+            };
             let plain = matches!(self.kernels.get(*kernel), Kernel::Sym(_) | Kernel::E)
                 || (matches!(self.kernels.get(*kernel), Kernel::Prime(..)));
             if !coefficient.is_one() || !plain {
@@ -114,11 +129,16 @@ impl Canon {
             bases.push((*kernel, *e));
         }
         let mut product = Quot::int(1);
-        let terms: Vec<(Monomial, BigRational)> =
-            exponent.num.terms().map(|(m, c)| (m.clone(), c.clone())).collect();
+        let terms: Vec<(Monomial, BigRational)> = exponent
+            .num
+            .terms()
+            .map(|(m, c)| (m.clone(), c.clone()))
+            .collect();
         for (base, multiplicity) in bases {
             for (monomial, coefficient) in &terms {
-                let Some(coefficient) = small(coefficient) else { return Ok(None) };
+                let Some(coefficient) = small(coefficient) else {
+                    return Ok(None);
+                };
                 let factor = self.tower(base, monomial, times(multiplicity, coefficient)?)?;
                 product = self.mul(&product, &factor)?;
             }
@@ -152,7 +172,8 @@ impl Canon {
         {
             let pair = (self.kernels.get(*a).clone(), self.kernels.get(*b).clone());
             if matches!(pair, (Kernel::I, Kernel::Pi) | (Kernel::Pi, Kernel::I)) {
-                let turn = BigRational::new((*coefficient.numer()).into(), (*coefficient.denom()).into());
+                let turn =
+                    BigRational::new((*coefficient.numer()).into(), (*coefficient.denom()).into());
                 let half = BigRational::new(1.into(), 2.into());
                 let cos = self.sin_pi(&(&turn + half))?;
                 let sin = self.sin_pi(&turn)?;
@@ -180,7 +201,11 @@ impl Canon {
     fn fractional_power(&mut self, base: &Quot, exponent: &BigRational) -> Result<Quot> {
         let small_exponent = small(exponent).ok_or(Failure::OverBudget(Budget::Size))?;
         if base.is_zero() {
-            return if exponent.is_positive() { Ok(Quot::int(0)) } else { Err(Failure::Undefined) };
+            return if exponent.is_positive() {
+                Ok(Quot::int(0))
+            } else {
+                Err(Failure::Undefined)
+            };
         }
         if let Some((monomial, coefficient)) = base.num.as_term().filter(|_| base.is_poly())
             && let Some(result) =
@@ -248,8 +273,11 @@ impl Canon {
                 result = self.mul(&result, &power)?;
             }
         }
-        let variables =
-            monomial.factors().iter().filter(|(k, _)| self.kernels.has_variable(*k)).count();
+        let variables = monomial
+            .factors()
+            .iter()
+            .filter(|(k, _)| self.kernels.has_variable(*k))
+            .count();
         for (kernel, e) in monomial.factors() {
             let power = times(*e, exponent)?;
             let factor = match self.kernels.get(*kernel).clone() {
@@ -351,5 +379,9 @@ fn content(poly: &Poly) -> BigRational {
             return BigRational::one();
         }
     }
-    if numer.is_zero() { BigRational::one() } else { BigRational::new(numer, denom) }
+    if numer.is_zero() {
+        BigRational::one()
+    } else {
+        BigRational::new(numer, denom)
+    }
 }

@@ -68,7 +68,11 @@ pub(crate) fn mul(a: &BigRational, b: &BigRational) -> Result<BigRational> {
 }
 
 pub(crate) fn recip(a: &BigRational) -> Result<BigRational> {
-    if a.is_zero() { Err(Failure::Undefined) } else { Ok(a.recip()) }
+    if a.is_zero() {
+        Err(Failure::Undefined)
+    } else {
+        Ok(a.recip())
+    }
 }
 
 pub(crate) fn div(a: &BigRational, b: &BigRational) -> Result<BigRational> {
@@ -95,7 +99,11 @@ pub(crate) fn powi(base: &BigRational, exponent: i64) -> Result<BigRational> {
     }
     if base.is_integer() && base.numer().magnitude().is_one() {
         let negative = base.numer() < &BigInt::zero() && exponent % 2 != 0;
-        return Ok(if negative { -BigRational::one() } else { BigRational::one() });
+        return Ok(if negative {
+            -BigRational::one()
+        } else {
+            BigRational::one()
+        });
     }
     let bits = base.numer().bits().max(base.denom().bits());
     let steps = exponent.unsigned_abs();

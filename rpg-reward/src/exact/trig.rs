@@ -19,7 +19,9 @@ impl Canon {
             func,
             Func::Sin | Func::Cos | Func::Tan | Func::Cot | Func::Sec | Func::Csc
         );
-        let Some(argument) = arguments.first().filter(|_| known) else { return Ok(None) };
+        let Some(argument) = arguments.first().filter(|_| known) else {
+            return Ok(None);
+        };
         let angle = self.angle(argument)?;
         let one = Quot::int(1);
         let (top, bottom) = match func {
@@ -84,7 +86,11 @@ impl Canon {
         if let Some(turn) = self.turn(angle) {
             return self.sin_pi(&(turn + BigRational::new(1.into(), 2.into())));
         }
-        let angle = if is_negative(angle) { angle.neg() } else { angle.clone() };
+        let angle = if is_negative(angle) {
+            angle.neg()
+        } else {
+            angle.clone()
+        };
         self.kernel(Kernel::Fun(Func::Cos, vec![angle]))
     }
 
@@ -103,7 +109,10 @@ impl Canon {
         let root = |canon: &mut Self, n: i64| -> Result<Quot> {
             let id = canon.kernels.id(Kernel::Prime(n.into(), true))?;
             let monomial = Monomial::power(id, Exponent::new(1, 2));
-            Ok(Quot::poly(Poly::term(monomial, BigRational::new(1.into(), 2.into()))))
+            Ok(Quot::poly(Poly::term(
+                monomial,
+                BigRational::new(1.into(), 2.into()),
+            )))
         };
         let twelfths = &r * BigRational::from_integer(12.into());
         let value = match twelfths.to_integer().try_into().unwrap_or(0u32) {
@@ -128,7 +137,9 @@ impl Canon {
 
     /// Determinant or trace.
     pub(super) fn matrix_function(&mut self, func: Func, argument: &Expr) -> Result<Quot> {
-        let Expr::Matrix(rows) = argument else { return Err(Failure::Unsupported) };
+        let Expr::Matrix(rows) = argument else {
+            return Err(Failure::Unsupported);
+        };
         if rows.len() != rows[0].len() {
             return Err(Failure::Undefined);
         }
@@ -137,7 +148,11 @@ impl Canon {
         }
         let mut cells = Vec::new();
         for row in rows {
-            cells.push(row.iter().map(|c| self.canon(c)).collect::<Result<Vec<Quot>>>()?);
+            cells.push(
+                row.iter()
+                    .map(|c| self.canon(c))
+                    .collect::<Result<Vec<Quot>>>()?,
+            );
         }
         if func == Func::Trace {
             let mut sum = Quot::int(0);
@@ -152,7 +167,10 @@ impl Canon {
 
     /// The determinant of the last rows of `cells` in `columns`, by its first row.
     fn determinant(&mut self, cells: &[Vec<Quot>], columns: &[usize]) -> Result<Quot> {
-        let Some(row) = cells.get(cells.len() - columns.len()).filter(|_| !columns.is_empty()) else {
+        let Some(row) = cells
+            .get(cells.len() - columns.len())
+            .filter(|_| !columns.is_empty())
+        else {
             return Ok(Quot::int(1));
         };
         let mut sum = Quot::int(0);
@@ -169,5 +187,9 @@ impl Canon {
 
 /// Whether the first coefficient is negative, which decides between an angle and its negative.
 fn is_negative(angle: &Quot) -> bool {
-    angle.num.terms().next().is_some_and(|(_, c)| c.is_negative())
+    angle
+        .num
+        .terms()
+        .next()
+        .is_some_and(|(_, c)| c.is_negative())
 }

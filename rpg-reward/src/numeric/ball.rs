@@ -25,16 +25,28 @@ pub(super) fn bits(value: &BigInt) -> i64 {
 
 /// `value * 2^by`, rounded down when `by` is negative.
 pub(super) fn shift(value: &BigInt, by: i64) -> BigInt {
-    if by >= 0 { value << by as u64 } else { value >> by.unsigned_abs() }
+    if by >= 0 {
+        value << by as u64
+    } else {
+        value >> by.unsigned_abs()
+    }
 }
 
 impl Ball {
     pub(crate) fn zero() -> Self {
-        Self { mid: BigInt::zero(), exponent: 0, radius: 0 }
+        Self {
+            mid: BigInt::zero(),
+            exponent: 0,
+            radius: 0,
+        }
     }
 
     pub(crate) fn from_int(value: i64) -> Self {
-        Self { mid: value.into(), exponent: 0, radius: 0 }
+        Self {
+            mid: value.into(),
+            exponent: 0,
+            radius: 0,
+        }
     }
 
     /// A rational number to `prec` bits.
@@ -48,7 +60,12 @@ impl Ball {
     }
 
     /// A fixed-point number: `value * 2^-places`, off by at most `error` units.
-    pub(super) fn from_fixed(value: BigInt, places: i64, error: u64, prec: u32) -> Result<Self, Failure> {
+    pub(super) fn from_fixed(
+        value: BigInt,
+        places: i64,
+        error: u64,
+        prec: u32,
+    ) -> Result<Self, Failure> {
         Self::rounded(value, -places, BigUint::from(error), prec)
     }
 
@@ -66,9 +83,15 @@ impl Ball {
         let drop = excess.max(radius.bits() as i64 - RADIUS_BITS as i64).max(0);
         if drop == 0 {
             let radius = radius.to_u64().ok_or(Failure::Unsupported)?;
-            return Ok(Self { mid, exponent, radius });
+            return Ok(Self {
+                mid,
+                exponent,
+                radius,
+            });
         }
-        let rest = (&radius >> drop as u64).to_u64().ok_or(Failure::Unsupported)?;
+        let rest = (&radius >> drop as u64)
+            .to_u64()
+            .ok_or(Failure::Unsupported)?;
         let exact = radius.is_zero() && mid.trailing_zeros().is_none_or(|z| z as i64 >= drop);
         Ok(Self {
             mid: shift(&mid, -drop),
@@ -100,7 +123,11 @@ impl Ball {
     /// The binary exponent of the largest absolute value: all values are below `2^top`.
     pub(crate) fn top(&self) -> i64 {
         let sum = self.mid.magnitude() + BigUint::from(self.radius);
-        if sum.is_zero() { i64::MIN / 4 } else { sum.bits() as i64 + self.exponent }
+        if sum.is_zero() {
+            i64::MIN / 4
+        } else {
+            sum.bits() as i64 + self.exponent
+        }
     }
 
     /// The binary exponent of the radius.
@@ -132,11 +159,19 @@ impl Ball {
     }
 
     pub(crate) fn neg(&self) -> Self {
-        Self { mid: -&self.mid, exponent: self.exponent, radius: self.radius }
+        Self {
+            mid: -&self.mid,
+            exponent: self.exponent,
+            radius: self.radius,
+        }
     }
 
     pub(crate) fn abs(&self) -> Self {
-        Self { mid: self.mid.abs(), exponent: self.exponent, radius: self.radius }
+        Self {
+            mid: self.mid.abs(),
+            exponent: self.exponent,
+            radius: self.radius,
+        }
     }
 
     pub(crate) fn add(&self, other: &Self, prec: u32) -> Result<Self, Failure> {
@@ -157,8 +192,8 @@ impl Ball {
             if by >= 0 {
                 radius += BigUint::from(term.radius) << by as u64;
             } else {
-                let exact = term.radius == 0
-                    && term.mid.trailing_zeros().is_none_or(|z| z as i64 >= -by);
+                let exact =
+                    term.radius == 0 && term.mid.trailing_zeros().is_none_or(|z| z as i64 >= -by);
                 if !exact {
                     radius += (BigUint::from(term.radius) >> by.unsigned_abs()) + 2u32;
                 }
@@ -214,7 +249,11 @@ impl Ball {
         if self.contains_zero() {
             // The root of something in [0, h] lies in [0, sqrt h].
             let half = (self.top() + 2).div_euclid(2);
-            return Ok(Self { mid: BigInt::one(), exponent: half, radius: 1 });
+            return Ok(Self {
+                mid: BigInt::one(),
+                exponent: half,
+                radius: 1,
+            });
         }
         if self.mid.is_negative() {
             return Err(Failure::Unsupported);

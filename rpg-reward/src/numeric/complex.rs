@@ -15,7 +15,10 @@ type Result<T> = std::result::Result<T, Failure>;
 
 impl Complex {
     pub(crate) fn real(re: Ball) -> Self {
-        Self { re, im: Ball::zero() }
+        Self {
+            re,
+            im: Ball::zero(),
+        }
     }
 
     pub(crate) fn is_real(&self) -> bool {
@@ -23,11 +26,17 @@ impl Complex {
     }
 
     pub(crate) fn neg(&self) -> Self {
-        Self { re: self.re.neg(), im: self.im.neg() }
+        Self {
+            re: self.re.neg(),
+            im: self.im.neg(),
+        }
     }
 
     pub(crate) fn add(&self, other: &Self, prec: u32) -> Result<Self> {
-        Ok(Self { re: self.re.add(&other.re, prec)?, im: self.im.add(&other.im, prec)? })
+        Ok(Self {
+            re: self.re.add(&other.re, prec)?,
+            im: self.im.add(&other.im, prec)?,
+        })
     }
 
     pub(crate) fn sub(&self, other: &Self, prec: u32) -> Result<Self> {
@@ -38,30 +47,54 @@ impl Complex {
         if self.is_real() && other.is_real() {
             return Ok(Self::real(self.re.mul(&other.re, prec)?));
         }
-        let re = self.re.mul(&other.re, prec)?.sub(&self.im.mul(&other.im, prec)?, prec)?;
-        let im = self.re.mul(&other.im, prec)?.add(&self.im.mul(&other.re, prec)?, prec)?;
+        let re = self
+            .re
+            .mul(&other.re, prec)?
+            .sub(&self.im.mul(&other.im, prec)?, prec)?;
+        let im = self
+            .re
+            .mul(&other.im, prec)?
+            .add(&self.im.mul(&other.re, prec)?, prec)?;
         Ok(Self { re, im })
     }
 
     /// The square of the absolute value.
     fn norm(&self, prec: u32) -> Result<Ball> {
-        self.re.mul(&self.re, prec)?.add(&self.im.mul(&self.im, prec)?, prec)
+        self.re
+            .mul(&self.re, prec)?
+            .add(&self.im.mul(&self.im, prec)?, prec)
     }
 
     pub(crate) fn div(&self, other: &Self, prec: u32) -> Result<Self> {
         if other.is_real() {
-            let im =
-                if self.is_real() { Ball::zero() } else { self.im.div(&other.re, prec)? };
-            return Ok(Self { re: self.re.div(&other.re, prec)?, im });
+            let im = if self.is_real() {
+                Ball::zero()
+            } else {
+                self.im.div(&other.re, prec)?
+            };
+            return Ok(Self {
+                re: self.re.div(&other.re, prec)?,
+                im,
+            });
         }
         let norm = other.norm(prec)?;
-        let conjugate = Self { re: other.re.clone(), im: other.im.neg() };
+        let conjugate = Self {
+            re: other.re.clone(),
+            im: other.im.neg(),
+        };
         let product = self.mul(&conjugate, prec)?;
-        Ok(Self { re: product.re.div(&norm, prec)?, im: product.im.div(&norm, prec)? })
+        Ok(Self {
+            re: product.re.div(&norm, prec)?,
+            im: product.im.div(&norm, prec)?,
+        })
     }
 
     pub(crate) fn abs(&self, prec: u32) -> Result<Ball> {
-        if self.is_real() { Ok(self.re.abs()) } else { self.norm(prec)?.sqrt(prec) }
+        if self.is_real() {
+            Ok(self.re.abs())
+        } else {
+            self.norm(prec)?.sqrt(prec)
+        }
     }
 
     /// The angle, in (-pi, pi].
@@ -82,7 +115,10 @@ impl Complex {
                 // atan2 = +-pi/2 - atan(re/im)
                 let quarter = pi.mul(&half, prec)?;
                 let quarter = if sign < 0 { quarter.neg() } else { quarter };
-                quarter.sub(&elementary::atan(&self.re.div(&self.im, prec)?, prec)?, prec)
+                quarter.sub(
+                    &elementary::atan(&self.re.div(&self.im, prec)?, prec)?,
+                    prec,
+                )
             }
             _ => Err(Failure::Unsupported),
         }
@@ -94,7 +130,10 @@ impl Complex {
             return Ok(Self::real(modulus));
         }
         let (sin, cos) = elementary::sin_cos(&self.im, prec)?;
-        Ok(Self { re: modulus.mul(&cos, prec)?, im: modulus.mul(&sin, prec)? })
+        Ok(Self {
+            re: modulus.mul(&cos, prec)?,
+            im: modulus.mul(&sin, prec)?,
+        })
     }
 
     pub(crate) fn ln(&self, prec: u32) -> Result<Self> {
@@ -102,14 +141,20 @@ impl Complex {
             return Ok(Self::real(elementary::ln(&self.re, prec)?));
         }
         let modulus = elementary::ln(&self.abs(prec)?, prec)?;
-        Ok(Self { re: modulus, im: self.argument(prec)? })
+        Ok(Self {
+            re: modulus,
+            im: self.argument(prec)?,
+        })
     }
 
     /// The principal square root.
     pub(crate) fn sqrt(&self, prec: u32) -> Result<Self> {
         if self.is_real() {
             return match self.re.sign() {
-                Some(-1) => Ok(Self { re: Ball::zero(), im: self.re.neg().sqrt(prec)? }),
+                Some(-1) => Ok(Self {
+                    re: Ball::zero(),
+                    im: self.re.neg().sqrt(prec)?,
+                }),
                 _ => Ok(Self::real(self.re.sqrt(prec)?)),
             };
         }
@@ -134,7 +179,11 @@ impl Complex {
                 }
             }
         }
-        if exponent < 0 { Self::real(Ball::from_int(1)).div(&result, prec) } else { Ok(result) }
+        if exponent < 0 {
+            Self::real(Ball::from_int(1)).div(&result, prec)
+        } else {
+            Ok(result)
+        }
     }
 
     /// The principal power.
@@ -148,14 +197,20 @@ impl Complex {
             let (sin, cos) = elementary::sin_cos(&self.re, prec)?;
             return Ok((Self::real(sin), Self::real(cos)));
         }
-        let i_times = Self { re: self.im.neg(), im: self.re.clone() };
+        let i_times = Self {
+            re: self.im.neg(),
+            im: self.re.clone(),
+        };
         let plus = i_times.exp(prec)?;
         let minus = i_times.neg().exp(prec)?;
         let half = Self::real(Ball::from_int(1).div(&Ball::from_int(2), prec)?);
         let cos = plus.add(&minus, prec)?.mul(&half, prec)?;
         let difference = plus.sub(&minus, prec)?.mul(&half, prec)?;
         // Dividing by i turns by a quarter.
-        let sin = Self { re: difference.im.clone(), im: difference.re.neg() };
+        let sin = Self {
+            re: difference.im.clone(),
+            im: difference.re.neg(),
+        };
         Ok((sin, cos))
     }
 

@@ -29,7 +29,10 @@ type Result<T> = std::result::Result<T, Failure>;
 impl Evaluator<'_> {
     /// The value of `expr`.
     pub(crate) fn eval(&mut self, expr: &Expr) -> Result<Complex> {
-        self.fuel = self.fuel.checked_sub(1).ok_or(Failure::OverBudget(Budget::Work))?;
+        self.fuel = self
+            .fuel
+            .checked_sub(1)
+            .ok_or(Failure::OverBudget(Budget::Work))?;
         let prec = self.prec;
         match expr {
             Expr::Num(n) => Ok(Complex::real(Ball::from_rational(&n.value, prec)?)),
@@ -41,7 +44,10 @@ impl Evaluator<'_> {
             Expr::Const(constant) => match constant {
                 Constant::Pi => Ok(Complex::real(elementary::pi(prec)?)),
                 Constant::E => Ok(Complex::real(elementary::exp(&Ball::from_int(1), prec)?)),
-                Constant::I => Ok(Complex { re: Ball::zero(), im: Ball::from_int(1) }),
+                Constant::I => Ok(Complex {
+                    re: Ball::zero(),
+                    im: Ball::from_int(1),
+                }),
                 _ => Err(Failure::Unsupported),
             },
             Expr::Add(terms) => {
@@ -75,9 +81,7 @@ impl Evaluator<'_> {
                 let index = self.eval(index)?;
                 self.root(&base, &index)
             }
-            Expr::Percent(a) => {
-                self.eval(a)?.div(&Complex::real(Ball::from_int(100)), prec)
-            }
+            Expr::Percent(a) => self.eval(a)?.div(&Complex::real(Ball::from_int(100)), prec),
             Expr::Degree(a) => self.eval(a),
             Expr::Fun(func, arguments) => self.function(*func, arguments),
             Expr::Undefined => Err(Failure::Undefined),
@@ -98,7 +102,9 @@ impl Evaluator<'_> {
         if exponent.is_real()
             && exponent.re.radius == 0
             && let Some(whole) = exponent.re.floor()
-            && Ball::from_rational(&whole.clone().into(), prec)?.sub(&exponent.re, prec)?.is_exact_zero()
+            && Ball::from_rational(&whole.clone().into(), prec)?
+                .sub(&exponent.re, prec)?
+                .is_exact_zero()
         {
             let Some(whole) = whole.to_i64().filter(|n| n.unsigned_abs() <= 1 << 20) else {
                 return Err(Failure::OverBudget(Budget::Size));
@@ -199,13 +205,18 @@ impl Evaluator<'_> {
             Func::Abs => Ok(Complex::real(x.abs(prec)?)),
             Func::Re => Ok(Complex::real(x.re)),
             Func::Im => Ok(Complex::real(x.im)),
-            Func::Conjugate => Ok(Complex { re: x.re, im: x.im.neg() }),
+            Func::Conjugate => Ok(Complex {
+                re: x.re,
+                im: x.im.neg(),
+            }),
             _ if !x.is_real() => Err(Failure::Unsupported),
             Func::Arctan => Ok(Complex::real(elementary::atan(&x.re, prec)?)),
             Func::Arccot => {
                 // In (0, pi).
                 let half_pi = elementary::pi(prec)?.div(&Ball::from_int(2), prec)?;
-                Ok(Complex::real(half_pi.sub(&elementary::atan(&x.re, prec)?, prec)?))
+                Ok(Complex::real(
+                    half_pi.sub(&elementary::atan(&x.re, prec)?, prec)?,
+                ))
             }
             Func::Arcsin | Func::Arccos | Func::Arcsec | Func::Arccsc => {
                 let inverse = matches!(func, Func::Arcsec | Func::Arccsc);
@@ -237,7 +248,9 @@ impl Evaluator<'_> {
                 let mut product = Ball::from_int(1);
                 for j in 0..k {
                     let factor = x.re.sub(&Ball::from_int(j), prec)?;
-                    product = product.mul(&factor, prec)?.div(&Ball::from_int(j + 1), prec)?;
+                    product = product
+                        .mul(&factor, prec)?
+                        .div(&Ball::from_int(j + 1), prec)?;
                 }
                 Ok(Complex::real(product))
             }
@@ -248,7 +261,11 @@ impl Evaluator<'_> {
                     if !other.is_real() {
                         return Err(Failure::Unsupported);
                     }
-                    let sign = other.re.sub(&best, prec)?.sign().ok_or(Failure::Unsupported)?;
+                    let sign = other
+                        .re
+                        .sub(&best, prec)?
+                        .sign()
+                        .ok_or(Failure::Unsupported)?;
                     if (sign > 0) == (func == Func::Max) && sign != 0 {
                         best = other.re;
                     }
@@ -275,10 +292,16 @@ impl Evaluator<'_> {
             return Err(Failure::Unsupported);
         }
         let whole = x.floor().ok_or(Failure::OverBudget(Budget::Size))?;
-        if !Ball::from_rational(&whole.clone().into(), self.prec)?.sub(x, self.prec)?.is_exact_zero() {
+        if !Ball::from_rational(&whole.clone().into(), self.prec)?
+            .sub(x, self.prec)?
+            .is_exact_zero()
+        {
             return Err(Failure::Unsupported);
         }
-        whole.to_i64().filter(|n| *n <= most).ok_or(Failure::OverBudget(Budget::Size))
+        whole
+            .to_i64()
+            .filter(|n| *n <= most)
+            .ok_or(Failure::OverBudget(Budget::Size))
     }
 
     /// arcsin x or arccos x for -1 <= x <= 1.
@@ -288,11 +311,21 @@ impl Evaluator<'_> {
         let rest = one.sub(&x.mul(x, prec)?, prec)?;
         let half_pi = elementary::pi(prec)?.div(&Ball::from_int(2), prec)?;
         let arcsin = match rest.sign() {
-            Some(0) => if x.sign() == Some(-1) { half_pi.neg() } else { half_pi.clone() },
+            Some(0) => {
+                if x.sign() == Some(-1) {
+                    half_pi.neg()
+                } else {
+                    half_pi.clone()
+                }
+            }
             Some(1) => elementary::atan(&x.div(&rest.sqrt(prec)?, prec)?, prec)?,
             _ => return Err(Failure::Unsupported),
         };
-        Ok(Complex::real(if cosine { half_pi.sub(&arcsin, prec)? } else { arcsin }))
+        Ok(Complex::real(if cosine {
+            half_pi.sub(&arcsin, prec)?
+        } else {
+            arcsin
+        }))
     }
 
     /// The inverse hyperbolic functions, by logarithms.
@@ -305,8 +338,11 @@ impl Evaluator<'_> {
             return self.logarithm(&quotient)?.div(&two, prec);
         }
         let square = x.mul(x, prec)?;
-        let inner =
-            if func == Func::Arcsinh { square.add(&one, prec)? } else { square.sub(&one, prec)? };
+        let inner = if func == Func::Arcsinh {
+            square.add(&one, prec)?
+        } else {
+            square.sub(&one, prec)?
+        };
         self.logarithm(&x.add(&inner.sqrt(prec)?, prec)?)
     }
 }
