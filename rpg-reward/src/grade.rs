@@ -31,8 +31,20 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
         };
     };
     let mut failure = None;
+    let letter = choice_letter(gold);
     for reading in &extraction.readings {
+        let choice = letter.is_some_and(|letter| same_choice(letter, reading).is_some());
         match read(reading) {
+            Err(_) if choice => {
+                let reason = judge(reading, gold);
+                let extracted = Some(shown(reading));
+                return Verdict {
+                    correct: reason == Reason::Correct,
+                    extracted,
+                    source,
+                    reason,
+                };
+            }
             Ok(_) => {
                 let reason = judge(reading, gold);
                 let extracted = Some(shown(reading));

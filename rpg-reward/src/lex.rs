@@ -639,7 +639,14 @@ impl Lexer {
             self.push(Tok::Join);
             return Ok(());
         }
-        if let Some(tok @ (Tok::Percent | Tok::Undefined | Tok::Degree)) = names::plain(&lower) {
+        if let Some(
+            tok @ (Tok::Percent
+            | Tok::Undefined
+            | Tok::Degree
+            | Tok::Bmod
+            | Tok::Fun(Func::Lcm | Func::Gcd)),
+        ) = names::plain(&lower)
+        {
             self.push(tok);
             return Ok(());
         }

@@ -390,6 +390,14 @@ impl Parser {
                     factors.push(Expr::Percent(Box::new(whole)));
                     mixable = false;
                 }
+                // `\frac{\text{m}}{\text{s}}` is a unit.
+                Some(Tok::Frac) if matches!(self.peek_at(2), Some(Tok::Text(_))) => {
+                    self.pos += 1;
+                    let parts = [self.argument()?, self.argument()?];
+                    if !parts.iter().all(|p| matches!(p, Expr::Text(_))) {
+                        return Err(Failure::NotParsed);
+                    }
+                }
                 Some(Tok::Frac) if mixable => {
                     let fraction = self.power()?;
                     let numeric = matches!(&fraction, Expr::Div(a, b)
@@ -411,6 +419,10 @@ impl Parser {
                     if self.skip_unit()? {
                         mixable = false;
                         continue;
+                    }
+                    // Words are no factors.
+                    if factors.len() > 1 && factors.iter().any(|f| matches!(f, Expr::Text(_))) {
+                        return Err(Failure::NotParsed);
                     }
                     return Ok(one_or(factors, Expr::Mul));
                 }

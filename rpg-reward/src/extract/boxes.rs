@@ -145,6 +145,7 @@ fn joins(gap: &str) -> bool {
         return false;
     }
     let mut words = 0;
+    let mut last_word = 0;
     let mut rest = gap;
     while let Some(c) = rest.chars().next() {
         if c == '\\' {
@@ -185,7 +186,11 @@ fn joins(gap: &str) -> bool {
                 return false;
             }
             words += usize::from(!matches!(word.as_str(), "and" | "or"));
+            last_word = word.len();
             rest = &rest[end..];
+        } else if c == '=' && last_word == 1 {
+            // `y =` names the next value.
+            rest = &rest[1..];
         } else if matches!(
             c,
             '.' | '!' | '?' | ':' | '=' | '+' | '-' | '*' | '/' | '<' | '>'

@@ -2,7 +2,7 @@
 
 use memchr::memmem;
 
-use super::spans::{last_number, leading_spans};
+use super::spans::{last_number, leading_spans, reads_as_prose};
 use super::{last_positions, prefix, suffix};
 
 /// Longest answer that is looked at after a marker.
@@ -50,12 +50,19 @@ pub(super) fn answer_phrase(text: &str) -> Found {
     }
     positions.sort_unstable_by(|a, b| b.cmp(a));
     positions.truncate(MAX_MARKERS);
-    positions.into_iter().find_map(|(start, end)| {
-        after_word(text, start, &text[end..])
-            .or_else(|| before_word(&text[..start]))
-            .filter(|readings| !readings.is_empty())
-            .map(|readings| (start, readings))
-    })
+    let mut without_value = None;
+    for (start, end) in positions {
+        let found = after_word(text, start, &text[end..]).or_else(|| before_word(&text[..start]));
+        match found {
+            Some(readings) if readings.is_empty() => {
+                without_value = without_value.or(Some((start, readings)));
+            }
+            Some(readings) => return Some((start, readings)),
+            None => {}
+        }
+    }
+    // "The answer is not 5" gives no answer, and 5 is not to be picked up elsewhere.
+    without_value
 }
 
 /// The readings of what follows the word "answer", which starts at `start`.
@@ -204,14 +211,24 @@ fn readings(line: &str) -> Vec<String> {
     if sentence.is_empty() || negated {
         return Vec::new();
     }
-    let mut found = vec![sentence.to_string()];
+    let mut found = Vec::new();
+    if !reads_as_prose(sentence) {
+        found.push(sentence.to_string());
+    }
     let mut add = |reading: &str| {
         let reading = reading.trim();
         if !reading.is_empty() && !found.iter().any(|f| f == reading) {
             found.push(reading.to_string());
         }
     };
-    const CLAUSES: [&str; 14] = [
+    const CLAUSES: &[&str] = &[
+        " (see",
+        ", which",
+        ", where",
+        ", because",
+        ", since",
+        ", as ",
+        " if ",
         " because",
         " since ",
         " as ",
@@ -236,6 +253,9 @@ fn readings(line: &str) -> Vec<String> {
     }
     if let Some(number) = last_number(clause.map_or(sentence, |end| &sentence[..end])) {
         add(&number);
+    }
+    if found.is_empty() {
+        found.push(sentence.to_string());
     }
     found
 }

@@ -17,7 +17,11 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
     // Words alone are prose, unless the completion is a single word.
     let may_be_answer = trimmed.contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\'))
         || (!trimmed.is_empty() && !trimmed.contains(char::is_whitespace));
-    if trimmed.len() <= MAX_WHOLE && !trimmed.contains('\n') && may_be_answer {
+    if trimmed.len() <= MAX_WHOLE
+        && !trimmed.contains('\n')
+        && may_be_answer
+        && !reads_as_prose(trimmed)
+    {
         readings.push(trimmed.to_string());
     }
     if let Some(span) = last_span(text) {
@@ -28,12 +32,19 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
         if line.contains('\\') {
             let cut = ["=", " is ", ": ", " are "]
                 .iter()
-                .filter_map(|s| line.rfind(s).map(|i| i + s.len()));
-            readings.push(
-                line[cut.max().unwrap_or(0)..]
-                    .trim_end_matches('.')
-                    .to_string(),
-            );
+                .filter_map(|s| line.rfind(s).map(|i| i + s.len()))
+                .max()
+                .unwrap_or(0);
+            let mut formula = line[cut..].trim_end_matches('.');
+            if reads_as_prose(formula)
+                && let Some(command) = formula.find('\\')
+            {
+                let start = formula[..command]
+                    .rfind(char::is_whitespace)
+                    .map_or(0, |i| i + 1);
+                formula = &formula[start..];
+            }
+            readings.push(formula.to_string());
         }
     }
     let has_expression = !readings.is_empty();
@@ -266,4 +277,77 @@ pub(super) fn last_number(text: &str) -> Option<String> {
         return Some(number);
     }
     None
+}
+
+/// Whether a text is a sentence rather than one expression: it has words that are no names of
+/// mathematics, and they are more than a unit at its end.
+pub(super) fn reads_as_prose(text: &str) -> bool {
+    let mut words = 0;
+    let mut after_value = false;
+    let mut trailing = false;
+    let mut in_math = false;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let mut length = c.len_utf8();
+        match c {
+            '$' => {
+                in_math = !in_math;
+                after_value = true;
+            }
+            '\\' => {
+                let body = &rest[1..];
+                let name = body.bytes().take_while(u8::is_ascii_alphabetic).count();
+                let command = &body[..name];
+                length += name.max(body.chars().next().map_or(0, char::len_utf8));
+                match body.chars().next() {
+                    Some('(' | '[') => in_math = true,
+                    Some(')' | ']') => in_math = false,
+                    _ => {}
+                }
+                if crate::names::is_text_command(command) || crate::names::is_font_command(command)
+                {
+                    // The words of \text{} are looked at where the answer is parsed.
+                    let skip = rest[length..].find('}').map_or(0, |i| i + 1);
+                    length += skip;
+                }
+                after_value = true;
+                if trailing {
+                    return true;
+                }
+            }
+            _ if c.is_ascii_alphabetic() => {
+                let run = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
+                let word = &rest[..run];
+                length = run;
+                let known = run == 1
+                    || in_math
+                    || crate::names::plain(word).is_some()
+                    || crate::names::is_unit(word);
+                if !known {
+                    words += 1;
+                    if !after_value && !trailing {
+                        words += 1;
+                    }
+                    trailing = true;
+                }
+                after_value = false;
+            }
+            _ if c.is_ascii_digit() || matches!(c, ')' | ']' | '}' | '%') => {
+                if trailing {
+                    return true;
+                }
+                after_value = true;
+            }
+            // What stands before an equals sign is a name.
+            '=' => {
+                (words, trailing, after_value) = (0, false, false);
+            }
+            _ if c.is_whitespace() || matches!(c, '.' | '*') => {}
+            _ => after_value = false,
+        }
+        rest = &rest[length..];
+    }
+    // Words alone are an answer in words; before a value, or many after it, they are a sentence.
+    let has_value = text.contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\'));
+    has_value && words > 3
 }
