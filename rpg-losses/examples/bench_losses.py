@@ -82,7 +82,7 @@ def main():
                 "threads": torch.get_num_threads(),
                 "tokens": n_tokens,
                 "loss": loss.item(),
-                "grad_norm": lp.grad.norm().item(),
+                "grad_norm": lp.grad.double().norm().item(),
                 "median_seconds": seconds[n_runs // 2],
                 "best_seconds": seconds[0],
                 "peak_mib": peak_mib(),

@@ -75,7 +75,9 @@ fn main() {
         let grad = leaf.grad(&grads).expect("the leaf has a gradient");
         seconds.push(start.elapsed().as_secs_f64());
         let loss: f32 = output.loss.into_scalar();
-        let norm: f32 = grad.powi_scalar(2).sum().sqrt().into_scalar();
+        // In f64: a sum of two million squares in f32 loses digits.
+        let squares = grad.into_data().iter::<f64>().map(|g| g * g).sum::<f64>();
+        let norm = squares.sqrt();
         result = (loss, norm);
     }
     seconds.sort_by(f64::total_cmp);

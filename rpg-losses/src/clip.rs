@@ -132,11 +132,10 @@ pub fn rpg_style_flags<B: Backend>(
     beta: f64,
     bounds: ClipBounds,
 ) -> ClipFlags<B> {
-    let ratios = ratios.clone().detach(); // A case distinction has no derivative.
     // `w > 0`, so `A'*l` has the sign of `(w*A + beta*K)*l`, which needs no division by `w`.
-    let regularized = ratios.w.clone() * advantages + kl_component(divergence, &ratios) * beta;
-    let is_negative = (regularized * -ratios.lp).lower_elem(0.0);
-    let w = ratios.w;
+    let regularized = ratios.w.clone() * advantages + kl_component(divergence, ratios) * beta;
+    let is_negative = (regularized * -ratios.lp.clone()).lower_elem(0.0);
+    let w = ratios.w.clone();
     ClipFlags {
         low: w
             .clone()

@@ -140,6 +140,11 @@ impl<B: Backend> Diagnostics<B> {
     pub(crate) fn from_sums(sums: Tensor<B, 1>) -> Self {
         Self { sums }
     }
+
+    #[cfg(test)]
+    pub(crate) fn into_sums(self) -> Tensor<B, 1> {
+        self.sums
+    }
 }
 
 /// Which log-ratios an objective exponentiates besides `log w`.

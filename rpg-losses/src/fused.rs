@@ -80,7 +80,7 @@ fn typed<B: Backend, E: HostFloat>(
     let read = |tensor: Tensor<B, 2>| tensor.into_data().convert_dtype(dtype);
     let host = Host {
         // The gradient is attached below, in closed form.
-        logp: read(inputs.logp.clone().detach()),
+        logp: read(inputs.logp.clone()),
         logp_old: read(inputs.logp_old),
         logp_ref: inputs.logp_ref.map(read),
         advantages: read(inputs.advantages),

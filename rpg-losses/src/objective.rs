@@ -92,7 +92,7 @@ pub fn policy_loss_from_operations<B: Backend>(
 
     // Diagnostics report on the loss and must not prolong its graph.
     let constants = ratios.detach();
-    let ppo_kl = (inputs.logp_old - inputs.logp.detach()).sum();
+    let ppo_kl = (inputs.logp_old - inputs.logp).sum().detach();
     let unit_mask = match config.level {
         Level::Token => mask.clone(),
         _ => lengths(&mask, dtype).greater_elem(0.5),
@@ -154,8 +154,7 @@ impl<B: Backend> LossInputs<B> {
         let fill = |tensor: Tensor<B, 2>| tensor.mask_fill(is_masked.clone(), 0.0);
         Self {
             logp: fill(self.logp),
-            // The sampling policy is a constant of the objective.
-            logp_old: fill(self.logp_old.detach()),
+            logp_old: fill(self.logp_old),
             logp_ref: self.logp_ref.map(fill),
             // Advantages are constants of the objective.
             advantages: fill(self.advantages.detach()),
@@ -284,5 +283,54 @@ fn empty_output<B: Backend>(logp: Tensor<B, 2>) -> LossOutput<B> {
     LossOutput {
         loss: logp.sum(),
         diagnostics: Diagnostics::from_sums(sums),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::{Autodiff, Flex};
+
+    type B = Autodiff<Flex>;
+
+    /// Whatever is reported must not keep the graph of the loss alive, nor add to its gradient.
+    #[test]
+    fn diagnostics_carry_no_gradient() {
+        let device = Default::default();
+        let leaf =
+            |values: [[f32; 2]; 2]| Tensor::<B, 2>::from_floats(values, &device).require_grad();
+        let totals = StepTotals {
+            n_tokens: 4,
+            n_responses: 2,
+            max_length: 2,
+        };
+        for kind in Kind::ALL {
+            for loss in [policy_loss::<B>, policy_loss_from_operations::<B>] {
+                let leaves = [
+                    leaf([[-0.5, -1.0], [-0.3, -2.0]]),
+                    leaf([[-0.6, -0.2], [-0.9, -2.0]]),
+                    leaf([[-0.7, -0.8], [-0.4, -1.0]]),
+                    leaf([[0.5, 0.5], [-0.5, -0.5]]),
+                ];
+                let [logp, logp_old, logp_ref, advantages] = leaves.clone();
+                let inputs = LossInputs {
+                    mask: logp.clone().lower_elem(0.0),
+                    logp,
+                    logp_old,
+                    logp_ref: Some(logp_ref),
+                    advantages,
+                };
+                let output = loss(&ObjectiveConfig::for_kind(*kind), inputs, &totals);
+                // A graph to differentiate, in which every leaf has derivative 1.
+                let sum_of_leaves = leaves.clone().map(|leaf| leaf.sum()).into_iter();
+                let sum = sum_of_leaves.fold(output.diagnostics.into_sums().sum(), |a, b| a + b);
+                let grads = sum.backward();
+                for leaf in &leaves {
+                    let grad = leaf.grad(&grads).expect("the leaf is in the graph");
+                    let grad: Vec<f32> = grad.into_data().iter::<f32>().collect();
+                    assert_eq!(grad, [1.0; 4], "{kind}");
+                }
+            }
+        }
     }
 }

@@ -183,3 +183,52 @@ fn hard() {
         logarithms.map(|x| x - 0.25)
     );
 }
+
+#[test]
+fn constants_of_a_loss_have_no_gradient() {
+    // Every field tracked on its own, as no caller should do.
+    let fields = [-0.25, 0.5, 1.5, 0.5, 0.25, 1.25].map(|value| row(&[value]).require_grad());
+    let [lp, log_w, w, u, log_r, r] = fields.clone();
+    let ratios = Ratios {
+        lp,
+        log_w,
+        w,
+        u,
+        log_r,
+        r,
+    };
+    let constants = ratios.clone().detach();
+    let sum =
+        constants.lp + constants.log_w + constants.w + constants.u + constants.log_r + constants.r;
+    let all = fields
+        .iter()
+        .fold(sum, |sum, field| sum + field.clone())
+        .sum();
+    let grads = all.backward();
+    for (idx, field) in fields.iter().enumerate() {
+        let grad: Vec<f64> = field
+            .grad(&grads)
+            .unwrap()
+            .into_data()
+            .iter::<f64>()
+            .collect();
+        assert_eq!(grad, [1.0], "field {idx}");
+    }
+
+    // Under RPG-Style Clip the gradient reaches `lp` alone, and never the advantages.
+    let advantages = row(&[0.5]).require_grad();
+    let loss = rpg_style_clip(Divergence::Uskl, ratios, advantages.clone(), 0.3, BOUNDS);
+    let grads = loss.sum().backward();
+    assert!(advantages.grad(&grads).is_none());
+    assert!(fields[0].grad(&grads).is_some());
+    assert!(fields[1..].iter().all(|field| field.grad(&grads).is_none()));
+
+    // The two other policies are constants from the start.
+    let [lp, lp_old, lp_ref] = [-0.25, -0.5, -0.75].map(|value| row(&[value]).require_grad());
+    let ratios = Ratios::new(lp.clone(), lp_old.clone(), lp_ref.clone());
+    let grads = (ratios.w + ratios.u + ratios.log_w + ratios.r + ratios.log_r)
+        .sum()
+        .backward();
+    assert!(lp.grad(&grads).is_some());
+    assert!(lp_old.grad(&grads).is_none() && lp_ref.grad(&grads).is_none());
+}

@@ -386,3 +386,42 @@ fn empty_requests_have_loss_zero() {
     check(json!([[], []]), json!([[], []]));
     check(json!([[0.0]]), json!([1.0]));
 }
+
+#[test]
+fn metrics_worked_out_by_hand() {
+    let ln = f64::ln;
+    // w = 1/4 and 1/8 (low), 2 (high), 4 (dual), 1, e^25 (clamped; dual), and one masked.
+    let logp = [ln(0.25), ln(0.125), ln(2.0), ln(4.0), 0.0, 25.0, 9.0];
+    let request = json!({
+        "objective": {"kind": "dapo", "eps_low": 0.5, "eps_high": 0.5, "c": 3.0},
+        "logp": [logp],
+        "logp_old": [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]],
+        "logp_ref": [[0.0, ln(0.25), ln(2.0), ln(4.0), -1.0, 25.0, 0.0]],
+        "mask": [[1, 1, 1, 1, 1, 1, 0]],
+        "advantages": [[-1.0, -1.0, 1.0, -1.0, 1.0, -1.0, 1.0]],
+    });
+    let response = compute_json(&request.to_string()).unwrap();
+    let clamped = f64::exp(20.0);
+    let weights = 0.25 + 0.125 + 2.0 + 4.0 + 1.0 + clamped;
+    // w*k3 with exp(-u) = 4, 2, 1, 1, 1/e and 1.
+    let kl = 0.25 * (4.0 - 1.0 - ln(4.0)) + 0.125 * (2.0 - 1.0 - ln(2.0)) + f64::exp(-1.0);
+    let expected = [
+        ("actor/pg_loss", (0.5 + 0.5 - 1.5 + 3.0 - 1.0 + 3.0) / 6.0),
+        ("actor/pg_clipfrac", 3.0 / 6.0),
+        ("actor/pg_clipfrac_lower", 2.0 / 6.0),
+        ("clip_ratio/low_mean", 2.0 / 6.0),
+        ("clip_ratio/high_mean", 1.0 / 6.0),
+        ("actor/ppo_kl", -(logp[..6].iter().sum::<f64>()) / 6.0),
+        ("actor/kl_loss", kl / 6.0),
+        ("actor/weight_mean", weights / 6.0),
+        ("actor/log_ratio_clamped", 1.0),
+    ];
+    assert_eq!(response.metrics.len(), expected.len());
+    for (name, expected) in expected {
+        assert!(
+            close(response.metrics[name], expected),
+            "{name}: {:?}",
+            response.metrics
+        );
+    }
+}
