@@ -138,7 +138,7 @@ pub struct WarmStart {
     pub steps: u64,
     /// Examples per step.
     pub batch_size: usize,
-    /// Peak learning rate; a tenth of the steps warm up, then it falls to zero along a cosine.
+    /// Learning rate; over the first tenth of the steps it rises from zero.
     pub lr: f64,
 }
 

@@ -1,7 +1,14 @@
 //! The vocabulary: LaTeX commands, Unicode symbols, plain names, units.
 
+mod characters;
+
 use crate::ast::{Constant, Func, RelOp};
 use crate::lex::Tok;
+
+use characters::GREEK;
+pub(crate) use characters::{
+    is_currency, is_greek, is_invisible, narrow, subscript, superscript, unicode, vulgar_fraction,
+};
 
 /// The token of a LaTeX command, given without its backslash.
 pub(crate) fn command(name: &str) -> Option<Tok> {
@@ -54,7 +61,8 @@ pub(crate) fn command(name: &str) -> Option<Tok> {
         "sum" => Tok::Sum,
         "prod" => Tok::Product,
         "ldots" | "dots" | "cdots" | "vdots" | "ddots" | "dotsc" | "dotsb" => Tok::Dots,
-        "lor" | "vee" | "land" | "wedge" => Tok::Join,
+        "lor" | "vee" => Tok::Join,
+        "land" | "wedge" => Tok::And,
         "colon" => Tok::Op(':'),
         "over" => Tok::Op('⊘'),
         "choose" => Tok::Op('©'),
@@ -126,7 +134,8 @@ pub(crate) fn plain(word: &str) -> Option<Tok> {
         "min" => Tok::Fun(Func::Min),
         "det" => Tok::Fun(Func::Det),
         "mod" => Tok::Bmod,
-        "and" | "or" => Tok::Join,
+        "and" => Tok::And,
+        "or" => Tok::Join,
         "percent" | "pct" | "percents" | "percentage" => Tok::Percent,
         "degree" | "degrees" | "deg" => Tok::Degree,
         "times" => Tok::Op('*'),
@@ -136,182 +145,6 @@ pub(crate) fn plain(word: &str) -> Option<Tok> {
         _ => Tok::Fun(function(word)?),
     };
     Some(tok)
-}
-
-/// The token of a Unicode symbol or of an ASCII operator.
-pub(crate) fn unicode(c: char) -> Option<Tok> {
-    let tok = match c {
-        '+' | '＋' => Tok::Op('+'),
-        '-' | '−' | '–' | '—' | '‐' | '‑' | '－' => Tok::Op('-'),
-        '*' | '×' | '·' | '⋅' | '∙' | '•' | '∗' => Tok::Op('*'),
-        '/' | '÷' | '∕' | '⁄' | '／' => Tok::Op('/'),
-        '^' => Tok::Op('^'),
-        '_' => Tok::Op('_'),
-        '!' | '！' => Tok::Op('!'),
-        ',' | '，' | '、' => Tok::Op(','),
-        ';' | '；' => Tok::Op(';'),
-        ':' | '：' | '∶' => Tok::Op(':'),
-        '±' => Tok::Op('±'),
-        '∓' => Tok::Op('∓'),
-        '（' => Tok::Open('('),
-        '）' => Tok::Close(')'),
-        '⟨' | '〈' => Tok::Open('⟨'),
-        '⟩' | '〉' => Tok::Close('⟩'),
-        '⌊' => Tok::Open('⌊'),
-        '⌋' => Tok::Close('⌋'),
-        '⌈' => Tok::Open('⌈'),
-        '⌉' => Tok::Close('⌉'),
-        '∣' | '∥' | '‖' => Tok::Bar,
-        '=' | '＝' => Tok::Rel(RelOp::Eq),
-        '<' | '＜' => Tok::Rel(RelOp::Lt),
-        '>' | '＞' => Tok::Rel(RelOp::Gt),
-        '≤' | '⩽' | '≦' => Tok::Rel(RelOp::Le),
-        '≥' | '⩾' | '≧' => Tok::Rel(RelOp::Ge),
-        '≠' => Tok::Rel(RelOp::Ne),
-        '≈' | '≃' | '≅' => Tok::Rel(RelOp::Approx),
-        '≡' => Tok::Rel(RelOp::Equiv),
-        '∈' => Tok::Rel(RelOp::In),
-        '∉' => Tok::Rel(RelOp::NotIn),
-        '⊂' | '⊆' => Tok::Rel(RelOp::Subset),
-        '→' => Tok::Rel(RelOp::To),
-        '∪' => Tok::Union,
-        '∩' => Tok::Intersection,
-        '∖' => Tok::Difference,
-        '∧' | '∨' => Tok::Join,
-        '∞' => Tok::Const(Constant::Infinity),
-        '∅' | 'Ø' => Tok::Const(Constant::EmptySet),
-        'ℝ' => Tok::Const(Constant::Reals),
-        'ℤ' => Tok::Const(Constant::Integers),
-        'ℕ' => Tok::Const(Constant::Naturals),
-        'ℚ' => Tok::Const(Constant::Rationals),
-        'ℂ' => Tok::Const(Constant::Complexes),
-        'π' | '𝜋' => Tok::Const(Constant::Pi),
-        'ⅈ' => Tok::Const(Constant::I),
-        '√' => Tok::Sqrt,
-        '∛' => Tok::Cbrt,
-        '°' | '˚' | 'º' => Tok::Degree,
-        '％' => Tok::Percent,
-        '′' | '’' => Tok::Prime,
-        '∑' => Tok::Sum,
-        '∏' => Tok::Product,
-        '⋯' => Tok::Dots,
-        'ϕ' => Tok::Sym("phi".into()),
-        'ϵ' => Tok::Sym("epsilon".into()),
-        'ϑ' => Tok::Sym("theta".into()),
-        '。' | '．' => Tok::Op('.'),
-        _ => Tok::Sym(GREEK.iter().find(|(_, letter)| *letter == c)?.0.into()),
-    };
-    Some(tok)
-}
-
-const GREEK: [(&str, char); 33] = [
-    ("alpha", 'α'),
-    ("beta", 'β'),
-    ("gamma", 'γ'),
-    ("delta", 'δ'),
-    ("epsilon", 'ε'),
-    ("zeta", 'ζ'),
-    ("eta", 'η'),
-    ("theta", 'θ'),
-    ("iota", 'ι'),
-    ("kappa", 'κ'),
-    ("lambda", 'λ'),
-    ("mu", 'μ'),
-    ("nu", 'ν'),
-    ("xi", 'ξ'),
-    ("rho", 'ρ'),
-    ("sigma", 'σ'),
-    ("tau", 'τ'),
-    ("upsilon", 'υ'),
-    ("phi", 'φ'),
-    ("chi", 'χ'),
-    ("psi", 'ψ'),
-    ("omega", 'ω'),
-    ("Gamma", 'Γ'),
-    ("Delta", 'Δ'),
-    ("Theta", 'Θ'),
-    ("Lambda", 'Λ'),
-    ("Xi", 'Ξ'),
-    ("Sigma", 'Σ'),
-    ("Upsilon", 'Υ'),
-    ("Phi", 'Φ'),
-    ("Psi", 'Ψ'),
-    ("Omega", 'Ω'),
-    ("varrho", 'ϱ'),
-];
-
-pub(crate) fn is_greek(c: char) -> bool {
-    GREEK.iter().any(|(_, letter)| *letter == c)
-}
-
-/// Characters without width that carry no meaning. Marks that reorder text are not among them: what
-/// is shown then differs from what is written.
-pub(crate) fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{200b}' | '\u{200c}' | '\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{ad}'
-    )
-}
-
-pub(crate) fn is_currency(c: char) -> bool {
-    matches!(c, '$' | '€' | '£' | '¥' | '₹' | '¢' | '₩' | '₽')
-}
-
-/// The plain character of a superscript.
-pub(crate) fn superscript(c: char) -> Option<char> {
-    Some(match c {
-        '⁰' => '0',
-        '¹' => '1',
-        '²' => '2',
-        '³' => '3',
-        '⁴' => '4',
-        '⁵' => '5',
-        '⁶' => '6',
-        '⁷' => '7',
-        '⁸' => '8',
-        '⁹' => '9',
-        '⁺' => '+',
-        '⁻' => '-',
-        'ⁿ' => 'n',
-        'ˣ' => 'x',
-        _ => return None,
-    })
-}
-
-/// The plain character of a subscript.
-pub(crate) fn subscript(c: char) -> Option<char> {
-    Some(match c {
-        '₀'..='₉' => char::from((c as u32 - '₀' as u32) as u8 + b'0'),
-        'ₙ' => 'n',
-        'ₖ' => 'k',
-        'ᵢ' => 'i',
-        _ => return None,
-    })
-}
-
-/// `½` and its kin.
-pub(crate) fn vulgar_fraction(c: char) -> Option<(u8, u8)> {
-    Some(match c {
-        '½' => (1, 2),
-        '⅓' => (1, 3),
-        '⅔' => (2, 3),
-        '¼' => (1, 4),
-        '¾' => (3, 4),
-        '⅕' => (1, 5),
-        '⅖' => (2, 5),
-        '⅗' => (3, 5),
-        '⅘' => (4, 5),
-        '⅙' => (1, 6),
-        '⅚' => (5, 6),
-        '⅐' => (1, 7),
-        '⅛' => (1, 8),
-        '⅜' => (3, 8),
-        '⅝' => (5, 8),
-        '⅞' => (7, 8),
-        '⅑' => (1, 9),
-        '⅒' => (1, 10),
-        _ => return None,
-    })
 }
 
 /// Commands that change only the look.
@@ -597,4 +430,38 @@ pub(crate) fn number_word(word: &str) -> Option<u32> {
     ];
     let index = WORDS.iter().position(|w| w.eq_ignore_ascii_case(word))?;
     u32::try_from(index).ok().map(|i| i + 2)
+}
+
+/// Whether words behind a value offer another one or take it back.
+pub(crate) fn offers_more(text: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric()).any(|word| {
+        word.starts_with(|c: char| c.is_ascii_digit())
+            || matches!(
+                word.to_ascii_lowercase().as_str(),
+                "or" | "and" | "not" | "maybe" | "either" | "wrong" | "but"
+            )
+    })
+}
+
+/// The words of a text whose commands only choose a font or set the layout; `None` for mathematics.
+pub(crate) fn words_only(raw: &str) -> Option<String> {
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        let body = &rest[at + 1..];
+        let length = body.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let name = &body[..length];
+        let harmless = length == 0
+            || is_text_command(name)
+            || is_layout(name)
+            || (is_font_command(name) && !is_accent(name));
+        if !harmless {
+            return None;
+        }
+        rest = if length == 0 {
+            body.get(1..).unwrap_or("")
+        } else {
+            &body[length..]
+        };
+    }
+    Some(plain_text(raw))
 }

@@ -4,10 +4,11 @@
 //! rather than guessed at: `2 3` is not a product.
 
 use num_bigint::BigInt;
+use num_integer::Integer;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
 
-use crate::ast::{Constant, Expr, Func, Number, RelOp, SetOp};
+use crate::ast::{Constant, Expr, Number, RelOp, SetOp};
 use crate::lex::{Tok, Token, lex};
 use crate::names;
 use crate::verdict::{Budget, Failure};
@@ -15,13 +16,18 @@ use crate::verdict::{Budget, Failure};
 mod functions;
 mod groups;
 mod primary;
+mod terms;
 
 /// Deepest nesting of brackets, fractions, roots and powers.
 const MAX_DEPTH: usize = 64;
+/// Most decimal places.
+const MAX_PLACES: usize = 4_000;
 
 /// Parses a whole answer. With `thousands`, `1,000` outside brackets is one number.
 pub(crate) fn parse(text: &str, thousands: bool) -> Result<Expr, Failure> {
-    let tokens = lex(text, thousands)?;
+    let text = text.trim();
+    let bold = text.strip_prefix("**").and_then(|t| t.strip_suffix("**"));
+    let tokens = lex(bold.unwrap_or(text), thousands)?;
     let mut parser = Parser {
         tokens,
         pos: 0,
@@ -115,7 +121,8 @@ impl Parser {
             let outer = index == 0 || index + 1 == self.tokens.len();
             match &token.tok {
                 Tok::Word(w) => {
-                    wordy += if w.len() > 3 || names::is_short_word(w) {
+                    let capitals = w.len() == 3 && w.bytes().all(|b| b.is_ascii_uppercase());
+                    wordy += if w.len() > 3 || capitals || names::is_short_word(w) {
                         2
                     } else {
                         1
@@ -154,12 +161,21 @@ impl Parser {
     fn list(&mut self) -> Parsed {
         let mut groups: Vec<Vec<Expr>> = vec![Vec::new()];
         let mut grouped = false;
+        let (mut conjunction, mut disjunction) = (false, false);
         loop {
             let item = self.relation()?;
             groups.last_mut().expect("one group at least").push(item);
             let before = self.pos;
+            let ordered = matches!(groups.last().and_then(|g| g.last()),
+                Some(Expr::Rel(_, rest)) if rest.iter().all(|(op, _)| op.is_order()));
+            if ordered && self.eat(&Tok::Union) {
+                disjunction = true;
+                continue;
+            }
             let mut semicolon = false;
-            while let Some(Tok::Op(',' | ';') | Tok::Join | Tok::Row) = self.peek() {
+            while let Some(Tok::Op(',' | ';') | Tok::Join | Tok::And | Tok::Row) = self.peek() {
+                conjunction |= self.next_is(&Tok::And);
+                disjunction |= !self.next_is(&Tok::And);
                 semicolon |= matches!(self.peek(), Some(Tok::Op(';') | Tok::Row));
                 self.pos += 1;
             }
@@ -180,6 +196,13 @@ impl Parser {
         } else {
             groups.into_iter().map(Expr::List).collect()
         };
+        let restrictions = items.iter().all(|item| match item {
+            Expr::Rel(_, rest) => rest.iter().all(|(op, _)| op.is_order()),
+            _ => false,
+        });
+        if restrictions && conjunction && !disjunction && items.len() > 1 {
+            return Ok(Expr::SetOp(SetOp::Intersection, items));
+        }
         Ok(if items.len() == 1 {
             items.remove(0)
         } else {
@@ -206,7 +229,13 @@ impl Parser {
             let op = *op;
             self.pos += 1;
             // A relation that is followed by nothing, as in `x = `, has no value.
-            rest.push((op, self.set_expression()?));
+            // `x < 1 \\cup x > 3` unites what the inequalities describe.
+            let side = if op.is_order() {
+                self.ratio()?
+            } else {
+                self.set_expression()?
+            };
+            rest.push((op, side));
         }
         if let Some(modulus) = self.modulus()? {
             return Ok(match rest.pop() {
@@ -314,299 +343,6 @@ impl Parser {
         }
         Ok(Expr::Ratio(items))
     }
-
-    fn sum(&mut self) -> Parsed {
-        let mut terms = vec![self.signed_term()?];
-        loop {
-            match self.peek() {
-                Some(Tok::Op('+' | '-' | '±' | '∓')) => terms.push(self.signed_term()?),
-                Some(Tok::Bmod) => {
-                    self.pos += 1;
-                    let modulus = self.product()?;
-                    let left = one_or(terms, Expr::Add);
-                    terms = vec![Expr::Fun(Func::Mod, vec![left, modulus])];
-                    self.depth += 1;
-                    if self.depth > MAX_DEPTH {
-                        return Err(Failure::OverBudget(Budget::Depth));
-                    }
-                }
-                _ => return Ok(one_or(terms, Expr::Add)),
-            }
-        }
-    }
-
-    /// A term with the signs before it.
-    fn signed_term(&mut self) -> Parsed {
-        let (negative, plus_minus) = self.signs();
-        let term = self.product()?;
-        Ok(with_signs(term, negative, plus_minus))
-    }
-
-    fn signs(&mut self) -> (bool, bool) {
-        let mut negative = false;
-        let mut plus_minus = false;
-        while let Some(Tok::Op(sign @ ('+' | '-' | '±' | '∓'))) = self.peek() {
-            match sign {
-                '-' => negative = !negative,
-                '±' | '∓' => plus_minus = true,
-                _ => {}
-            }
-            self.pos += 1;
-        }
-        (negative, plus_minus)
-    }
-
-    /// Factors, with or without signs of multiplication and division between them.
-    fn product(&mut self) -> Parsed {
-        let mut factors: Vec<Expr> = vec![self.power()?];
-        // Whether the last factor is a plain integer that a fraction may follow as a mixed number.
-        let mut mixable = self.ended_with_integer(&factors[0]);
-        loop {
-            match self.peek() {
-                Some(Tok::Op('*')) => {
-                    self.pos += 1;
-                    let (negative, plus_minus) = self.signs();
-                    let factor = self.power()?;
-                    mixable = !negative && self.ended_with_integer(&factor);
-                    factors.push(with_signs(factor, negative, plus_minus));
-                }
-                Some(Tok::Op('/')) => {
-                    self.pos += 1;
-                    let (negative, plus_minus) = self.signs();
-                    let divisor = self.power()?;
-                    let inverse = match divisor {
-                        Expr::Num(n) if !n.value.is_zero() && !n.decimal => Expr::Num(Number {
-                            value: n.value.recip(),
-                            decimal: false,
-                        }),
-                        other => Expr::Div(Box::new(Expr::int(1)), Box::new(other)),
-                    };
-                    factors.push(with_signs(inverse, negative, plus_minus));
-                    mixable = false;
-                }
-                Some(Tok::Percent) => {
-                    self.pos += 1;
-                    let whole = one_or(std::mem::take(&mut factors), Expr::Mul);
-                    factors.push(Expr::Percent(Box::new(whole)));
-                    mixable = false;
-                }
-                // `\frac{\text{m}}{\text{s}}` is a unit.
-                Some(Tok::Frac) if matches!(self.peek_at(2), Some(Tok::Text(_))) => {
-                    self.pos += 1;
-                    let parts = [self.argument()?, self.argument()?];
-                    if !parts.iter().all(|p| matches!(p, Expr::Text(_))) {
-                        return Err(Failure::NotParsed);
-                    }
-                }
-                Some(Tok::Frac) if mixable => {
-                    let fraction = self.power()?;
-                    let numeric = matches!(&fraction, Expr::Div(a, b)
-                        if matches!((&**a, &**b), (Expr::Num(_), Expr::Num(_))));
-                    let last = factors.pop().expect("one factor at least");
-                    if numeric {
-                        factors.push(Expr::Add(vec![last, fraction]));
-                    } else {
-                        factors.extend([last, fraction]);
-                    }
-                    mixable = false;
-                }
-                Some(tok) if self.starts_factor(tok) => {
-                    let factor = self.power()?;
-                    mixable = false;
-                    factors.push(factor);
-                }
-                _ => {
-                    if self.skip_unit()? {
-                        mixable = false;
-                        continue;
-                    }
-                    // Words are no factors.
-                    if factors.len() > 1 && factors.iter().any(|f| matches!(f, Expr::Text(_))) {
-                        return Err(Failure::NotParsed);
-                    }
-                    return Ok(one_or(factors, Expr::Mul));
-                }
-            }
-        }
-    }
-
-    fn ended_with_integer(&self, factor: &Expr) -> bool {
-        matches!(factor, Expr::Num(n) if n.value.is_integer())
-            && matches!(
-                self.tokens.get(self.pos.wrapping_sub(1)).map(|t| &t.tok),
-                Some(Tok::Num(_))
-            )
-    }
-
-    /// Whether `tok` begins a factor that is multiplied without a sign.
-    fn starts_factor(&self, tok: &Tok) -> bool {
-        match tok {
-            Tok::Sym(_)
-            | Tok::Const(_)
-            | Tok::Fun(_)
-            | Tok::Begin
-            | Tok::Frac
-            | Tok::Sqrt
-            | Tok::Cbrt
-            | Tok::Binom
-            | Tok::Overline
-            | Tok::Env(_)
-            | Tok::Sum
-            | Tok::Product => true,
-            Tok::Word(_) => !self.at_unit(),
-            // Digits directly after digits are refused, after anything else they multiply.
-            Tok::Num(_) | Tok::Repeating(..) => !matches!(
-                self.tokens.get(self.pos.wrapping_sub(1)).map(|t| &t.tok),
-                Some(Tok::Num(_) | Tok::Repeating(..))
-            ),
-            Tok::Open(c) => *c != '{' && !matches!(self.peek_at(1), Some(Tok::Bmod)),
-            Tok::Bar => self.bars == 0,
-            _ => false,
-        }
-    }
-
-    /// Whether the token here begins a unit of measurement or words of explanation.
-    fn at_unit(&self) -> bool {
-        let after_value = self.pos > 0;
-        match self.peek() {
-            Some(Tok::Text(_)) => true,
-            Some(Tok::Word(word)) => {
-                after_value && (names::is_unit(word) || (word.len() > 3 && self.space_at(0)))
-            }
-            _ => false,
-        }
-    }
-
-    /// Skips units and words after a value, if what follows shows that they end the term.
-    fn skip_unit(&mut self) -> Result<bool, Failure> {
-        if !self.at_unit() {
-            return Ok(false);
-        }
-        let save = self.pos;
-        let mut in_unit = true;
-        while in_unit {
-            self.pos += 1;
-            if self.eat(&Tok::Op('^')) {
-                self.argument()?;
-            }
-            let mut ahead = 0;
-            if matches!(self.peek(), Some(Tok::Op('/' | '*'))) {
-                ahead = 1;
-            }
-            in_unit = match self.peek_at(ahead) {
-                Some(Tok::Text(_)) => true,
-                Some(Tok::Word(w)) => ahead == 1 || names::is_unit(w) || self.space_at(ahead),
-                // `m/s`, `cm per s`: one letter is a unit only beside another unit.
-                Some(Tok::Sym(_)) => ahead == 1 || self.space_at(ahead),
-                _ => false,
-            };
-            if in_unit {
-                self.pos += ahead;
-            }
-        }
-        let ends = match self.peek() {
-            None => true,
-            Some(tok) => matches!(
-                tok,
-                Tok::Close(_)
-                    | Tok::End
-                    | Tok::Op(',' | ';' | '+' | '-' | ':' | '±')
-                    | Tok::Rel(_)
-                    | Tok::Join
-                    | Tok::Row
-                    | Tok::Cell
-                    | Tok::EndEnv(_)
-                    | Tok::Bar
-            ),
-        };
-        if ends {
-            Ok(true)
-        } else {
-            self.pos = save;
-            Err(Failure::NotParsed)
-        }
-    }
-
-    /// A primary with what stands after it: powers, factorials, degree signs.
-    fn power(&mut self) -> Parsed {
-        let mut base = self.primary()?;
-        let mut wrapped = 0;
-        loop {
-            match self.peek() {
-                Some(Tok::Op('^')) => {
-                    self.pos += 1;
-                    if self.eat_degree() {
-                        base = Expr::Degree(Box::new(base));
-                    } else if self.eat(&Tok::Prime) {
-                    } else {
-                        let exponent = self.exponent()?;
-                        base = Expr::Pow(Box::new(base), Box::new(exponent));
-                    }
-                }
-                Some(Tok::Degree) => {
-                    self.eat_degree();
-                    base = Expr::Degree(Box::new(base));
-                }
-                Some(Tok::Op('!')) => {
-                    let mut count = 0;
-                    while self.eat(&Tok::Op('!')) {
-                        count += 1;
-                    }
-                    let func = match count {
-                        1 => Func::Factorial,
-                        2 => Func::DoubleFactorial,
-                        _ => return Err(Failure::OverBudget(Budget::Size)),
-                    };
-                    base = Expr::Fun(func, vec![base]);
-                }
-                Some(Tok::Prime) => {
-                    self.pos += 1;
-                    continue;
-                }
-                _ => return Ok(base),
-            }
-            wrapped += 1;
-            if wrapped > 8 {
-                return Err(Failure::OverBudget(Budget::Depth));
-            }
-        }
-    }
-
-    /// A degree sign, bare or in braces, with the letter of a temperature scale after it.
-    fn eat_degree(&mut self) -> bool {
-        let braced = self.next_is(&Tok::Begin)
-            && self.peek_at(1) == Some(&Tok::Degree)
-            && self.peek_at(2) == Some(&Tok::End);
-        if braced {
-            self.pos += 3;
-        } else if !self.eat(&Tok::Degree) {
-            return false;
-        }
-        if matches!(self.peek(), Some(Tok::Sym(s)) if s == "C" || s == "F") {
-            self.pos += 1;
-        }
-        true
-    }
-
-    fn exponent(&mut self) -> Parsed {
-        self.deeper(|p| {
-            let (negative, _) = p.signs();
-            let inner = match p.peek() {
-                Some(Tok::Begin) => p.argument()?,
-                // `2^3^4` is 2^(3^4), and `2^10` means the whole number.
-                _ => {
-                    let base = p.primary()?;
-                    if p.eat(&Tok::Op('^')) {
-                        let top = p.exponent()?;
-                        Expr::Pow(Box::new(base), Box::new(top))
-                    } else {
-                        base
-                    }
-                }
-            };
-            Ok(with_signs(inner, negative, false))
-        })
-    }
 }
 
 fn with_signs(term: Expr, negative: bool, plus_minus: bool) -> Expr {
@@ -636,13 +372,18 @@ fn one_or(mut items: Vec<Expr>, wrap: impl FnOnce(Vec<Expr>) -> Expr) -> Expr {
 /// The number that digits with at most one point stand for.
 fn decimal(text: &str) -> Result<Number, Failure> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    // Without zeros at its end the fraction has lost all common factors of ten.
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > MAX_PLACES {
+        return Err(Failure::OverBudget(Budget::Length));
+    }
     let digits: BigInt = format!("{whole}{fraction}")
         .parse()
         .map_err(|_| Failure::NotParsed)?;
     let value = if fraction.is_empty() {
         BigRational::from_integer(digits)
     } else {
-        BigRational::new(digits, power_of_ten(fraction.len()))
+        decimal_fraction(digits, fraction.len())
     };
     Ok(Number {
         value,
@@ -661,6 +402,28 @@ fn repeating(before: &str, repetend: &str) -> Result<Number, Failure> {
         value: start.value + tail,
         decimal: false,
     })
+}
+
+/// `digits / 10^places` in lowest terms, where ten does not divide the digits. Only twos or only fives
+/// can be common, so no greatest common divisor of long numbers is needed.
+fn decimal_fraction(mut digits: BigInt, places: usize) -> BigRational {
+    let mut denominator = power_of_ten(places);
+    let twos = digits.trailing_zeros().unwrap_or(0).min(places as u64);
+    if twos > 0 {
+        digits >>= twos;
+        denominator >>= twos;
+    } else {
+        let five = BigInt::from(5);
+        for _ in 0..places {
+            let (quotient, rest) = digits.div_rem(&five);
+            if !rest.is_zero() {
+                break;
+            }
+            digits = quotient;
+            denominator /= &five;
+        }
+    }
+    BigRational::new_raw(digits, denominator)
 }
 
 fn power_of_ten(exponent: usize) -> BigInt {

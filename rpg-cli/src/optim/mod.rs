@@ -1,4 +1,4 @@
-//! Optimizers: AdamW over a model's parameters, the gradient's global norm, learning-rate schedules.
+//! Optimizers: AdamW over a model's parameters, the gradient's global norm, the learning rate.
 
 mod adamw;
 mod norm;
@@ -6,4 +6,4 @@ mod schedule;
 
 pub use adamw::{AdamW, AdamWConfig, StateError};
 pub use norm::global_norm;
-pub use schedule::{constant_with_warmup, cosine_with_warmup};
+pub use schedule::constant_with_warmup;

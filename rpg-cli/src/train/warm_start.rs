@@ -3,7 +3,7 @@
 use crate::config::WarmStart;
 use crate::data::arithmetic::ColumnAddition;
 use crate::failure::Failure;
-use crate::optim::{AdamW, cosine_with_warmup, global_norm};
+use crate::optim::{AdamW, constant_with_warmup, global_norm};
 use burn::backend::Autodiff;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use rpg_rollout::model::CausalLm;
@@ -57,7 +57,7 @@ pub fn step<B: ModelBackend>(
         ))
         .hint("lower warm_start.lr"));
     }
-    let lr = cosine_with_warmup(config.lr, config.steps / 10, config.steps, number);
+    let lr = constant_with_warmup(config.lr, config.steps / 10, number);
     Ok((
         optimizer.step(model, grads, lr, (1.0 / norm).min(1.0)),
         total,

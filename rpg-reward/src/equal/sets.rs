@@ -2,7 +2,7 @@
 
 use super::value::Value;
 use super::{Comparer, Outcome};
-use crate::ast::{Constant, Expr, RelOp, SetOp};
+use crate::ast::{Constant, Expr, Func, RelOp, SetOp};
 use crate::numeric::Evaluator;
 
 /// An end of an interval.
@@ -149,6 +149,7 @@ impl Comparer {
                 self.tidy(points)
             }
             Value::Combined(op, parts) => {
+                one_variable(parts)?;
                 let mut parts = parts.iter();
                 let mut result = self.real_set(parts.next()?)?;
                 for part in parts {
@@ -169,6 +170,7 @@ impl Comparer {
             }
             Value::Inequality(sides, ops) => self.solutions(sides, ops),
             Value::List(items) => {
+                one_variable(items)?;
                 let mut pieces = Vec::new();
                 for item in items {
                     let sets = matches!(item, Value::Inequality(..) | Value::Tuple(..));
@@ -316,6 +318,11 @@ impl Comparer {
     }
 
     fn half_line(&mut self, left: &Expr, op: RelOp, right: &Expr, name: &str) -> Option<RealSet> {
+        if let Expr::Fun(Func::Abs, inner) = left
+            && !mentions(right, name)
+        {
+            return self.within(&inner[0], op, right, name);
+        }
         let variable = Expr::Sym(name.to_string());
         let (bound, flipped) = if *left == variable && !mentions(right, name) {
             (right.clone(), false)
@@ -359,6 +366,28 @@ impl Comparer {
         }
     }
 
+    /// The solutions of `|inner| op bound`.
+    fn within(&mut self, inner: &Expr, op: RelOp, bound: &Expr, name: &str) -> Option<RealSet> {
+        let negative = Expr::Neg(Box::new(bound.clone()));
+        if self.number(bound)? <= 0.0 {
+            return None;
+        }
+        let mirrored = match op {
+            RelOp::Lt => RelOp::Gt,
+            RelOp::Le => RelOp::Ge,
+            RelOp::Gt => RelOp::Lt,
+            RelOp::Ge => RelOp::Le,
+            _ => return None,
+        };
+        let above = self.half_line(inner, op, bound, name)?;
+        let below = self.half_line(inner, mirrored, &negative, name)?;
+        if matches!(op, RelOp::Lt | RelOp::Le) {
+            self.intersection(&above, &below)
+        } else {
+            self.tidy(above.into_iter().chain(below).collect())
+        }
+    }
+
     /// Where two sides that are linear in the variable meet, and whether dividing flips the relation.
     fn linear_bound(&mut self, left: &Expr, right: &Expr, name: &str) -> Option<(Expr, bool)> {
         let at = |value: i64| {
@@ -386,6 +415,19 @@ impl Comparer {
         let bound = Expr::Div(Box::new(negative(&f0)), Box::new(slope));
         Some((bound, value < 0.0))
     }
+}
+
+/// Nothing if there are conditions on different variables, which make no set of numbers.
+fn one_variable(items: &[Value]) -> Option<()> {
+    let sides: Vec<&Expr> = items
+        .iter()
+        .filter_map(|item| match item {
+            Value::Inequality(sides, _) => Some(sides),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    (super::scalar::variables(&sides).len() <= 1).then_some(())
 }
 
 fn everything() -> RealSet {

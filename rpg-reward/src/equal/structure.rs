@@ -79,7 +79,7 @@ impl Comparer {
                 self.in_any_order(&a, &b)
             }
             (V::List(a), V::List(b)) => self.same_lists(gold, a, answer, b),
-            (V::List(items), V::Tuple(_, others, _)) => self.in_order(
+            (V::List(items), V::Tuple('(' | '⟨', others, ')' | '⟩')) => self.in_order(
                 &items.iter().collect::<Vec<_>>(),
                 &others.iter().collect::<Vec<_>>(),
             ),
@@ -88,7 +88,11 @@ impl Comparer {
                 &others.iter().collect::<Vec<_>>(),
             ),
             (V::Set(items) | V::List(items), single) | (single, V::Set(items) | V::List(items)) => {
-                let items = self.distinct(items);
+                // Repetitions vanish in a set; in a list they are guesses like others.
+                let items = match (gold, answer) {
+                    (V::Set(_), _) | (_, V::Set(_)) => self.distinct(items),
+                    _ => items.clone(),
+                };
                 match items.as_slice() {
                     [item] if matches!(gold, V::Set(_) | V::List(_)) => self.same(item, single),
                     [item] => self.same(single, item),

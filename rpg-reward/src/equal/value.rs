@@ -55,7 +55,12 @@ impl Comparer {
         }
         match expr {
             Expr::Undefined => Err(Failure::Undefined),
-            Expr::Text(text) => Ok(Value::Text(text.clone())),
+            Expr::Text(text) => Ok(match super::normalised(text).as_deref() {
+                Some("all real numbers" | "all reals" | "real numbers") => {
+                    Value::NamedSet(Constant::Reals)
+                }
+                _ => Value::Text(text.clone()),
+            }),
             Expr::Const(Constant::Infinity) => Ok(Value::Infinity(true)),
             Expr::Const(Constant::EmptySet) => Ok(Value::Set(Vec::new())),
             Expr::Const(
@@ -100,11 +105,17 @@ impl Comparer {
                     ];
                     return Ok(Value::List(pair));
                 }
-                Ok(Value::Tuple(
-                    *open,
-                    self.interpret_all(items, depth)?,
-                    *close,
-                ))
+                let items = self.interpret_all(items, depth)?;
+                // Infinity is never part of an interval, however the bracket is written.
+                let open = match items.first() {
+                    Some(Value::Infinity(_)) if *open == '[' => '(',
+                    _ => *open,
+                };
+                let close = match items.last() {
+                    Some(Value::Infinity(_)) if *close == ']' => ')',
+                    _ => *close,
+                };
+                Ok(Value::Tuple(open, items, close))
             }
             Expr::SetOp(op, items) => Ok(Value::Combined(*op, self.interpret_all(items, depth)?)),
             Expr::Congruence(a, b, m) => Ok(Value::Congruence(
@@ -199,13 +210,34 @@ impl Comparer {
         Err(Failure::Unsupported)
     }
 
+    /// The value that a chain of equals signs ends with. Constants in it must be equal, so that a chain
+    /// of guesses is none; of an exact value and a rounded one, the exact one counts.
+    fn end_of_chain<'a>(&mut self, rest: &'a [(RelOp, Expr)]) -> Result<&'a Expr> {
+        let constant = |e: &Expr| !e.any(&mut |e| matches!(e, Expr::Sym(_) | Expr::Apply(..)));
+        let mut last = &rest[rest.len() - 1].1;
+        if rest.len() > 12 {
+            return Err(Failure::OverBudget(Budget::Size));
+        }
+        for (_, before) in rest[..rest.len() - 1].iter().rev() {
+            if !constant(before) || !constant(last) || self.scalar(before, last).is_equal() {
+                continue;
+            }
+            if last.has_decimal() && !before.has_decimal() {
+                last = before;
+            } else if !before.has_decimal() || last.has_decimal() {
+                return Err(Failure::Unsupported);
+            }
+        }
+        Ok(last)
+    }
+
     fn interpret_equation(
         &mut self,
         first: &Expr,
         rest: &[(RelOp, Expr)],
         depth: usize,
     ) -> Result<Value> {
-        let last = &rest[rest.len() - 1].1;
+        let last = self.end_of_chain(rest)?;
         if is_name(first) {
             let value = self.interpret(last, depth + 1)?;
             return Ok(Value::Named(first.clone(), Box::new(value)));
@@ -239,10 +271,16 @@ pub(super) fn is_name(expr: &Expr) -> bool {
         Expr::Sym(_) | Expr::Text(_) => true,
         Expr::Apply(_, arguments) => arguments.iter().all(|a| !matches!(a, Expr::Rel(..))),
         Expr::Tuple(_, items, _) => items.iter().all(is_sym),
-        // A segment or an angle, `AB`; the probability `P(A)`.
-        Expr::Mul(factors) => factors.iter().all(is_capital),
+        // A segment or an angle, `AB`; the probability `P(A)`; the inverse `f^{-1}(x)`.
+        Expr::Mul(factors) => {
+            let inverse = matches!(factors.as_slice(), [Expr::Pow(f, e), Expr::Sym(_)]
+                if is_sym(f) && matches!(&**e, Expr::Num(n) if n.value == Expr::minus_one()));
+            inverse || factors.iter().all(is_capital)
+        }
         Expr::Fun(crate::ast::Func::Conjugate | crate::ast::Func::Abs, inner) => {
-            matches!(&inner[0], Expr::Mul(factors) if factors.iter().all(is_capital))
+            let conjugate = matches!(expr, Expr::Fun(crate::ast::Func::Conjugate, _));
+            (conjugate && is_sym(&inner[0]))
+                || matches!(&inner[0], Expr::Mul(factors) if factors.iter().all(is_capital))
         }
         _ => false,
     }
@@ -336,7 +374,7 @@ fn gather(items: Vec<Value>) -> Value {
         }
         _ => {
             // Groups between semicolons stay together.
-            Value::List(items.into_iter().map(unlist).flatten().collect())
+            Value::List(items.into_iter().flat_map(unlist).collect())
         }
     }
 }

@@ -132,11 +132,11 @@ impl ModelConfig {
                 expected,
             })
         };
-        if self.num_attention_heads % self.num_key_value_heads != 0 {
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             let expected = "a divisor of num_attention_heads";
             return refuse("num_key_value_heads", self.num_key_value_heads, expected);
         }
-        if self.head_dim == 0 || self.head_dim % 2 != 0 {
+        if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             return refuse("head_dim", self.head_dim, "an even number above 0");
         }
         Ok(())

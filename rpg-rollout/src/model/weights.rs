@@ -147,8 +147,8 @@ impl<B: ModelBackend> CausalLm<B> {
         })?;
         // Tied checkpoints may store the head as well, and old ones their rotary frequencies.
         unused.retain(|name| {
-            !(config.tie_word_embeddings && *name == "lm_head.weight")
-                && !name.ends_with("rotary_emb.inv_freq")
+            let is_tied_head = config.tie_word_embeddings && *name == "lm_head.weight";
+            !is_tied_head && !name.ends_with("rotary_emb.inv_freq")
         });
         match unused.first() {
             None => Ok(model),

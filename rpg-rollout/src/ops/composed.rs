@@ -102,17 +102,17 @@ pub(super) fn rotary<B: Backend>(
     let qkv = wrap::<B, 2>(qkv);
     let (device, dtype) = (qkv.device(), qkv.dtype());
     let (half, positions) = (rope.half(), packing.positions());
-    let table = |select: fn((&[f32], &[f32])) -> Vec<f32>, sign: f32| {
-        let values: Vec<f32> = positions
-            .iter()
-            .flat_map(|&p| select(rope.at(p)))
-            .map(|x| x * sign)
-            .collect();
+    let (mut cos, mut sin) = (Vec::new(), Vec::new());
+    for &position in positions {
+        let (c, s) = rope.at(position);
+        cos.extend(c);
+        sin.extend(s.iter().map(|x| x * direction));
+    }
+    let table = |values: Vec<f32>| {
         let data = TensorData::new(values, [positions.len(), 1, half]);
         Tensor::<B, 3>::from_data(data.convert_dtype(dtype), (&device, dtype))
     };
-    let cos = table(|(cos, _)| cos.to_vec(), 1.0);
-    let sin = table(|(_, sin)| sin.to_vec(), direction);
+    let (cos, sin) = (table(cos), table(sin));
     let rotate = |x: Tensor<B, 3>| {
         let (a, b) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
         Tensor::cat(

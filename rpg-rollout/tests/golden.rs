@@ -1,0 +1,138 @@
+//! Checkpoints made with Hugging Face transformers (`fixtures/make.py`): the same logits, and the same
+//! checkpoint when it is written again.
+
+use burn::backend::Flex;
+use rpg_rollout::cache::KvCache;
+use rpg_rollout::model::{CausalLm, LoadError, SaveDtype};
+use rpg_rollout::ops::{CacheRows, Packing};
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FAMILIES: [&str; 4] = ["llama", "llama_untied_bias", "qwen2", "qwen3"];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn expected(name: &str) -> (Vec<u32>, Vec<f32>) {
+    let text = fs::read_to_string(fixture(name).join("expected.json")).unwrap();
+    let json: Value = serde_json::from_str(&text).unwrap();
+    let numbers = |key: &str| json[key].as_array().unwrap().clone();
+    (
+        numbers("tokens").iter().map(|x| x.as_u64().unwrap() as u32).collect(),
+        numbers("logits").iter().map(|x| x.as_f64().unwrap() as f32).collect(),
+    )
+}
+
+fn load(dir: &Path) -> Result<CausalLm<Flex>, LoadError> {
+    CausalLm::load_hf(dir, &Default::default())
+}
+
+fn logits(model: &CausalLm<Flex>, tokens: &[u32]) -> Vec<f32> {
+    // The same text twice, packed: the second must not see the first.
+    let packing = Packing::new([tokens.len(), tokens.len()]);
+    let hidden = model.hidden(&[tokens, tokens].concat(), &packing);
+    let logits: Vec<f32> = model.logits(hidden).into_data().iter::<f32>().collect();
+    let (first, second) = logits.split_at(logits.len() / 2);
+    assert_eq!(first, second);
+    first.to_vec()
+}
+
+fn worst(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs()))
+}
+
+#[test]
+fn logits_equal_those_of_transformers() {
+    for name in FAMILIES {
+        let (tokens, expected) = expected(name);
+        let error = worst(&logits(&load(&fixture(name)).unwrap(), &tokens), &expected);
+        assert!(error < 1e-5, "{name}: {error:e}");
+    }
+}
+
+#[test]
+fn decoding_token_by_token_gives_the_same_logits() {
+    for name in FAMILIES {
+        let (tokens, expected) = expected(name);
+        let model = load(&fixture(name)).unwrap();
+        let vocab_size = model.config().vocab_size;
+        let mut cache = KvCache::new(model.config(), 3, 16, &model.device());
+        let prompt = 4;
+        model.prefill(&tokens[..prompt], &Packing::new([prompt]), &[2], &mut cache);
+        cache.copy_prefix(2, &[0], prompt);
+        for position in prompt..tokens.len() {
+            let rows = CacheRows { slots: &[0], positions: &[position as u32] };
+            let hidden = model.decode(&tokens[position..=position], &rows, &mut cache);
+            let logits: Vec<f32> = model.logits(hidden).into_data().iter::<f32>().collect();
+            let error = worst(&logits, &expected[position * vocab_size..][..vocab_size]);
+            assert!(error < 1e-5, "{name} position {position}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_survives_writing_and_reading() {
+    for name in FAMILIES {
+        let model = load(&fixture(name)).unwrap();
+        let (tokens, _) = expected(name);
+        let temp = tempfile::tempdir().unwrap();
+        model.save_hf(temp.path(), SaveDtype::F32).unwrap();
+        let again = load(temp.path()).unwrap();
+        assert_eq!(again.config(), model.config(), "{name}");
+        assert_eq!(logits(&again, &tokens), logits(&model, &tokens), "{name}");
+        // bfloat16 keeps 8 bits of each weight.
+        model.save_hf(temp.path(), SaveDtype::Bf16).unwrap();
+        let rounded = load(temp.path()).unwrap();
+        let error = worst(&logits(&rounded, &tokens), &logits(&model, &tokens));
+        assert!(error > 0.0 && error < 0.2, "{name}: {error}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_checkpoint_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let check = |change: &dyn Fn(&Path), message: &str| {
+        let dir = temp.path().join("model");
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).unwrap();
+        for name in ["config.json", "model.safetensors"] {
+            fs::copy(fixture("qwen3").join(name), dir.join(name)).unwrap();
+        }
+        change(&dir);
+        let error = load(&dir).unwrap_err().to_string();
+        assert!(error.contains(message), "`{message}` is missing in: {error}");
+    };
+    let config = |dir: &Path, key: &str, value: Value| {
+        let path = dir.join("config.json");
+        let mut json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        json[key] = value;
+        fs::write(path, json.to_string()).unwrap();
+    };
+    let weights = |dir: &Path, change: &dyn Fn(&mut Vec<u8>)| {
+        let path = dir.join("model.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        change(&mut bytes);
+        fs::write(path, bytes).unwrap();
+    };
+    check(&|dir| fs::remove_file(dir.join("config.json")).unwrap(), "config.json");
+    check(&|dir| fs::remove_file(dir.join("model.safetensors")).unwrap(), "neither model.safetensors");
+    check(&|dir| config(dir, "model_type", "mamba".into()), "supported are llama");
+    check(&|dir| config(dir, "num_hidden_layers", 3.into()), "`model.layers.2.");
+    check(&|dir| config(dir, "num_hidden_layers", 1.into()), "unknown tensor `model.layers.1.");
+    check(&|dir| config(dir, "vocab_size", 31.into()), "has shape [29, 16]; config.json asks for [31, 16]");
+    check(&|dir| weights(dir, &|bytes| bytes.truncate(bytes.len() - 5)), "model.safetensors");
+    check(&|dir| weights(dir, &|bytes| bytes.truncate(20)), "model.safetensors");
+    check(&|dir| weights(dir, &|bytes| bytes[..8].fill(255)), "model.safetensors");
+    check(
+        &|dir| {
+            weights(dir, &|bytes| {
+                let n = bytes.len();
+                bytes[n - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+            });
+        },
+        "not finite",
+    );
+}
