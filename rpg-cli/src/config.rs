@@ -4,6 +4,7 @@
 //! whole is checked before the first token is sampled. Unknown keys are errors.
 
 use crate::failure::{AtPath, Failure};
+use crate::optim::Schedule;
 use rpg_core::DeviceChoice;
 use rpg_losses::ObjectiveConfig;
 use rpg_reward::shaping::{OverlongPenalty, ScoreScale};
@@ -138,8 +139,13 @@ pub struct WarmStart {
     pub steps: u64,
     /// Examples per step.
     pub batch_size: usize,
-    /// Learning rate; over the first tenth of the steps it rises from zero.
+    /// Peak learning rate; over the first tenth of the steps it rises from zero, then it falls along a
+    /// cosine.
     pub lr: f64,
+    /// Probability with which each column of a worked example is wrong: the teacher is careless, and
+    /// imitation alone inherits that.
+    #[serde(default)]
+    pub slip: f64,
 }
 
 /// How the policy is sampled.
@@ -205,6 +211,9 @@ impl Default for ReferenceConfig {
 pub struct OptimizerConfig {
     /// Learning rate behind the warm-up.
     pub lr: f64,
+    /// What the learning rate does then: `constant`, or `cosine`, which ends at zero.
+    #[serde(default)]
+    pub schedule: Schedule,
     /// Optimizer updates over which the learning rate rises from zero.
     #[serde(default)]
     pub warmup_updates: u64,
@@ -532,6 +541,7 @@ mod tests {
         check("objective.kl=jsd", "jsd");
         check("model.path=somewhere", "both `path` and `scratch`");
         check("data.train=file", "both `train` and `task`");
+        check("warm_start.slip=1.5", "warm_start.slip: found 1.5; expected a probability");
         check("data.task.digits=9", "data.task.digits: found 9");
         check("seed.deep=1", "`seed` is not a table");
         check("lonely", "expected KEY=VALUE");

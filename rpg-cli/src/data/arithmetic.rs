@@ -10,6 +10,10 @@
 //! Answer: 933
 //! ```
 //!
+//! The teacher of the warm start can be careless: with some probability a column's sum is off by one, and
+//! everything behind it follows from what was written. Imitation inherits the slips; the reward does not
+//! forgive them.
+//!
 //! Pairs of numbers are divided between training and evaluation by a hash, so that no evaluation
 //! problem - in either order of its numbers - is ever trained on.
 
@@ -49,60 +53,70 @@ impl ColumnAddition {
         Self { digits, seed }
     }
 
-    /// A training problem.
+    /// A training problem, worked out without slips.
     pub fn train(&self, index: u64) -> Example {
-        self.draw(0, index)
+        self.draw(Side::Train, index, 0.0)
+    }
+
+    /// A training problem, each of whose columns is wrong with probability `slip`.
+    pub fn worked(&self, index: u64, slip: f64) -> Example {
+        self.draw(Side::Train, index, slip)
     }
 
     /// An evaluation problem.
     pub fn held_out(&self, index: u64) -> Example {
-        self.draw(1, index)
+        self.draw(Side::HeldOut, index, 0.0)
     }
 
-    fn draw(&self, side: u64, index: u64) -> Example {
-        let seed = derive(self.seed, &[stream::PROBLEMS, side, index]);
+    fn draw(&self, side: Side, index: u64, slip: f64) -> Example {
+        let seed = derive(self.seed, &[stream::PROBLEMS, side as u64, index]);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let range = 10u64.pow(self.digits - 1)..10u64.pow(self.digits);
         loop {
-            let (a, b) = (
-                rng.random_range(range.clone()),
-                rng.random_range(range.clone()),
-            );
+            let (a, b) = (rng.random_range(range.clone()), rng.random_range(range.clone()));
             // The division does not depend on the run's seed: a model of one run can be evaluated by
             // another.
             let pair = derive(0, &[stream::SPLIT, a.min(b), a.max(b)]);
-            let is_held_out = pair % HELD_OUT == 0;
-            if is_held_out == (side == 1) {
-                return self.example(a, b);
+            if pair.is_multiple_of(HELD_OUT) == (side == Side::HeldOut) {
+                return self.example(a, b, |sum| match rng.random::<f64>() {
+                    x if x >= slip => sum,
+                    x if x >= slip / 2.0 || sum == 0 => sum + 1,
+                    _ => sum - 1,
+                });
             }
         }
     }
 
-    fn example(&self, a: u64, b: u64) -> Example {
+    /// `write` says what is written for a column's sum.
+    fn example(&self, a: u64, b: u64, mut write: impl FnMut(u64) -> u64) -> Example {
+        let mut solution = String::new();
+        let (mut carry, mut answer) = (0, 0);
+        for column in 0..self.digits {
+            let place = 10u64.pow(column);
+            let (x, y) = (a / place % 10, b / place % 10);
+            let carried = if carry == 1 { "+1" } else { "" };
+            // A sum of at most 19 leaves a carry of at most 1.
+            let sum = write(x + y + carry).min(19);
+            solution += &format!("{x}+{y}{carried}={sum}\n");
+            carry = sum / 10;
+            answer += sum % 10 * place;
+        }
+        answer += carry * 10u64.pow(self.digits);
+        solution += &format!("Answer: {answer}");
         let problem = Problem {
             id: format!("{a}+{b}"),
             data_source: "column_addition".into(),
             prompt: Prompt::Text(format!("{a}+{b}=\n")),
             answer: (a + b).to_string(),
         };
-        Example {
-            problem,
-            solution: self.solution(a, b),
-        }
+        Example { problem, solution }
     }
+}
 
-    fn solution(&self, a: u64, b: u64) -> String {
-        let mut text = String::new();
-        let mut carry = 0;
-        for column in 0..self.digits {
-            let digit = |x: u64| x / 10u64.pow(column) % 10;
-            let sum = digit(a) + digit(b) + carry;
-            let carried = if carry == 1 { "+1" } else { "" };
-            text += &format!("{}+{}{carried}={sum}\n", digit(a), digit(b));
-            carry = sum / 10;
-        }
-        text + &format!("Answer: {}", a + b)
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Train,
+    HeldOut,
 }
 
 #[cfg(test)]
@@ -113,10 +127,28 @@ mod tests {
 
     #[test]
     fn the_worked_example() {
-        let example = ColumnAddition::new(3, 0).example(347, 586);
+        let task = ColumnAddition::new(3, 0);
+        let example = task.example(347, 586, |sum| sum);
         assert_eq!(example.solution, "7+6=13\n4+8+1=13\n3+5+1=9\nAnswer: 933");
         assert_eq!(example.problem.prompt, Prompt::Text("347+586=\n".into()));
         assert_eq!(example.problem.answer, "933");
+        // A slip in every column: what follows is consistent with it, and the answer is wrong.
+        let careless = task.example(347, 586, |sum| sum - 1);
+        assert_eq!(careless.solution, "7+6=12\n4+8+1=12\n3+5+1=8\nAnswer: 822");
+        assert_eq!(careless.problem, example.problem);
+    }
+
+    #[test]
+    fn slips_are_as_frequent_as_asked_for() {
+        let task = ColumnAddition::new(3, 0);
+        let n = 4000;
+        let right = (0..n)
+            .map(|i| task.worked(i, 0.2))
+            .filter(|example| example.solution.ends_with(&format!(" {}", example.problem.answer)))
+            .count();
+        // Three columns without a slip: 0.8^3, within five standard deviations.
+        assert!((right as f64 / n as f64 - 0.512).abs() < 0.04, "{right} of {n}");
+        assert_eq!(task.worked(5, 0.2).problem, task.train(5).problem);
     }
 
     #[test]

@@ -1,8 +1,31 @@
 //! Learning rates as a function of the update, counted from 1.
 
+use serde::{Deserialize, Serialize};
+
+/// What the learning rate does behind its warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// It stays.
+    #[default]
+    Constant,
+    /// It falls along half a cosine to zero at the end of the run.
+    Cosine,
+}
+
 /// Rises linearly over `warmup` updates, then stays.
 pub fn constant_with_warmup(lr: f64, warmup: u64, update: u64) -> f64 {
     lr * (update as f64 / warmup.max(1) as f64).min(1.0)
+}
+
+/// Rises linearly to 1 over the first part `warmup` of a run, then falls along half a cosine to zero at
+/// its end. `done` is the part of the run that is done, from 0 to 1.
+pub fn cosine(warmup: f64, done: f64) -> f64 {
+    if done < warmup {
+        return done / warmup;
+    }
+    let rest = ((done - warmup) / (1.0 - warmup).max(f64::EPSILON)).clamp(0.0, 1.0);
+    0.5 * (1.0 + (std::f64::consts::PI * rest).cos())
 }
 
 #[cfg(test)]
@@ -10,9 +33,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warm_up() {
+    fn warm_up_and_decay() {
         assert_eq!(constant_with_warmup(2.0, 4, 1), 0.5);
         assert_eq!(constant_with_warmup(2.0, 4, 9), 2.0);
         assert_eq!(constant_with_warmup(2.0, 0, 1), 2.0);
+        assert_eq!((cosine(0.1, 0.05), cosine(0.1, 0.1)), (0.5, 1.0));
+        assert_eq!(cosine(0.0, 0.0), 1.0);
+        assert!((cosine(0.1, 0.55) - 0.5).abs() < 1e-12 && cosine(0.1, 1.0) < 1e-12);
     }
 }

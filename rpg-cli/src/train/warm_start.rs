@@ -3,7 +3,7 @@
 use crate::config::WarmStart;
 use crate::data::arithmetic::ColumnAddition;
 use crate::failure::Failure;
-use crate::optim::{AdamW, constant_with_warmup, global_norm};
+use crate::optim::{AdamW, cosine, global_norm};
 use burn::backend::Autodiff;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use rpg_rollout::model::CausalLm;
@@ -30,7 +30,7 @@ pub fn step<B: ModelBackend>(
     let first = (number - 1) * config.batch_size as u64;
     let mut items = Vec::with_capacity(config.batch_size);
     for i in 0..config.batch_size as u64 {
-        let example = task.train(first + i);
+        let example = task.worked(first + i, config.slip);
         let prompt = tokenizer
             .encode_prompt(&example.problem.prompt)
             .map_err(Failure::internal)?;
@@ -57,7 +57,7 @@ pub fn step<B: ModelBackend>(
         ))
         .hint("lower warm_start.lr"));
     }
-    let lr = constant_with_warmup(config.lr, config.steps / 10, number);
+    let lr = config.lr * cosine(0.1, number as f64 / (config.steps + 1) as f64);
     Ok((
         optimizer.step(model, grads, lr, (1.0 / norm).min(1.0)),
         total,

@@ -17,7 +17,7 @@ pub(super) use logprob::single_row;
 
 use super::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable, composed};
 use burn::backend::Flex;
-use burn::backend::flex::FlexTensor;
+use burn_flex::FlexTensor;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, TensorData, TensorMetadata};
 
