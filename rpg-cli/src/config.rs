@@ -541,7 +541,10 @@ mod tests {
         check("objective.kl=jsd", "jsd");
         check("model.path=somewhere", "both `path` and `scratch`");
         check("data.train=file", "both `train` and `task`");
-        check("warm_start.slip=1.5", "warm_start.slip: found 1.5; expected a probability");
+        check(
+            "warm_start.slip=1.5",
+            "warm_start.slip: found 1.5; expected a probability",
+        );
         check("data.task.digits=9", "data.task.digits: found 9");
         check("seed.deep=1", "`seed` is not a table");
         check("lonely", "expected KEY=VALUE");

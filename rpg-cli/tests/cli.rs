@@ -46,7 +46,9 @@ fn train(dir: &Path, more: &[&str]) -> Output {
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// The metrics without what is allowed to differ between two runs.
@@ -60,10 +62,16 @@ fn metrics(dir: &Path) -> Vec<Value> {
 }
 
 fn checkpoint(dir: &Path) -> PathBuf {
-    let mut all: Vec<PathBuf> =
-        fs::read_dir(dir.join("checkpoints")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut all: Vec<PathBuf> = fs::read_dir(dir.join("checkpoints"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
     all.sort();
-    assert_eq!(all.len(), 1, "one checkpoint is kept, and nothing half-written: {all:?}");
+    assert_eq!(
+        all.len(),
+        1,
+        "one checkpoint is kept, and nothing half-written: {all:?}"
+    );
     all.remove(0)
 }
 
@@ -78,16 +86,32 @@ fn a_run_leaves_what_it_promises() {
         assert!(stdout.contains(part), "{part} is missing in {stdout}");
     }
     let stderr = text(&output.stderr);
-    for part in ["step    2/2", "reward", "held-out", "kl", "entropy", "clip", "length", "tokens/s"] {
+    for part in [
+        "step    2/2",
+        "reward",
+        "held-out",
+        "kl",
+        "entropy",
+        "clip",
+        "length",
+        "tokens/s",
+    ] {
         assert!(stderr.contains(part), "{part} is missing in {stderr}");
     }
     let summary: Value =
         serde_json::from_str(&fs::read_to_string(dir.join("summary.json")).unwrap()).unwrap();
     assert!(summary["before"]["mean@2"].is_number() && summary["after"]["mean@2"].is_number());
     assert_eq!(summary["steps"], 2);
-    assert!(fs::read_to_string(dir.join("curve.svg")).unwrap().contains("</svg>"));
+    assert!(
+        fs::read_to_string(dir.join("curve.svg"))
+            .unwrap()
+            .contains("</svg>")
+    );
     let metrics = lines(&dir.join("metrics.jsonl"));
-    let steps: Vec<_> = metrics.iter().filter(|line| line["phase"] == "train").collect();
+    let steps: Vec<_> = metrics
+        .iter()
+        .filter(|line| line["phase"] == "train")
+        .collect();
     assert_eq!(steps.len(), 2);
     for name in [
         "critic/rewards/mean",
@@ -104,11 +128,24 @@ fn a_run_leaves_what_it_promises() {
         assert!(steps[0][name].is_number(), "{name} is missing");
     }
     // The sampler and the scorer see the same policy.
-    assert!(steps[0]["sampling/sampling_logp_difference/max"].as_f64().unwrap() < 1e-4);
+    assert!(
+        steps[0]["sampling/sampling_logp_difference/max"]
+            .as_f64()
+            .unwrap()
+            < 1e-4
+    );
     assert_eq!(lines(&dir.join("samples.jsonl")).len(), 8);
     let checkpoint = checkpoint(&dir);
-    for name in ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"] {
-        assert!(checkpoint.join(name).exists(), "{name} is missing in the checkpoint");
+    for name in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        assert!(
+            checkpoint.join(name).exists(),
+            "{name} is missing in the checkpoint"
+        );
     }
 
     // The report can be drawn again, and the folder is not taken twice.
@@ -125,7 +162,14 @@ fn a_run_leaves_what_it_promises() {
 fn the_same_seed_gives_the_same_numbers_and_resuming_changes_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let path = |name: &str| temp.path().join(name);
-    let more = ["--steps", "4", "--set", "checkpoint.every=1", "--set", "evaluate.every=2"];
+    let more = [
+        "--steps",
+        "4",
+        "--set",
+        "checkpoint.every=1",
+        "--set",
+        "evaluate.every=2",
+    ];
     assert!(train(&path("a"), &more).status.success());
     assert!(train(&path("b"), &more).status.success());
     assert_eq!(metrics(&path("a")), metrics(&path("b")));
@@ -157,7 +201,9 @@ fn the_same_seed_gives_the_same_numbers_and_resuming_changes_nothing() {
     // Killed without warning in the middle, then resumed.
     let dir = path("killed");
     let mut child = start(&dir, &more);
-    wait_for(&mut child, &dir, |lines| lines.iter().any(|line| line["phase"] == "train"));
+    wait_for(&mut child, &dir, |lines| {
+        lines.iter().any(|line| line["phase"] == "train")
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     let resumed = run(&["train", "--resume", dir.to_str().unwrap()]);
@@ -181,13 +227,21 @@ fn wait_for(child: &mut Child, dir: &Path, done: impl Fn(&[Value]) -> bool) {
     let start = Instant::now();
     loop {
         let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
-        let lines: Vec<Value> =
-            text.lines().map_while(|line| serde_json::from_str(line).ok()).collect();
+        let lines: Vec<Value> = text
+            .lines()
+            .map_while(|line| serde_json::from_str(line).ok())
+            .collect();
         if done(&lines) {
             return;
         }
-        assert!(child.try_wait().unwrap().is_none(), "the run ended early: {lines:?}");
-        assert!(start.elapsed() < Duration::from_secs(120), "the run does not get on");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the run ended early: {lines:?}"
+        );
+        assert!(
+            start.elapsed() < Duration::from_secs(120),
+            "the run does not get on"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -201,9 +255,17 @@ fn ctrl_c_ends_a_run_with_a_checkpoint_from_which_it_goes_on() {
     for phase in ["warm_start", "train"] {
         let dir = temp.path().join(phase);
         let mut child = start(&dir, &["--steps", "40"]);
-        wait_for(&mut child, &dir, |lines| lines.iter().any(|line| line["phase"] == phase));
+        wait_for(&mut child, &dir, |lines| {
+            lines.iter().any(|line| line["phase"] == phase)
+        });
         let id = child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
         assert!(text(&output.stderr).contains("--resume"));
@@ -228,15 +290,36 @@ fn generated_text_scores_as_it_was_sampled() {
     let model = model.to_str().unwrap();
     let prompts = temp.path().join("prompts.txt");
     fs::write(&prompts, "12+34=\n{\"prompt\": \"987+123=\\n\"}\n").unwrap();
-    let args = ["generate", "--model", model, "--prompts", prompts.to_str().unwrap()];
-    let more = ["-n", "3", "--max-new-tokens", "9", "--temperature", "0.8", "--json"];
+    let args = [
+        "generate",
+        "--model",
+        model,
+        "--prompts",
+        prompts.to_str().unwrap(),
+    ];
+    let more = [
+        "-n",
+        "3",
+        "--max-new-tokens",
+        "9",
+        "--temperature",
+        "0.8",
+        "--json",
+    ];
     let output = run(&[&args[..], &more].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let completions: Vec<Value> =
-        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let completions: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let places: Vec<_> = completions
         .iter()
-        .map(|c| (c["prompt_idx"].as_u64().unwrap(), c["sample_idx"].as_u64().unwrap()))
+        .map(|c| {
+            (
+                c["prompt_idx"].as_u64().unwrap(),
+                c["sample_idx"].as_u64().unwrap(),
+            )
+        })
         .collect();
     assert_eq!(places, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
     assert!(text(&output.stderr).contains("tokens/s"));
@@ -250,16 +333,34 @@ fn generated_text_scores_as_it_was_sampled() {
             format!("{line}\n")
         })
         .collect();
-    let scored = piped(&["score", "--model", model, "--input", "-", "--temperature", "0.8"], &input);
+    let scored = piped(
+        &[
+            "score",
+            "--model",
+            model,
+            "--input",
+            "-",
+            "--temperature",
+            "0.8",
+        ],
+        &input,
+    );
     assert!(scored.status.success(), "{}", text(&scored.stderr));
     for (line, completion) in text(&scored.stdout).lines().zip(&completions) {
         let line: Value = serde_json::from_str(line).unwrap();
         let values = |v: &Value| -> Vec<f64> {
-            v.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+            v.as_array()
+                .unwrap()
+                .iter()
+                .map(|x| x.as_f64().unwrap())
+                .collect()
         };
         let (a, b) = (values(&line["logprobs"]), values(&completion["logprobs"]));
         assert_eq!(a.len(), b.len());
-        assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} {b:?}");
+        assert!(
+            a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5),
+            "{a:?} {b:?}"
+        );
     }
 }
 
@@ -271,7 +372,12 @@ fn piped(args: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 
@@ -290,7 +396,10 @@ fn bad_input_is_one_clear_error_and_leaves_nothing_behind() {
         .collect::<String>();
     let good_data = file("good.jsonl", &good);
     let bad_data = file("bad.jsonl", &format!("{good}{{\"question\": 3\n"));
-    let long = format!("{{\"question\": \"{}\", \"answer\": \"1\"}}\n", "1".repeat(120));
+    let long = format!(
+        "{{\"question\": \"{}\", \"answer\": \"1\"}}\n",
+        "1".repeat(120)
+    );
     let long_data = file("long.jsonl", &format!("{good}{long}"));
     let config = file("config.toml", "seed = 0\nsteps = 3\n");
     let not_toml = file("not.toml", "seed = = 0\n");
@@ -305,7 +414,11 @@ fn bad_input_is_one_clear_error_and_leaves_nothing_behind() {
         fs::copy(Path::new(model).join(name), truncated.join(name)).unwrap();
     }
     let weights = fs::read(Path::new(model).join("model.safetensors")).unwrap();
-    fs::write(truncated.join("model.safetensors"), &weights[..weights.len() / 2]).unwrap();
+    fs::write(
+        truncated.join("model.safetensors"),
+        &weights[..weights.len() / 2],
+    )
+    .unwrap();
     let (bare, truncated) = (bare.to_str().unwrap(), truncated.to_str().unwrap());
 
     let run_dir = temp.path().join("never");
@@ -314,7 +427,10 @@ fn bad_input_is_one_clear_error_and_leaves_nothing_behind() {
         let output = run(&[&["train", "--run-dir", run_dir_text], args].concat());
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
-        assert!(stderr.contains(message), "{args:?}: no `{message}` in: {stderr}");
+        assert!(
+            stderr.contains(message),
+            "{args:?}: no `{message}` in: {stderr}"
+        );
         assert_eq!(stderr.matches("error:").count(), 1, "{args:?}: {stderr}");
         assert!(!stderr.contains("panicked"), "{stderr}");
         assert!(!run_dir.exists(), "{args:?} left a run folder behind");
@@ -326,13 +442,28 @@ fn bad_input_is_one_clear_error_and_leaves_nothing_behind() {
     check(&["--recipe", "cooking"], "no recipe is called `cooking`");
     check(&["--model", model], "neither `train` nor `task`");
     check(&["--data", &good_data], "neither `path` nor `scratch`");
-    check(&["--model", "missing", "--data", &good_data], "missing: no such folder");
+    check(
+        &["--model", "missing", "--data", &good_data],
+        "missing: no such folder",
+    );
     check(&["--model", bare, "--data", &good_data], "tokenizer.json");
-    check(&["--model", truncated, "--data", &good_data], "model.safetensors");
-    check(&["--model", model, "--data", "missing.jsonl"], "missing.jsonl");
-    check(&["--model", model, "--data", &bad_data], "bad.jsonl, line 81");
+    check(
+        &["--model", truncated, "--data", &good_data],
+        "model.safetensors",
+    );
+    check(
+        &["--model", model, "--data", "missing.jsonl"],
+        "missing.jsonl",
+    );
+    check(
+        &["--model", model, "--data", &bad_data],
+        "bad.jsonl, line 81",
+    );
     let fits = ["--set", "rollout.max_new_tokens=8"];
-    check(&[&["--model", model, "--data", &long_data], &fits[..]].concat(), "context of 128");
+    check(
+        &[&["--model", model, "--data", &long_data], &fits[..]].concat(),
+        "context of 128",
+    );
     check(&["--backend", "abacus"], "abacus");
     check(&["--set", "objective.beta=-1"], "beta");
 }
@@ -346,21 +477,48 @@ fn other_commands_name_what_is_wrong() {
         let output = piped(args, input);
         let stderr = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
-        assert!(stderr.contains(message), "{args:?}: no `{message}` in: {stderr}");
+        assert!(
+            stderr.contains(message),
+            "{args:?}: no `{message}` in: {stderr}"
+        );
     };
     let generate = ["generate", "--model", model, "--prompts", "-"];
     let with = |more: &[&'static str]| [&generate[..], more].concat();
-    check(&with(&["--temperature", "-1"]), "1\n", "--temperature: found -1");
+    check(
+        &with(&["--temperature", "-1"]),
+        "1\n",
+        "--temperature: found -1",
+    );
     check(&with(&["--top-p", "0"]), "1\n", "--top-p: found 0");
     check(&with(&["-n", "0"]), "1\n", "-n: found 0");
-    check(&with(&[]), "{\"text\": 1}\n", "line 1: an object needs `prompt` or `messages`");
-    check(&with(&["--max-new-tokens", "128"]), "1\n", "more than the model's context of 128");
+    check(
+        &with(&[]),
+        "{\"text\": 1}\n",
+        "line 1: an object needs `prompt` or `messages`",
+    );
+    check(
+        &with(&["--max-new-tokens", "128"]),
+        "1\n",
+        "more than the model's context of 128",
+    );
     let score = ["score", "--model", model, "--input", "-"];
-    check(&score, "{\"text\": \"12\"}\n{\"prompt\": \"1\"}\n", "line 2: the keys do not fit");
-    check(&score, "{\"prompt_tokens\": [1], \"completion_tokens\": [99]}\n", "token 99");
+    check(
+        &score,
+        "{\"text\": \"12\"}\n{\"prompt\": \"1\"}\n",
+        "line 2: the keys do not fit",
+    );
+    check(
+        &score,
+        "{\"prompt_tokens\": [1], \"completion_tokens\": [99]}\n",
+        "token 99",
+    );
     check(&["loss", "-"], "{\"logp\": [[0.0]]", "not a loss request");
     check(&["loss", "missing.json"], "", "missing.json");
-    check(&["report", temp.path().to_str().unwrap()], "", "no run is there");
+    check(
+        &["report", temp.path().to_str().unwrap()],
+        "",
+        "no run is there",
+    );
 }
 
 #[test]
@@ -368,18 +526,37 @@ fn verify_grades_line_by_line_and_sums_up() {
     let cases = "{\"id\": 1, \"gold\": \"1/2\", \"pred\": \"so \\\\boxed{0.5}\", \"expect\": true, \"source\": \"a\"}\n\
                  {\"id\": \"x\", \"gold\": \"3\", \"pred\": \"Answer: 4\", \"expect\": true, \"source\": \"b\"}\n";
     let output = piped(&["verify", "-"], cases);
-    let lines: Vec<Value> =
-        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((&lines[0]["id"], &lines[0]["correct"]), (&Value::from(1), &Value::from(true)));
-    assert_eq!((&lines[1]["id"], &lines[1]["correct"]), (&Value::from("x"), &Value::from(false)));
+    let lines: Vec<Value> = text(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (&lines[0]["id"], &lines[0]["correct"]),
+        (&Value::from(1), &Value::from(true))
+    );
+    assert_eq!(
+        (&lines[1]["id"], &lines[1]["correct"]),
+        (&Value::from("x"), &Value::from(false))
+    );
     assert_eq!(lines[1]["extracted"], "4");
     assert!(lines[1]["reason"].is_string());
     let summary = text(&piped(&["verify", "-", "--summary"], cases).stdout);
-    assert!(summary.contains("50.00%") && summary.contains("cases/s"), "{summary}");
+    assert!(
+        summary.contains("50.00%") && summary.contains("cases/s"),
+        "{summary}"
+    );
     let bad = piped(&["verify", "-"], &format!("nonsense\n{cases}"));
     assert_eq!(bad.status.code(), Some(2));
-    assert!(text(&bad.stderr).contains("line 1"), "{}", text(&bad.stderr));
-    assert_eq!(text(&bad.stdout).lines().count(), 2, "the other lines are graded");
+    assert!(
+        text(&bad.stderr).contains("line 1"),
+        "{}",
+        text(&bad.stderr)
+    );
+    assert_eq!(
+        text(&bad.stdout).lines().count(),
+        2,
+        "the other lines are graded"
+    );
 }
 
 #[test]

@@ -4,7 +4,10 @@
 use std::process::Command;
 
 fn rpg(args: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_rpg")).args(args).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_rpg"))
+        .args(args)
+        .output()
+        .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {stderr}");
 }
@@ -35,8 +38,18 @@ fn a_policy_trains() {
     args.extend(sets.iter().flat_map(|set| ["--set", set]));
     rpg(&args);
     let metrics = std::fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
-    let step = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let step = step.into_iter().find(|line| line["phase"] == "train").unwrap();
-    let difference = step["sampling/sampling_logp_difference/max"].as_f64().unwrap();
-    assert!(difference < 1e-4, "sampler and scorer differ by {difference}");
+    let step = metrics
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let step = step
+        .into_iter()
+        .find(|line| line["phase"] == "train")
+        .unwrap();
+    let difference = step["sampling/sampling_logp_difference/max"]
+        .as_f64()
+        .unwrap();
+    assert!(
+        difference < 1e-4,
+        "sampler and scorer differ by {difference}"
+    );
 }

@@ -24,17 +24,33 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         false => Prompt::Text(question),
     };
     let prompt_tokens = tokenizer.encode_prompt(&prompt)?;
-    let requests = [Request { prompt_tokens, seeds: vec![1, 2, 3] }];
-    let options = GenerateOptions { max_new_tokens: 40, ..Default::default() };
+    let requests = [Request {
+        prompt_tokens,
+        seeds: vec![1, 2, 3],
+    }];
+    let options = GenerateOptions {
+        max_new_tokens: 40,
+        ..Default::default()
+    };
     let mut groups = Vec::new();
-    generate(&model, &tokenizer, &requests, &options, |group| groups.push(group), |_| true)?;
+    generate(
+        &model,
+        &tokenizer,
+        &requests,
+        &options,
+        |group| groups.push(group),
+        |_| true,
+    )?;
 
     for completion in &groups[0].completions {
         let item = ScoreItem::response(&groups[0].prompt_tokens, &completion.tokens);
         let scores = score(&model, &[item], 1.0);
         let scored: f32 = scores.logprobs.into_data().iter::<f32>().sum();
         let sampled: f32 = completion.logprobs.iter().sum();
-        println!("log-prob {sampled:.4} sampled, {scored:.4} scored: {:?}", completion.text);
+        println!(
+            "log-prob {sampled:.4} sampled, {scored:.4} scored: {:?}",
+            completion.text
+        );
     }
     Ok(())
 }

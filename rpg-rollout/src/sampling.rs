@@ -97,11 +97,10 @@ pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Draw {
 }
 
 fn most_probable(logits: &[f32]) -> u32 {
-    let best =
-        logits
-            .iter()
-            .enumerate()
-            .fold(0, |best, (i, &x)| if x > logits[best] { i } else { best });
+    let best = logits
+        .iter()
+        .enumerate()
+        .fold(0, |best, (i, &x)| if x > logits[best] { i } else { best });
     best as u32
 }
 

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 const FAMILIES: [&str; 4] = ["llama", "llama_untied_bias", "qwen2", "qwen3"];
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
 }
 
 fn expected(name: &str) -> (Vec<u32>, Vec<f32>) {
@@ -20,8 +22,14 @@ fn expected(name: &str) -> (Vec<u32>, Vec<f32>) {
     let json: Value = serde_json::from_str(&text).unwrap();
     let numbers = |key: &str| json[key].as_array().unwrap().clone();
     (
-        numbers("tokens").iter().map(|x| x.as_u64().unwrap() as u32).collect(),
-        numbers("logits").iter().map(|x| x.as_f64().unwrap() as f32).collect(),
+        numbers("tokens")
+            .iter()
+            .map(|x| x.as_u64().unwrap() as u32)
+            .collect(),
+        numbers("logits")
+            .iter()
+            .map(|x| x.as_f64().unwrap() as f32)
+            .collect(),
     )
 }
 
@@ -64,7 +72,10 @@ fn decoding_token_by_token_gives_the_same_logits() {
         model.prefill(&tokens[..prompt], &Packing::new([prompt]), &[2], &mut cache);
         cache.copy_prefix(2, &[0], prompt);
         for position in prompt..tokens.len() {
-            let rows = CacheRows { slots: &[0], positions: &[position as u32] };
+            let rows = CacheRows {
+                slots: &[0],
+                positions: &[position as u32],
+            };
             let hidden = model.decode(&tokens[position..=position], &rows, &mut cache);
             let logits: Vec<f32> = model.logits(hidden).into_data().iter::<f32>().collect();
             let error = worst(&logits, &expected[position * vocab_size..][..vocab_size]);
@@ -103,7 +114,10 @@ fn what_is_wrong_with_a_checkpoint_is_named() {
         }
         change(&dir);
         let error = load(&dir).unwrap_err().to_string();
-        assert!(error.contains(message), "`{message}` is missing in: {error}");
+        assert!(
+            error.contains(message),
+            "`{message}` is missing in: {error}"
+        );
     };
     let config = |dir: &Path, key: &str, value: Value| {
         let path = dir.join("config.json");
@@ -117,15 +131,42 @@ fn what_is_wrong_with_a_checkpoint_is_named() {
         change(&mut bytes);
         fs::write(path, bytes).unwrap();
     };
-    check(&|dir| fs::remove_file(dir.join("config.json")).unwrap(), "config.json");
-    check(&|dir| fs::remove_file(dir.join("model.safetensors")).unwrap(), "neither model.safetensors");
-    check(&|dir| config(dir, "model_type", "mamba".into()), "supported are llama");
-    check(&|dir| config(dir, "num_hidden_layers", 3.into()), "`model.layers.2.");
-    check(&|dir| config(dir, "num_hidden_layers", 1.into()), "unknown tensor `model.layers.1.");
-    check(&|dir| config(dir, "vocab_size", 31.into()), "has shape [29, 16]; config.json asks for [31, 16]");
-    check(&|dir| weights(dir, &|bytes| bytes.truncate(bytes.len() - 5)), "model.safetensors");
-    check(&|dir| weights(dir, &|bytes| bytes.truncate(20)), "model.safetensors");
-    check(&|dir| weights(dir, &|bytes| bytes[..8].fill(255)), "model.safetensors");
+    check(
+        &|dir| fs::remove_file(dir.join("config.json")).unwrap(),
+        "config.json",
+    );
+    check(
+        &|dir| fs::remove_file(dir.join("model.safetensors")).unwrap(),
+        "neither model.safetensors",
+    );
+    check(
+        &|dir| config(dir, "model_type", "mamba".into()),
+        "supported are llama",
+    );
+    check(
+        &|dir| config(dir, "num_hidden_layers", 3.into()),
+        "`model.layers.2.",
+    );
+    check(
+        &|dir| config(dir, "num_hidden_layers", 1.into()),
+        "unknown tensor `model.layers.1.",
+    );
+    check(
+        &|dir| config(dir, "vocab_size", 31.into()),
+        "has shape [29, 16]; config.json asks for [31, 16]",
+    );
+    check(
+        &|dir| weights(dir, &|bytes| bytes.truncate(bytes.len() - 5)),
+        "model.safetensors",
+    );
+    check(
+        &|dir| weights(dir, &|bytes| bytes.truncate(20)),
+        "model.safetensors",
+    );
+    check(
+        &|dir| weights(dir, &|bytes| bytes[..8].fill(255)),
+        "model.safetensors",
+    );
     check(
         &|dir| {
             weights(dir, &|bytes| {

@@ -26,11 +26,18 @@ fn close(name: &str, a: &[f32], b: &[f32], tolerance: f32) {
     assert!(worst < tolerance, "{name}: {worst:e}");
 }
 
-struct Gradients<'a, B: AutodiffBackend>(&'a GradientsParams, Vec<f32>, std::marker::PhantomData<B>);
+struct Gradients<'a, B: AutodiffBackend>(
+    &'a GradientsParams,
+    Vec<f32>,
+    std::marker::PhantomData<B>,
+);
 
 impl<B: AutodiffBackend> ModuleVisitor<B> for Gradients<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let grad = self.0.get::<B::InnerBackend, D>(param.id).expect("every parameter has one");
+        let grad = self
+            .0
+            .get::<B::InnerBackend, D>(param.id)
+            .expect("every parameter has one");
         self.1.extend(grad.into_data().iter::<f32>());
     }
 }
@@ -38,12 +45,18 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Gradients<'_, B> {
 /// Log-probs of two packed texts, and the gradient of their sum.
 fn train<B: ModelBackend>() -> (Vec<f32>, Vec<f32>) {
     let model = CausalLm::<B>::init(&config(), 3, &Default::default()).into_trainable();
-    let items = [ScoreItem::response(&[1, 2, 3], &[4, 5, 6, 7]), ScoreItem::response(&[8], &[9, 1])];
+    let items = [
+        ScoreItem::response(&[1, 2, 3], &[4, 5, 6, 7]),
+        ScoreItem::response(&[8], &[9, 1]),
+    ];
     let scores = score(&model, &items, 0.8);
     let grads = GradientsParams::from_grads(scores.logprobs.clone().sum().backward(), &model);
     let mut gradients = Gradients::<Autodiff<B>>(&grads, Vec::new(), std::marker::PhantomData);
     model.visit(&mut gradients);
-    (scores.logprobs.into_data().iter::<f32>().collect(), gradients.1)
+    (
+        scores.logprobs.into_data().iter::<f32>().collect(),
+        gradients.1,
+    )
 }
 
 /// Logits of the last of four tokens: the first three from a prefilled and copied cache.
@@ -52,9 +65,16 @@ fn decode<B: ModelBackend>() -> (Vec<f32>, Vec<f32>) {
     let mut cache = KvCache::<B>::new(model.config(), 3, 8, &model.device());
     model.prefill(&[1, 2, 3], &Packing::new([3]), &[1], &mut cache);
     cache.copy_prefix(1, &[0, 2], 3);
-    let rows = CacheRows { slots: &[2, 0], positions: &[3, 3] };
+    let rows = CacheRows {
+        slots: &[2, 0],
+        positions: &[3, 3],
+    };
     let logits = model.logits(model.decode(&[4, 4], &rows, &mut cache));
-    let whole = model.logits(model.hidden(&[1, 2, 3, 4], &Packing::new([4])).narrow(0, 3, 1));
+    let whole = model.logits(
+        model
+            .hidden(&[1, 2, 3, 4], &Packing::new([4]))
+            .narrow(0, 3, 1),
+    );
     let values = |t: Tensor<B, 2>| t.into_data().iter::<f32>().collect();
     (values(logits), values(whole.repeat_dim(0, 2)))
 }

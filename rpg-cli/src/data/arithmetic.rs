@@ -73,7 +73,10 @@ impl ColumnAddition {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let range = 10u64.pow(self.digits - 1)..10u64.pow(self.digits);
         loop {
-            let (a, b) = (rng.random_range(range.clone()), rng.random_range(range.clone()));
+            let (a, b) = (
+                rng.random_range(range.clone()),
+                rng.random_range(range.clone()),
+            );
             // The division does not depend on the run's seed: a model of one run can be evaluated by
             // another.
             let pair = derive(0, &[stream::SPLIT, a.min(b), a.max(b)]);
@@ -144,10 +147,17 @@ mod tests {
         let n = 4000;
         let right = (0..n)
             .map(|i| task.worked(i, 0.2))
-            .filter(|example| example.solution.ends_with(&format!(" {}", example.problem.answer)))
+            .filter(|example| {
+                example
+                    .solution
+                    .ends_with(&format!(" {}", example.problem.answer))
+            })
             .count();
         // Three columns without a slip: 0.8^3, within five standard deviations.
-        assert!((right as f64 / n as f64 - 0.512).abs() < 0.04, "{right} of {n}");
+        assert!(
+            (right as f64 / n as f64 - 0.512).abs() < 0.04,
+            "{right} of {n}"
+        );
         assert_eq!(task.worked(5, 0.2).problem, task.train(5).problem);
     }
 

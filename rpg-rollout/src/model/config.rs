@@ -132,7 +132,10 @@ impl ModelConfig {
                 expected,
             })
         };
-        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+        if !self
+            .num_attention_heads
+            .is_multiple_of(self.num_key_value_heads)
+        {
             let expected = "a divisor of num_attention_heads";
             return refuse("num_key_value_heads", self.num_key_value_heads, expected);
         }

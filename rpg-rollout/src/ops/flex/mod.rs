@@ -17,9 +17,9 @@ pub(super) use logprob::single_row;
 
 use super::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable, composed};
 use burn::backend::Flex;
-use burn_flex::FlexTensor;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, TensorData, TensorMetadata};
+use burn_flex::FlexTensor;
 
 /// Rows per unit of parallel work.
 const ROW_BLOCK: usize = 32;
