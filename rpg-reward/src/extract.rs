@@ -54,7 +54,7 @@ pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extrac
 /// The text after the last `</think>`.
 fn after_thinking(text: &str) -> &str {
     const CLOSE: &str = "</think>";
-    memmem::rfind(text.as_bytes(), CLOSE.as_bytes()).map_or(text, |at| &text[at + CLOSE.len()..])
+    last_position(text, CLOSE).map_or(text, |at| &text[at + CLOSE.len()..])
 }
 
 /// The last answer that a marker announces.
@@ -89,6 +89,11 @@ fn last_positions(text: &str, needle: &str, count: usize) -> Vec<usize> {
         ring.push_back(at);
     }
     ring.into_iter().rev().collect()
+}
+
+/// The last occurrence of `needle`; searching forwards is the fast way.
+fn last_position(text: &str, needle: &str) -> Option<usize> {
+    memmem::find_iter(text.as_bytes(), needle.as_bytes()).last()
 }
 
 /// The longest prefix of at most `bytes` bytes.

@@ -70,7 +70,7 @@ pub(crate) enum Tok {
 /// Most characters in one answer.
 pub(crate) const MAX_ANSWER_CHARS: usize = 20_000;
 /// Most tokens in one answer.
-pub(crate) const MAX_TOKENS: usize = 4_000;
+pub(crate) const MAX_TOKENS: usize = 1_600;
 /// Most digits in one number.
 pub(crate) const MAX_DIGITS: usize = 10_000;
 

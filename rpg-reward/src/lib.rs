@@ -13,6 +13,7 @@
 mod ast;
 mod equal;
 mod exact;
+pub mod external;
 mod extract;
 mod grade;
 mod lex;

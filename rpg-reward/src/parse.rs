@@ -4,6 +4,7 @@
 //! rather than guessed at: `2 3` is not a product.
 
 use num_bigint::BigInt;
+use num_integer::Integer;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
 
@@ -18,6 +19,8 @@ mod primary;
 
 /// Deepest nesting of brackets, fractions, roots and powers.
 const MAX_DEPTH: usize = 64;
+/// Most decimal places.
+const MAX_PLACES: usize = 4_000;
 
 /// Parses a whole answer. With `thousands`, `1,000` outside brackets is one number.
 pub(crate) fn parse(text: &str, thousands: bool) -> Result<Expr, Failure> {
@@ -386,6 +389,9 @@ impl Parser {
                 }
                 Some(Tok::Percent) => {
                     self.pos += 1;
+                    if factors.iter().any(|f| matches!(f, Expr::Percent(_))) {
+                        return Err(Failure::NotParsed);
+                    }
                     let whole = one_or(std::mem::take(&mut factors), Expr::Mul);
                     factors.push(Expr::Percent(Box::new(whole)));
                     mixable = false;
@@ -636,13 +642,18 @@ fn one_or(mut items: Vec<Expr>, wrap: impl FnOnce(Vec<Expr>) -> Expr) -> Expr {
 /// The number that digits with at most one point stand for.
 fn decimal(text: &str) -> Result<Number, Failure> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    // Without zeros at its end the fraction has lost all common factors of ten.
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > MAX_PLACES {
+        return Err(Failure::OverBudget(Budget::Length));
+    }
     let digits: BigInt = format!("{whole}{fraction}")
         .parse()
         .map_err(|_| Failure::NotParsed)?;
     let value = if fraction.is_empty() {
         BigRational::from_integer(digits)
     } else {
-        BigRational::new(digits, power_of_ten(fraction.len()))
+        decimal_fraction(digits, fraction.len())
     };
     Ok(Number {
         value,
@@ -661,6 +672,28 @@ fn repeating(before: &str, repetend: &str) -> Result<Number, Failure> {
         value: start.value + tail,
         decimal: false,
     })
+}
+
+/// `digits / 10^places` in lowest terms, where ten does not divide the digits. Only twos or only fives
+/// can be common, so no greatest common divisor of long numbers is needed.
+fn decimal_fraction(mut digits: BigInt, places: usize) -> BigRational {
+    let mut denominator = power_of_ten(places);
+    let twos = digits.trailing_zeros().unwrap_or(0).min(places as u64);
+    if twos > 0 {
+        digits >>= twos;
+        denominator >>= twos;
+    } else {
+        let five = BigInt::from(5);
+        for _ in 0..places {
+            let (quotient, rest) = digits.div_rem(&five);
+            if !rest.is_zero() {
+                break;
+            }
+            digits = quotient;
+            denominator /= &five;
+        }
+    }
+    BigRational::new_raw(digits, denominator)
 }
 
 fn power_of_ten(exponent: usize) -> BigInt {

@@ -19,7 +19,8 @@ const MAX_VARIABLES: usize = 12;
 impl Comparer {
     /// Compares two expressions without brackets, relations or signs of percent.
     pub(super) fn scalar(&mut self, gold: &Expr, answer: &Expr) -> Outcome {
-        if let Err(failure) = self.spend(2) {
+        let plain = matches!((gold, answer), (Expr::Num(_), Expr::Num(_)));
+        if let Err(failure) = self.spend(if plain { 4 } else { 80 }) {
             return Outcome::Failed(failure);
         }
         if let (Expr::Num(a), Expr::Num(b)) = (gold, answer) {
@@ -111,7 +112,11 @@ impl Comparer {
         for prec in PRECISIONS {
             let mut gap = 0;
             let mut evaluate = |expr: &Expr, comparer: &mut Self| -> Result<Complex, Failure> {
-                let cost = u64::from(prec / 64);
+                let cost = match prec {
+                    192 => 3,
+                    640 => 12,
+                    _ => 60,
+                };
                 let fuel = (comparer.fuel / cost).min(20_000) as u32;
                 let mut evaluator = Evaluator {
                     prec,
@@ -121,12 +126,17 @@ impl Comparer {
                     fuel,
                 };
                 let result = evaluator.eval(expr);
-                comparer.fuel -= (u64::from(fuel - evaluator.fuel) * cost * 2).min(comparer.fuel);
+                comparer.fuel -= (u64::from(fuel - evaluator.fuel) * cost).min(comparer.fuel);
                 gap = gap.max(evaluator.gap);
                 result
             };
             let (a, b) = match (evaluate(gold, self), evaluate(answer, self)) {
                 (Ok(a), Ok(b)) => (a, b),
+                (_, Err(failure @ Failure::OverBudget(Budget::Work)))
+                | (Err(failure @ Failure::OverBudget(Budget::Work)), _) => {
+                    self.fuel = 0;
+                    return Outcome::Failed(failure);
+                }
                 (_, Err(failure)) | (Err(failure), _) => {
                     // A quotient or a branch that is not settled may settle with more bits.
                     if failure == Failure::Unsupported && point.is_empty() && prec < 1920 {

@@ -65,28 +65,32 @@ impl Canon {
     }
 
     pub(super) fn kernel(&mut self, kernel: Kernel) -> Result<Quot> {
+        self.spend(15)?;
         Ok(Quot::kernel(self.kernels.id(kernel)?, Exponent::one()))
     }
 
     pub(crate) fn add_poly(&mut self, a: &Poly, b: &Poly) -> Result<Poly> {
-        self.spend(1 + b.len() as u64)?;
-        let (mut sum, other) = if a.len() >= b.len() {
-            (a.clone(), b)
-        } else {
-            (b.clone(), a)
-        };
-        for (monomial, coefficient) in other.terms() {
-            accumulate(&mut sum, monomial.clone(), coefficient.clone())?;
-        }
+        let (larger, smaller) = if a.len() >= b.len() { (a, b) } else { (b, a) };
+        self.spend(larger.len() as u64 * 2)?;
+        let mut sum = larger.clone();
+        self.add_into(&mut sum, smaller)?;
         Ok(sum)
+    }
+
+    fn add_into(&mut self, sum: &mut Poly, other: &Poly) -> Result<()> {
+        for (monomial, coefficient) in other.terms() {
+            let old = sum.coefficient(monomial).unwrap_or(coefficient);
+            self.spend(6 + rational::cost(old, coefficient))?;
+            accumulate(sum, monomial.clone(), coefficient.clone())?;
+        }
+        Ok(())
     }
 
     pub(crate) fn mul_poly(&mut self, a: &Poly, b: &Poly) -> Result<Poly> {
         let mut product = Poly::default();
         for (m, c) in a.terms() {
             for (n, d) in b.terms() {
-                let size = 1 + (c.numer().bits() + d.numer().bits()) / 512;
-                self.spend(size * 2)?;
+                self.spend(12 + rational::cost(c, d))?;
                 let coefficient = rational::mul(c, d)?;
                 self.add_term_product(&mut product, m, n, coefficient)?;
             }
@@ -207,7 +211,7 @@ impl Canon {
 
     pub(crate) fn mul(&mut self, a: &Quot, b: &Quot) -> Result<Quot> {
         if let (Some(x), Some(y)) = (a.as_rational(), b.as_rational()) {
-            self.spend(1 + (x.numer().bits() + y.numer().bits()) / 512)?;
+            self.spend(2 + rational::cost(&x, &y))?;
             return Ok(Quot::rational(rational::mul(&x, &y)?));
         }
         Ok(Quot {
@@ -261,6 +265,7 @@ impl Canon {
 
     pub(crate) fn div(&mut self, a: &Quot, b: &Quot) -> Result<Quot> {
         if let (Some(x), Some(y)) = (a.as_rational(), b.as_rational()) {
+            self.spend(2 + rational::cost(&x, &y))?;
             return Ok(Quot::rational(rational::div(&x, &y)?));
         }
         let inverse = self.inverse(b)?;
@@ -269,7 +274,7 @@ impl Canon {
 
     /// The exact form of `expr`.
     pub(crate) fn canon(&mut self, expr: &Expr) -> Result<Quot> {
-        self.spend(1)?;
+        self.spend(10)?;
         match expr {
             Expr::Num(n) => Ok(Quot::rational(n.value.clone())),
             Expr::Sym(name) => {
@@ -286,7 +291,11 @@ impl Canon {
                 let mut sum = Quot::int(0);
                 for term in terms {
                     let term = self.canon(term)?;
-                    sum = self.add(&sum, &term)?;
+                    if sum.den == term.den {
+                        self.add_into(&mut sum.num, &term.num)?;
+                    } else {
+                        sum = self.add(&sum, &term)?;
+                    }
                 }
                 Ok(sum)
             }
@@ -533,7 +542,6 @@ impl Canon {
         {
             return Ok(Some(modulus));
         }
-        self.spend(200)?;
         let point: Point = self.bound.clone();
         let mut evaluator = Evaluator {
             prec: 256,
@@ -542,9 +550,10 @@ impl Canon {
             gap: 0,
             fuel: 2_000,
         };
-        let Ok(number) = evaluator.eval(expr) else {
-            return Ok(None);
-        };
+        let number = evaluator.eval(expr);
+        let used = 2_000 - evaluator.fuel;
+        self.spend(u64::from(used) * 4)?;
+        let Ok(number) = number else { return Ok(None) };
         if !number.is_real() {
             return Ok(None);
         }

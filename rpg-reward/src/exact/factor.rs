@@ -8,6 +8,18 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 const LIMIT: u64 = 4096;
 /// Numbers with more bits are not divided at all.
 const MAX_BITS: u64 = 512;
+/// Numbers with more bits are not even tried for being powers.
+const MAX_POWER_BITS: u64 = 2_048;
+
+/// The steps that factoring a number takes.
+pub(super) fn cost(number: &BigInt) -> u64 {
+    match number.bits() {
+        0..=20 => 20,
+        21..=64 => 150,
+        65..=MAX_POWER_BITS => 4_000,
+        _ => 1,
+    }
+}
 
 /// The factors of a positive number with their exponents; each with whether it is surely prime.
 pub(super) fn factor(number: &BigInt) -> Vec<(BigInt, i64, bool)> {
@@ -15,8 +27,14 @@ pub(super) fn factor(number: &BigInt) -> Vec<(BigInt, i64, bool)> {
     if !number.is_positive() || number.is_one() {
         return found;
     }
+    if number.bits() > MAX_POWER_BITS {
+        return vec![(number.clone(), 1, false)];
+    }
     if number.bits() > MAX_BITS {
         return vec![split_power(number)];
+    }
+    if let Some(small) = number.to_u64() {
+        return factor_small(small);
     }
     let mut rest = number.clone();
     let mut divisor = 2u64;
@@ -46,6 +64,29 @@ pub(super) fn factor(number: &BigInt) -> Vec<(BigInt, i64, bool)> {
         } else {
             found.push(split_power(&rest));
         }
+    }
+    found
+}
+
+/// The same for a number of one word.
+fn factor_small(mut rest: u64) -> Vec<(BigInt, i64, bool)> {
+    let mut found = Vec::new();
+    let mut divisor = 2u64;
+    while divisor <= LIMIT && divisor * divisor <= rest {
+        let mut exponent = 0;
+        while rest.is_multiple_of(divisor) {
+            rest /= divisor;
+            exponent += 1;
+        }
+        if exponent > 0 {
+            found.push((BigInt::from(divisor), exponent, true));
+        }
+        divisor += if divisor == 2 { 1 } else { 2 };
+    }
+    if rest > 1 && rest < LIMIT * LIMIT {
+        found.push((BigInt::from(rest), 1, true));
+    } else if rest > 1 {
+        found.push(split_power(&BigInt::from(rest)));
     }
     found
 }

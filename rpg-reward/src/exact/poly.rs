@@ -106,6 +106,10 @@ impl Poly {
         self.0.insert(monomial, coefficient);
     }
 
+    pub(super) fn coefficient(&self, monomial: &Monomial) -> Option<&BigRational> {
+        self.0.get(monomial)
+    }
+
     pub(crate) fn neg(&self) -> Self {
         Self(self.0.iter().map(|(m, c)| (m.clone(), -c)).collect())
     }

@@ -5,7 +5,7 @@ use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
 use super::canon::{Canon, Result, checked};
-use super::factor::factor;
+use super::factor::{cost as factor_cost, factor};
 use super::kernel::Kernel;
 use super::poly::{Exponent, Monomial, Poly, Quot};
 use super::rational;
@@ -108,7 +108,7 @@ impl Canon {
                 return Ok(None);
             }
             for (value, sign) in [(number.numer(), 1), (number.denom(), -1)] {
-                self.spend(value.bits() / 4 + 1)?;
+                self.spend(factor_cost(value))?;
                 for (prime, count, sure) in factor(value) {
                     let id = self.kernels.id(Kernel::Prime(prime, sure))?;
                     bases.push((id, Exponent::from_integer(count * sign)));
@@ -265,7 +265,7 @@ impl Canon {
             }
         }
         for (value, sign) in [(number.numer(), 1), (number.denom(), -1)] {
-            self.spend(value.bits() / 4 + 1)?;
+            self.spend(factor_cost(value))?;
             for (prime, count, sure) in factor(value) {
                 let id = self.kernels.id(Kernel::Prime(prime, sure))?;
                 let power = times(exponent, Exponent::from_integer(count * sign))?;
@@ -322,7 +322,7 @@ impl Canon {
             let mut sum = Quot::int(0);
             let mut parts: Vec<(Option<BigInt>, Exponent)> = Vec::new();
             for (value, sign) in [(coefficient.numer(), 1), (coefficient.denom(), -1)] {
-                self.spend(value.bits() / 4 + 1)?;
+                self.spend(factor_cost(value))?;
                 parts.extend(
                     factor(value)
                         .into_iter()

@@ -36,6 +36,16 @@ fn check_fractions(a: &BigRational, b: &BigRational) -> Result<()> {
     Ok(())
 }
 
+/// The steps that an operation on two numbers takes, reducing the result included.
+pub(crate) fn cost(a: &BigRational, b: &BigRational) -> u64 {
+    let words = (size(a) + size(b)) / 64;
+    if a.is_integer() && b.is_integer() {
+        words / 4
+    } else {
+        words * words + words * 4
+    }
+}
+
 pub(crate) fn add(a: &BigRational, b: &BigRational) -> Result<BigRational> {
     if a.is_integer() && b.is_integer() {
         return whole(a.numer() + b.numer());

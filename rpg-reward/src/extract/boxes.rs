@@ -16,6 +16,8 @@ struct Span {
 const MAX_GAP: usize = 48;
 /// Most words between two boxes of one list.
 const MAX_GAP_WORDS: usize = 3;
+/// Most boxes that are looked at, from the end.
+const MAX_STARTS: usize = 4_096;
 /// Most boxes of one list.
 const MAX_BOXES: usize = 256;
 
@@ -67,38 +69,36 @@ fn outermost(text: &str) -> Option<Vec<Span>> {
         return None;
     }
     starts.sort_unstable();
-    let closers = matching_braces(bytes, starts[0].0);
+    // Only the last boxes matter; of a box that holds thousands of others the outer one may be missed.
+    let starts = &starts[starts.len().saturating_sub(MAX_STARTS)..];
+    let openings: Vec<usize> = starts.iter().map(|(_, open)| *open).collect();
+    let closers = matching_braces(bytes, starts[0].0, &openings);
     let mut boxes: Vec<Span> = Vec::new();
-    for (start, open) in starts {
+    for (&(start, open), close) in starts.iter().zip(closers) {
         if boxes.last().is_some_and(|outer| start < outer.end) {
             continue;
         }
-        if open > text.len() {
-            let end = usize::MAX - open;
-            let length = text.len() - end;
-            let command_end = text[start..].find(' ').map_or(length, |i| start + i);
-            boxes.push(Span {
+        boxes.push(if open > text.len() {
+            let length = text.len() - (usize::MAX - open);
+            let content = text[start..].find(' ').map_or(length, |i| start + i);
+            Span {
                 start,
-                content: (command_end, length),
+                content: (content, length),
                 end: length,
-            });
-            continue;
-        }
-        match closers.binary_search_by_key(&open, |(o, _)| *o) {
-            Ok(index) => {
-                let close = closers[index].1;
-                boxes.push(Span {
-                    start,
-                    content: (open + 1, close),
-                    end: close + 1,
-                });
             }
-            Err(_) => boxes.push(Span {
+        } else if let Some(close) = close {
+            Span {
+                start,
+                content: (open + 1, close),
+                end: close + 1,
+            }
+        } else {
+            Span {
                 start,
                 content: (text.len(), text.len()),
                 end: text.len(),
-            }),
-        }
+            }
+        });
     }
     Some(boxes)
 }
@@ -115,28 +115,33 @@ fn unbraced(after: &str) -> Option<usize> {
         .then(|| after.len() - 1 - token.len())
 }
 
-/// The pairs of matching braces from `from` on, sorted by the opening one; escaped braces do not count.
-fn matching_braces(bytes: &[u8], from: usize) -> Vec<(usize, usize)> {
-    let mut open: Vec<usize> = Vec::new();
-    let mut pairs: Vec<(usize, usize)> = Vec::new();
-    for offset in memchr::memchr2_iter(b'{', b'}', &bytes[from..]) {
-        let at = from + offset;
-        let backslashes = bytes[from..at]
-            .iter()
-            .rev()
-            .take_while(|b| **b == b'\\')
-            .count();
-        if backslashes % 2 == 1 {
-            continue;
+/// Where the braces at `openings`, which are sorted, are closed; escaped braces do not count.
+fn matching_braces(bytes: &[u8], from: usize, openings: &[usize]) -> Vec<Option<usize>> {
+    let mut closers = vec![None; openings.len()];
+    // Of the open braces, those of boxes with their index, the others as none.
+    let mut open: Vec<u32> = Vec::new();
+    let mut next = openings.partition_point(|o| *o < from);
+    let mut at = from;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => at += 1,
+            b'{' => {
+                while next < openings.len() && openings[next] < at {
+                    next += 1;
+                }
+                let is_box = next < openings.len() && openings[next] == at;
+                open.push(if is_box { next as u32 } else { u32::MAX });
+            }
+            b'}' => {
+                if let Some(closer) = open.pop().and_then(|index| closers.get_mut(index as usize)) {
+                    *closer = Some(at);
+                }
+            }
+            _ => {}
         }
-        if bytes[at] == b'{' {
-            open.push(at);
-        } else if let Some(start) = open.pop() {
-            pairs.push((start, at));
-        }
+        at += 1;
     }
-    pairs.sort_unstable();
-    pairs
+    closers
 }
 
 /// Whether the text between two boxes makes them one list.

@@ -3,7 +3,7 @@
 use memchr::memmem;
 
 use super::spans::{last_number, leading_spans, reads_as_prose};
-use super::{last_positions, prefix, suffix};
+use super::{last_position, last_positions, prefix, suffix};
 
 /// Longest answer that is looked at after a marker.
 const MAX_LINE: usize = 8_000;
@@ -15,7 +15,7 @@ type Found = Option<(usize, Vec<String>)>;
 
 /// The text after the last `####`.
 pub(super) fn hash_marks(text: &str) -> Found {
-    let at = memmem::rfind(text.as_bytes(), b"####")? + 4;
+    let at = last_position(text, "####")? + 4;
     let line = prefix(&text[at..], MAX_LINE).lines().next().unwrap_or("");
     // `#### Final answer` is a heading, not a mark.
     let readings = readings(line);
@@ -27,7 +27,7 @@ pub(super) fn hash_marks(text: &str) -> Found {
 /// The text in the last `<answer>` tag.
 pub(super) fn answer_tag(text: &str) -> Found {
     const OPEN: &str = "<answer>";
-    let at = memmem::rfind(text.as_bytes(), OPEN.as_bytes())? + OPEN.len();
+    let at = last_position(text, OPEN)? + OPEN.len();
     let body = prefix(&text[at..], MAX_LINE);
     let body = memmem::find(body.as_bytes(), b"</answer>").map_or(body, |end| &body[..end]);
     let body = body.trim();

@@ -39,9 +39,11 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
             if reads_as_prose(formula)
                 && let Some(command) = formula.find('\\')
             {
-                let start = formula[..command]
-                    .rfind(char::is_whitespace)
-                    .map_or(0, |i| i + 1);
+                let word = formula[..command]
+                    .rsplit(char::is_whitespace)
+                    .next()
+                    .unwrap_or("");
+                let start = command - word.len();
                 formula = &formula[start..];
             }
             readings.push(formula.to_string());

@@ -3,6 +3,8 @@
 //! Each works in fixed point with [`GUARD`] bits to spare: a series of n terms is off by at most n
 //! units in the last place, doubling steps multiply that, and the guard bits swallow the product.
 
+use std::sync::OnceLock;
+
 use num_bigint::{BigInt, BigUint};
 use num_traits::{One, Signed, Zero};
 
@@ -38,8 +40,29 @@ fn inverse_series(n: u32, places: i64, alternating: bool) -> BigInt {
     sum
 }
 
-/// Pi in fixed point, off by fewer than `places` units.
+/// Binary places to which pi and ln 2 are kept once they are known.
+const KEPT: i64 = 2_304;
+
+/// A constant to `places` places, from the copy that is kept if that is long enough.
+fn kept(copy: &OnceLock<BigInt>, places: i64, compute: fn(i64) -> BigInt) -> BigInt {
+    if places > KEPT {
+        return compute(places);
+    }
+    copy.get_or_init(|| compute(KEPT)) >> (KEPT - places) as u64
+}
+
 fn pi_fixed(places: i64) -> BigInt {
+    static COPY: OnceLock<BigInt> = OnceLock::new();
+    kept(&COPY, places, compute_pi)
+}
+
+fn ln2_fixed(places: i64) -> BigInt {
+    static COPY: OnceLock<BigInt> = OnceLock::new();
+    kept(&COPY, places, compute_ln2)
+}
+
+/// Pi in fixed point, off by fewer than `places` units.
+fn compute_pi(places: i64) -> BigInt {
     // Machin: pi = 16 atan(1/5) - 4 atan(1/239)
     let wide = places + 16;
     let pi = inverse_series(5, wide, true) * 16 - inverse_series(239, wide, true) * 4;
@@ -47,7 +70,7 @@ fn pi_fixed(places: i64) -> BigInt {
 }
 
 /// ln 2 in fixed point, off by fewer than `places` units.
-fn ln2_fixed(places: i64) -> BigInt {
+fn compute_ln2(places: i64) -> BigInt {
     // ln 2 = 18 atanh(1/26) - 2 atanh(1/4801) + 8 atanh(1/8749)
     let wide = places + 16;
     let ln2 = inverse_series(26, wide, false) * 18 - inverse_series(4801, wide, false) * 2

@@ -29,10 +29,7 @@ type Result<T> = std::result::Result<T, Failure>;
 impl Evaluator<'_> {
     /// The value of `expr`.
     pub(crate) fn eval(&mut self, expr: &Expr) -> Result<Complex> {
-        self.fuel = self
-            .fuel
-            .checked_sub(1)
-            .ok_or(Failure::OverBudget(Budget::Work))?;
+        self.spend(cost(expr))?;
         let prec = self.prec;
         match expr {
             Expr::Num(n) => Ok(Complex::real(Ball::from_rational(&n.value, prec)?)),
@@ -87,6 +84,14 @@ impl Evaluator<'_> {
             Expr::Undefined => Err(Failure::Undefined),
             _ => Err(Failure::Unsupported),
         }
+    }
+
+    fn spend(&mut self, steps: u32) -> Result<()> {
+        self.fuel = self
+            .fuel
+            .checked_sub(steps)
+            .ok_or(Failure::OverBudget(Budget::Work))?;
+        Ok(())
     }
 
     fn note_gap(&mut self, a: &Complex, b: &Complex) {
@@ -236,6 +241,7 @@ impl Evaluator<'_> {
             },
             Func::Factorial => {
                 let n = self.small_whole(&x.re, 500)?;
+                self.spend(n as u32)?;
                 let mut product = Ball::from_int(1);
                 for k in 2..=n {
                     product = product.mul(&Ball::from_int(k), prec)?;
@@ -245,6 +251,7 @@ impl Evaluator<'_> {
             Func::Binomial => {
                 let k = self.eval(arguments.get(1).ok_or(Failure::NotParsed)?)?;
                 let k = self.small_whole(&k.re, 500)?;
+                self.spend(3 * k as u32)?;
                 let mut product = Ball::from_int(1);
                 for j in 0..k {
                     let factor = x.re.sub(&Ball::from_int(j), prec)?;
@@ -344,5 +351,20 @@ impl Evaluator<'_> {
             square.sub(&one, prec)?
         };
         self.logarithm(&x.add(&inner.sqrt(prec)?, prec)?)
+    }
+}
+
+/// The steps that one node takes: a series is many products.
+fn cost(expr: &Expr) -> u32 {
+    match expr {
+        Expr::Num(n) if n.value.is_integer() => 1,
+        Expr::Num(_) | Expr::Div(..) | Expr::Sym(_) => 3,
+        Expr::Const(Constant::E) => 30,
+        Expr::Const(_) => 3,
+        Expr::Root(_, index) if **index == Expr::int(2) => 8,
+        Expr::Pow(_, exponent) if matches!(**exponent, Expr::Num(_)) => 20,
+        Expr::Root(..) | Expr::Pow(..) => 120,
+        Expr::Fun(..) => 80,
+        _ => 1,
     }
 }
