@@ -219,6 +219,13 @@ impl Expr {
     }
 }
 
+impl RelOp {
+    /// Whether the relation is an inequality.
+    pub(crate) fn is_order(self) -> bool {
+        matches!(self, Self::Lt | Self::Le | Self::Gt | Self::Ge | Self::Ne)
+    }
+}
+
 impl Func {
     /// The inverse of a trigonometric or hyperbolic function.
     pub(crate) fn inverse(self) -> Option<Self> {

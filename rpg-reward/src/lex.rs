@@ -58,8 +58,10 @@ pub(crate) enum Tok {
     Sum,
     Product,
     Dots,
-    /// `and`, `or`.
+    /// `or`.
     Join,
+    /// `and`.
+    And,
     Env(String),
     EndEnv(String),
     Cell,
@@ -80,7 +82,7 @@ pub(crate) fn lex(text: &str, thousands: bool) -> Result<Vec<Token>, Failure> {
         return Err(Failure::OverBudget(Budget::Length));
     }
     let mut lexer = Lexer {
-        chars: text.chars().collect(),
+        chars: text.chars().map(names::narrow).collect(),
         pos: 0,
         tokens: Vec::new(),
         space: false,
@@ -636,7 +638,11 @@ impl Lexer {
             .all(|w| w.is_empty() || matches!(w, "and" | "or"))
             && lower.chars().any(char::is_alphabetic)
         {
-            self.push(Tok::Join);
+            self.push(if lower.contains("or") {
+                Tok::Join
+            } else {
+                Tok::And
+            });
             return Ok(());
         }
         if let Some(
@@ -650,7 +656,11 @@ impl Lexer {
             self.push(tok);
             return Ok(());
         }
-        if !trimmed.chars().any(char::is_alphabetic) {
+        let plain_list = trimmed.chars().any(|c| c.is_ascii_digit())
+            && lower
+                .split(|c: char| !c.is_alphabetic())
+                .all(|w| matches!(w, "" | "and" | "or"));
+        if plain_list || !trimmed.chars().any(char::is_alphabetic) {
             // Digits and signs in \text{} are as good as outside; the depth cannot grow, because the
             // commands are gone.
             for token in lex(trimmed, self.thousands)? {

@@ -54,7 +54,8 @@ pub(crate) fn command(name: &str) -> Option<Tok> {
         "sum" => Tok::Sum,
         "prod" => Tok::Product,
         "ldots" | "dots" | "cdots" | "vdots" | "ddots" | "dotsc" | "dotsb" => Tok::Dots,
-        "lor" | "vee" | "land" | "wedge" => Tok::Join,
+        "lor" | "vee" => Tok::Join,
+        "land" | "wedge" => Tok::And,
         "colon" => Tok::Op(':'),
         "over" => Tok::Op('⊘'),
         "choose" => Tok::Op('©'),
@@ -126,7 +127,8 @@ pub(crate) fn plain(word: &str) -> Option<Tok> {
         "min" => Tok::Fun(Func::Min),
         "det" => Tok::Fun(Func::Det),
         "mod" => Tok::Bmod,
-        "and" | "or" => Tok::Join,
+        "and" => Tok::And,
+        "or" => Tok::Join,
         "percent" | "pct" | "percents" | "percentage" => Tok::Percent,
         "degree" | "degrees" | "deg" => Tok::Degree,
         "times" => Tok::Op('*'),
@@ -177,7 +179,8 @@ pub(crate) fn unicode(c: char) -> Option<Tok> {
         '∪' => Tok::Union,
         '∩' => Tok::Intersection,
         '∖' => Tok::Difference,
-        '∧' | '∨' => Tok::Join,
+        '∨' => Tok::Join,
+        '∧' => Tok::And,
         '∞' => Tok::Const(Constant::Infinity),
         '∅' | 'Ø' => Tok::Const(Constant::EmptySet),
         'ℝ' => Tok::Const(Constant::Reals),
@@ -251,6 +254,16 @@ pub(crate) fn is_invisible(c: char) -> bool {
         c,
         '\u{200b}' | '\u{200c}' | '\u{200d}' | '\u{2060}'..='\u{2064}' | '\u{feff}' | '\u{ad}'
     )
+}
+
+/// The ASCII form of wide characters and of digits in mathematical fonts.
+pub(crate) fn narrow(c: char) -> char {
+    let code = c as u32;
+    match code {
+        0xff01..=0xff5e => char::from_u32(code - 0xff01 + 0x21).unwrap_or(c),
+        0x1d7ce..=0x1d7ff => char::from_digit((code - 0x1d7ce) % 10, 10).unwrap_or(c),
+        _ => c,
+    }
 }
 
 pub(crate) fn is_currency(c: char) -> bool {

@@ -157,12 +157,15 @@ impl Parser {
     fn list(&mut self) -> Parsed {
         let mut groups: Vec<Vec<Expr>> = vec![Vec::new()];
         let mut grouped = false;
+        let (mut conjunction, mut disjunction) = (false, false);
         loop {
             let item = self.relation()?;
             groups.last_mut().expect("one group at least").push(item);
             let before = self.pos;
             let mut semicolon = false;
-            while let Some(Tok::Op(',' | ';') | Tok::Join | Tok::Row) = self.peek() {
+            while let Some(Tok::Op(',' | ';') | Tok::Join | Tok::And | Tok::Row) = self.peek() {
+                conjunction |= self.next_is(&Tok::And);
+                disjunction |= !self.next_is(&Tok::And);
                 semicolon |= matches!(self.peek(), Some(Tok::Op(';') | Tok::Row));
                 self.pos += 1;
             }
@@ -183,6 +186,13 @@ impl Parser {
         } else {
             groups.into_iter().map(Expr::List).collect()
         };
+        let restrictions = items.iter().all(|item| match item {
+            Expr::Rel(_, rest) => rest.iter().all(|(op, _)| op.is_order()),
+            _ => false,
+        });
+        if restrictions && conjunction && !disjunction && items.len() > 1 {
+            return Ok(Expr::SetOp(SetOp::Intersection, items));
+        }
         Ok(if items.len() == 1 {
             items.remove(0)
         } else {
@@ -519,6 +529,7 @@ impl Parser {
                     | Tok::Op(',' | ';' | '+' | '-' | ':' | '±')
                     | Tok::Rel(_)
                     | Tok::Join
+                    | Tok::And
                     | Tok::Row
                     | Tok::Cell
                     | Tok::EndEnv(_)
@@ -543,7 +554,7 @@ impl Parser {
                     self.pos += 1;
                     if self.eat_degree() {
                         base = Expr::Degree(Box::new(base));
-                    } else if self.eat(&Tok::Prime) {
+                    } else if self.eat(&Tok::Prime) || self.eat_ordinal() {
                     } else {
                         let exponent = self.exponent()?;
                         base = Expr::Pow(Box::new(base), Box::new(exponent));
@@ -592,6 +603,20 @@ impl Parser {
             self.pos += 1;
         }
         true
+    }
+
+    /// The ending of an ordinal number, as in `3^{\\text{rd}}`.
+    fn eat_ordinal(&mut self) -> bool {
+        let braced = usize::from(self.next_is(&Tok::Begin));
+        let ending = match self.peek_at(braced) {
+            Some(Tok::Text(t) | Tok::Word(t)) => matches!(t.trim(), "st" | "nd" | "rd" | "th"),
+            _ => false,
+        };
+        let closed = braced == 0 || self.peek_at(2) == Some(&Tok::End);
+        if ending && closed {
+            self.pos += 1 + 2 * braced;
+        }
+        ending && closed
     }
 
     fn exponent(&mut self) -> Parsed {

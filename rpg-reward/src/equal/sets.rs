@@ -2,7 +2,7 @@
 
 use super::value::Value;
 use super::{Comparer, Outcome};
-use crate::ast::{Constant, Expr, RelOp, SetOp};
+use crate::ast::{Constant, Expr, Func, RelOp, SetOp};
 use crate::numeric::Evaluator;
 
 /// An end of an interval.
@@ -316,6 +316,11 @@ impl Comparer {
     }
 
     fn half_line(&mut self, left: &Expr, op: RelOp, right: &Expr, name: &str) -> Option<RealSet> {
+        if let Expr::Fun(Func::Abs, inner) = left
+            && !mentions(right, name)
+        {
+            return self.within(&inner[0], op, right, name);
+        }
         let variable = Expr::Sym(name.to_string());
         let (bound, flipped) = if *left == variable && !mentions(right, name) {
             (right.clone(), false)
@@ -356,6 +361,28 @@ impl Comparer {
                 Piece { low: end, high },
             ]),
             _ => None,
+        }
+    }
+
+    /// The solutions of `|inner| op bound`.
+    fn within(&mut self, inner: &Expr, op: RelOp, bound: &Expr, name: &str) -> Option<RealSet> {
+        let negative = Expr::Neg(Box::new(bound.clone()));
+        if self.number(bound)? <= 0.0 {
+            return None;
+        }
+        let mirrored = match op {
+            RelOp::Lt => RelOp::Gt,
+            RelOp::Le => RelOp::Ge,
+            RelOp::Gt => RelOp::Lt,
+            RelOp::Ge => RelOp::Le,
+            _ => return None,
+        };
+        let above = self.half_line(inner, op, bound, name)?;
+        let below = self.half_line(inner, mirrored, &negative, name)?;
+        if matches!(op, RelOp::Lt | RelOp::Le) {
+            self.intersection(&above, &below)
+        } else {
+            self.tidy(above.into_iter().chain(below).collect())
         }
     }
 

@@ -67,7 +67,7 @@ impl Parser {
     /// The items after the first one, separated by commas or semicolons.
     fn items(&mut self, first: Expr) -> Result<Vec<Expr>, Failure> {
         let mut items = vec![first];
-        while let Some(Tok::Op(',' | ';') | Tok::Join) = self.peek() {
+        while let Some(Tok::Op(',' | ';') | Tok::Join | Tok::And) = self.peek() {
             self.pos += 1;
             if matches!(self.peek(), Some(Tok::Close(_))) {
                 break;
@@ -82,8 +82,13 @@ impl Parser {
             return Ok(Expr::Set(Vec::new()));
         }
         self.bars = 1;
+        let is_system = matches!(self.peek(), Some(Tok::Env(_)));
         let first = self.relation()?;
         self.bars = 0;
+        // The brace before a system of equations has no partner.
+        if is_system && !self.next_is(&Tok::Close('}')) {
+            return Ok(first);
+        }
         if matches!(self.peek(), Some(Tok::Bar | Tok::Op(':'))) {
             self.pos += 1;
             let condition = self.relation()?;
@@ -203,6 +208,13 @@ impl Parser {
         }
         if rows.is_empty() || rows.iter().any(|row| row.len() != rows[0].len()) {
             return Err(Failure::NotParsed);
+        }
+        if rows
+            .iter()
+            .flatten()
+            .all(|cell| matches!(cell, Expr::Rel(..)))
+        {
+            return Ok(one_or(rows.into_iter().flatten().collect(), Expr::List));
         }
         let matrix = Expr::Matrix(rows);
         Ok(if kind == "vmatrix" {
