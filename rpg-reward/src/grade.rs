@@ -59,7 +59,7 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
         }
     }
     let reason = match failure {
-        _ if same_text(first, gold) => Reason::Correct,
+        _ if same_text(first, gold) || same_words(first, gold) => Reason::Correct,
         Some(Failure::OverBudget(budget)) => Reason::OverBudget(budget),
         Some(Failure::Undefined) => Reason::Undefined,
         _ => Reason::NotParsed,
@@ -146,10 +146,10 @@ fn same_words(a: &str, b: &str) -> bool {
     normalised(a).is_some_and(|a| normalised(b) == Some(a))
 }
 
-/// Whether two texts are the same but for white space.
+/// Whether two texts are the same but for the width of white space.
 fn same_text(a: &str, b: &str) -> bool {
-    let mut a = a.chars().filter(|c| !c.is_whitespace()).peekable();
-    a.peek().is_some() && a.eq(b.chars().filter(|c| !c.is_whitespace()))
+    let mut a = a.split_whitespace().peekable();
+    a.peek().is_some() && a.eq(b.split_whitespace())
 }
 
 /// The answer as a verdict shows it: at most a few hundred bytes.

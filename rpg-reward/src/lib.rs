@@ -1,14 +1,4 @@
-//! Answers to mathematical questions, graded: is what a language model wrote equal to the gold answer?
-//!
-//! ```
-//! use rpg_reward::{GradeOptions, grade};
-//!
-//! let verdict = grade("Half of them, so \\boxed{\\frac{1}{2}}.", "0.5", &GradeOptions::default());
-//! assert!(verdict.correct);
-//! ```
-//!
-//! [`grade`] is a pure function: no I/O, no threads, no signals, no panics, and a bound on its cost
-//! for any input. What counts as right is written down in the crate's README.
+#![doc = include_str!("../README.md")]
 
 mod ast;
 mod equal;

@@ -24,7 +24,9 @@ const MAX_PLACES: usize = 4_000;
 
 /// Parses a whole answer. With `thousands`, `1,000` outside brackets is one number.
 pub(crate) fn parse(text: &str, thousands: bool) -> Result<Expr, Failure> {
-    let tokens = lex(text, thousands)?;
+    let text = text.trim();
+    let bold = text.strip_prefix("**").and_then(|t| t.strip_suffix("**"));
+    let tokens = lex(bold.unwrap_or(text), thousands)?;
     let mut parser = Parser {
         tokens,
         pos: 0,
@@ -118,7 +120,8 @@ impl Parser {
             let outer = index == 0 || index + 1 == self.tokens.len();
             match &token.tok {
                 Tok::Word(w) => {
-                    wordy += if w.len() > 3 || names::is_short_word(w) {
+                    let capitals = w.len() == 3 && w.bytes().all(|b| b.is_ascii_uppercase());
+                    wordy += if w.len() > 3 || capitals || names::is_short_word(w) {
                         2
                     } else {
                         1
@@ -162,6 +165,12 @@ impl Parser {
             let item = self.relation()?;
             groups.last_mut().expect("one group at least").push(item);
             let before = self.pos;
+            let ordered = matches!(groups.last().and_then(|g| g.last()),
+                Some(Expr::Rel(_, rest)) if rest.iter().all(|(op, _)| op.is_order()));
+            if ordered && self.eat(&Tok::Union) {
+                disjunction = true;
+                continue;
+            }
             let mut semicolon = false;
             while let Some(Tok::Op(',' | ';') | Tok::Join | Tok::And | Tok::Row) = self.peek() {
                 conjunction |= self.next_is(&Tok::And);
@@ -219,7 +228,13 @@ impl Parser {
             let op = *op;
             self.pos += 1;
             // A relation that is followed by nothing, as in `x = `, has no value.
-            rest.push((op, self.set_expression()?));
+            // `x < 1 \\cup x > 3` unites what the inequalities describe.
+            let side = if op.is_order() {
+                self.ratio()?
+            } else {
+                self.set_expression()?
+            };
+            rest.push((op, side));
         }
         if let Some(modulus) = self.modulus()? {
             return Ok(match rest.pop() {
@@ -623,7 +638,8 @@ impl Parser {
         self.deeper(|p| {
             let (negative, _) = p.signs();
             let inner = match p.peek() {
-                Some(Tok::Begin) => p.argument()?,
+                // `e^xe^y`: of letters in a row only the first one stands above.
+                Some(Tok::Begin | Tok::Word(_)) => p.argument()?,
                 // `2^3^4` is 2^(3^4), and `2^10` means the whole number.
                 _ => {
                     let base = p.primary()?;

@@ -296,3 +296,48 @@ fn unannounced_answers() {
         ("", "4", false),
     ]);
 }
+
+#[test]
+fn answers_in_sentences() {
+    check(&[
+        ("Therefore, x = 5.", "5", true),
+        ("Final answer: **5**", "5", true),
+        ("The final answer is **5**.", "5", true),
+        (
+            "**Final Answer:** The final answer is $\\mathbf{5}$",
+            "5",
+            true,
+        ),
+        ("Answer: **B**", "B", true),
+        ("The answer is **B**.", "B", true),
+        ("The answer is (B) because...", "B", true),
+        ("So the correct option is B.", "B", false),
+        ("Total = 12 apples", "12", true),
+        ("There are 12 apples in 3 baskets.", "12", false),
+        ("The probability is 3/4.", "3/4", true),
+        ("the probability is \\frac{3}{4}.", "\\frac34", true),
+        ("75%", "0.75", true),
+        ("<answer>5</answer> is my answer", "5", true),
+        ("1.5 hours", "1.5", true),
+        ("The result is -5", "-5", true),
+        ("The result is −5", "-5", true),
+        ("Answer:\\boxed{5}", "5", true),
+        ("Answer: 5\n\nHope this helps!", "5", true),
+        ("The answer is 5!\n", "5", false),
+        ("It costs $1,000.", "1000", true),
+        ("It costs \\$1,000.", "1000", true),
+        ("# Answer\n5", "5", true),
+        ("### Final Answer: 5", "5", true),
+        ("Answer - 5", "5", true),
+        ("answer=5", "5", true),
+        ("The point is (3, 4).", "(3,4)", true),
+        ("The interval is $[0,1]$.", "[0,1]", true),
+        ("So there are $5$ ways, as $2+3=5$.", "5", true),
+        ("We get 2+3=5", "5", true),
+        ("$2+3=5$", "5", true),
+        ("x=5", "5", true),
+        ("$\\sqrt{4}=2$ and that is all.", "2", true),
+        ("The solutions are $x=4$ and $x=5$.", "4,5", true),
+        ("x=4 or x=5", "4,5", true),
+    ]);
+}

@@ -100,11 +100,17 @@ impl Comparer {
                     ];
                     return Ok(Value::List(pair));
                 }
-                Ok(Value::Tuple(
-                    *open,
-                    self.interpret_all(items, depth)?,
-                    *close,
-                ))
+                let items = self.interpret_all(items, depth)?;
+                // Infinity is never part of an interval, however the bracket is written.
+                let open = match items.first() {
+                    Some(Value::Infinity(_)) if *open == '[' => '(',
+                    _ => *open,
+                };
+                let close = match items.last() {
+                    Some(Value::Infinity(_)) if *close == ']' => ')',
+                    _ => *close,
+                };
+                Ok(Value::Tuple(open, items, close))
             }
             Expr::SetOp(op, items) => Ok(Value::Combined(*op, self.interpret_all(items, depth)?)),
             Expr::Congruence(a, b, m) => Ok(Value::Congruence(
@@ -239,8 +245,12 @@ pub(super) fn is_name(expr: &Expr) -> bool {
         Expr::Sym(_) | Expr::Text(_) => true,
         Expr::Apply(_, arguments) => arguments.iter().all(|a| !matches!(a, Expr::Rel(..))),
         Expr::Tuple(_, items, _) => items.iter().all(is_sym),
-        // A segment or an angle, `AB`; the probability `P(A)`.
-        Expr::Mul(factors) => factors.iter().all(is_capital),
+        // A segment or an angle, `AB`; the probability `P(A)`; the inverse `f^{-1}(x)`.
+        Expr::Mul(factors) => {
+            let inverse = matches!(factors.as_slice(), [Expr::Pow(f, e), Expr::Sym(_)]
+                if is_sym(f) && matches!(&**e, Expr::Num(n) if n.value == Expr::minus_one()));
+            inverse || factors.iter().all(is_capital)
+        }
         Expr::Fun(crate::ast::Func::Conjugate | crate::ast::Func::Abs, inner) => {
             matches!(&inner[0], Expr::Mul(factors) if factors.iter().all(is_capital))
         }

@@ -47,6 +47,19 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
                 formula = &formula[start..];
             }
             readings.push(formula.to_string());
+        } else if let Some(cut) = line.rfind(
+            [" is ", " = ", " are "]
+                .iter()
+                .find(|v| line.contains(**v))
+                .copied()
+                .unwrap_or("\0"),
+        ) {
+            // A point or an interval without delimiters.
+            let tail = line[cut..]
+                .trim_start_matches(|c: char| c.is_alphabetic() || matches!(c, ' ' | '='));
+            if tail.starts_with(['(', '[', '{']) {
+                readings.push(tail.trim_end_matches('.').to_string());
+            }
         }
     }
     let has_expression = !readings.is_empty();
@@ -288,11 +301,15 @@ pub(super) fn reads_as_prose(text: &str) -> bool {
     let mut after_value = false;
     let mut trailing = false;
     let mut in_math = false;
+    let mut separated = false;
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         let mut length = c.len_utf8();
         match c {
             '$' => {
+                if trailing && !in_math {
+                    return true;
+                }
                 in_math = !in_math;
                 after_value = true;
             }
@@ -335,13 +352,17 @@ pub(super) fn reads_as_prose(text: &str) -> bool {
                 after_value = false;
             }
             _ if c.is_ascii_digit() || matches!(c, ')' | ']' | '}' | '%') => {
-                if trailing {
+                if trailing || separated {
                     return true;
                 }
                 after_value = true;
             }
+            ',' => {
+                separated |= trailing;
+                after_value = false;
+            }
             // What stands before an equals sign is a name.
-            '=' => {
+            '=' if !in_math && !separated => {
                 (words, trailing, after_value) = (0, false, false);
             }
             _ if c.is_whitespace() || matches!(c, '.' | '*') => {}

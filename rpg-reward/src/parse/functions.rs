@@ -32,7 +32,11 @@ impl Parser {
                     None => Tok::Word(rest),
                 };
                 self.tokens[self.pos].tok = tok;
-                Ok(Expr::Sym(first.to_string()))
+                Ok(match first {
+                    'e' => Expr::Const(Constant::E),
+                    'i' => Expr::Const(Constant::I),
+                    _ => Expr::Sym(first.to_string()),
+                })
             }
             Some(_) => self.deeper(|p| p.primary()),
             None => Err(Failure::NotParsed),
