@@ -7,6 +7,7 @@
 
 mod canon;
 mod factor;
+mod functions;
 mod kernel;
 mod poly;
 mod powers;

@@ -346,7 +346,7 @@ fn gather(items: Vec<Value>) -> Value {
         }
         _ => {
             // Groups between semicolons stay together.
-            Value::List(items.into_iter().map(unlist).flatten().collect())
+            Value::List(items.into_iter().flat_map(unlist).collect())
         }
     }
 }

@@ -120,9 +120,7 @@ impl Parser {
             if arguments.len() != 2 {
                 return Err(Failure::NotParsed);
             }
-        } else if base.is_some() {
-            return Err(Failure::NotParsed);
-        } else if !variadic && arguments.len() != 1 {
+        } else if base.is_some() || (!variadic && arguments.len() != 1) {
             return Err(Failure::NotParsed);
         }
         Ok(match exponent {
@@ -175,7 +173,7 @@ impl Parser {
                 }
                 // `\sin \pi/4`: an angle is divided before the function is taken.
                 Some(Tok::Op('/'))
-                    if factors.iter().any(|f| *f == Expr::Const(Constant::Pi))
+                    if factors.contains(&Expr::Const(Constant::Pi))
                         && matches!(self.peek_at(1), Some(Tok::Num(_))) =>
                 {
                     self.pos += 1;

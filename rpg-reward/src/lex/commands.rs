@@ -1,0 +1,257 @@
+//! LaTeX commands.
+
+use super::{Lexer, Tok, lex};
+use crate::ast::{Constant, Func};
+use crate::names;
+use crate::verdict::Failure;
+
+impl Lexer {
+    /// The argument in braces at the cursor, or one character; nested braces stay in it.
+    pub(super) fn raw_argument(&mut self) -> Result<String, Failure> {
+        while self.peek(0).is_whitespace() {
+            self.pos += 1;
+        }
+        if self.peek(0) != '{' {
+            let c = self.peek(0);
+            self.pos += 1;
+            return Ok(c.to_string());
+        }
+        let start = self.pos + 1;
+        let mut depth = 0usize;
+        let mut at = self.pos;
+        while at < self.chars.len() {
+            match self.chars[at] {
+                '\\' => at += 1,
+                '{' => depth += 1,
+                '}' => {
+                    depth -= 1;
+                    if depth == 0 {
+                        let text = self.chars[start..at].iter().collect();
+                        self.pos = at + 1;
+                        return Ok(text);
+                    }
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        Err(Failure::NotParsed)
+    }
+
+    pub(super) fn command(&mut self) -> Result<(), Failure> {
+        self.pos += 1;
+        let c = self.peek(0);
+        if !c.is_ascii_alphabetic() {
+            self.pos += 1;
+            return match c {
+                ',' | ';' | ':' | '!' | '>' | '/' | ' ' | '\n' | '\t' => {
+                    self.space = true;
+                    Ok(())
+                }
+                '(' | ')' | '[' | ']' => Ok(()),
+                '{' => {
+                    self.push(Tok::Open('{'));
+                    Ok(())
+                }
+                '}' => {
+                    self.push(Tok::Close('}'));
+                    Ok(())
+                }
+                '|' => {
+                    self.push(Tok::Bar);
+                    Ok(())
+                }
+                '%' => {
+                    self.push(Tok::Percent);
+                    Ok(())
+                }
+                '$' | '#' | '&' | '"' | '\'' | '^' => Ok(()),
+                '_' => Err(Failure::NotParsed),
+                '\\' => {
+                    self.push(Tok::Row);
+                    // `\\[2pt]` sets the row distance.
+                    if self.peek(0) == '['
+                        && let Some(close) = self.chars[self.pos..]
+                            .iter()
+                            .take(12)
+                            .position(|c| *c == ']')
+                        && self.chars[self.pos..self.pos + close]
+                            .iter()
+                            .any(|c| c.is_alphabetic())
+                    {
+                        self.pos += close + 1;
+                    }
+                    Ok(())
+                }
+                _ => Err(Failure::NotParsed),
+            };
+        }
+        let start = self.pos;
+        while self.peek(0).is_ascii_alphabetic() {
+            self.pos += 1;
+        }
+        let name: String = self.chars[start..self.pos].iter().collect();
+        if self.peek(0) == '*'
+            && matches!(name.as_str(), "operatorname" | "text" | "tag" | "hspace")
+        {
+            self.pos += 1;
+        }
+        self.named_command(&name)
+    }
+
+    pub(super) fn named_command(&mut self, name: &str) -> Result<(), Failure> {
+        if names::is_layout(name) {
+            self.space = true;
+            if matches!(name, "left" | "right" | "middle") {
+                while self.peek(0) == ' ' {
+                    self.pos += 1;
+                }
+                // `\left.` is an invisible delimiter.
+                if self.peek(0) == '.' {
+                    self.pos += 1;
+                }
+            }
+            return Ok(());
+        }
+        if matches!(
+            name,
+            "hspace"
+                | "vspace"
+                | "phantom"
+                | "hphantom"
+                | "vphantom"
+                | "label"
+                | "tag"
+                | "color"
+                | "mspace"
+        ) {
+            self.raw_argument()?;
+            self.space = true;
+            return Ok(());
+        }
+        if names::is_text_command(name) {
+            let text = self.raw_argument()?;
+            return self.text(&text);
+        }
+        if names::is_font_command(name) {
+            return self.font(name);
+        }
+        match name {
+            "begin" => {
+                let env = self.raw_argument()?;
+                if env == "array" {
+                    while self.peek(0).is_whitespace() {
+                        self.pos += 1;
+                    }
+                    if self.peek(0) == '{' {
+                        self.raw_argument()?;
+                    }
+                }
+                self.push(Tok::Env(env));
+                Ok(())
+            }
+            "end" => {
+                let env = self.raw_argument()?;
+                self.push(Tok::EndEnv(env));
+                Ok(())
+            }
+            "boxed" | "fbox" => Ok(()),
+            _ => match names::command(name) {
+                Some(tok) => {
+                    self.push(tok);
+                    Ok(())
+                }
+                // `\cdotx`, `\pir`: no such command; some models glue names together.
+                None => Err(Failure::NotParsed),
+            },
+        }
+    }
+
+    /// The content of `\text{}`: a separator, a number, or words.
+    pub(super) fn text(&mut self, raw: &str) -> Result<(), Failure> {
+        let text = names::plain_text(raw);
+        let trimmed = text.trim();
+        if trimmed.is_empty() {
+            self.space = true;
+            return Ok(());
+        }
+        let lower = trimmed.to_lowercase();
+        if lower
+            .split(|c: char| !c.is_alphanumeric())
+            .all(|w| w.is_empty() || matches!(w, "and" | "or"))
+            && lower.chars().any(char::is_alphabetic)
+        {
+            self.push(if lower.contains("or") {
+                Tok::Join
+            } else {
+                Tok::And
+            });
+            return Ok(());
+        }
+        if let Some(
+            tok @ (Tok::Percent
+            | Tok::Undefined
+            | Tok::Degree
+            | Tok::Bmod
+            | Tok::Fun(Func::Lcm | Func::Gcd)),
+        ) = names::plain(&lower)
+        {
+            self.push(tok);
+            return Ok(());
+        }
+        let plain_list = trimmed.chars().any(|c| c.is_ascii_digit())
+            && lower
+                .split(|c: char| !c.is_alphabetic())
+                .all(|w| matches!(w, "" | "and" | "or"));
+        if plain_list || !trimmed.chars().any(char::is_alphabetic) {
+            // Digits and signs in \text{} are as good as outside; the depth cannot grow, because the
+            // commands are gone.
+            for token in lex(trimmed, self.thousands)? {
+                self.space |= token.space;
+                self.push(token.tok);
+            }
+            return Ok(());
+        }
+        self.push(Tok::Text(text));
+        Ok(())
+    }
+
+    /// `\mathrm{..}`, `\mathbf{..}`, `\operatorname{..}`, `\hat{..}`.
+    pub(super) fn font(&mut self, name: &str) -> Result<(), Failure> {
+        let save = self.pos;
+        let raw = self.raw_argument()?;
+        let inner = raw.trim();
+        if names::is_accent(name) || (names::is_bold(name) && matches!(inner, "i" | "j" | "k")) {
+            // An accent makes another variable, and a bold i is a unit vector.
+            let base: String = inner.chars().filter(|c| c.is_alphanumeric()).collect();
+            if base.is_empty() || inner.len() > 40 {
+                return Err(Failure::NotParsed);
+            }
+            self.push(Tok::Sym(format!("vec {base}")));
+            return Ok(());
+        }
+        if name == "mathbb" || name == "mathds" {
+            let tok = match inner {
+                "R" => Tok::Const(Constant::Reals),
+                "Z" => Tok::Const(Constant::Integers),
+                "N" => Tok::Const(Constant::Naturals),
+                "Q" => Tok::Const(Constant::Rationals),
+                "C" => Tok::Const(Constant::Complexes),
+                _ => Tok::Sym(inner.to_string()),
+            };
+            self.push(tok);
+            return Ok(());
+        }
+        let letters = inner.chars().filter(|c| c.is_ascii_alphabetic()).count();
+        if letters < 2 || inner.contains('\\') && !inner.contains("\\ ") {
+            // The font says nothing: read the argument as if it stood alone.
+            self.pos = save;
+            return Ok(());
+        }
+        match names::plain(inner) {
+            Some(tok) => self.push(tok),
+            None => return self.text(&raw),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,323 @@
+//! Sums, products, powers, and the units behind them.
+
+use num_traits::Zero;
+
+use super::{Failure, MAX_DEPTH, Parsed, Parser, one_or, with_signs};
+use crate::ast::{Expr, Func, Number};
+use crate::lex::Tok;
+use crate::names;
+use crate::verdict::Budget;
+
+impl Parser {
+    pub(super) fn sum(&mut self) -> Parsed {
+        let mut terms = vec![self.signed_term()?];
+        loop {
+            match self.peek() {
+                Some(Tok::Op('+' | '-' | '±' | '∓')) => terms.push(self.signed_term()?),
+                Some(Tok::Bmod) => {
+                    self.pos += 1;
+                    let modulus = self.product()?;
+                    let left = one_or(terms, Expr::Add);
+                    terms = vec![Expr::Fun(Func::Mod, vec![left, modulus])];
+                    self.depth += 1;
+                    if self.depth > MAX_DEPTH {
+                        return Err(Failure::OverBudget(Budget::Depth));
+                    }
+                }
+                _ => return Ok(one_or(terms, Expr::Add)),
+            }
+        }
+    }
+
+    /// A term with the signs before it.
+    pub(super) fn signed_term(&mut self) -> Parsed {
+        let (negative, plus_minus) = self.signs();
+        let term = self.product()?;
+        Ok(with_signs(term, negative, plus_minus))
+    }
+
+    pub(super) fn signs(&mut self) -> (bool, bool) {
+        let mut negative = false;
+        let mut plus_minus = false;
+        while let Some(Tok::Op(sign @ ('+' | '-' | '±' | '∓'))) = self.peek() {
+            match sign {
+                '-' => negative = !negative,
+                '±' | '∓' => plus_minus = true,
+                _ => {}
+            }
+            self.pos += 1;
+        }
+        (negative, plus_minus)
+    }
+
+    /// Factors, with or without signs of multiplication and division between them.
+    pub(super) fn product(&mut self) -> Parsed {
+        let mut factors: Vec<Expr> = vec![self.power()?];
+        // Whether the last factor is a plain integer that a fraction may follow as a mixed number.
+        let mut mixable = self.ended_with_integer(&factors[0]);
+        loop {
+            match self.peek() {
+                Some(Tok::Op('*')) => {
+                    self.pos += 1;
+                    let (negative, plus_minus) = self.signs();
+                    let factor = self.power()?;
+                    mixable = !negative && self.ended_with_integer(&factor);
+                    factors.push(with_signs(factor, negative, plus_minus));
+                }
+                Some(Tok::Op('/')) => {
+                    self.pos += 1;
+                    let (negative, plus_minus) = self.signs();
+                    let divisor = self.power()?;
+                    let inverse = match divisor {
+                        Expr::Num(n) if !n.value.is_zero() && !n.decimal => Expr::Num(Number {
+                            value: n.value.recip(),
+                            decimal: false,
+                        }),
+                        other => Expr::Div(Box::new(Expr::int(1)), Box::new(other)),
+                    };
+                    factors.push(with_signs(inverse, negative, plus_minus));
+                    mixable = false;
+                }
+                Some(Tok::Percent) => {
+                    self.pos += 1;
+                    if factors.iter().any(|f| matches!(f, Expr::Percent(_))) {
+                        return Err(Failure::NotParsed);
+                    }
+                    let whole = one_or(std::mem::take(&mut factors), Expr::Mul);
+                    factors.push(Expr::Percent(Box::new(whole)));
+                    mixable = false;
+                }
+                // `\frac{\text{m}}{\text{s}}` is a unit.
+                Some(Tok::Frac) if matches!(self.peek_at(2), Some(Tok::Text(_))) => {
+                    self.pos += 1;
+                    let parts = [self.argument()?, self.argument()?];
+                    if !parts.iter().all(|p| matches!(p, Expr::Text(_))) {
+                        return Err(Failure::NotParsed);
+                    }
+                }
+                Some(Tok::Frac) if mixable => {
+                    let fraction = self.power()?;
+                    let numeric = matches!(&fraction, Expr::Div(a, b)
+                        if matches!((&**a, &**b), (Expr::Num(_), Expr::Num(_))));
+                    let last = factors.pop().expect("one factor at least");
+                    if numeric {
+                        factors.push(Expr::Add(vec![last, fraction]));
+                    } else {
+                        factors.extend([last, fraction]);
+                    }
+                    mixable = false;
+                }
+                Some(tok) if self.starts_factor(tok) => {
+                    let factor = self.power()?;
+                    mixable = false;
+                    factors.push(factor);
+                }
+                _ => {
+                    if self.skip_unit()? {
+                        mixable = false;
+                        continue;
+                    }
+                    // Words are no factors.
+                    if factors.len() > 1 && factors.iter().any(|f| matches!(f, Expr::Text(_))) {
+                        return Err(Failure::NotParsed);
+                    }
+                    return Ok(one_or(factors, Expr::Mul));
+                }
+            }
+        }
+    }
+
+    pub(super) fn ended_with_integer(&self, factor: &Expr) -> bool {
+        matches!(factor, Expr::Num(n) if n.value.is_integer())
+            && matches!(
+                self.tokens.get(self.pos.wrapping_sub(1)).map(|t| &t.tok),
+                Some(Tok::Num(_))
+            )
+    }
+
+    /// Whether `tok` begins a factor that is multiplied without a sign.
+    pub(super) fn starts_factor(&self, tok: &Tok) -> bool {
+        match tok {
+            Tok::Sym(_)
+            | Tok::Const(_)
+            | Tok::Fun(_)
+            | Tok::Begin
+            | Tok::Frac
+            | Tok::Sqrt
+            | Tok::Cbrt
+            | Tok::Binom
+            | Tok::Overline
+            | Tok::Env(_)
+            | Tok::Sum
+            | Tok::Product => true,
+            Tok::Word(_) => !self.at_unit(),
+            // Digits directly after digits are refused, after anything else they multiply.
+            Tok::Num(_) | Tok::Repeating(..) => !matches!(
+                self.tokens.get(self.pos.wrapping_sub(1)).map(|t| &t.tok),
+                Some(Tok::Num(_) | Tok::Repeating(..))
+            ),
+            Tok::Open(c) => *c != '{' && !matches!(self.peek_at(1), Some(Tok::Bmod)),
+            Tok::Bar => self.bars == 0,
+            _ => false,
+        }
+    }
+
+    /// Whether the token here begins a unit of measurement or words of explanation.
+    pub(super) fn at_unit(&self) -> bool {
+        let after_value = self.pos > 0;
+        match self.peek() {
+            Some(Tok::Text(_)) => true,
+            Some(Tok::Word(word)) => {
+                after_value && (names::is_unit(word) || (word.len() > 3 && self.space_at(0)))
+            }
+            _ => false,
+        }
+    }
+
+    /// Skips units and words after a value, if what follows shows that they end the term.
+    pub(super) fn skip_unit(&mut self) -> Result<bool, Failure> {
+        if !self.at_unit() {
+            return Ok(false);
+        }
+        let save = self.pos;
+        let mut in_unit = true;
+        while in_unit {
+            self.pos += 1;
+            if self.eat(&Tok::Op('^')) {
+                self.argument()?;
+            }
+            let mut ahead = 0;
+            if matches!(self.peek(), Some(Tok::Op('/' | '*'))) {
+                ahead = 1;
+            }
+            in_unit = match self.peek_at(ahead) {
+                Some(Tok::Text(_)) => true,
+                Some(Tok::Word(w)) => ahead == 1 || names::is_unit(w) || self.space_at(ahead),
+                // `m/s`, `cm per s`: one letter is a unit only beside another unit.
+                Some(Tok::Sym(_)) => ahead == 1 || self.space_at(ahead),
+                _ => false,
+            };
+            if in_unit {
+                self.pos += ahead;
+            }
+        }
+        let ends = match self.peek() {
+            None => true,
+            Some(tok) => matches!(
+                tok,
+                Tok::Close(_)
+                    | Tok::End
+                    | Tok::Op(',' | ';' | '+' | '-' | ':' | '±')
+                    | Tok::Rel(_)
+                    | Tok::Join
+                    | Tok::And
+                    | Tok::Row
+                    | Tok::Cell
+                    | Tok::EndEnv(_)
+                    | Tok::Bar
+            ),
+        };
+        if ends {
+            Ok(true)
+        } else {
+            self.pos = save;
+            Err(Failure::NotParsed)
+        }
+    }
+
+    /// A primary with what stands after it: powers, factorials, degree signs.
+    pub(super) fn power(&mut self) -> Parsed {
+        let mut base = self.primary()?;
+        let mut wrapped = 0;
+        loop {
+            match self.peek() {
+                Some(Tok::Op('^')) => {
+                    self.pos += 1;
+                    if self.eat_degree() {
+                        base = Expr::Degree(Box::new(base));
+                    } else if self.eat(&Tok::Prime) || self.eat_ordinal() {
+                    } else {
+                        let exponent = self.exponent()?;
+                        base = Expr::Pow(Box::new(base), Box::new(exponent));
+                    }
+                }
+                Some(Tok::Degree) => {
+                    self.eat_degree();
+                    base = Expr::Degree(Box::new(base));
+                }
+                Some(Tok::Op('!')) => {
+                    let mut count = 0;
+                    while self.eat(&Tok::Op('!')) {
+                        count += 1;
+                    }
+                    let func = match count {
+                        1 => Func::Factorial,
+                        2 => Func::DoubleFactorial,
+                        _ => return Err(Failure::OverBudget(Budget::Size)),
+                    };
+                    base = Expr::Fun(func, vec![base]);
+                }
+                Some(Tok::Prime) => {
+                    self.pos += 1;
+                    continue;
+                }
+                _ => return Ok(base),
+            }
+            wrapped += 1;
+            if wrapped > 8 {
+                return Err(Failure::OverBudget(Budget::Depth));
+            }
+        }
+    }
+
+    /// A degree sign, bare or in braces, with the letter of a temperature scale after it.
+    pub(super) fn eat_degree(&mut self) -> bool {
+        let braced = self.next_is(&Tok::Begin)
+            && self.peek_at(1) == Some(&Tok::Degree)
+            && self.peek_at(2) == Some(&Tok::End);
+        if braced {
+            self.pos += 3;
+        } else if !self.eat(&Tok::Degree) {
+            return false;
+        }
+        if matches!(self.peek(), Some(Tok::Sym(s)) if s == "C" || s == "F") {
+            self.pos += 1;
+        }
+        true
+    }
+
+    /// The ending of an ordinal number, as in `3^{\\text{rd}}`.
+    pub(super) fn eat_ordinal(&mut self) -> bool {
+        let braced = usize::from(self.next_is(&Tok::Begin));
+        let ending = match self.peek_at(braced) {
+            Some(Tok::Text(t) | Tok::Word(t)) => matches!(t.trim(), "st" | "nd" | "rd" | "th"),
+            _ => false,
+        };
+        let closed = braced == 0 || self.peek_at(2) == Some(&Tok::End);
+        if ending && closed {
+            self.pos += 1 + 2 * braced;
+        }
+        ending && closed
+    }
+
+    pub(super) fn exponent(&mut self) -> Parsed {
+        self.deeper(|p| {
+            let (negative, _) = p.signs();
+            let inner = match p.peek() {
+                // `e^xe^y`: of letters in a row only the first one stands above.
+                Some(Tok::Begin | Tok::Word(_)) => p.argument()?,
+                // `2^3^4` is 2^(3^4), and `2^10` means the whole number.
+                _ => {
+                    let base = p.primary()?;
+                    if p.eat(&Tok::Op('^')) {
+                        let top = p.exponent()?;
+                        Expr::Pow(Box::new(base), Box::new(top))
+                    } else {
+                        base
+                    }
+                }
+            };
+            Ok(with_signs(inner, negative, false))
+        })
+    }
+}
