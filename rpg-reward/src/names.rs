@@ -431,3 +431,14 @@ pub(crate) fn number_word(word: &str) -> Option<u32> {
     let index = WORDS.iter().position(|w| w.eq_ignore_ascii_case(word))?;
     u32::try_from(index).ok().map(|i| i + 2)
 }
+
+/// Whether words behind a value offer another one or take it back.
+pub(crate) fn offers_more(text: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric()).any(|word| {
+        word.starts_with(|c: char| c.is_ascii_digit())
+            || matches!(
+                word.to_ascii_lowercase().as_str(),
+                "or" | "and" | "not" | "maybe" | "either" | "wrong" | "but"
+            )
+    })
+}

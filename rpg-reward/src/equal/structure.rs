@@ -88,7 +88,11 @@ impl Comparer {
                 &others.iter().collect::<Vec<_>>(),
             ),
             (V::Set(items) | V::List(items), single) | (single, V::Set(items) | V::List(items)) => {
-                let items = self.distinct(items);
+                // Repetitions vanish in a set; in a list they are guesses like others.
+                let items = match (gold, answer) {
+                    (V::Set(_), _) | (_, V::Set(_)) => self.distinct(items),
+                    _ => items.clone(),
+                };
                 match items.as_slice() {
                     [item] if matches!(gold, V::Set(_) | V::List(_)) => self.same(item, single),
                     [item] => self.same(single, item),

@@ -205,13 +205,34 @@ impl Comparer {
         Err(Failure::Unsupported)
     }
 
+    /// The value that a chain of equals signs ends with. Constants in it must be equal, so that a chain
+    /// of guesses is none; of an exact value and a rounded one, the exact one counts.
+    fn end_of_chain<'a>(&mut self, rest: &'a [(RelOp, Expr)]) -> Result<&'a Expr> {
+        let constant = |e: &Expr| !e.any(&mut |e| matches!(e, Expr::Sym(_) | Expr::Apply(..)));
+        let mut last = &rest[rest.len() - 1].1;
+        if rest.len() > 12 {
+            return Err(Failure::OverBudget(Budget::Size));
+        }
+        for (_, before) in rest[..rest.len() - 1].iter().rev() {
+            if !constant(before) || !constant(last) || self.scalar(before, last).is_equal() {
+                continue;
+            }
+            if last.has_decimal() && !before.has_decimal() {
+                last = before;
+            } else if !before.has_decimal() || last.has_decimal() {
+                return Err(Failure::Unsupported);
+            }
+        }
+        Ok(last)
+    }
+
     fn interpret_equation(
         &mut self,
         first: &Expr,
         rest: &[(RelOp, Expr)],
         depth: usize,
     ) -> Result<Value> {
-        let last = &rest[rest.len() - 1].1;
+        let last = self.end_of_chain(rest)?;
         if is_name(first) {
             let value = self.interpret(last, depth + 1)?;
             return Ok(Value::Named(first.clone(), Box::new(value)));

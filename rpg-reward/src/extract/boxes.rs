@@ -25,6 +25,10 @@ const MAX_BOXES: usize = 256;
 pub(super) fn last_boxes(text: &str) -> Option<String> {
     let boxes = outermost(text)?;
     let last = *boxes.last()?;
+    let content = text[last.content.0..last.content.1].trim();
+    if content.is_empty() || taken_back(&text[last.end..]) {
+        return Some(String::new());
+    }
     let mut first = boxes.len() - 1;
     while first > 0
         && boxes.len() - first < MAX_BOXES
@@ -207,6 +211,23 @@ fn joins(gap: &str) -> bool {
         }
     }
     words <= MAX_GAP_WORDS && !gap.contains("\n\n")
+}
+
+/// Whether the text after a box says that its content is not the answer.
+fn taken_back(after: &str) -> bool {
+    let rest = prefix(after, 40).trim_start_matches(|c: char| !c.is_alphabetic() && c != '\n');
+    let rest = rest.to_lowercase();
+    [
+        "is not",
+        "is wrong",
+        "is incorrect",
+        "is false",
+        "isn't",
+        "is the wrong",
+        "cannot be",
+    ]
+    .iter()
+    .any(|words| rest.starts_with(words))
 }
 
 /// Whether a percent sign or the word stands directly after the box.

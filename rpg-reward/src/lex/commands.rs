@@ -123,6 +123,7 @@ impl Lexer {
                 | "label"
                 | "tag"
                 | "color"
+                | "textcolor"
                 | "mspace"
         ) {
             self.raw_argument()?;

@@ -180,6 +180,11 @@ impl Parser {
             return Ok(false);
         }
         let save = self.pos;
+        if let Some(Tok::Text(text)) = self.peek()
+            && names::offers_more(text)
+        {
+            return Err(Failure::NotParsed);
+        }
         let mut in_unit = true;
         while in_unit {
             self.pos += 1;
