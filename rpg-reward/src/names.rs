@@ -442,3 +442,26 @@ pub(crate) fn offers_more(text: &str) -> bool {
             )
     })
 }
+
+/// The words of a text whose commands only choose a font or set the layout; `None` for mathematics.
+pub(crate) fn words_only(raw: &str) -> Option<String> {
+    let mut rest = raw;
+    while let Some(at) = rest.find('\\') {
+        let body = &rest[at + 1..];
+        let length = body.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let name = &body[..length];
+        let harmless = length == 0
+            || is_text_command(name)
+            || is_layout(name)
+            || (is_font_command(name) && !is_accent(name));
+        if !harmless {
+            return None;
+        }
+        rest = if length == 0 {
+            body.get(1..).unwrap_or("")
+        } else {
+            &body[length..]
+        };
+    }
+    Some(plain_text(raw))
+}

@@ -79,7 +79,7 @@ impl Comparer {
                 self.in_any_order(&a, &b)
             }
             (V::List(a), V::List(b)) => self.same_lists(gold, a, answer, b),
-            (V::List(items), V::Tuple(_, others, _)) => self.in_order(
+            (V::List(items), V::Tuple('(' | '⟨', others, ')' | '⟩')) => self.in_order(
                 &items.iter().collect::<Vec<_>>(),
                 &others.iter().collect::<Vec<_>>(),
             ),

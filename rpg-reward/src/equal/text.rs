@@ -10,7 +10,7 @@ pub(crate) fn normalised(raw: &str) -> Option<String> {
     if raw.len() > MAX_WORDS {
         return None;
     }
-    let plain = names::plain_text(raw).to_lowercase();
+    let plain = names::words_only(raw)?.to_lowercase();
     let mut out = String::with_capacity(plain.len());
     for word in plain.split(|c: char| c.is_whitespace() || matches!(c, '-' | '_' | ',' | ';')) {
         let word = word.trim_matches(|c: char| {
@@ -32,7 +32,7 @@ pub(crate) fn normalised(raw: &str) -> Option<String> {
 
 /// The letter, if the gold answer is one of a multiple choice: a single capital, brackets aside.
 pub(crate) fn choice_letter(gold: &str) -> Option<char> {
-    let plain = names::plain_text(gold);
+    let plain = names::words_only(gold)?;
     let inner = plain
         .trim()
         .trim_matches(|c| matches!(c, '(' | ')' | '.' | '[' | ']' | ' '));
@@ -46,7 +46,7 @@ pub(crate) fn same_choice(letter: char, answer: &str) -> Option<bool> {
     if answer.len() > MAX_WORDS {
         return None;
     }
-    let plain = names::plain_text(answer);
+    let plain = names::words_only(answer)?;
     let mut text = plain.trim().trim_start_matches(['*', ' ']);
     for lead in ["option", "choice", "answer", "case"] {
         if text

@@ -114,6 +114,14 @@ impl Evaluator<'_> {
             let Some(whole) = whole.to_i64().filter(|n| n.unsigned_abs() <= 1 << 20) else {
                 return Err(Failure::OverBudget(Budget::Size));
             };
+            if whole <= 0 && base.contains_zero() {
+                let zero = base.is_real() && base.re.is_exact_zero();
+                return Err(if zero {
+                    Failure::Undefined
+                } else {
+                    Failure::Unsupported
+                });
+            }
             return base.powi(whole, prec);
         }
         if self.real && base.is_real() && base.re.sign() != Some(1) {
