@@ -3,9 +3,36 @@
 //!
 //! `cargo run --release -p rpg-reward --example bench [-- --slowest N]`
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rpg_reward::{GradeOptions, grade, grade_batch};
+
+/// Counts the bytes that are held, and the most that ever were.
+struct Counting;
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let held = HELD.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(held, Relaxed);
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 #[path = "../tests/hostile_inputs/mod.rs"]
 mod hostile_inputs;
@@ -84,15 +111,19 @@ fn main() {
     println!("ordinary answers, all cores:  {batch:>9.0} cases/s");
 
     let inputs = hostile_inputs::hostile_inputs(1_000_000);
+    let mut most_memory = (0, "");
     let mut times: Vec<(Duration, &str)> = inputs
         .iter()
         .map(|(name, gold, text)| {
             // The least of a few runs, so that a busy machine does not show.
             let mut best = Duration::MAX;
             for round in 0..5 {
+                let held = HELD.load(Relaxed);
+                PEAK.store(held, Relaxed);
                 let start = Instant::now();
                 let _ = grade(text, gold, &options);
                 best = best.min(start.elapsed());
+                most_memory = most_memory.max((PEAK.load(Relaxed) - held, name.as_str()));
                 if round == 0 && best < Duration::from_millis(2) {
                     break;
                 }
@@ -108,4 +139,9 @@ fn main() {
     for (time, name) in times.iter().take(slowest) {
         println!("  {:>8.2} ms  {name}", time.as_secs_f64() * 1e3);
     }
+    println!(
+        "most memory: {:.1} MB  {}",
+        most_memory.0 as f64 / 1e6,
+        most_memory.1
+    );
 }
