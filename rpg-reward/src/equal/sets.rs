@@ -149,6 +149,7 @@ impl Comparer {
                 self.tidy(points)
             }
             Value::Combined(op, parts) => {
+                one_variable(parts)?;
                 let mut parts = parts.iter();
                 let mut result = self.real_set(parts.next()?)?;
                 for part in parts {
@@ -169,6 +170,7 @@ impl Comparer {
             }
             Value::Inequality(sides, ops) => self.solutions(sides, ops),
             Value::List(items) => {
+                one_variable(items)?;
                 let mut pieces = Vec::new();
                 for item in items {
                     let sets = matches!(item, Value::Inequality(..) | Value::Tuple(..));
@@ -413,6 +415,19 @@ impl Comparer {
         let bound = Expr::Div(Box::new(negative(&f0)), Box::new(slope));
         Some((bound, value < 0.0))
     }
+}
+
+/// Nothing if there are conditions on different variables, which make no set of numbers.
+fn one_variable(items: &[Value]) -> Option<()> {
+    let sides: Vec<&Expr> = items
+        .iter()
+        .filter_map(|item| match item {
+            Value::Inequality(sides, _) => Some(sides),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    (super::scalar::variables(&sides).len() <= 1).then_some(())
 }
 
 fn everything() -> RealSet {

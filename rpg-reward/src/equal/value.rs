@@ -55,7 +55,12 @@ impl Comparer {
         }
         match expr {
             Expr::Undefined => Err(Failure::Undefined),
-            Expr::Text(text) => Ok(Value::Text(text.clone())),
+            Expr::Text(text) => Ok(match super::normalised(text).as_deref() {
+                Some("all real numbers" | "all reals" | "real numbers") => {
+                    Value::NamedSet(Constant::Reals)
+                }
+                _ => Value::Text(text.clone()),
+            }),
             Expr::Const(Constant::Infinity) => Ok(Value::Infinity(true)),
             Expr::Const(Constant::EmptySet) => Ok(Value::Set(Vec::new())),
             Expr::Const(
@@ -273,7 +278,9 @@ pub(super) fn is_name(expr: &Expr) -> bool {
             inverse || factors.iter().all(is_capital)
         }
         Expr::Fun(crate::ast::Func::Conjugate | crate::ast::Func::Abs, inner) => {
-            matches!(&inner[0], Expr::Mul(factors) if factors.iter().all(is_capital))
+            let conjugate = matches!(expr, Expr::Fun(crate::ast::Func::Conjugate, _));
+            (conjugate && is_sym(&inner[0]))
+                || matches!(&inner[0], Expr::Mul(factors) if factors.iter().all(is_capital))
         }
         _ => false,
     }

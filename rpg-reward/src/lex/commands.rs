@@ -204,6 +204,13 @@ impl Lexer {
             && lower
                 .split(|c: char| !c.is_alphabetic())
                 .all(|w| matches!(w, "" | "and" | "or"));
+        // `\text{A and C}`: letters of choices, side by side.
+        let mut words = lower
+            .split(|c: char| !c.is_alphanumeric())
+            .filter(|w| !w.is_empty());
+        let choices = trimmed.contains(',') || lower.contains(" and ") || lower.contains(" or ");
+        let plain_list =
+            plain_list || (choices && words.all(|w| w.len() == 1 || matches!(w, "and" | "or")));
         if plain_list || !trimmed.chars().any(char::is_alphabetic) {
             // Digits and signs in \text{} are as good as outside; the depth cannot grow, because the
             // commands are gone.
