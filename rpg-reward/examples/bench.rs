@@ -54,7 +54,7 @@ const ORDINARY: [(&str, &str); 20] = [
     ("y=2x+1", "2x-y+1=0"),
     ("\\frac{\\pi}{6}", "30^\\circ"),
     ("\\log_2 3", "\\frac{\\ln 3}{\\ln 2}"),
-    ("\\sin 18^\\circ", "\\frac{\\sqrt5-1}{4}"),
+    ("\\cos 36^\\circ", "\\frac{1+\\sqrt5}{4}"),
     (
         "\\begin{pmatrix}1\\\\2\\end{pmatrix}",
         "\\begin{pmatrix}1\\\\2\\end{pmatrix}",
