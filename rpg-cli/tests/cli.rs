@@ -178,6 +178,27 @@ fn the_same_seed_gives_the_same_numbers_and_resuming_changes_nothing() {
         fs::read(path("b").join("samples.jsonl")).unwrap()
     );
 
+    // A schedule acts on the learning rate.
+    let cosine = [
+        "--set",
+        "optimizer.schedule=cosine",
+        "--set",
+        "optimizer.warmup_updates=0",
+    ];
+    assert!(
+        train(&path("cosine"), &[&more[..], &cosine].concat())
+            .status
+            .success()
+    );
+    let rates: Vec<f64> = metrics(&path("cosine"))
+        .iter()
+        .filter_map(|line| line["actor/lr"].as_f64())
+        .collect();
+    assert!(
+        rates.len() == 4 && rates.is_sorted_by(|a, b| a > b),
+        "{rates:?}"
+    );
+
     let threads = |n: &str| {
         let dir = path(n);
         let status = rpg()

@@ -45,7 +45,11 @@ pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
             "{}",
             serde_json::to_string(&report).map_err(Failure::internal)?
         ),
-        false => print!("{}", report.table()),
+        false => print!(
+            "{}\nBy configuration:\n\n{}",
+            report.table(),
+            report.summary()
+        ),
     }
     match report.passed() {
         true => Ok(()),

@@ -1,9 +1,12 @@
 //! Training: the loop of the paper's Algorithm 2, and what it needs.
 
+mod batch;
 mod log;
 pub mod rollout;
+mod start;
 pub mod step;
 mod trainer;
 pub mod warm_start;
 
-pub use trainer::{Outcome, Start, finish, load_model, newest_checkpoint, train};
+pub use start::{Outcome, Start, finish, load_model, newest_checkpoint};
+pub use trainer::train;

@@ -20,60 +20,72 @@ pub struct Sampled {
     pub verdicts: Vec<Verdict>,
 }
 
-/// Samples `k` completions of every problem and grades them, in the order of the problems.
-/// `seed_of(prompt, sample)` seeds each completion.
-pub fn sample_groups<B: ModelBackend>(
-    model: &CausalLm<B>,
-    tokenizer: &Tokenizer,
-    problems: &[PromptedProblem],
-    k: usize,
-    seed_of: impl Fn(usize, usize) -> u64,
-    options: &GenerateOptions,
-    grade: &GradeOptions,
-    on_progress: impl FnMut(Progress) -> bool,
-) -> Result<Vec<Sampled>, Failure> {
-    let requests: Vec<Request> = problems
-        .iter()
-        .enumerate()
-        .map(|(i, problem)| Request {
-            prompt_tokens: problem.prompt_tokens.clone(),
-            seeds: (0..k).map(|j| seed_of(i, j)).collect(),
-        })
-        .collect();
-    let mut groups = Vec::with_capacity(problems.len());
-    generate(
-        model,
-        tokenizer,
-        &requests,
-        options,
-        |group| groups.push(group),
-        on_progress,
-    )
-    .map_err(|e| failure(e, problems))?;
-    let answers: Vec<(&str, &str)> = groups
-        .iter()
-        .zip(problems)
-        .flat_map(|(group, problem)| {
-            let gold = problem.problem.answer.as_str();
-            group
-                .completions
-                .iter()
-                .map(move |completion| (completion.text.as_str(), gold))
-        })
-        .collect();
-    let mut verdicts = grade_batch(&answers, grade).into_iter();
-    Ok(groups
-        .into_iter()
-        .zip(problems)
-        .map(|(group, problem)| {
-            let verdicts = verdicts.by_ref().take(group.completions.len()).collect();
-            Sampled {
-                problem: problem.clone(),
-                group,
-                verdicts,
-            }
-        })
-        .collect())
+/// A policy and how it is sampled and graded.
+#[derive(Debug)]
+pub struct Sampler<'a, B: ModelBackend> {
+    /// The policy.
+    pub model: &'a CausalLm<B>,
+    /// Its tokenizer.
+    pub tokenizer: &'a Tokenizer,
+    /// How tokens are drawn, and how many.
+    pub options: &'a GenerateOptions,
+    /// Where the answers may stand.
+    pub grade: &'a GradeOptions,
+}
+
+impl<B: ModelBackend> Sampler<'_, B> {
+    /// Samples `k` completions of every problem and grades them, in the order of the problems.
+    /// `seed_of(prompt, sample)` seeds each completion.
+    pub fn sample(
+        &self,
+        problems: &[PromptedProblem],
+        k: usize,
+        seed_of: impl Fn(usize, usize) -> u64,
+        on_progress: impl FnMut(Progress) -> bool,
+    ) -> Result<Vec<Sampled>, Failure> {
+        let requests: Vec<Request> = problems
+            .iter()
+            .enumerate()
+            .map(|(i, problem)| Request {
+                prompt_tokens: problem.prompt_tokens.clone(),
+                seeds: (0..k).map(|j| seed_of(i, j)).collect(),
+            })
+            .collect();
+        let mut groups = Vec::with_capacity(problems.len());
+        generate(
+            self.model,
+            self.tokenizer,
+            &requests,
+            self.options,
+            |group| groups.push(group),
+            on_progress,
+        )
+        .map_err(|e| failure(e, problems))?;
+        let answers: Vec<(&str, &str)> = groups
+            .iter()
+            .zip(problems)
+            .flat_map(|(group, problem)| {
+                let gold = problem.problem.answer.as_str();
+                group
+                    .completions
+                    .iter()
+                    .map(move |completion| (completion.text.as_str(), gold))
+            })
+            .collect();
+        let mut verdicts = grade_batch(&answers, self.grade).into_iter();
+        Ok(groups
+            .into_iter()
+            .zip(problems)
+            .map(|(group, problem)| {
+                let verdicts = verdicts.by_ref().take(group.completions.len()).collect();
+                Sampled {
+                    problem: problem.clone(),
+                    group,
+                    verdicts,
+                }
+            })
+            .collect())
+    }
 }
 
 fn failure(error: GenerateError, problems: &[PromptedProblem]) -> Failure {

@@ -1,6 +1,5 @@
 //! One optimizer update: the loss of a mini-batch, cut into micro-batches, and AdamW.
 
-use crate::config::OptimizerConfig;
 use crate::optim::{AdamW, global_norm};
 use burn::backend::Autodiff;
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -39,18 +38,35 @@ pub struct UpdateReport {
     pub logprob_difference: (f64, f64),
 }
 
+/// What is the same for all updates of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct UpdateSettings<'a> {
+    /// The loss.
+    pub objective: &'a ObjectiveConfig,
+    /// The gradient of all parameters together is scaled down to this norm.
+    pub max_grad_norm: f64,
+    /// Temperature at which log-probs are counted.
+    pub temperature: f64,
+    /// Longest completion, in tokens.
+    pub max_length: usize,
+    /// Tokens per forward and backward pass.
+    pub micro_batch_tokens: usize,
+}
+
 /// One update of the policy from a mini-batch.
 pub fn update<B: ModelBackend>(
     model: CausalLm<Autodiff<B>>,
     optimizer: &mut AdamW<B>,
     responses: &[Response],
-    objective: &ObjectiveConfig,
-    optimizer_config: &OptimizerConfig,
     lr: f64,
-    temperature: f64,
-    max_length: usize,
-    micro_batch_tokens: usize,
+    settings: &UpdateSettings,
 ) -> (CausalLm<Autodiff<B>>, UpdateReport) {
+    let UpdateSettings {
+        objective,
+        temperature,
+        max_length,
+        ..
+    } = *settings;
     let totals = StepTotals {
         n_tokens: responses.iter().map(Response::len).sum(),
         n_responses: responses.len(),
@@ -58,7 +74,7 @@ pub fn update<B: ModelBackend>(
     };
     let mut accumulator = GradientsAccumulator::new();
     let mut sums: Option<Sums<B>> = None;
-    for micro_batch in micro_batches(responses, micro_batch_tokens) {
+    for micro_batch in micro_batches(responses, settings.micro_batch_tokens) {
         let (loss, micro_sums) = forward(&model, micro_batch, objective, &totals, temperature);
         let grads = GradientsParams::from_grads(loss.backward(), &model);
         accumulator.accumulate(&model, grads);
@@ -69,7 +85,7 @@ pub fn update<B: ModelBackend>(
     }
     let grads = accumulator.grads();
     let norm = global_norm(&model, &grads);
-    let scale = (optimizer_config.max_grad_norm / norm).min(1.0);
+    let scale = (settings.max_grad_norm / norm).min(1.0);
     let mut report = match sums {
         Some(sums) => sums.read(totals.n_tokens),
         None => UpdateReport {

@@ -1,8 +1,10 @@
 //! The training loop.
 
+use super::batch::{Rollout, mean_advantage, mini_batches, responses, rewards};
 use super::log::{Metrics, Timing, all_equal, print_sample, print_step, sample_line};
-use super::rollout::{Sampled, sample_groups};
-use super::step::{Response, update};
+use super::rollout::Sampler;
+use super::start::{Outcome, Start, check_context};
+use super::step::{Response, UpdateSettings, update};
 use super::warm_start;
 use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_reference, read_state};
 use crate::config::{Task, TrainConfig};
@@ -12,53 +14,17 @@ use crate::data::{self, Data, PromptedProblem};
 use crate::evaluate::evaluate;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::optim::{AdamW, AdamWConfig, constant_with_warmup};
+use crate::optim::{AdamW, AdamWConfig, Schedule, constant_with_warmup, cosine};
 use crate::run_folder::RunFolder;
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-use rpg_core::seed::{derive, of_sample, stream};
-use rpg_losses::{TokenLogProbs, token_advantages};
+use rpg_core::seed::of_sample;
 use rpg_rollout::generate::GenerateOptions;
 use rpg_rollout::model::CausalLm;
 use rpg_rollout::ops::ModelBackend;
-use rpg_rollout::score::{ScoreItem, score};
 use rpg_rollout::tokenizer::Tokenizer;
-use serde::Serialize;
-use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
-
-/// What a run begins with.
-pub struct Start<B: ModelBackend> {
-    /// The policy.
-    pub model: CausalLm<B>,
-    /// Its tokenizer.
-    pub tokenizer: Tokenizer,
-    /// The checkpoint to go on from.
-    pub resume: Option<PathBuf>,
-}
-
-/// What a run ends with.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Outcome {
-    /// Mean@k on the held-out problems before the first step.
-    pub before: f64,
-    /// And behind the last.
-    pub after: f64,
-    /// k.
-    pub k: usize,
-    /// Steps of reinforcement learning.
-    pub steps: u64,
-    /// Seconds of work.
-    pub seconds: f64,
-    /// The newest checkpoint.
-    pub checkpoint: PathBuf,
-    /// Whether the user stopped the run.
-    pub interrupted: bool,
-}
 
 /// Everything that changes while a run goes on.
 struct Trainer<'a, B: ModelBackend> {
@@ -227,42 +193,36 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             let mut metrics = Metrics::new(step, "train");
 
             // Sample from the current policy, pi_old, and grade.
-            let (groups, rewards, sampled) = self.sample(step, &console, &mut timing)?;
+            let (kept, sampled, n_batches) = self.sample(step, &console, &mut timing)?;
             metrics.add_rollout(&sampled.groups, &sampled.rewards);
-            metrics.add("train/num_gen_batches", sampled.n_batches as f64);
+            metrics.add("train/num_gen_batches", n_batches as f64);
 
             // Log-probs under the reference, where that is not pi_old; advantages.
-            let responses = self.responses(&groups, &rewards)?;
+            let responses = responses(config, self.reference.as_ref(), &kept);
             timing.lap("ref");
             metrics.add("critic/advantages/mean", mean_advantage(&responses));
 
             // Several updates, each from its share of the groups.
+            let settings = UpdateSettings {
+                objective: &config.objective,
+                max_grad_norm: config.optimizer.max_grad_norm,
+                temperature: config.rollout.temperature,
+                max_length: config.rollout.max_new_tokens,
+                micro_batch_tokens: config.train.micro_batch_tokens,
+            };
             let mut reports = Vec::new();
-            for part in self.mini_batches(step, groups.len()) {
+            for part in mini_batches(config, step, kept.groups.len()) {
                 let mini_batch: Vec<Response> = part
                     .iter()
                     .flat_map(|&group| responses[group].clone())
                     .collect();
-                let lr = constant_with_warmup(
-                    config.optimizer.lr,
-                    config.optimizer.warmup_updates,
-                    self.optimizer.n_updates() + 1,
-                );
+                let lr = self.learning_rate(step);
                 let model = self
                     .model
                     .take()
                     .expect("the model is there between updates");
-                let (model, report) = update(
-                    model,
-                    &mut self.optimizer,
-                    &mini_batch,
-                    &config.objective,
-                    &config.optimizer,
-                    lr,
-                    config.rollout.temperature,
-                    config.rollout.max_new_tokens,
-                    config.train.micro_batch_tokens,
-                );
+                let (model, report) =
+                    update(model, &mut self.optimizer, &mini_batch, lr, &settings);
                 self.model = Some(model);
                 reports.push(report);
                 console.status(format!(
@@ -318,166 +278,65 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         step: u64,
         console: &Console,
         timing: &mut Timing,
-    ) -> Result<(Vec<Sampled>, Vec<Vec<f64>>, Everything), Failure> {
+    ) -> Result<(Rollout, Rollout, u64), Failure> {
         let config = self.config;
         let wanted = config.rollout.prompts_per_step;
         let limit = config.train.max_generation_batches;
         let policy = self.policy();
         let options = generate_options(config, config.sampling());
-        let mut everything = Everything::default();
-        let (mut groups, mut rewards) = (Vec::new(), Vec::new());
+        let sampler = Sampler {
+            model: &policy,
+            tokenizer: &self.tokenizer,
+            options: &options,
+            grade: &config.reward.grade,
+        };
+        let (mut kept, mut everything) = (Rollout::default(), Rollout::default());
+        let mut n_batches = 0;
         loop {
             let problems = (0..wanted as u64)
                 .map(|i| self.data.train.get(self.state.n_problems + i))
                 .collect::<Result<Vec<PromptedProblem>, _>>()?;
             let first = everything.groups.len();
-            let sampled = sample_groups(
-                &policy,
-                &self.tokenizer,
+            let sampled = sampler.sample(
                 &problems,
                 config.rollout.samples_per_prompt,
                 |i, j| of_sample(config.seed, step, (first + i) as u64, j as u64),
-                &options,
-                &config.reward.grade,
                 |progress| {
-                    console.status(format!(
-                        "sampling {}/{}",
-                        progress.n_finished, progress.n_completions
-                    ));
+                    let (done, all) = (progress.n_finished, progress.n_completions);
+                    console.status(format!("sampling {done}/{all}"));
                     !self.interrupt.requested()
                 },
             )?;
             timing.lap("gen");
-            everything.n_batches += 1;
+            n_batches += 1;
             for group in sampled {
-                let group_rewards = self.rewards(&group);
-                if limit == 0 || (!all_equal(&group_rewards) && groups.len() < wanted) {
-                    groups.push(group.clone());
-                    rewards.push(group_rewards.clone());
+                let group_rewards = rewards(&config.reward, &group);
+                if limit == 0 || (!all_equal(&group_rewards) && kept.groups.len() < wanted) {
+                    kept.groups.push(group.clone());
+                    kept.rewards.push(group_rewards.clone());
                 }
                 everything.groups.push(group);
                 everything.rewards.push(group_rewards);
             }
             timing.lap("reward");
             self.state.n_problems += wanted as u64;
-            if groups.len() >= wanted || everything.n_batches >= limit.max(1) {
-                return Ok((groups, rewards, everything));
+            if kept.groups.len() >= wanted || n_batches >= limit.max(1) {
+                return Ok((kept, everything, n_batches));
             }
         }
     }
 
-    fn rewards(&self, group: &Sampled) -> Vec<f64> {
-        let config = &self.config.reward;
-        group
-            .group
-            .completions
-            .iter()
-            .zip(&group.verdicts)
-            .map(|(completion, verdict)| {
-                let overlong = config
-                    .overlong
-                    .map_or(0.0, |o| o.penalty(completion.tokens.len()));
-                config.scale.score(verdict.correct) + overlong
-            })
-            .collect()
-    }
-
-    /// Groups and rewards as responses to train on, with advantages over the whole step.
-    fn responses(
-        &self,
-        groups: &[Sampled],
-        rewards: &[Vec<f64>],
-    ) -> Result<Vec<Vec<Response>>, Failure> {
-        let items: Vec<Vec<ScoreItem>> = groups
-            .iter()
-            .map(|sampled| {
-                let prompt = &sampled.problem.prompt_tokens;
-                let completions = sampled.group.completions.iter();
-                completions
-                    .map(|c| ScoreItem::response(prompt, &c.tokens))
-                    .collect()
-            })
-            .collect();
-        let logp_ref: Option<Vec<Vec<f32>>> = self
-            .reference
-            .as_ref()
-            .map(|reference| self.score(reference, &items.concat()));
-        let logp_old: Vec<&Vec<f32>> = groups
-            .iter()
-            .flat_map(|sampled| sampled.group.completions.iter().map(|c| &c.logprobs))
-            .collect();
-        let group_of: Vec<usize> = groups
-            .iter()
-            .enumerate()
-            .flat_map(|(i, sampled)| vec![i; sampled.group.completions.len()])
-            .collect();
-        let mask: Vec<Vec<bool>> = logp_old.iter().map(|logp| vec![true; logp.len()]).collect();
-        let wide = |rows: &[Vec<f32>]| -> Vec<Vec<f64>> {
-            rows.iter()
-                .map(|row| row.iter().map(|&x| x.into()).collect())
-                .collect()
-        };
-        let wide_old: Vec<Vec<f64>> = logp_old
-            .iter()
-            .map(|row| row.iter().map(|&x| x.into()).collect())
-            .collect();
-        let wide_ref = logp_ref.as_deref().map(wide);
-        let log_probs = wide_ref.as_ref().map(|logp_ref| TokenLogProbs {
-            logp_old: &wide_old,
-            logp_ref,
-        });
-        let objective = &self.config.objective;
-        let mut advantages =
-            token_advantages(objective, &rewards.concat(), &group_of, &mask, log_probs).into_iter();
-        let mut logp_ref = logp_ref.map(Vec::into_iter);
-        let mut logp_old = logp_old.into_iter();
-        Ok(items
-            .into_iter()
-            .map(|group| {
-                group
-                    .into_iter()
-                    .map(|item| Response {
-                        item,
-                        logp_old: logp_old.next().cloned().unwrap_or_default(),
-                        logp_ref: logp_ref.as_mut().and_then(Iterator::next),
-                        advantages: advantages.next().unwrap_or_default(),
-                    })
-                    .collect()
-            })
-            .collect())
-    }
-
-    /// Log-probs of every item's tokens under a fixed model.
-    fn score(&self, model: &CausalLm<B>, items: &[ScoreItem]) -> Vec<Vec<f32>> {
-        let mut result = Vec::with_capacity(items.len());
-        let longest = items
-            .iter()
-            .map(|item| item.tokens.len())
-            .max()
-            .unwrap_or(1);
-        let per_pass = (self.config.train.micro_batch_tokens / longest).max(1);
-        for part in items.chunks(per_pass) {
-            let scores = score(model, part, self.config.rollout.temperature);
-            let values: Vec<f32> = scores.logprobs.into_data().iter::<f32>().collect();
-            let mut rest = values.as_slice();
-            for item in part {
-                let (now, later) = rest.split_at(item.scored.len());
-                result.push(now.to_vec());
-                rest = later;
+    /// The learning rate of the next update.
+    fn learning_rate(&self, step: u64) -> f64 {
+        let optimizer = &self.config.optimizer;
+        let update = self.optimizer.n_updates() + 1;
+        let lr = constant_with_warmup(optimizer.lr, optimizer.warmup_updates, update);
+        match optimizer.schedule {
+            Schedule::Constant => lr,
+            Schedule::Cosine => {
+                lr * cosine(0.0, (step - 1) as f64 / self.config.train.steps as f64)
             }
         }
-        result
-    }
-
-    /// The groups of each update, in an order that the seed decides.
-    fn mini_batches(&self, step: u64, n_groups: usize) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = (0..n_groups).collect();
-        let seed = derive(self.config.seed, &[stream::MINI_BATCH, step]);
-        order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-        let n = self.config.train.mini_batches.min(n_groups);
-        (0..n)
-            .map(|i| order[i * n_groups / n..(i + 1) * n_groups / n].to_vec())
-            .collect()
     }
 
     fn evaluate(&self, step: u64, n: usize, console: &Console) -> Result<f64, Failure> {
@@ -486,22 +345,19 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             temperature: config.temperature,
             ..Default::default()
         };
-        let evaluation = evaluate(
-            &self.policy(),
-            &self.tokenizer,
-            &self.data.eval[..n],
-            config.samples,
-            self.config.seed,
-            &generate_options(self.config, sampling),
-            &self.config.reward.grade,
-            |progress| {
-                console.status(format!(
-                    "evaluating {}/{}",
-                    progress.n_finished, progress.n_completions
-                ));
-                !self.interrupt.requested()
-            },
-        )?;
+        let sampler = Sampler {
+            model: &self.policy(),
+            tokenizer: &self.tokenizer,
+            options: &generate_options(self.config, sampling),
+            grade: &self.config.reward.grade,
+        };
+        let problems = &self.data.eval[..n];
+        let seed = self.config.seed;
+        let evaluation = evaluate(&sampler, problems, config.samples, seed, |progress| {
+            let (done, all) = (progress.n_finished, progress.n_completions);
+            console.status(format!("evaluating {done}/{all}"));
+            !self.interrupt.requested()
+        })?;
         if step == 0 {
             let mut metrics = Metrics::new(0, "initial");
             metrics.add(&self.validation_name(), evaluation.mean_at_k);
@@ -543,18 +399,13 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             .find_map(|line| line.get(&name)?.as_f64()))
     }
 
-    fn log_samples(
-        &self,
-        step: u64,
-        sampled: &Everything,
-        console: &Console,
-    ) -> Result<(), Failure> {
+    fn log_samples(&self, step: u64, sampled: &Rollout, console: &Console) -> Result<(), Failure> {
         let n = self.config.checkpoint.samples_per_step;
         for (group, rewards) in sampled.groups.iter().zip(&sampled.rewards).take(n) {
             self.folder
                 .append("samples.jsonl", &sample_line(step, group, 0, rewards[0]))?;
         }
-        if step % 25 == 0
+        if step.is_multiple_of(25)
             && let Some(group) = sampled.groups.first()
         {
             print_sample(console, group, 0);
@@ -620,40 +471,6 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
     }
 }
 
-/// Everything that was sampled for a step, with its rewards.
-#[derive(Default)]
-struct Everything {
-    groups: Vec<Sampled>,
-    rewards: Vec<Vec<f64>>,
-    n_batches: u64,
-}
-
-impl Everything {
-    fn n_tokens(&self) -> usize {
-        self.groups
-            .iter()
-            .map(|sampled| {
-                let completions = &sampled.group.completions;
-                let prompt = sampled.problem.prompt_tokens.len();
-                completions
-                    .iter()
-                    .map(|c| prompt + c.tokens.len())
-                    .sum::<usize>()
-            })
-            .sum()
-    }
-}
-
-fn mean_advantage(responses: &[Vec<Response>]) -> f64 {
-    let all = || {
-        responses
-            .iter()
-            .flatten()
-            .flat_map(|response| &response.advantages)
-    };
-    all().sum::<f64>() / all().count().max(1) as f64
-}
-
 fn adamw_config(config: &TrainConfig) -> AdamWConfig {
     let optimizer = &config.optimizer;
     AdamWConfig {
@@ -672,78 +489,5 @@ fn generate_options(
         max_new_tokens: config.rollout.max_new_tokens,
         max_slots: config.rollout.max_slots,
         ..Default::default()
-    }
-}
-
-/// Refuses prompts that do not fit the model before the first token is sampled.
-fn check_context<B: ModelBackend>(
-    config: &TrainConfig,
-    model: &CausalLm<B>,
-    data: &Data,
-) -> Result<(), Failure> {
-    let context = model.config().max_position_embeddings;
-    let fits = |problem: &PromptedProblem| {
-        let n = problem.prompt_tokens.len();
-        if n + config.rollout.max_new_tokens <= context {
-            return Ok(());
-        }
-        Err(Failure::input(format!(
-            "problem {}: its prompt of {n} tokens and rollout.max_new_tokens = {} are more than the \
-             model's context of {context}",
-            problem.problem.id, config.rollout.max_new_tokens
-        ))
-        .hint("lower rollout.max_new_tokens or data.max_prompt_tokens"))
-    };
-    data.eval.iter().try_for_each(fits)?;
-    match &data.train {
-        data::TrainData::File { problems, .. } => problems.iter().try_for_each(fits),
-        data::TrainData::Task { .. } => fits(&data.train.get(0)?),
-    }
-}
-
-/// Draws the learning curve and writes `summary.json`.
-pub fn finish(folder: &RunFolder, outcome: &Outcome) -> Result<PathBuf, Failure> {
-    let name = format!("mean@{}", outcome.k);
-    let summary = json!({
-        "before": {&name: outcome.before},
-        "after": {&name: outcome.after},
-        "steps": outcome.steps,
-        "seconds": outcome.seconds,
-    });
-    folder.write("summary.json", format!("{summary:#}\n").as_bytes())?;
-    crate::report::curve::draw(folder)
-}
-
-/// The newest checkpoint of a run.
-pub fn newest_checkpoint(folder: &RunFolder) -> Result<PathBuf, Failure> {
-    folder.checkpoints()?.pop().ok_or_else(|| {
-        Failure::input(format!(
-            "{}: no checkpoint to go on from",
-            folder.root().display()
-        ))
-        .hint("start the run again in a new folder")
-    })
-}
-
-/// Reads a model folder: policy and tokenizer, which must fit each other.
-pub fn load_model<B: ModelBackend>(
-    dir: &Path,
-    device: &B::Device,
-) -> Result<(CausalLm<B>, Tokenizer), Failure> {
-    let hint = "a model folder holds config.json, model.safetensors and tokenizer.json";
-    if !dir.is_dir() {
-        return Err(Failure::input(format!("{}: no such folder", dir.display())).hint(hint));
-    }
-    let tokenizer = Tokenizer::load(dir).map_err(|e| Failure::input(e).hint(hint))?;
-    let model = CausalLm::<B>::load_hf(dir, device).map_err(|e| Failure::input(e).hint(hint))?;
-    let vocab_size = model.config().vocab_size;
-    match (tokenizer.max_id() as usize) < vocab_size {
-        true => Ok((model, tokenizer)),
-        false => Err(Failure::input(format!(
-            "{}: the tokenizer has token {}, but the model's vocabulary is {vocab_size}",
-            dir.display(),
-            tokenizer.max_id()
-        ))
-        .hint("tokenizer and weights come from different models")),
     }
 }
