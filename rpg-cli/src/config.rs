@@ -440,6 +440,11 @@ impl TrainConfig {
                 "warm_start: batch_size and lr must be above 0",
             ));
         }
+        if let Some(warm_start) = &self.warm_start
+            && !(0.0..=1.0).contains(&warm_start.slip)
+        {
+            return Err(bad("warm_start.slip", warm_start.slip, "a probability"));
+        }
         if let Some(Task::ColumnAddition { digits }) = self.data.task
             && !(1..=6).contains(&digits)
         {

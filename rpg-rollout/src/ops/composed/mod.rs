@@ -1,20 +1,26 @@
 //! Every operation written with plain tensor operations: what any backend runs that has no better, and
 //! what the fused ones are tested against.
 
-use super::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable};
+mod attention;
+mod cache;
+
+pub(super) use attention::{attention, attention_backward};
+pub(super) use cache::{cache_copy, cache_write, cached_attention};
+
+use super::{AdamWUpdate, HeadLayout, ModelBackend, Packing, RopeTable};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 
 /// Scores behind the causal mask. Finite, so that `0 * score` stays 0 in the backward pass.
 const MASKED_SCORE: f32 = -1e30;
 
-pub(super) fn wrap<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
+pub(in crate::ops) fn wrap<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(primitive))
 }
 
-pub(super) fn unwrap<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
+pub(in crate::ops) fn unwrap<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> FloatTensor<B> {
     tensor.into_primitive().tensor()
 }
 
@@ -22,7 +28,7 @@ fn rms_scale<B: Backend, const D: usize>(x: Tensor<B, D>, eps: f64) -> Tensor<B,
     x.square().mean_dim(D - 1).add_scalar(eps).sqrt().recip()
 }
 
-pub(super) fn rms_norm<B: Backend>(
+pub(in crate::ops) fn rms_norm<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     eps: f64,
@@ -32,7 +38,7 @@ pub(super) fn rms_norm<B: Backend>(
     unwrap(x * scale * weight.unsqueeze())
 }
 
-pub(super) fn rms_norm_backward<B: Backend>(
+pub(in crate::ops) fn rms_norm_backward<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     eps: f64,
@@ -92,7 +98,7 @@ fn join_qkv<B: Backend>(
     ))
 }
 
-pub(super) fn rotary<B: Backend>(
+pub(in crate::ops) fn rotary<B: Backend>(
     qkv: FloatTensor<B>,
     heads: HeadLayout,
     rope: &RopeTable,
@@ -127,7 +133,7 @@ pub(super) fn rotary<B: Backend>(
     join_qkv(rotate(queries), rotate(keys), values)
 }
 
-pub(super) fn head_norm<B: Backend>(
+pub(in crate::ops) fn head_norm<B: Backend>(
     qkv: FloatTensor<B>,
     q_weight: FloatTensor<B>,
     k_weight: FloatTensor<B>,
@@ -142,7 +148,7 @@ pub(super) fn head_norm<B: Backend>(
     join_qkv(norm(queries, q_weight), norm(keys, k_weight), values)
 }
 
-pub(super) fn head_norm_backward<B: Backend>(
+pub(in crate::ops) fn head_norm_backward<B: Backend>(
     qkv: FloatTensor<B>,
     q_weight: FloatTensor<B>,
     k_weight: FloatTensor<B>,
@@ -162,168 +168,7 @@ pub(super) fn head_norm_backward<B: Backend>(
     (join_qkv(dq, dk, grad_v), dq_weight, dk_weight)
 }
 
-/// Moves between packed rows and padded `[S, L]` blocks.
-struct Padding<B: Backend> {
-    n_sequences: usize,
-    max_len: usize,
-    to_padded: Tensor<B, 1, Int>,
-    to_packed: Tensor<B, 1, Int>,
-    future: Tensor<B, 2, Bool>,
-}
-
-impl<B: Backend> Padding<B> {
-    fn new(packing: &Packing, device: &Device<B>) -> Self {
-        let (n_sequences, max_len) = (packing.n_sequences(), packing.max_len());
-        let mut to_padded = vec![0i32; n_sequences * max_len];
-        let mut to_packed = Vec::with_capacity(packing.n_tokens());
-        for (s, range) in packing.ranges().enumerate() {
-            for (i, token) in range.enumerate() {
-                to_padded[s * max_len + i] = token as i32;
-                to_packed.push((s * max_len + i) as i32);
-            }
-        }
-        // Padding stands behind every sequence, so the causal mask hides it from real queries.
-        let future = Tensor::<B, 2, Int>::ones([max_len, max_len], device)
-            .triu(1)
-            .bool();
-        Self {
-            n_sequences,
-            max_len,
-            to_padded: Tensor::from_data(TensorData::from(to_padded.as_slice()), device),
-            to_packed: Tensor::from_data(TensorData::from(to_packed.as_slice()), device),
-            future,
-        }
-    }
-
-    // [N, h * d] -> [S, h, L, d]
-    fn pad(&self, x: Tensor<B, 2>, head_dim: usize) -> Tensor<B, 4> {
-        let n_heads = x.dims()[1] / head_dim;
-        x.select(0, self.to_padded.clone())
-            .reshape([self.n_sequences, self.max_len, n_heads, head_dim])
-            .swap_dims(1, 2)
-    }
-
-    // [S, h, L, d] -> [N, h * d]
-    fn pack(&self, x: Tensor<B, 4>) -> Tensor<B, 2> {
-        let [s, h, l, d] = x.dims();
-        x.swap_dims(1, 2)
-            .reshape([s * l, h * d])
-            .select(0, self.to_packed.clone())
-    }
-}
-
-struct Scores<B: Backend> {
-    queries: Tensor<B, 4>,
-    keys: Tensor<B, 4>,
-    values: Tensor<B, 4>,
-    scores: Tensor<B, 4>,
-}
-
-// Key and value heads are repeated to the query heads they serve.
-fn scores<B: Backend>(qkv: Tensor<B, 2>, heads: HeadLayout, padding: &Padding<B>) -> Scores<B> {
-    let (q, kv, d) = (heads.q_width(), heads.kv_width(), heads.head_dim);
-    let queries = padding.pad(qkv.clone().narrow(1, 0, q), d);
-    let keys = repeat_heads(padding.pad(qkv.clone().narrow(1, q, kv), d), heads.group());
-    let values = repeat_heads(padding.pad(qkv.narrow(1, q + kv, kv), d), heads.group());
-    let scores = queries
-        .clone()
-        .matmul(keys.clone().swap_dims(2, 3))
-        .mul_scalar(heads.scale())
-        .mask_fill(padding.future.clone().unsqueeze(), MASKED_SCORE);
-    Scores {
-        queries,
-        keys,
-        values,
-        scores,
-    }
-}
-
-// [S, kv, L, d] -> [S, kv * group, L, d]
-fn repeat_heads<B: Backend>(x: Tensor<B, 4>, group: usize) -> Tensor<B, 4> {
-    let [s, kv, l, d] = x.dims();
-    x.unsqueeze_dim::<5>(2)
-        .repeat_dim(2, group)
-        .reshape([s, kv * group, l, d])
-}
-
-// The gradient of `repeat_heads`.
-fn sum_heads<B: Backend>(x: Tensor<B, 4>, group: usize) -> Tensor<B, 4> {
-    let [s, h, l, d] = x.dims();
-    x.reshape([s, h / group, group, l, d])
-        .sum_dim(2)
-        .reshape([s, h / group, l, d])
-}
-
-pub(super) fn attention<B: Backend>(
-    qkv: FloatTensor<B>,
-    heads: HeadLayout,
-    packing: &Packing,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let qkv = wrap::<B, 2>(qkv);
-    let padding = Padding::new(packing, &qkv.device());
-    let Scores { values, scores, .. } = scores(qkv, heads, &padding);
-    let max = scores.clone().max_dim(3);
-    let weights = (scores - max.clone()).exp();
-    let total = weights.clone().sum_dim(3);
-    let output = weights.matmul(values) / total.clone();
-    let lse = max + total.log();
-    (unwrap(padding.pack(output)), unwrap(padding.pack(lse)))
-}
-
-// With P the attention weights: dV = P'dO, dP = dO V', dS = P * (dP - rowsum(dO * O)) (FlashAttention,
-// Dao et al. 2022, appendix B).
-pub(super) fn attention_backward<B: Backend>(
-    qkv: FloatTensor<B>,
-    output: FloatTensor<B>,
-    lse: FloatTensor<B>,
-    heads: HeadLayout,
-    packing: &Packing,
-    grad: FloatTensor<B>,
-) -> FloatTensor<B> {
-    let qkv = wrap::<B, 2>(qkv);
-    let padding = Padding::new(packing, &qkv.device());
-    let Scores {
-        queries,
-        keys,
-        values,
-        scores,
-    } = scores(qkv, heads, &padding);
-    let output = padding.pad(wrap::<B, 2>(output), heads.head_dim);
-    let lse = padding.pad(wrap::<B, 2>(lse), 1);
-    // A padded row repeats token 0; it must not contribute, so its gradient is set to zero.
-    let grad = padding.pad(wrap::<B, 2>(grad), heads.head_dim);
-    let grad = grad.clone() * padding.real_rows(packing, grad.dtype());
-    let weights = (scores - lse).exp();
-    let delta = (grad.clone() * output).sum_dim(3);
-    let d_values = weights.clone().swap_dims(2, 3).matmul(grad.clone());
-    let d_weights = grad.matmul(values.swap_dims(2, 3));
-    let d_scores = (weights * (d_weights - delta)).mul_scalar(heads.scale());
-    let d_queries = d_scores.clone().matmul(keys);
-    let d_keys = d_scores.swap_dims(2, 3).matmul(queries);
-    let group = heads.group();
-    unwrap(Tensor::cat(
-        vec![
-            padding.pack(d_queries),
-            padding.pack(sum_heads(d_keys, group)),
-            padding.pack(sum_heads(d_values, group)),
-        ],
-        1,
-    ))
-}
-
-impl<B: Backend> Padding<B> {
-    // 1 where a row of a padded block is a token, 0 where it is padding: [S, 1, L, 1].
-    fn real_rows(&self, packing: &Packing, dtype: DType) -> Tensor<B, 4> {
-        let mut real = vec![0f32; self.n_sequences * self.max_len];
-        for (s, range) in packing.ranges().enumerate() {
-            real[s * self.max_len..][..range.len()].fill(1.0);
-        }
-        let data = TensorData::new(real, [self.n_sequences, 1, self.max_len, 1]);
-        Tensor::from_data(data.convert_dtype(dtype), (&self.to_packed.device(), dtype))
-    }
-}
-
-pub(super) fn swiglu<B: Backend>(gate_up: FloatTensor<B>) -> FloatTensor<B> {
+pub(in crate::ops) fn swiglu<B: Backend>(gate_up: FloatTensor<B>) -> FloatTensor<B> {
     let gate_up = wrap::<B, 2>(gate_up);
     let width = gate_up.dims()[1] / 2;
     let (gate, up) = (
@@ -334,7 +179,7 @@ pub(super) fn swiglu<B: Backend>(gate_up: FloatTensor<B>) -> FloatTensor<B> {
 }
 
 // silu'(g) = s * (1 + g * (1 - s)) with s = sigmoid(g).
-pub(super) fn swiglu_backward<B: Backend>(
+pub(in crate::ops) fn swiglu_backward<B: Backend>(
     gate_up: FloatTensor<B>,
     grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
@@ -350,7 +195,7 @@ pub(super) fn swiglu_backward<B: Backend>(
     unwrap(Tensor::cat(vec![grad.clone() * up * slope, grad * silu], 1))
 }
 
-pub(super) fn token_logprobs<B: Backend>(
+pub(in crate::ops) fn token_logprobs<B: Backend>(
     logits: FloatTensor<B>,
     targets: IntTensor<B>,
     temperature: f64,
@@ -368,7 +213,7 @@ pub(super) fn token_logprobs<B: Backend>(
 }
 
 // d lp / d logits = (onehot(target) - softmax(logits / t)) / t.
-pub(super) fn token_logprobs_backward<B: Backend>(
+pub(in crate::ops) fn token_logprobs_backward<B: Backend>(
     logits: FloatTensor<B>,
     targets: IntTensor<B>,
     temperature: f64,
@@ -391,7 +236,7 @@ fn logit_chunks(m: usize, v: usize, max_logits: usize) -> impl Iterator<Item = (
         .map(move |start| (start, rows.min(m - start)))
 }
 
-pub(super) fn head_logprobs<B: ModelBackend>(
+pub(in crate::ops) fn head_logprobs<B: ModelBackend>(
     hidden: FloatTensor<B>,
     head: FloatTensor<B>,
     targets: IntTensor<B>,
@@ -418,7 +263,7 @@ pub(super) fn head_logprobs<B: ModelBackend>(
     )
 }
 
-pub(super) fn head_logprobs_backward<B: ModelBackend>(
+pub(in crate::ops) fn head_logprobs_backward<B: ModelBackend>(
     hidden: FloatTensor<B>,
     head: FloatTensor<B>,
     targets: IntTensor<B>,
@@ -451,101 +296,7 @@ pub(super) fn head_logprobs_backward<B: ModelBackend>(
     (unwrap(Tensor::cat(d_hidden, 0)), unwrap(d_head))
 }
 
-// Row of position `p` of head `h` of slot `s` in a cache seen as [slots * heads * capacity, head_dim].
-fn cache_indices<B: Backend>(
-    rows: &CacheRows,
-    n_heads: usize,
-    capacity: usize,
-    device: &Device<B>,
-) -> Tensor<B, 1, Int> {
-    let indices: Vec<i32> = (0..rows.slots.len())
-        .flat_map(|i| {
-            let (slot, position) = rows.of(i);
-            (0..n_heads).map(move |h| ((slot * n_heads + h) * capacity + position) as i32)
-        })
-        .collect();
-    Tensor::from_data(TensorData::from(indices.as_slice()), device)
-}
-
-pub(super) fn cache_write<B: Backend>(
-    keys: &mut FloatTensor<B>,
-    values: &mut FloatTensor<B>,
-    qkv: FloatTensor<B>,
-    heads: HeadLayout,
-    rows: &CacheRows,
-) {
-    let qkv = wrap::<B, 2>(qkv);
-    let n = qkv.dims()[0];
-    let (q, kv) = (heads.q_width(), heads.kv_width());
-    for (cache, start) in [(keys, q), (values, q + kv)] {
-        let old = wrap::<B, 4>(cache.clone());
-        let shape = old.dims();
-        let indices = cache_indices::<B>(rows, heads.n_kv_heads, shape[2], &qkv.device());
-        let flat = old.reshape([shape[0] * shape[1] * shape[2], shape[3]]);
-        let new = qkv
-            .clone()
-            .narrow(1, start, kv)
-            .reshape([n * heads.n_kv_heads, heads.head_dim]);
-        // Burn's indexed assignment adds; adding the difference overwrites.
-        let change = new - flat.clone().select(0, indices.clone());
-        let flat = flat.select_assign(0, indices, change, burn::tensor::IndexingUpdateOp::Add);
-        *cache = unwrap(flat.reshape(shape));
-    }
-}
-
-pub(super) fn cache_copy<B: Backend>(
-    cache: &mut FloatTensor<B>,
-    from: usize,
-    to: &[usize],
-    len: usize,
-) {
-    let mut tensor = wrap::<B, 4>(cache.clone());
-    let [_, h, _, d] = tensor.dims();
-    let prefix = tensor.clone().slice([from..from + 1, 0..h, 0..len, 0..d]);
-    for &slot in to {
-        tensor = tensor.slice_assign([slot..slot + 1, 0..h, 0..len, 0..d], prefix.clone());
-    }
-    *cache = unwrap(tensor);
-}
-
-pub(super) fn cached_attention<B: Backend>(
-    qkv: FloatTensor<B>,
-    keys: &FloatTensor<B>,
-    values: &FloatTensor<B>,
-    heads: HeadLayout,
-    rows: &CacheRows,
-) -> FloatTensor<B> {
-    let qkv = wrap::<B, 2>(qkv);
-    let device = qkv.device();
-    let n = qkv.dims()[0];
-    let (keys, values) = (wrap::<B, 4>(keys.clone()), wrap::<B, 4>(values.clone()));
-    let [_, kv_heads, capacity, d] = keys.dims();
-    let longest = rows.positions.iter().max().map_or(0, |&p| p as usize + 1);
-    // Lengths in steps of 64 keep the number of distinct kernel shapes small on GPUs.
-    let visible = longest.next_multiple_of(64).min(capacity);
-    let slots: Vec<i32> = rows.slots.iter().map(|&slot| slot as i32).collect();
-    let slots = Tensor::<B, 1, Int>::from_data(TensorData::from(slots.as_slice()), &device);
-    let filled = |cache: Tensor<B, 4>| {
-        cache.narrow(2, 0, visible).select(0, slots.clone()) // [N, kv, visible, d]
-    };
-    let positions: Vec<i32> = rows.positions.iter().map(|&p| p as i32).collect();
-    let positions = Tensor::<B, 1, Int>::from_data(TensorData::from(positions.as_slice()), &device)
-        .reshape([n, 1, 1, 1]);
-    let hidden = Tensor::<B, 1, Int>::arange(0..visible as i64, &device)
-        .reshape([1, 1, 1, visible])
-        .greater(positions);
-    let queries = qkv
-        .narrow(1, 0, heads.q_width())
-        .reshape([n, kv_heads, heads.group(), d]);
-    let scores = queries
-        .matmul(filled(keys).swap_dims(2, 3))
-        .mul_scalar(heads.scale())
-        .mask_fill(hidden, MASKED_SCORE);
-    let weights = burn::tensor::activation::softmax(scores, 3);
-    unwrap(weights.matmul(filled(values)).reshape([n, heads.q_width()]))
-}
-
-pub(super) fn adamw<B: Backend>(
+pub(in crate::ops) fn adamw<B: Backend>(
     param: FloatTensor<B>,
     grad: FloatTensor<B>,
     moment_1: &mut FloatTensor<B>,
@@ -579,7 +330,7 @@ pub(super) fn adamw<B: Backend>(
 
 impl AdamWUpdate {
     /// `1 - beta^time` of both moments.
-    pub(super) fn bias_corrections(&self) -> (f32, f32) {
+    pub(in crate::ops) fn bias_corrections(&self) -> (f32, f32) {
         let correction = |beta: f32| (1.0 - f64::from(beta).powi(self.time as i32)) as f32;
         (correction(self.beta_1), correction(self.beta_2))
     }
