@@ -96,16 +96,31 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub max_new_tokens: usize,
     /// Sampling temperature; 0 takes the most probable token
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
     pub temperature: f64,
     /// Nucleus sampling
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
     pub top_p: f64,
     /// Only the K most probable tokens (0: all)
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub top_k: usize,
     /// Only tokens at least P times as probable as the best (0: all)
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     pub min_p: f64,
     /// Stop at this text (may be given more than once)
     #[arg(long, value_name = "TEXT")]
@@ -135,7 +150,12 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
     /// Logits are divided by this
-    #[arg(long, value_name = "T", default_value_t = 1.0)]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
     pub temperature: f64,
     /// auto, cpu, wgpu or cuda
     #[arg(long, value_name = "NAME", default_value_t = DeviceChoice::Auto)]

@@ -7,7 +7,7 @@ use crate::data::arithmetic::{TOKENIZER, TOKENIZER_SETTINGS};
 use crate::failure::{Failure, exit};
 use crate::interrupt::Interrupt;
 use crate::run_folder::RunFolder;
-use crate::train::{Outcome, Start, finish, load_model, newest_checkpoint, train};
+use crate::train::{Outcome, Start, check_context, finish, load_model, newest_checkpoint, train};
 use rpg_rollout::model::{CausalLm, ModelConfig};
 use rpg_rollout::ops::ModelBackend;
 use rpg_rollout::tokenizer::Tokenizer;
@@ -114,7 +114,8 @@ impl OnBackend for Work {
             None => {
                 let (model, tokenizer) = new_policy::<B>(&config, &device)?;
                 let n_eval = config.evaluate.problems;
-                crate::data::load(&config.data, &tokenizer, config.seed, n_eval)?;
+                let data = crate::data::load(&config.data, &tokenizer, config.seed, n_eval)?;
+                check_context(&config, &model, &data)?;
                 let root = args
                     .run_dir
                     .unwrap_or_else(|| RunFolder::next_free(Path::new("runs"), &name));

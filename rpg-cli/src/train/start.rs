@@ -41,7 +41,7 @@ pub struct Outcome {
 }
 
 /// Refuses prompts that do not fit the model before the first token is sampled.
-pub(super) fn check_context<B: ModelBackend>(
+pub fn check_context<B: ModelBackend>(
     config: &TrainConfig,
     model: &CausalLm<B>,
     data: &Data,
