@@ -2,7 +2,6 @@
 //!
 //! This crate builds in seconds: it spawns cargo and the `rpg` binary and depends on none of our crates.
 
-mod bench;
 mod ci;
 mod machine;
 mod tidy;
@@ -16,7 +15,6 @@ cargo xtask NAME [ARGUMENTS]
 
   train [ARGS]              build `rpg` for this machine and run `rpg train ARGS`
   verify-gradients [ARGS]   check the losses against the theory: `rpg verify-gradients ARGS`
-  bench NAME [ARGS]         compare with other systems on this machine: losses
   test                      all tests of the workspace
   tidy                      the rules of the house: crate edges, file lengths
   ci                        everything that must pass before a change lands
@@ -55,7 +53,6 @@ fn run() -> Result<()> {
             let features = features.or_else(|| verify_features(&rest));
             rpg(&shell, features, "verify-gradients", &rest)
         }
-        "bench" => bench::run(&shell, &rest),
         "test" => test(&shell, &rest),
         "tidy" => tidy::run(&root()),
         "ci" => ci::run(&shell),
