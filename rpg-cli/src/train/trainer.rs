@@ -292,9 +292,11 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         };
         let (mut kept, mut everything) = (Rollout::default(), Rollout::default());
         let mut n_batches = 0;
+        // The run's place in the data moves when the step is whole, not when it is interrupted.
+        let mut next_problem = self.state.n_problems;
         loop {
             let problems = (0..wanted as u64)
-                .map(|i| self.data.train.get(self.state.n_problems + i))
+                .map(|i| self.data.train.get(next_problem + i))
                 .collect::<Result<Vec<PromptedProblem>, _>>()?;
             let first = everything.groups.len();
             let sampled = sampler.sample(
@@ -319,8 +321,9 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
                 everything.rewards.push(group_rewards);
             }
             timing.lap("reward");
-            self.state.n_problems += wanted as u64;
+            next_problem += wanted as u64;
             if kept.groups.len() >= wanted || n_batches >= limit.max(1) {
+                self.state.n_problems = next_problem;
                 return Ok((kept, everything, n_batches));
             }
         }
@@ -353,10 +356,12 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         };
         let problems = &self.data.eval[..n];
         let seed = self.config.seed;
+        // A step that has updated the policy is finished, its line written, before the run stops.
+        let within_step = step > 0 && step < self.config.train.steps;
         let evaluation = evaluate(&sampler, problems, config.samples, seed, |progress| {
             let (done, all) = (progress.n_finished, progress.n_completions);
             console.status(format!("evaluating {done}/{all}"));
-            !self.interrupt.requested()
+            !self.interrupt.requested() || within_step
         })?;
         if step == 0 {
             let mut metrics = Metrics::new(0, "initial");
