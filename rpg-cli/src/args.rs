@@ -196,6 +196,16 @@ pub struct VerifyGradientsArgs {
     /// cpu (in f64), or wgpu or cuda (in f32)
     #[arg(long, value_name = "NAME", default_value_t = DeviceChoice::Cpu)]
     pub backend: DeviceChoice,
+    /// Measure bias and variance of every estimator instead, and write a page with tables and plots
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "docs/gradient-study.md",
+        conflicts_with_all = ["json", "cases", "seed", "backend"]
+    )]
+    pub study: Option<PathBuf>,
 }
 
 /// Which run to report on.

@@ -245,6 +245,15 @@ fn start(dir: &Path, more: &[&str]) -> Child {
 }
 
 fn wait_for(child: &mut Child, dir: &Path, done: impl Fn(&[Value]) -> bool) {
+    assert!(
+        wait_while_running(child, dir, done),
+        "the run ended early: {:?}",
+        metrics(dir)
+    );
+}
+
+/// Whether it is done before the run ends.
+fn wait_while_running(child: &mut Child, dir: &Path, done: impl Fn(&[Value]) -> bool) -> bool {
     let start = Instant::now();
     loop {
         let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
@@ -253,12 +262,11 @@ fn wait_for(child: &mut Child, dir: &Path, done: impl Fn(&[Value]) -> bool) {
             .map_while(|line| serde_json::from_str(line).ok())
             .collect();
         if done(&lines) {
-            return;
+            return true;
         }
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "the run ended early: {lines:?}"
-        );
+        if child.try_wait().unwrap().is_some() {
+            return false;
+        }
         assert!(
             start.elapsed() < Duration::from_secs(120),
             "the run does not get on"
@@ -295,6 +303,62 @@ fn ctrl_c_ends_a_run_with_a_checkpoint_from_which_it_goes_on() {
         assert!(resumed.status.success(), "{}", text(&resumed.stderr));
         assert_eq!(metrics(&dir), metrics(&straight), "{phase}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_interrupted_anywhere_again_and_again_ends_with_the_same_numbers() {
+    let temp = tempfile::tempdir().unwrap();
+    // Several sampling batches and an evaluation in every step: interruptions fall into all of them.
+    let more = [
+        "--steps",
+        "8",
+        "--set",
+        "evaluate.every=1",
+        "--set",
+        "train.max_generation_batches=4",
+    ];
+    let straight = temp.path().join("straight");
+    assert!(train(&straight, &more).status.success());
+    let expected = metrics(&straight);
+    assert!(
+        expected
+            .iter()
+            .any(|line| line["train/num_gen_batches"].as_f64() > Some(1.0)),
+        "no step samples twice: {expected:?}"
+    );
+    let dir = temp.path().join("interrupted");
+    let mut n_interrupted = 0;
+    for round in 0u64.. {
+        let (mut child, n_before) = match round {
+            0 => (start(&dir, &more), 0),
+            _ => {
+                let child = rpg()
+                    .args(["train", "--resume", dir.to_str().unwrap()])
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                (child, metrics(&dir).len())
+            }
+        };
+        let progressed = wait_while_running(&mut child, &dir, |lines| {
+            lines.len() > n_before && lines.iter().any(|line| line["phase"] == "train")
+        });
+        if progressed {
+            std::thread::sleep(Duration::from_millis(7 * round % 60));
+            let id = child.id().to_string();
+            let _ = Command::new("kill").args(["-INT", &id]).status().unwrap();
+        }
+        let output = child.wait_with_output().unwrap();
+        match output.status.code() {
+            Some(130) => n_interrupted += 1,
+            Some(0) => break,
+            _ => panic!("{}: {}", output.status, text(&output.stderr)),
+        }
+    }
+    assert!(n_interrupted >= 3, "{n_interrupted} interruptions only");
+    assert_eq!(metrics(&dir), expected);
 }
 
 /// A trained checkpoint to generate from.

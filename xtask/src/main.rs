@@ -2,6 +2,7 @@
 //!
 //! This crate builds in seconds: it spawns cargo and the `rpg` binary and depends on none of our crates.
 
+mod bench;
 mod ci;
 mod machine;
 mod tidy;
@@ -16,8 +17,9 @@ cargo xtask NAME [ARGUMENTS]
   train [ARGS]              build `rpg` for this machine and run `rpg train ARGS`
   verify-gradients [ARGS]   check the losses against the theory: `rpg verify-gradients ARGS`
   test                      all tests of the workspace
+  bench NAME [OPTIONS]      measure against what users would run otherwise; `bench help` lists
   tidy                      the rules of the house: crate edges, file lengths
-  ci                        everything that must pass before a change lands
+  ci                        everything but the tests that must pass before a change lands
 
 Options before ARGS:
   --features LIST           cargo features of `rpg` instead of those the machine asks for (\"\" for none)
@@ -51,9 +53,17 @@ fn run() -> Result<()> {
         "train" => rpg(&shell, features, "train", &rest),
         "verify-gradients" => {
             let features = features.or_else(|| verify_features(&rest));
+            // The page belongs to the workspace, wherever the user stands.
+            if let Some(study) = rest.iter_mut().find(|arg| *arg == "--study") {
+                *study = format!(
+                    "--study={}",
+                    root().join("docs/gradient-study.md").display()
+                );
+            }
             rpg(&shell, features, "verify-gradients", &rest)
         }
         "test" => test(&shell, &rest),
+        "bench" => bench::run(&shell, &rest),
         "tidy" => tidy::run(&root()),
         "ci" => ci::run(&shell),
         "" | "help" | "--help" | "-h" => {

@@ -3,9 +3,10 @@
 use crate::args::VerifyGradientsArgs;
 use crate::backend::{OnBackend, on_backend};
 use crate::failure::{Failure, exit};
+use crate::report;
 use burn::backend::Autodiff;
 use rpg_core::DeviceChoice;
-use rpg_losses::verify::{Precision, Report, VerifyOptions, run as verify};
+use rpg_losses::verify::{Precision, Report, StudyOptions, VerifyOptions, run as verify, study};
 use rpg_rollout::ops::ModelBackend;
 
 struct Work {
@@ -26,6 +27,11 @@ impl OnBackend for Work {
 }
 
 pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
+    if let Some(page) = &args.study {
+        report::study::write(&study(&StudyOptions::default()), page)?;
+        println!("{}", page.display());
+        return Ok(());
+    }
     if args.cases == Some(0) {
         return Err(Failure::input("--cases: found 0; expected at least 1"));
     }

@@ -1,3 +1,4 @@
-//! What can be drawn from a run folder, again and again, without the run.
+//! Pictures and pages: the learning curve of a run folder, the gradient study.
 
 pub mod curve;
+pub mod study;

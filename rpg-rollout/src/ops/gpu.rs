@@ -1,4 +1,4 @@
-//! The operations on GPUs: composed, and fused by Burn's kernel fusion.
+//! The operations on GPUs: composed.
 
 use super::ModelBackend;
 

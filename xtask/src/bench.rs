@@ -1,0 +1,205 @@
+//! Benchmarks against what users would run otherwise, both sides in one go.
+
+use crate::{root, target_dir};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use xshell::{Shell, cmd};
+
+const HELP: &str = "\
+cargo xtask bench NAME [OPTIONS]
+
+  losses             forward and backward of Algorithm 2 over 2M tokens, against PyTorch eager
+
+  --python PYTHON    an interpreter that has the packages of the other side (numpy, torch)
+  --venv             make a virtual environment with them under the target folder, and use it from now on
+  --rounds N         rounds of which each runs every side once (default 3)
+";
+
+/// `cargo xtask bench`.
+pub(crate) fn run(shell: &Shell, args: &[String]) -> Result<()> {
+    let Some((name, rest)) = args.split_first() else {
+        bail!("which benchmark?\n\n{HELP}");
+    };
+    let options = Options::parse(rest)?;
+    match name.as_str() {
+        "losses" => losses(shell, &options),
+        "--help" | "-h" | "help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => bail!("no benchmark is called `{other}`\n\n{HELP}"),
+    }
+}
+
+struct Options {
+    python: Option<PathBuf>,
+    venv: bool,
+    rounds: usize,
+}
+
+impl Options {
+    fn parse(args: &[String]) -> Result<Self> {
+        let mut options = Self {
+            python: None,
+            venv: false,
+            rounds: 3,
+        };
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut value = || {
+                args.next()
+                    .with_context(|| format!("{arg}: a value is missing"))
+            };
+            match arg.as_str() {
+                "--python" => options.python = Some(value()?.into()),
+                "--venv" => options.venv = true,
+                "--rounds" => {
+                    let text = value()?;
+                    let n = text.parse().ok().filter(|&n: &usize| n > 0);
+                    options.rounds = n.with_context(|| {
+                        format!("--rounds: found `{text}`; expected a number from 1 on")
+                    })?;
+                }
+                other => bail!("unknown option `{other}`\n\n{HELP}"),
+            }
+        }
+        Ok(options)
+    }
+
+    /// An interpreter with these packages: the one given, or that of our own environment.
+    fn python(&self, shell: &Shell, packages: &[&str]) -> Result<PathBuf> {
+        if let Some(python) = &self.python {
+            return Ok(python.clone());
+        }
+        let venv = target_dir().join("bench-venv");
+        let python = match cfg!(windows) {
+            true => venv.join("Scripts").join("python.exe"),
+            false => venv.join("bin").join("python"),
+        };
+        if self.venv {
+            if !python.exists() {
+                cmd!(shell, "python3 -m venv {venv}").run()?;
+            }
+            cmd!(shell, "{python} -m pip install --quiet {packages...}").run()?;
+        }
+        ensure!(
+            python.exists(),
+            "the other side needs Python with {}: name an interpreter that has them (--python PYTHON), or let \
+             this command make an environment ({}, some GB): --venv",
+            packages.join(", "),
+            venv.display()
+        );
+        Ok(python)
+    }
+}
+
+/// One line of JSON from a process.
+fn measured(command: &mut Command) -> Result<Value> {
+    let output = command
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
+    ensure!(
+        output.status.success(),
+        "{} ended with {}",
+        command.get_program().to_string_lossy(),
+        output.status
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.trim().lines().last().unwrap_or_default();
+    serde_json::from_str(line).with_context(|| format!("expected one line of JSON, found `{line}`"))
+}
+
+fn number(value: &Value, key: &str) -> Result<f64> {
+    value[key]
+        .as_f64()
+        .with_context(|| format!("`{key}` is missing in {value}"))
+}
+
+fn example(shell: &Shell, package: &str, name: &str) -> Result<PathBuf> {
+    let manifest = root().join("Cargo.toml");
+    cmd!(
+        shell,
+        "cargo build --quiet --release --locked --manifest-path {manifest} -p {package} --example {name}"
+    )
+    .run()?;
+    Ok(target_dir().join("release").join("examples").join(name))
+}
+
+/// What one side measured over the rounds: the least of each figure, as the machine's noise only adds.
+struct Side {
+    name: &'static str,
+    seconds: f64,
+    peak_mib: f64,
+    loss: f64,
+    grad_norm: f64,
+}
+
+fn losses(shell: &Shell, options: &Options) -> Result<()> {
+    let python = options.python(shell, &["numpy", "torch"])?;
+    let binary = example(shell, "rpg-losses", "bench_losses")?;
+    let script = root().join("rpg-losses/examples/bench_losses.py");
+    let start = |side: &str| -> Command {
+        match side {
+            "pytorch" => with_arg(&python, &script),
+            path => with_arg(&binary, Path::new(path)),
+        }
+    };
+    let mut sides: Vec<Side> = Vec::new();
+    for round in 1..=options.rounds {
+        for name in ["fused", "operations", "pytorch"] {
+            eprintln!("round {round}/{}: {name}", options.rounds);
+            let value = measured(&mut start(name))?;
+            let side = Side {
+                name,
+                seconds: number(&value, "median_seconds")?,
+                peak_mib: number(&value, "peak_mib")?,
+                loss: number(&value, "loss")?,
+                grad_norm: number(&value, "grad_norm")?,
+            };
+            match sides.iter_mut().find(|side| side.name == name) {
+                Some(best) => {
+                    best.seconds = best.seconds.min(side.seconds);
+                    best.peak_mib = best.peak_mib.min(side.peak_mib);
+                }
+                None => sides.push(side),
+            }
+        }
+    }
+    let Some(torch) = sides.iter().find(|side| side.name == "pytorch") else {
+        bail!("PyTorch was not measured");
+    };
+    println!(
+        "| side | ms | peak memory, MiB | PyTorch's time over this | PyTorch's memory over this |"
+    );
+    println!("| --- | ---: | ---: | ---: | ---: |");
+    for side in &sides {
+        println!(
+            "| {} | {:.1} | {:.0} | {:.2} | {:.2} |",
+            side.name,
+            1e3 * side.seconds,
+            side.peak_mib,
+            torch.seconds / side.seconds,
+            torch.peak_mib / side.peak_mib,
+        );
+        let same = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs();
+        ensure!(
+            same(side.loss, torch.loss) && same(side.grad_norm, torch.grad_norm),
+            "{} and PyTorch differ: loss {} and {}, norm of the gradient {} and {}",
+            side.name,
+            side.loss,
+            torch.loss,
+            side.grad_norm,
+            torch.grad_norm
+        );
+    }
+    Ok(())
+}
+
+fn with_arg(program: &Path, arg: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg(arg);
+    command
+}
