@@ -4,7 +4,9 @@
 //! tensors live in host memory anyway, one loop over the tokens that applies the verified closed
 //! form of [`crate::reference`] does the same in a single pass. Arithmetic is f64 throughout.
 
-use burn::tensor::{DType, Element, Tensor, TensorData, backend::Backend};
+use std::ops::Range;
+
+use burn::tensor::{BoolStore, DType, Element, Tensor, TensorData, backend::Backend};
 
 use crate::{
     LossInputs, LossOutput, ObjectiveConfig, StepTotals,
@@ -32,15 +34,6 @@ pub(crate) fn policy_loss<B: Backend>(
         DType::F64 => typed::<B, f64>(config, inputs, totals),
         _ => typed::<B, f32>(config, inputs, totals),
     }
-}
-
-/// The batch as it lies in memory.
-struct Host {
-    logp: TensorData,
-    logp_old: TensorData,
-    logp_ref: Option<TensorData>,
-    advantages: TensorData,
-    mask: Vec<bool>,
 }
 
 /// A number that is computed with in f64.
@@ -75,106 +68,151 @@ fn typed<B: Backend, E: HostFloat>(
     totals: &StepTotals,
 ) -> LossOutput<B> {
     let shape = inputs.logp.dims();
+    let n = shape[0] * shape[1];
     let device = inputs.logp.device();
-    let dtype = E::dtype();
-    let read = |tensor: Tensor<B, 2>| tensor.into_data().convert_dtype(dtype);
-    let host = Host {
-        // The gradient is attached below, in closed form.
-        logp: read(inputs.logp.clone()),
-        logp_old: read(inputs.logp_old),
-        logp_ref: inputs.logp_ref.map(read),
-        advantages: read(inputs.advantages),
-        mask: inputs.mask.clone().into_data().iter::<bool>().collect(),
-    };
     let evaluator = RowEvaluator::new(config, totals);
-    let (grad, sums) = evaluate::<E>(&evaluator, &host, shape);
-    let n_masked = shape[0] * shape[1] - sums.n_tokens as usize;
+    // The gradient is attached below, in closed form.
+    let logp = inputs.logp.clone().detach();
+    let constant = LossInputs { logp, ..inputs };
+    let (grad, chunks) = evaluate::<B, E>(&evaluator, &constant, shape);
+    let mut sums = DiagnosticSums::default();
+    chunks.iter().for_each(|chunk| sums.add(&chunk.sums));
 
-    let options = (&device, dtype);
-    let grad = Tensor::from_data(TensorData::new(grad, shape), options);
-    // `sum(logp*grad)` has the closed form as its derivative; its value cancels exactly. Filling
-    // keeps what stands behind the mask out of the sum.
-    let logp = match n_masked {
-        0 => inputs.logp,
-        _ => inputs.logp.mask_fill(inputs.mask.bool_not(), 0.0),
+    // The product has the closed form as its derivative; its value cancels exactly. The gradient is 0
+    // behind the mask, so that only what is not finite there has to be kept out.
+    let options = (&device, E::dtype());
+    let logp = match chunks.iter().all(|chunk| chunk.is_finite_behind_mask) {
+        true => inputs.logp,
+        false => inputs.logp.mask_fill(constant.mask.bool_not(), 0.0),
     };
-    let linear = (logp * grad).sum();
+    let grad = Tensor::<B, 2>::from_data(TensorData::new(grad, [n, 1]), options);
+    let linear = logp.reshape([1, n]).matmul(grad).reshape([1]);
     let zero = linear.clone() - linear.detach();
-    let sums_data = TensorData::from(sums.to_array()).convert_dtype(dtype);
+    let sums_data = TensorData::from(sums.to_array()).convert_dtype(E::dtype());
     LossOutput {
         loss: zero + sums.loss,
         diagnostics: Diagnostics::from_sums(Tensor::from_data(sums_data, options)),
     }
 }
 
-/// The gradient of all tokens and the sums over them.
-fn evaluate<E: HostFloat>(
+/// What a chunk of rows adds up to.
+#[derive(Clone)]
+struct ChunkSums {
+    sums: DiagnosticSums,
+    is_finite_behind_mask: bool,
+}
+
+/// The gradient of all tokens, and the sums over each chunk of them.
+fn evaluate<B: Backend, E: HostFloat>(
     evaluator: &RowEvaluator,
-    host: &Host,
+    inputs: &LossInputs<B>,
     [n_rows, n_columns]: [usize; 2],
-) -> (Vec<E>, DiagnosticSums) {
-    let logp = slice::<E>(&host.logp);
-    let logp_old = slice::<E>(&host.logp_old);
-    let logp_ref = host.logp_ref.as_ref().map_or(logp_old, slice::<E>);
-    let advantages = slice::<E>(&host.advantages);
+) -> (Vec<E>, Vec<ChunkSums>) {
+    let n_chunk_rows = (CHUNK_TOKENS / n_columns).max(1);
     let mut grad = vec![E::from_f64(0.0); n_rows * n_columns];
-
-    let chunk_size = (CHUNK_TOKENS / n_columns).max(1) * n_columns;
-    let chunk_sums = |chunk_idx: usize, grad: &mut [E]| {
-        let mut sums = DiagnosticSums::default();
-        let start = chunk_idx * chunk_size;
-        for (row_idx, row_grad) in grad.chunks_mut(n_columns).enumerate() {
-            let from = start + row_idx * n_columns;
-            let row = from..from + n_columns;
-            let tokens = HostRow {
-                logp: &logp[row.clone()],
-                logp_old: &logp_old[row.clone()],
-                logp_ref: &logp_ref[row.clone()],
-                advantages: &advantages[row.clone()],
-                mask: &host.mask[row],
-            };
-            let write = |idx: usize, grad: f64| row_grad[idx] = E::from_f64(grad);
-            evaluator.evaluate(&tokens, write, &mut sums);
-        }
-        sums
+    let work = |chunk_idx: usize, grad: &mut [E]| {
+        let first_row = chunk_idx * n_chunk_rows;
+        let rows = first_row..first_row + grad.len() / n_columns;
+        Chunk::read(inputs, rows).evaluate(evaluator, grad, n_columns)
     };
-
-    let chunks: Vec<(usize, &mut [E])> = grad.chunks_mut(chunk_size).enumerate().collect();
+    let chunks: Vec<(usize, &mut [E])> = grad
+        .chunks_mut(n_chunk_rows * n_columns)
+        .enumerate()
+        .collect();
+    let n_chunks = chunks.len();
     let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let n_threads = n_cores.min(chunks.len());
-    let mut sums: Vec<(usize, DiagnosticSums)> = if n_threads <= 1 {
+    let n_threads = n_cores.min(n_chunks);
+    let sums = if n_threads <= 1 {
         chunks
             .into_iter()
-            .map(|(idx, chunk)| (idx, chunk_sums(idx, chunk)))
+            .map(|(idx, chunk)| work(idx, chunk))
             .collect()
     } else {
         let mut shares: Vec<Vec<(usize, &mut [E])>> = (0..n_threads).map(|_| Vec::new()).collect();
         for (idx, chunk) in chunks {
             shares[idx % n_threads].push((idx, chunk));
         }
-        let chunk_sums = &chunk_sums;
-        std::thread::scope(|scope| {
+        let work = &work;
+        let mut sums: Vec<(usize, ChunkSums)> = std::thread::scope(|scope| {
             let threads: Vec<_> = (shares.into_iter())
                 .map(|share| {
-                    scope.spawn(move || -> Vec<(usize, DiagnosticSums)> {
+                    scope.spawn(move || -> Vec<(usize, ChunkSums)> {
                         let share = share.into_iter();
-                        share
-                            .map(|(idx, chunk)| (idx, chunk_sums(idx, chunk)))
-                            .collect()
+                        share.map(|(idx, chunk)| (idx, work(idx, chunk))).collect()
                     })
                 })
                 .collect();
             (threads.into_iter())
                 .flat_map(|thread| thread.join().expect("the loop over tokens does not panic"))
                 .collect()
-        })
+        });
+        sums.sort_by_key(|(idx, _)| *idx);
+        sums.into_iter().map(|(_, sums)| sums).collect()
     };
-    sums.sort_by_key(|(idx, _)| *idx);
-    let mut total = DiagnosticSums::default();
-    for (_, chunk) in &sums {
-        total.add(chunk);
+    (grad, sums)
+}
+
+/// Some rows of the batch, copied while they are worked on: they stay in the processor's cache.
+struct Chunk {
+    logp: TensorData,
+    logp_old: TensorData,
+    logp_ref: Option<TensorData>,
+    advantages: TensorData,
+    mask: TensorData,
+}
+
+impl Chunk {
+    fn read<B: Backend>(inputs: &LossInputs<B>, rows: Range<usize>) -> Self {
+        let dtype = inputs.logp.dtype();
+        let read = |tensor: &Tensor<B, 2>| {
+            let rows = tensor.clone().slice([rows.clone()]);
+            rows.into_data().convert_dtype(dtype)
+        };
+        Self {
+            logp: read(&inputs.logp),
+            logp_old: read(&inputs.logp_old),
+            logp_ref: inputs.logp_ref.as_ref().map(read),
+            advantages: read(&inputs.advantages),
+            mask: inputs
+                .mask
+                .clone()
+                .slice([rows.clone()])
+                .into_data()
+                .convert_dtype(DType::Bool(BoolStore::Native)),
+        }
     }
-    (grad, total)
+
+    /// The sums over the chunk; writes its gradient.
+    fn evaluate<E: HostFloat>(
+        &self,
+        evaluator: &RowEvaluator,
+        grad: &mut [E],
+        n_columns: usize,
+    ) -> ChunkSums {
+        let (logp, logp_old) = (slice::<E>(&self.logp), slice::<E>(&self.logp_old));
+        let logp_ref = self.logp_ref.as_ref().map_or(logp_old, slice::<E>);
+        let advantages = slice::<E>(&self.advantages);
+        let mask: &[bool] = slice(&self.mask);
+        let mut sums = DiagnosticSums::default();
+        for (row_idx, row_grad) in grad.chunks_mut(n_columns).enumerate() {
+            let row = row_idx * n_columns..(row_idx + 1) * n_columns;
+            let tokens = HostRow {
+                logp: &logp[row.clone()],
+                logp_old: &logp_old[row.clone()],
+                logp_ref: &logp_ref[row.clone()],
+                advantages: &advantages[row.clone()],
+                mask: &mask[row],
+            };
+            let write = |idx: usize, grad: f64| row_grad[idx] = E::from_f64(grad);
+            evaluator.evaluate(&tokens, write, &mut sums);
+        }
+        let mut behind_mask = logp.iter().zip(mask).filter(|(_, is_token)| !**is_token);
+        let is_finite_behind_mask = behind_mask.all(|(logp, _)| logp.to_f64().is_finite());
+        ChunkSums {
+            sums,
+            is_finite_behind_mask,
+        }
+    }
 }
 
 /// One response.
@@ -191,6 +229,7 @@ impl<E: HostFloat> TokenRow for HostRow<'_, E> {
         self.mask
     }
 
+    #[inline(always)]
     fn token(&self, idx: usize) -> crate::reference::Unit {
         crate::reference::Unit {
             lp: self.logp[idx].to_f64(),
@@ -201,7 +240,7 @@ impl<E: HostFloat> TokenRow for HostRow<'_, E> {
     }
 }
 
-fn slice<E: HostFloat>(data: &TensorData) -> &[E] {
+fn slice<E: Element>(data: &TensorData) -> &[E] {
     data.as_slice()
         .expect("the data was converted to this type")
 }

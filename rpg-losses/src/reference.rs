@@ -123,13 +123,16 @@ impl RowEvaluator {
         let weight = self.totals.weight(self.aggregation, length);
         sums.n_tokens += length as f64;
         if self.level == Level::Token {
+            // Sums of the row live in registers; `sums` itself could be what `write` writes to.
+            let mut row_sums = DiagnosticSums::default();
             for idx in tokens() {
                 let token = row.token(idx);
                 let result = self.units.evaluate(token);
-                sums.ppo_kl += token.lp_old - token.lp;
-                sums.add_unit(&result, weight);
+                row_sums.ppo_kl += token.lp_old - token.lp;
+                row_sums.add_unit(&result, weight);
                 write(idx, weight * result.grad);
             }
+            sums.add(&row_sums);
         } else if length > 0 {
             let (response, share) = response_unit(self.level, tokens().map(|i| row.token(i)));
             let result = self.units.evaluate(response);
@@ -171,15 +174,14 @@ fn response_unit(level: Level, tokens: impl Iterator<Item = Unit>) -> (Unit, f64
 }
 
 impl DiagnosticSums {
+    #[inline(always)]
     pub(crate) fn add_unit(&mut self, unit: &UnitLoss, weight: f64) {
         self.n_units += 1.0;
         self.loss += weight * unit.loss;
-        match unit.clip {
-            ClipEvent::Unclipped => {}
-            ClipEvent::Low => self.clipped_low += 1.0,
-            ClipEvent::High => self.clipped_high += 1.0,
-            ClipEvent::Dual => self.clipped_dual += 1.0,
-        }
+        let count = |event: ClipEvent| f64::from(u8::from(unit.clip == event));
+        self.clipped_low += count(ClipEvent::Low);
+        self.clipped_high += count(ClipEvent::High);
+        self.clipped_dual += count(ClipEvent::Dual);
         self.kl += unit.kl;
         self.weight += unit.weight;
         self.clamped += f64::from(u8::from(unit.is_clamped));

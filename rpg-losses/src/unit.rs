@@ -129,7 +129,7 @@ impl UnitEvaluator {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn evaluate(&self, unit: Unit) -> UnitLoss {
         let log_w = unit.lp - unit.lp_old;
         let log_r = unit.lp_ref - unit.lp_old;
@@ -163,7 +163,7 @@ impl UnitEvaluator {
     }
 
     /// Loss, derivative in `lp`, and where it was clipped.
-    #[inline]
+    #[inline(always)]
     fn apply(&self, s: Scalars, a: f64) -> (f64, f64, ClipEvent) {
         let (beta, z) = (self.beta, self.z);
         match self.formula {
@@ -222,40 +222,62 @@ impl UnitEvaluator {
         self.z * (s.w * a + self.beta * component(self.divergence, s))
     }
 
-    #[inline]
+    #[inline(always)]
     fn dual_clip(&self, w: f64, a: f64, dual: f64) -> (f64, f64, ClipEvent) {
-        let at_bound = |bound: f64, clip| (-bound * a, 0.0, clip);
-        if a > 0.0 && w > self.high {
-            at_bound(self.high, ClipEvent::High)
-        } else if a < 0.0 && w > dual {
-            at_bound(dual, ClipEvent::Dual)
-        } else if a < 0.0 && w < self.low {
-            at_bound(self.low, ClipEvent::Low)
+        let high = a > 0.0 && w > self.high;
+        let dual_clipped = a < 0.0 && w > dual;
+        let low = a < 0.0 && w < self.low;
+        let (bound, clip) = self.bound(w, (low, high, dual_clipped), dual);
+        let grad = if clip == ClipEvent::Unclipped {
+            -w * a
         } else {
-            (-w * a, -w * a, ClipEvent::Unclipped)
-        }
+            0.0
+        };
+        (-bound * a, grad, clip)
     }
 
-    #[inline]
+    #[inline(always)]
     fn rpg_style_clip(&self, s: &Scalars, a: f64) -> (f64, f64, ClipEvent) {
         let l = -s.lp;
         let kl = self.beta * component(self.divergence, s);
-        let at_bound = |bound: f64, clip| (self.z * (a * bound + kl) * l, 0.0, clip);
         let coefficient = s.w * a + kl;
-        if coefficient * l >= 0.0 {
-            if s.w >= self.high {
-                return at_bound(self.high, ClipEvent::High);
-            }
-        } else if s.w >= self.dual {
-            return at_bound(self.dual, ClipEvent::Dual);
-        } else if s.w <= self.low {
-            return at_bound(self.low, ClipEvent::Low);
+        let is_positive = coefficient * l >= 0.0;
+        let high = is_positive && s.w >= self.high;
+        let dual = !is_positive && s.w >= self.dual;
+        let low = !is_positive && s.w <= self.low;
+        let (bound, clip) = self.bound(s.w, (low, high, dual), self.dual);
+        let grad = if clip == ClipEvent::Unclipped {
+            -self.z * coefficient
+        } else {
+            0.0
+        };
+        (self.z * (a * bound + kl) * l, grad, clip)
+    }
+
+    /// The weight that takes the place of `w`, and why. Selections without jumps: which way a token goes
+    /// is as good as random.
+    #[inline(always)]
+    fn bound(
+        &self,
+        w: f64,
+        (low, high, is_dual): (bool, bool, bool),
+        dual: f64,
+    ) -> (f64, ClipEvent) {
+        let (bound, clip) = if low {
+            (self.low, ClipEvent::Low)
+        } else {
+            (w, ClipEvent::Unclipped)
+        };
+        let (bound, clip) = if high {
+            (self.high, ClipEvent::High)
+        } else {
+            (bound, clip)
+        };
+        if is_dual {
+            (dual, ClipEvent::Dual)
+        } else {
+            (bound, clip)
         }
-        (
-            self.z * coefficient * l,
-            -self.z * coefficient,
-            ClipEvent::Unclipped,
-        )
     }
 
     #[inline]

@@ -9,7 +9,14 @@ use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const FAMILIES: [&str; 4] = ["llama", "llama_untied_bias", "qwen2", "qwen3"];
+const FAMILIES: [&str; 6] = [
+    "llama",
+    "llama_untied_bias",
+    "llama3",
+    "mistral",
+    "qwen2",
+    "qwen3",
+];
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -198,6 +198,7 @@ fn scratch<B: ModelBackend>(
         tie_word_embeddings: true,
         qkv_bias: false,
         output_bias: false,
+        rope_scaling: None,
         qk_norm: true,
         eos_token_ids: vec![id("<eos>")?],
         pad_token_id: Some(id("<pad>")?),

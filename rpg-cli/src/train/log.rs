@@ -86,6 +86,7 @@ impl Metrics {
     /// Means over the updates of a step; the difference to the sampler's log-probs is that of the first
     /// update, before which the policy is the one that sampled.
     pub(super) fn add_updates(&mut self, reports: &[UpdateReport]) {
+        self.add("train/num_updates", reports.len() as f64);
         let Some(first) = reports.first() else { return };
         for name in first.metrics.keys() {
             let sum: f64 = reports
@@ -147,12 +148,18 @@ impl Timing {
 /// One line per step.
 pub(super) fn print_step(console: &Console, step: u64, steps: u64, m: &Metrics, held_out: f64) {
     let number = |name: &str| m.get(name).unwrap_or(f64::NAN);
+    let updates = match m.get("train/num_updates") {
+        Some(0.0) => "no update, as rewards are equal within every group".into(),
+        _ => format!(
+            "kl {:.1e} | entropy {:.3} | clip {:.3}",
+            number("actor/kl_loss"),
+            number("actor/entropy"),
+            number("actor/pg_clipfrac"),
+        ),
+    };
     console.line(&format!(
-        "step {step:>4}/{steps} | reward {:.3} | held-out {held_out:.3} | kl {:.1e} | entropy {:.3} | clip {:.3} | length {:.1} | {:.0} tokens/s",
+        "step {step:>4}/{steps} | reward {:.3} | held-out {held_out:.3} | {updates} | length {:.1} | {:.0} tokens/s",
         number("critic/rewards/mean"),
-        number("actor/kl_loss"),
-        number("actor/entropy"),
-        number("actor/pg_clipfrac"),
         number("response_length/mean"),
         number("perf/throughput"),
     ));

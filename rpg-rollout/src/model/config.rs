@@ -29,13 +29,13 @@ pub enum ConfigError {
 }
 
 /// The `model_type`s that load.
-pub const SUPPORTED: [&str; 3] = ["llama", "qwen2", "qwen3"];
+pub const SUPPORTED: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
 
 /// A decoder-only transformer: RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// `llama` (also SmolLM2), `qwen2` or `qwen3`; decides how the checkpoint is named and read.
+    /// `llama` (also SmolLM2), `mistral`, `qwen2` or `qwen3`; decides how the checkpoint is named and read.
     pub model_type: String,
     /// Number of tokens of the vocabulary, V.
     pub vocab_size: usize,
@@ -51,10 +51,14 @@ pub struct ModelConfig {
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Longest sequence.
+    /// Longest sequence. Where a checkpoint attends over a sliding window it is at most that window:
+    /// within it, attention is the same.
     pub max_position_embeddings: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
+    /// How the rotary frequencies are stretched for longer contexts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
     /// Added to the mean square in RMSNorm.
     pub rms_norm_eps: f64,
     /// Whether the output layer shares the embedding's weights.
@@ -73,6 +77,63 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
 }
 
+/// How rotary frequencies are stretched, as `rope_scaling` says it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rope_type", rename_all = "lowercase")]
+pub enum RopeScaling {
+    /// Every frequency divided by `factor`.
+    Linear {
+        /// The divisor.
+        factor: f64,
+    },
+    /// Llama 3: wavelengths above `original_max_position_embeddings / low_freq_factor` are stretched by
+    /// `factor`, those below `original_max_position_embeddings / high_freq_factor` are kept, and between
+    /// the two the share of each changes linearly.
+    Llama3 {
+        /// The stretch.
+        factor: f64,
+        /// See above.
+        low_freq_factor: f64,
+        /// See above.
+        high_freq_factor: f64,
+        /// Length of the context before it was stretched.
+        original_max_position_embeddings: f64,
+    },
+}
+
+impl RopeScaling {
+    fn apply(&self, frequency: f64) -> f64 {
+        match *self {
+            Self::Linear { factor } => frequency / factor,
+            Self::Llama3 {
+                factor,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_max_position_embeddings: context,
+            } => {
+                let turns = context * frequency / std::f64::consts::TAU;
+                let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                frequency * (kept + (1.0 - kept) / factor)
+            }
+        }
+    }
+
+    fn is_usable(&self) -> bool {
+        match *self {
+            Self::Linear { factor } => factor >= 1.0 && factor.is_finite(),
+            Self::Llama3 {
+                factor,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_max_position_embeddings: context,
+            } => {
+                let all = [factor, low, high, context];
+                all.iter().all(|x| *x > 0.0 && x.is_finite()) && factor >= 1.0 && high > low
+            }
+        }
+    }
+}
+
 impl ModelConfig {
     /// Reads a Hugging Face `config.json`.
     pub fn from_hf_json(text: &str) -> Result<Self, ConfigError> {
@@ -87,9 +148,14 @@ impl ModelConfig {
         if keys.flag("mlp_bias")?.unwrap_or(false) {
             return Err(keys.error("mlp_bias", &Value::Bool(true), "false"));
         }
-        if keys.flag("use_sliding_window")?.unwrap_or(false) {
-            return Err(keys.error("use_sliding_window", &Value::Bool(true), "false"));
-        }
+        let (rope_theta, rope_scaling) = keys.rope()?;
+        // Qwen has a switch for its window, Mistral just states it.
+        let has_window = keys
+            .flag("use_sliding_window")?
+            .unwrap_or(model_type == "mistral");
+        let window = keys
+            .optional_count("sliding_window")?
+            .filter(|_| has_window);
         let attention_bias = keys.flag("attention_bias")?.unwrap_or(false);
         let hidden_size = keys.count("hidden_size")?;
         let num_attention_heads = keys.count("num_attention_heads")?;
@@ -105,14 +171,24 @@ impl ModelConfig {
             head_dim: keys
                 .optional_count("head_dim")?
                 .unwrap_or(hidden_size / num_attention_heads),
-            max_position_embeddings: keys.count("max_position_embeddings")?,
-            rope_theta: keys.rope_theta()?,
+            max_position_embeddings: keys
+                .count("max_position_embeddings")?
+                .min(window.unwrap_or(usize::MAX)),
+            rope_theta,
+            rope_scaling,
             rms_norm_eps: keys.number("rms_norm_eps")?.unwrap_or(1e-6),
             tie_word_embeddings: keys
                 .flag("tie_word_embeddings")?
                 .unwrap_or(model_type == "qwen3" && keys.get("tie_word_embeddings").is_none()),
-            qkv_bias: attention_bias || model_type == "qwen2",
-            output_bias: attention_bias && model_type != "qwen2",
+            qkv_bias: match model_type.as_str() {
+                "qwen2" => true,
+                "mistral" => false,
+                _ => attention_bias,
+            },
+            output_bias: match model_type.as_str() {
+                "qwen2" | "mistral" => false,
+                _ => attention_bias,
+            },
             qk_norm: model_type == "qwen3",
             eos_token_ids: keys.token_ids("eos_token_id")?,
             pad_token_id: keys.token_ids("pad_token_id")?.first().copied(),
@@ -150,6 +226,7 @@ impl ModelConfig {
         let architecture = match self.model_type.as_str() {
             "qwen2" => "Qwen2ForCausalLM",
             "qwen3" => "Qwen3ForCausalLM",
+            "mistral" => "MistralForCausalLM",
             _ => "LlamaForCausalLM",
         };
         let eos = match self.eos_token_ids.as_slice() {
@@ -176,7 +253,13 @@ impl ModelConfig {
             "bos_token_id": self.bos_token_id,
             "torch_dtype": dtype,
         });
-        if self.model_type != "qwen2" {
+        if let Some(scaling) = &self.rope_scaling {
+            json["rope_scaling"] = serde_json::json!(scaling);
+        }
+        if self.model_type == "mistral" {
+            json["sliding_window"] = Value::Null;
+        }
+        if matches!(self.model_type.as_str(), "llama" | "qwen3") {
             json["attention_bias"] = Value::from(self.qkv_bias);
         }
         if self.model_type == "llama" {
@@ -200,6 +283,10 @@ impl ModelConfig {
         // transformers computes the exponent in f32; in f64 the angles differ by less than f32 resolves.
         let frequencies: Vec<f64> = (0..half)
             .map(|i| self.rope_theta.powf(-(i as f64) / half as f64))
+            .map(|frequency| match &self.rope_scaling {
+                Some(scaling) => scaling.apply(frequency),
+                None => frequency,
+            })
             .collect();
         RopeTable::new(&frequencies, max_positions)
     }
@@ -287,21 +374,32 @@ impl Keys {
     }
 
     // transformers 5 moves `rope_theta` into `rope_parameters`; before, a scaling stood in `rope_scaling`.
-    fn rope_theta(&self) -> Result<f64, ConfigError> {
+    fn rope(&self) -> Result<(f64, Option<RopeScaling>), ConfigError> {
+        let mut theta = self.number("rope_theta")?.unwrap_or(10_000.0);
         for key in ["rope_scaling", "rope_parameters"] {
             let Some(value) = self.get(key) else { continue };
-            let kind = value
-                .get("rope_type")
-                .or(value.get("type"))
-                .and_then(Value::as_str);
-            if !matches!(kind, None | Some("default")) {
-                return Err(self.error(key, value, "the default rotary embedding, unscaled"));
+            if let Some(inside) = value.get("rope_theta").filter(|v| !v.is_null()) {
+                theta = match inside.as_f64() {
+                    Some(x) if x > 0.0 => x,
+                    _ => return Err(self.error(key, value, "a `rope_theta` above 0")),
+                };
             }
-            if let Some(theta) = value.get("rope_theta").and_then(Value::as_f64) {
-                return Ok(theta);
-            }
+            let kind = value.get("rope_type").or(value.get("type"));
+            let Some(kind) = kind.and_then(Value::as_str).filter(|k| *k != "default") else {
+                continue;
+            };
+            let mut value = value.clone();
+            value["rope_type"] = kind.into();
+            return match serde_json::from_value::<RopeScaling>(value.clone()) {
+                Ok(scaling) if scaling.is_usable() => Ok((theta, Some(scaling))),
+                _ => Err(self.error(
+                    key,
+                    &value,
+                    "the type `default`, `linear` or `llama3`, with all its factors",
+                )),
+            };
         }
-        Ok(self.number("rope_theta")?.unwrap_or(10_000.0))
+        Ok((theta, None))
     }
 
     fn token_ids(&self, key: &'static str) -> Result<Vec<u32>, ConfigError> {
@@ -378,5 +476,33 @@ mod tests {
             |j| j["rope_scaling"] = serde_json::json!({"rope_type": "llama3"}),
             "`rope_scaling`",
         );
+        check(
+            |j| j["rope_scaling"] = serde_json::json!({"type": "yarn", "factor": 4.0}),
+            "\"yarn\"}; expected the type `default`, `linear` or `llama3`",
+        );
+    }
+
+    #[test]
+    fn a_sliding_window_limits_the_context() {
+        let mistral = |change: fn(&mut Value)| {
+            smol(|j| {
+                j["model_type"] = "mistral".into();
+                change(j);
+            })
+            .unwrap()
+            .max_position_embeddings
+        };
+        assert_eq!(mistral(|_| ()), 8192);
+        assert_eq!(mistral(|j| j["sliding_window"] = 4096.into()), 4096);
+        let qwen = |is_used: bool| {
+            smol(|j| {
+                j["model_type"] = "qwen2".into();
+                j["sliding_window"] = 4096.into();
+                j["use_sliding_window"] = is_used.into();
+            })
+            .unwrap()
+            .max_position_embeddings
+        };
+        assert_eq!((qwen(true), qwen(false)), (4096, 8192));
     }
 }
