@@ -1,7 +1,8 @@
 //! The command line.
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use rpg_core::DeviceChoice;
+use rpg_rollout::model::SaveDtype;
 use std::path::PathBuf;
 
 /// Reinforcement learning of language models with KL-regularized policy gradients.
@@ -35,6 +36,8 @@ pub enum Command {
     Loss(LossArgs),
     /// Check that the surrogate losses have the gradients that the theory gives them
     VerifyGradients(VerifyGradientsArgs),
+    /// Write a model, or the newest checkpoint of a run, as a Hugging Face folder
+    Export(ExportArgs),
     /// Draw the learning curve of a run again
     Report(ReportArgs),
 }
@@ -125,6 +128,21 @@ pub struct GenerateArgs {
     /// Stop at this text (may be given more than once)
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
+    /// Stop at this token (may be given more than once)
+    #[arg(long, value_name = "ID")]
+    pub stop_token: Vec<u32>,
+    /// Do not stop before so many tokens
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub min_new_tokens: usize,
+    /// Go on behind an end-of-sequence token
+    #[arg(long)]
+    pub ignore_eos: bool,
+    /// A system message before every prompt
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    pub system: Option<String>,
+    /// Whether the model thinks first, where its chat template knows of it
+    #[arg(long, value_name = "BOOL", conflicts_with = "raw")]
+    pub thinking: Option<bool>,
     /// Use lines as they stand, without the model's chat template
     #[arg(long)]
     pub raw: bool,
@@ -206,6 +224,38 @@ pub struct VerifyGradientsArgs {
         conflicts_with_all = ["json", "cases", "seed", "backend"]
     )]
     pub study: Option<PathBuf>,
+}
+
+/// What to export, and where to.
+#[derive(Debug, ClapArgs)]
+pub struct ExportArgs {
+    /// A Hugging Face model folder, or a run folder
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The folder to write; it must not exist yet
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The type of the weights
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = ExportDtype::Bf16)]
+    pub dtype: ExportDtype,
+}
+
+/// The type of exported weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportDtype {
+    /// 32 bits: exactly what was trained
+    F32,
+    /// bfloat16: half the size, as most models are published
+    Bf16,
+}
+
+impl From<ExportDtype> for SaveDtype {
+    fn from(dtype: ExportDtype) -> Self {
+        match dtype {
+            ExportDtype::F32 => SaveDtype::F32,
+            ExportDtype::Bf16 => SaveDtype::Bf16,
+        }
+    }
 }
 
 /// Which run to report on.

@@ -108,6 +108,9 @@ pub struct DataSource {
     /// How the answer is asked for: this style's instruction follows the question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer_style: Option<AnswerStyle>,
+    /// What follows the question in place of the style's instruction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instruction: Option<String>,
     /// A system message before every question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,

@@ -455,6 +455,91 @@ fn generated_text_scores_as_it_was_sampled() {
     }
 }
 
+#[test]
+fn export_writes_a_folder_that_scores_the_same() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = small_model(temp.path());
+    let run_dir = temp.path().join("run");
+    let score = |model: &Path| {
+        let output = piped(
+            &["score", "--model", model.to_str().unwrap(), "--input", "-"],
+            "{\"prompt\": \"12+34=\", \"completion\": \"46\"}\n",
+        );
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let logprobs = line["logprobs"].as_array().unwrap();
+        logprobs
+            .iter()
+            .map(|x| x.as_f64().unwrap())
+            .collect::<Vec<f64>>()
+    };
+    let expected = score(&model);
+    for (source, dtype, tolerance) in [(&model, "f32", 0.0), (&run_dir, "bf16", 0.02)] {
+        let out = temp.path().join(dtype);
+        let args = ["export", "--model", source.to_str().unwrap()];
+        let args = [
+            &args[..],
+            &["--out", out.to_str().unwrap(), "--dtype", dtype],
+        ]
+        .concat();
+        let output = run(&args);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        for (a, b) in expected.iter().zip(score(&out)) {
+            assert!((a - b).abs() <= tolerance, "{dtype}: {a} and {b}");
+        }
+        let again = run(&args);
+        assert_eq!(again.status.code(), Some(2));
+        assert!(text(&again.stderr).contains("exists already"));
+    }
+    assert!(
+        fs::read_dir(temp.path()).unwrap().count() == 3,
+        "nothing half-written is left"
+    );
+}
+
+#[test]
+fn an_instruction_of_ones_own_follows_the_question() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = small_model(temp.path());
+    let data = temp.path().join("data.jsonl");
+    let problems: String = (10..18)
+        .map(|a| format!("{{\"question\": \"{a}+3\", \"answer\": \"{}\"}}\n", a + 3))
+        .collect();
+    fs::write(&data, problems).unwrap();
+    let dir = temp.path().join("own");
+    let args = [
+        "train",
+        "--model",
+        model.to_str().unwrap(),
+        "--data",
+        data.to_str().unwrap(),
+    ];
+    let more = [
+        "--run-dir",
+        dir.to_str().unwrap(),
+        "--steps",
+        "1",
+        "--set",
+        "data.instruction=4+5=",
+        "--set",
+        "rollout.prompts_per_step=2",
+        "--set",
+        "rollout.samples_per_prompt=2",
+        "--set",
+        "rollout.max_new_tokens=8",
+        "--set",
+        "evaluate.problems=1",
+    ];
+    let output = run(&[&args[..], &more].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let samples = lines(&dir.join("samples.jsonl"));
+    assert!(!samples.is_empty());
+    for sample in samples {
+        let prompt = sample["prompt"].as_str().unwrap();
+        assert!(prompt.ends_with("+3\n4+5="), "{prompt}");
+    }
+}
+
 fn piped(args: &[&str], input: &str) -> Output {
     let mut child = rpg()
         .args(args)

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum StopReason {
     /// The policy sampled an end-of-sequence token.
     Eos,
+    /// The policy sampled a token that the caller names as a stop token.
+    StopToken,
     /// A stop string of the caller appeared.
     StopString,
     /// The limit on new tokens, or the model's context, was reached.

@@ -27,6 +27,7 @@ pub struct ChatTemplate {
     environment: Arc<Environment<'static>>,
     bos_token: String,
     eos_token: String,
+    enable_thinking: Option<bool>,
 }
 
 impl ChatTemplate {
@@ -80,18 +81,30 @@ impl ChatTemplate {
             environment: Arc::new(environment),
             bos_token,
             eos_token,
+            enable_thinking: None,
         })
+    }
+
+    /// Sets the variable `enable_thinking`, by which templates such as Qwen3's open or close the model's
+    /// thinking; templates without it are not changed.
+    pub fn set_thinking(&mut self, enabled: bool) {
+        self.enable_thinking = Some(enabled);
     }
 
     /// The conversation as text, up to where the assistant's answer begins.
     pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
         let template = self.environment.get_template("chat")?;
-        Ok(template.render(context! {
+        let common = context! {
             messages => messages,
             add_generation_prompt => true,
             bos_token => self.bos_token,
             eos_token => self.eos_token,
-        })?)
+        };
+        // Templates ask whether it is defined.
+        Ok(match self.enable_thinking {
+            Some(enable_thinking) => template.render(context! { enable_thinking, ..common })?,
+            None => template.render(common)?,
+        })
     }
 }
 
@@ -127,5 +140,20 @@ mod tests {
             "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
         assert!(render(endless, &[]).is_err());
         assert!(render("{% if %}", &[]).is_err());
+    }
+
+    #[test]
+    fn thinking_is_undefined_until_it_is_set() {
+        let source = "{% if enable_thinking is defined %}{{ 'on' if enable_thinking else 'off' }}{% else %}-{% endif %}";
+        let mut template = ChatTemplate::new(source.into(), String::new(), String::new()).unwrap();
+        let mut render = |thinking: Option<bool>| {
+            if let Some(enabled) = thinking {
+                template.set_thinking(enabled);
+            }
+            template.render(&[Message::user("hi")]).unwrap()
+        };
+        assert_eq!(render(None), "-");
+        assert_eq!(render(Some(true)), "on");
+        assert_eq!(render(Some(false)), "off");
     }
 }

@@ -96,6 +96,27 @@ pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Draw {
     }
 }
 
+/// As [`sample`], but none of `excluded` is drawn; the log-probability is still that of the full softmax.
+pub fn sample_except(
+    logits: &[f32],
+    excluded: &[u32],
+    params: &SamplingParams,
+    uniform: f64,
+) -> Draw {
+    let mut allowed = logits.to_vec();
+    for &token in excluded {
+        if let Some(logit) = allowed.get_mut(token as usize) {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
+    let Draw { token, .. } = sample(&allowed, params, uniform);
+    let inverse_temperature = (1.0 / params.scoring_temperature()) as f32;
+    Draw {
+        token,
+        logprob: row_logprob(logits, token as usize, inverse_temperature).0,
+    }
+}
+
 fn most_probable(logits: &[f32]) -> u32 {
     let best = logits
         .iter()

@@ -148,6 +148,13 @@ impl Tokenizer {
         self.template.is_some()
     }
 
+    /// Turns the model's thinking on or off where its chat template knows of it (`enable_thinking`).
+    pub fn set_thinking(&mut self, enabled: bool) {
+        if let Some(template) = &mut self.template {
+            template.set_thinking(enabled);
+        }
+    }
+
     /// The tokens of a prompt: text with the special tokens that the tokenizer adds to a text, a
     /// conversation through the chat template, up to where the policy's answer begins.
     pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, TokenizerError> {

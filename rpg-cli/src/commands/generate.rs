@@ -53,14 +53,23 @@ impl OnBackend for Work {
 
     fn run<B: ModelBackend>(self, device: B::Device) -> Self::Output {
         let Self { args, sampling } = self;
-        let (model, tokenizer) = load_model::<B>(&args.model, &device)?;
+        let (model, mut tokenizer) = load_model::<B>(&args.model, &device)?;
+        if let Some(enabled) = args.thinking {
+            tokenizer.set_thinking(enabled);
+        }
+        if args.system.is_some() && !tokenizer.has_chat_template() {
+            return Err(Failure::input(format!(
+                "--system: the model in {} has no chat template",
+                args.model.display()
+            )));
+        }
         let mut requests = Vec::new();
         for line in input::lines(&args.prompts)? {
             let (number, line) = line?;
             let at = |e: String| {
                 Failure::input(format!("{}, line {number}: {e}", args.prompts.display()))
             };
-            let prompt = prompt(&line, args.raw, &tokenizer).map_err(at)?;
+            let prompt = prompt(&line, &args, &tokenizer).map_err(at)?;
             let prompt_tokens = tokenizer
                 .encode_prompt(&prompt)
                 .map_err(|e| at(e.to_string()))?;
@@ -76,7 +85,10 @@ impl OnBackend for Work {
         let options = GenerateOptions {
             sampling,
             max_new_tokens: args.max_new_tokens,
+            min_new_tokens: args.min_new_tokens,
+            stop_token_ids: args.stop_token.clone(),
             stop_strings: args.stop.clone(),
+            ignore_eos: args.ignore_eos,
             ..Default::default()
         };
         let interrupt = Interrupt::listen();
@@ -120,13 +132,14 @@ impl OnBackend for Work {
 }
 
 /// A line is text, or JSON with a `prompt` or `messages`.
-fn prompt(line: &str, raw: bool, tokenizer: &Tokenizer) -> Result<Prompt, String> {
+fn prompt(line: &str, args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt, String> {
+    let system = args.system.iter().map(Message::system);
     let text = match serde_json::from_str::<Value>(line) {
         Ok(Value::Object(object)) => {
             if let Some(messages) = object.get("messages") {
                 let messages: Vec<Message> = serde_json::from_value(messages.clone())
                     .map_err(|e| format!("`messages`: {e}"))?;
-                return Ok(Prompt::Chat(messages));
+                return Ok(Prompt::Chat(system.chain(messages).collect()));
             }
             let text = ["prompt", "question", "problem"]
                 .iter()
@@ -140,8 +153,8 @@ fn prompt(line: &str, raw: bool, tokenizer: &Tokenizer) -> Result<Prompt, String
         Ok(Value::String(text)) => text,
         _ => line.to_owned(),
     };
-    Ok(match tokenizer.has_chat_template() && !raw {
-        true => Prompt::Chat(vec![Message::user(text)]),
+    Ok(match tokenizer.has_chat_template() && !args.raw {
+        true => Prompt::Chat(system.chain([Message::user(text)]).collect()),
         false => Prompt::Text(text),
     })
 }

@@ -1,5 +1,6 @@
 //! The commands, each a thin file over the library.
 
+mod export;
 mod generate;
 mod input;
 mod loss;
@@ -21,6 +22,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Command::Verify(args) => verify::run(&args),
         Command::Loss(args) => loss::run(&args),
         Command::VerifyGradients(args) => verify_gradients::run(args),
+        Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),
     }
 }

@@ -190,7 +190,8 @@ fn with_prompt_style(mut problem: Problem, source: &DataSource, tokenizer: &Toke
     let Prompt::Text(question) = &problem.prompt else {
         return problem;
     };
-    let instruction = source.answer_style.as_ref().map(AnswerStyle::instruction);
+    let style = source.answer_style.as_ref().map(AnswerStyle::instruction);
+    let instruction = source.instruction.as_deref().or(style);
     let text = match instruction {
         Some(instruction) => format!("{question}\n{instruction}"),
         None => question.clone(),

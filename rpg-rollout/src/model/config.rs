@@ -97,7 +97,7 @@ pub enum RopeScaling {
         /// See above.
         high_freq_factor: f64,
         /// Length of the context before it was stretched.
-        original_max_position_embeddings: f64,
+        original_max_position_embeddings: u32,
     },
 }
 
@@ -111,7 +111,7 @@ impl RopeScaling {
                 high_freq_factor: high,
                 original_max_position_embeddings: context,
             } => {
-                let turns = context * frequency / std::f64::consts::TAU;
+                let turns = f64::from(context) * frequency / std::f64::consts::TAU;
                 let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                 frequency * (kept + (1.0 - kept) / factor)
             }
@@ -127,7 +127,7 @@ impl RopeScaling {
                 high_freq_factor: high,
                 original_max_position_embeddings: context,
             } => {
-                let all = [factor, low, high, context];
+                let all = [factor, low, high, context.into()];
                 all.iter().all(|x| *x > 0.0 && x.is_finite()) && factor >= 1.0 && high > low
             }
         }

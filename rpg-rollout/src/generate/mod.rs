@@ -4,105 +4,24 @@
 //! slot whose completion ended takes the next one at once. Each completion draws from its own stream of
 //! random numbers, so its text does not depend on its neighbours.
 
+mod delivery;
+mod options;
+
+pub use options::{GenerateError, GenerateOptions, Request};
+
 use crate::cache::KvCache;
 use crate::model::CausalLm;
 use crate::ops::{CacheRows, ModelBackend, Packing};
-use crate::sampling::{Draw, SamplingParams, sample};
+use crate::sampling::{Draw, sample, sample_except};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 use burn::tensor::{Int, Tensor, TensorData};
+use delivery::Delivery;
+use options::check;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use rpg_core::{Completion, Group, StopReason};
 use std::collections::HashMap;
-
-/// One prompt and how often to continue it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Request {
-    /// The prompt's tokens; at least one.
-    pub prompt_tokens: Vec<u32>,
-    /// The seed of each sample; their number is the size of the group.
-    pub seeds: Vec<u64>,
-}
-
-/// Settings of a rollout.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GenerateOptions {
-    /// How tokens are drawn.
-    pub sampling: SamplingParams,
-    /// A completion ends after this many tokens.
-    pub max_new_tokens: usize,
-    /// Texts that end a completion; it keeps the tokens in which the text appeared.
-    pub stop_strings: Vec<String>,
-    /// Goes on after an end-of-sequence token (for measurements).
-    pub ignore_eos: bool,
-    /// Completions in flight at a time.
-    pub max_slots: usize,
-    /// Upper limit on the memory of keys and values, in bytes; lowers the number of slots.
-    pub max_cache_bytes: usize,
-}
-
-impl Default for GenerateOptions {
-    fn default() -> Self {
-        Self {
-            sampling: SamplingParams::default(),
-            max_new_tokens: 256,
-            stop_strings: Vec::new(),
-            ignore_eos: false,
-            max_slots: 512,
-            max_cache_bytes: 2 << 30,
-        }
-    }
-}
-
-/// Why a rollout cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum GenerateError {
-    /// A prompt without tokens has nothing to continue.
-    #[error("prompt {prompt_idx} is empty")]
-    EmptyPrompt {
-        /// Which prompt.
-        prompt_idx: usize,
-    },
-    /// Prompt and completion do not fit the model's context.
-    #[error(
-        "prompt {prompt_idx} has {n_tokens} tokens; with {max_new_tokens} new ones that is more than the model's context of {context}"
-    )]
-    TooLong {
-        /// Which prompt.
-        prompt_idx: usize,
-        /// Its tokens.
-        n_tokens: usize,
-        /// The limit on new tokens.
-        max_new_tokens: usize,
-        /// The model's context.
-        context: usize,
-    },
-    /// A token id is not in the model's vocabulary.
-    #[error("prompt {prompt_idx}: token {token} is not in the model's vocabulary of {vocab_size}")]
-    UnknownToken {
-        /// Which prompt.
-        prompt_idx: usize,
-        /// The token.
-        token: u32,
-        /// The model's vocabulary.
-        vocab_size: usize,
-    },
-    /// The model computes logits that are not numbers.
-    #[error("the model's logits are not finite (prompt {prompt_idx}, after {n_tokens} new tokens)")]
-    NotFinite {
-        /// Which prompt.
-        prompt_idx: usize,
-        /// Tokens sampled before.
-        n_tokens: usize,
-    },
-    /// The tokenizer cannot decode what was sampled.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// The caller asked to stop.
-    #[error("interrupted")]
-    Interrupted,
-}
 
 /// What a rollout tells its caller after every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,44 +69,6 @@ pub fn generate<B: ModelBackend>(
         }
     }
     delivery.finish(&mut on_group);
-    Ok(())
-}
-
-fn check<B: ModelBackend>(
-    model: &CausalLm<B>,
-    requests: &[Request],
-    options: &GenerateOptions,
-) -> Result<(), GenerateError> {
-    let (context, vocab_size) = (
-        model.config().max_position_embeddings,
-        model.config().vocab_size,
-    );
-    for (prompt_idx, request) in requests.iter().enumerate() {
-        let n_tokens = request.prompt_tokens.len();
-        let max_new_tokens = options.max_new_tokens;
-        if n_tokens == 0 {
-            return Err(GenerateError::EmptyPrompt { prompt_idx });
-        }
-        if n_tokens + max_new_tokens > context {
-            return Err(GenerateError::TooLong {
-                prompt_idx,
-                n_tokens,
-                max_new_tokens,
-                context,
-            });
-        }
-        if let Some(&token) = request
-            .prompt_tokens
-            .iter()
-            .find(|&&t| t as usize >= vocab_size)
-        {
-            return Err(GenerateError::UnknownToken {
-                prompt_idx,
-                token,
-                vocab_size,
-            });
-        }
-    }
     Ok(())
 }
 
@@ -350,7 +231,8 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
         for (row, &slot) in decoding.iter().enumerate() {
             row_of[slot] = Some(&logits[row * vocab_size..][..vocab_size]);
         }
-        let (prompt_logits, sampling) = (&self.prompt_logits, &self.options.sampling);
+        let (prompt_logits, options) = (&self.prompt_logits, self.options);
+        let enders = ending_tokens(self.model, options);
         self.slots
             .par_iter_mut()
             .zip(row_of)
@@ -359,7 +241,11 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
                 let prompt_idx = slot.place.prompt_idx;
                 let row = row.unwrap_or_else(|| &prompt_logits[&prompt_idx]);
                 let uniform = slot.rng.random::<f64>();
-                let Draw { token, logprob } = sample(row, sampling, uniform);
+                let draw = match slot.tokens.len() < options.min_new_tokens {
+                    true => sample_except(row, &enders, &options.sampling, uniform),
+                    false => sample(row, &options.sampling, uniform),
+                };
+                let Draw { token, logprob } = draw;
                 if !logprob.is_finite() {
                     let n_tokens = slot.tokens.len();
                     return Err(GenerateError::NotFinite {
@@ -443,6 +329,15 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
     }
 }
 
+/// The tokens that end a completion.
+fn ending_tokens<B: ModelBackend>(model: &CausalLm<B>, options: &GenerateOptions) -> Vec<u32> {
+    let eos: &[u32] = match options.ignore_eos {
+        true => &[],
+        false => &model.config().eos_token_ids,
+    };
+    [eos, &options.stop_token_ids].concat()
+}
+
 fn stop_reason<B: ModelBackend>(
     slot: &Slot,
     model: &CausalLm<B>,
@@ -452,6 +347,9 @@ fn stop_reason<B: ModelBackend>(
     let last = *slot.tokens.last().expect("a token was just sampled");
     if !options.ignore_eos && model.config().eos_token_ids.contains(&last) {
         return Ok(Some(StopReason::Eos));
+    }
+    if options.stop_token_ids.contains(&last) {
+        return Ok(Some(StopReason::StopToken));
     }
     if !options.stop_strings.is_empty() {
         // Each token adds at least a byte, so a text that ends now began at most this many tokens ago.
@@ -476,43 +374,4 @@ fn read<B: ModelBackend>(logits: Tensor<B, 2>) -> Vec<f32> {
         .convert::<f32>()
         .into_vec()
         .expect("f32 data is a vector of f32")
-}
-
-/// Hands out groups in the order of their prompts.
-struct Delivery<'a> {
-    requests: &'a [Request],
-    pending: Vec<Vec<Option<Completion>>>,
-    next: usize,
-}
-
-impl<'a> Delivery<'a> {
-    fn new(requests: &'a [Request]) -> Self {
-        let pending = requests.iter().map(|r| vec![None; r.seeds.len()]).collect();
-        Self {
-            requests,
-            pending,
-            next: 0,
-        }
-    }
-
-    fn put(&mut self, place: Place, completion: Completion, on_group: &mut impl FnMut(Group)) {
-        self.pending[place.prompt_idx][place.sample_idx] = Some(completion);
-        self.finish(on_group);
-    }
-
-    fn finish(&mut self, on_group: &mut impl FnMut(Group)) {
-        while let Some(group) = self.pending.get_mut(self.next) {
-            if group.iter().any(Option::is_none) {
-                return;
-            }
-            let completions = std::mem::take(group).into_iter().flatten().collect();
-            let prompt_tokens = self.requests[self.next].prompt_tokens.clone();
-            on_group(Group {
-                prompt_idx: self.next,
-                prompt_tokens,
-                completions,
-            });
-            self.next += 1;
-        }
-    }
 }
