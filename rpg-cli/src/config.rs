@@ -114,6 +114,9 @@ pub struct DataSource {
     /// A system message before every question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_prompt: Option<String>,
+    /// Whether the model thinks before it answers, where its chat template knows of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thinking: Option<bool>,
     /// Problems whose prompt has more tokens are left out, counted and reported.
     #[serde(default = "default_max_prompt_tokens")]
     pub max_prompt_tokens: usize,

@@ -498,6 +498,67 @@ fn export_writes_a_folder_that_scores_the_same() {
 }
 
 #[test]
+fn the_chat_template_hears_of_thinking() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = small_model(temp.path());
+    let settings = model.join("tokenizer_config.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&settings).unwrap()).unwrap();
+    json["chat_template"] = "{{ messages[-1].content }}{% if enable_thinking is defined and not enable_thinking %}=={% endif %}".into();
+    fs::write(&settings, json.to_string()).unwrap();
+    let n_prompt = |more: &[&str]| {
+        let args = [
+            "generate",
+            "--model",
+            model.to_str().unwrap(),
+            "--prompts",
+            "-",
+            "--json",
+        ];
+        let output = piped(&[&args[..], more].concat(), "1+2\n");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let line = text(&output.stdout);
+        let line: Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
+        line["prompt_tokens"].as_array().unwrap().len()
+    };
+    assert_eq!(n_prompt(&["--max-new-tokens", "2"]), 3);
+    assert_eq!(
+        n_prompt(&["--max-new-tokens", "2", "--thinking", "true"]),
+        3
+    );
+    assert_eq!(
+        n_prompt(&["--max-new-tokens", "2", "--thinking", "false"]),
+        5
+    );
+
+    let data = temp.path().join("data.jsonl");
+    let problems =
+        "{\"question\": \"1+2\", \"answer\": \"3\"}\n{\"question\": \"1+3\", \"answer\": \"4\"}\n";
+    fs::write(&data, problems).unwrap();
+    let dir = temp.path().join("own");
+    let output = run(&[
+        "train",
+        "--model",
+        model.to_str().unwrap(),
+        "--data",
+        data.to_str().unwrap(),
+        "--run-dir",
+        dir.to_str().unwrap(),
+        "--steps=1",
+        "--set=data.thinking=false",
+        "--set=data.instruction=",
+        "--set=rollout.prompts_per_step=1",
+        "--set=rollout.max_new_tokens=4",
+        "--set=evaluate.problems=1",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let step = metrics(&dir)
+        .into_iter()
+        .find(|line| line["phase"] == "train");
+    // The question, a line break, and the template's two characters.
+    assert_eq!(step.unwrap()["prompt_length/mean"], 6.0);
+}
+
+#[test]
 fn an_instruction_of_ones_own_follows_the_question() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());

@@ -11,8 +11,10 @@ const HELP: &str = "\
 cargo xtask bench NAME [OPTIONS]
 
   losses             forward and backward of Algorithm 2 over 2M tokens, against PyTorch eager
+  rollout            sampling and training passes of a model, against transformers; needs --model
 
-  --python PYTHON    an interpreter that has the packages of the other side (numpy, torch)
+  --model DIR        a Hugging Face model folder
+  --python PYTHON    an interpreter that has the packages of the other side (numpy, torch, transformers)
   --venv             make a virtual environment with them under the target folder, and use it from now on
   --rounds N         rounds of which each runs every side once (default 3)
 ";
@@ -25,6 +27,7 @@ pub(crate) fn run(shell: &Shell, args: &[String]) -> Result<()> {
     let options = Options::parse(rest)?;
     match name.as_str() {
         "losses" => losses(shell, &options),
+        "rollout" => rollout(shell, &options),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
             Ok(())
@@ -34,6 +37,7 @@ pub(crate) fn run(shell: &Shell, args: &[String]) -> Result<()> {
 }
 
 struct Options {
+    model: Option<PathBuf>,
     python: Option<PathBuf>,
     venv: bool,
     rounds: usize,
@@ -42,6 +46,7 @@ struct Options {
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
         let mut options = Self {
+            model: None,
             python: None,
             venv: false,
             rounds: 3,
@@ -53,6 +58,7 @@ impl Options {
                     .with_context(|| format!("{arg}: a value is missing"))
             };
             match arg.as_str() {
+                "--model" => options.model = Some(value()?.into()),
                 "--python" => options.python = Some(value()?.into()),
                 "--venv" => options.venv = true,
                 "--rounds" => {
@@ -194,6 +200,55 @@ fn losses(shell: &Shell, options: &Options) -> Result<()> {
             side.grad_norm,
             torch.grad_norm
         );
+    }
+    Ok(())
+}
+
+/// The best rate of each side over the rounds, as the machine's noise only takes away.
+fn rollout(shell: &Shell, options: &Options) -> Result<()> {
+    let model = options
+        .model
+        .as_deref()
+        .context("--model: name a Hugging Face model folder")?;
+    let python = options.python(shell, &["torch", "transformers"])?;
+    let binary = example(shell, "rpg-rollout", "bench_rollout")?;
+    let script = root().join("rpg-rollout/examples/bench_rollout.py");
+    let ours = |what: &str| {
+        let mut command = with_arg(&binary, model);
+        command.arg(what);
+        command
+    };
+    let theirs = |what: &str| {
+        let mut command = with_arg(&python, &script);
+        command.arg(model).arg(what);
+        command
+    };
+    println!("| work | rpg, tokens/s | transformers, tokens/s | ratio |");
+    println!("| --- | ---: | ---: | ---: |");
+    for (what, name) in [
+        ("batch", "sampling, 32 sequences of 64 from 4 prompts"),
+        ("single", "sampling, one sequence of 64"),
+        ("train", "forward and backward, 8 x 128"),
+    ] {
+        let (mut rpg, mut transformers) = (0f64, 0f64);
+        for round in 1..=options.rounds {
+            eprintln!("round {round}/{}: {name}", options.rounds);
+            let (a, b) = (measured(&mut ours(what))?, measured(&mut theirs(what))?);
+            rpg = rpg.max(number(&a, "tokens_per_second")?);
+            transformers = transformers.max(number(&b, "tokens_per_second")?);
+            if what == "train" {
+                let (a, b) = (number(&a, "loss")?, number(&b, "loss")?);
+                ensure!((a - b).abs() < 1e-3 * b.abs(), "losses differ: {a} and {b}");
+            }
+        }
+        let ratio = rpg / transformers;
+        println!("| {name} | {rpg:.1} | {transformers:.1} | {ratio:.2} |");
+    }
+    let curve = measured(&mut ours("curve"))?;
+    println!("\n| length of the sequence | ms per new token |\n| ---: | ---: |");
+    for stretch in curve["stretches"].as_array().into_iter().flatten() {
+        let (length, ms) = (number(stretch, "length")?, number(stretch, "ms")?);
+        println!("| {length:.0} | {ms:.1} |");
     }
     Ok(())
 }

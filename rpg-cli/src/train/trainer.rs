@@ -69,9 +69,12 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
     ) -> Result<Self, Failure> {
         let Start {
             model,
-            tokenizer,
+            mut tokenizer,
             resume,
         } = start;
+        if let Some(enabled) = config.data.thinking {
+            tokenizer.set_thinking(enabled);
+        }
         let n_eval = config.evaluate.problems;
         let data = data::load(&config.data, &tokenizer, config.seed, n_eval)?;
         check_context(config, &model, &data)?;

@@ -1,0 +1,152 @@
+//! Times sampling and training passes of a model on the CPU.
+//!
+//! `cargo run --release -p rpg-rollout --example bench_rollout -- MODEL_DIR batch|single|train|curve`
+//! prints one JSON object; `bench_rollout.py` beside this file does the same with transformers.
+//!
+//! - `batch`: 32 sequences of 64 new tokens, 8 from each of 4 prompts; `single`: one sequence of 64.
+//! - `train`: forward and backward over 8 sequences of 128 tokens.
+//! - `curve`: milliseconds per new token as one sequence grows to 1,024 tokens.
+
+use burn::backend::{Autodiff, Flex};
+use rpg_core::{Message, Prompt};
+use rpg_rollout::generate::{GenerateOptions, Request, generate};
+use rpg_rollout::model::CausalLm;
+use rpg_rollout::score::{ScoreItem, score};
+use rpg_rollout::tokenizer::Tokenizer;
+use std::path::Path;
+use std::time::Instant;
+
+// As in `rpg`: a pooling allocator gives back what the last step used without asking the system.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const QUESTIONS: [&str; 4] = [
+    "Tom has 7 apples and buys 5 more. How many apples has he now?",
+    "A box holds 12 pencils. How many pencils are in 9 boxes?",
+    "Anna read 14 of 40 pages. How many pages are left?",
+    "Three friends share 27 marbles equally. How many does each get?",
+];
+
+/// Passes of the training measurement.
+const N_PASSES: usize = 3;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let (Some(dir), Some(what)) = (args.next(), args.next()) else {
+        return Err("usage: bench_rollout MODEL_DIR batch|single|train|curve".into());
+    };
+    let dir = Path::new(&dir);
+    let model = CausalLm::<Flex>::load_hf(dir, &Default::default())?;
+    let tokenizer = Tokenizer::load(dir)?;
+    let report = match what.as_str() {
+        "batch" => sampling(&model, &tokenizer, &QUESTIONS, 8)?,
+        "single" => sampling(&model, &tokenizer, &QUESTIONS[..1], 1)?,
+        "train" => training(model),
+        "curve" => curve(&model, &tokenizer)?,
+        other => return Err(format!("`{other}` is none of batch, single, train, curve").into()),
+    };
+    println!("{report}");
+    Ok(())
+}
+
+fn prompt(tokenizer: &Tokenizer, question: &str) -> Result<Vec<u32>, Box<dyn std::error::Error>> {
+    let prompt = match tokenizer.has_chat_template() {
+        true => Prompt::Chat(vec![Message::user(question)]),
+        false => Prompt::Text(question.into()),
+    };
+    Ok(tokenizer.encode_prompt(&prompt)?)
+}
+
+fn sampling(
+    model: &CausalLm<Flex>,
+    tokenizer: &Tokenizer,
+    questions: &[&str],
+    n: u64,
+) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+    let mut requests = Vec::new();
+    for (i, question) in questions.iter().enumerate() {
+        requests.push(Request {
+            prompt_tokens: prompt(tokenizer, question)?,
+            seeds: (0..n).map(|j| 1000 * i as u64 + j).collect(),
+        });
+    }
+    let run = |max_new_tokens: usize| {
+        let options = GenerateOptions {
+            max_new_tokens,
+            ignore_eos: true,
+            ..Default::default()
+        };
+        let start = Instant::now();
+        generate(model, tokenizer, &requests, &options, |_| (), |_| true)?;
+        Ok::<f64, Box<dyn std::error::Error>>(start.elapsed().as_secs_f64())
+    };
+    run(4)?;
+    let seconds = run(64)?;
+    let n_tokens = 64 * n * questions.len() as u64;
+    Ok(serde_json::json!({"tokens_per_second": n_tokens as f64 / seconds, "seconds": seconds}))
+}
+
+fn training(model: CausalLm<Flex>) -> serde_json::Value {
+    let vocab_size = model.config().vocab_size as u32;
+    let model = model.into_trainable();
+    let items: Vec<ScoreItem> = (0..8u32)
+        .map(|i| ScoreItem {
+            tokens: (0..128)
+                .map(|j| (7919 * (128 * i + j) + 11) % vocab_size)
+                .collect(),
+            scored: 1..128,
+        })
+        .collect();
+    let mut seconds = Vec::new();
+    let mut loss = 0.0;
+    for _ in 0..=N_PASSES {
+        let start = Instant::now();
+        let scores = score::<Autodiff<Flex>>(&model, &items, 1.0);
+        let mean = -scores.logprobs.mean();
+        let grads = mean.backward();
+        seconds.push(start.elapsed().as_secs_f64());
+        drop(grads);
+        loss = mean.into_scalar();
+    }
+    // The first pass warms up.
+    let best = seconds[1..].iter().copied().fold(f64::INFINITY, f64::min);
+    serde_json::json!({"tokens_per_second": 8.0 * 128.0 / best, "seconds": best, "loss": loss})
+}
+
+/// Milliseconds per new token in stretches of 128 tokens.
+fn curve(
+    model: &CausalLm<Flex>,
+    tokenizer: &Tokenizer,
+) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+    let request = Request {
+        prompt_tokens: prompt(tokenizer, QUESTIONS[0])?,
+        seeds: vec![0],
+    };
+    let n_prompt = request.prompt_tokens.len();
+    let options = GenerateOptions {
+        max_new_tokens: 1024 - n_prompt,
+        ignore_eos: true,
+        ..Default::default()
+    };
+    let mut times = vec![Instant::now()];
+    generate(
+        model,
+        tokenizer,
+        &[request],
+        &options,
+        |_| (),
+        |_| {
+            times.push(Instant::now());
+            true
+        },
+    )?;
+    let stretches: Vec<serde_json::Value> = times[1..]
+        .chunks_exact(128)
+        .enumerate()
+        .map(|(i, stretch)| {
+            let seconds = (stretch[127] - stretch[0]).as_secs_f64() / 127.0;
+            serde_json::json!({"length": n_prompt + 128 * i + 64, "ms": 1e3 * seconds})
+        })
+        .collect();
+    Ok(serde_json::json!({ "stretches": stretches }))
+}
