@@ -132,6 +132,40 @@ const LAYOUTS: [HeadLayout; 3] = [
 ];
 
 #[test]
+fn project() {
+    // More rows than the kernel for few rows takes, none of its tiles filled, and all of them.
+    for (m, n, k) in [
+        (1, 1, 1),
+        (1, 70, 33),
+        (3, 9, 16),
+        (31, 130, 50),
+        (64, 4, 7),
+        (65, 5, 20),
+    ] {
+        let x: Tensor<Flex, 2> = flex(1, &[m, k], DType::F64).reshape([m, k]);
+        let weight: Tensor<Flex, 2> = flex(2, &[n, k], DType::F64).reshape([n, k]);
+        let values = |x: Tensor<Flex, 2>, weight: Tensor<Flex, 2>| -> Vec<f64> {
+            let y = Flex::project(primitive(x), primitive(weight));
+            let y = Tensor::<Flex, 2>::from_primitive(TensorPrimitive::Float(y));
+            assert_eq!(y.dims(), [m, n]);
+            y.into_data().iter::<f64>().collect()
+        };
+        let expected = values(x.clone(), weight.clone());
+        let got = values(x.clone().cast(DType::F32), weight.clone().cast(DType::F32));
+        let error = worst(&expected, &got);
+        assert!(error < 1e-6, "{m}x{n}x{k}: {error:e}");
+        // A row's result does not depend on its neighbours.
+        let alone = x.narrow(0, m - 1, 1).cast(DType::F32);
+        let y = Flex::project(primitive(alone), primitive(weight.cast(DType::F32)));
+        let y = Tensor::<Flex, 2>::from_primitive(TensorPrimitive::Float(y));
+        let alone: Vec<f64> = y.into_data().iter::<f64>().collect();
+        if m <= 64 {
+            assert_eq!(alone, got[(m - 1) * n..], "{m}x{n}x{k}");
+        }
+    }
+}
+
+#[test]
 fn rms_norm() {
     for (n, d) in [(1, 1), (3, 7), (70, 33)] {
         let inputs = [input(1, &[n, d]), input(2, &[d])];

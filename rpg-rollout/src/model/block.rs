@@ -56,7 +56,7 @@ fn linear<B: ModelBackend>(
     weight: &Param<Tensor<B, 2>>,
     bias: Option<&Param<Tensor<B, 1>>>,
 ) -> Tensor<B, 2> {
-    let y = x.matmul(weight.val().transpose());
+    let y = float(B::project(primitive(x), primitive(weight.val())));
     match bias {
         Some(bias) => y + bias.val().unsqueeze(),
         None => y,

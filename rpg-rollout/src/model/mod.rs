@@ -123,7 +123,7 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// Logits of hidden states: `[M, D]` to `[M, V]`.
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        hidden.matmul(self.head().transpose())
+        float(B::project(primitive(hidden), primitive(self.head())))
     }
 
     fn embed(&self, tokens: &[u32]) -> Tensor<B, 2> {

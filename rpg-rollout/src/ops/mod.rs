@@ -56,6 +56,11 @@ pub struct AdamWUpdate {
 /// The `_backward` methods take the gradient of the output last and return the gradients of the
 /// inputs in order.
 pub trait ModelBackend: Backend {
+    /// A linear layer without bias: `x * weight'`. `x`: `[N, inputs]`, `weight`: `[outputs, inputs]`.
+    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::project::<Self>(x, weight)
+    }
+
     /// `x / rms(x) * weight`, row by row. `x`: `[N, D]`, `weight`: `[D]`.
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
         composed::rms_norm::<Self>(x, weight, eps)

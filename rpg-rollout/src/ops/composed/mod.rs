@@ -24,6 +24,13 @@ pub(in crate::ops) fn unwrap<B: Backend, const D: usize>(tensor: Tensor<B, D>) -
     tensor.into_primitive().tensor()
 }
 
+pub(in crate::ops) fn project<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+) -> FloatTensor<B> {
+    unwrap(wrap::<B, 2>(x).matmul(wrap::<B, 2>(weight).transpose()))
+}
+
 fn rms_scale<B: Backend, const D: usize>(x: Tensor<B, D>, eps: f64) -> Tensor<B, D> {
     x.square().mean_dim(D - 1).add_scalar(eps).sqrt().recip()
 }

@@ -9,6 +9,7 @@ mod attention;
 mod cache;
 mod logprob;
 mod norm;
+mod project;
 mod rotary;
 mod simd;
 mod swiglu;
@@ -62,6 +63,17 @@ fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
 }
 
 impl ModelBackend for Flex {
+    fn project(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
+        let ([m, k], [n, _]) = (dims(&x), dims(&weight));
+        if m > project::MAX_ROWS || !all_f32(&[&x, &weight]) {
+            return composed::project::<Self>(x, weight);
+        }
+        from_vec(
+            project::project(&Values::new(&x), &Values::new(&weight), m, n, k),
+            [m, n],
+        )
+    }
+
     fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
         if !all_f32(&[&x, &weight]) {
             return composed::rms_norm::<Self>(x, weight, eps);
