@@ -241,6 +241,25 @@ mod tests {
     }
 
     #[test]
+    fn lines_that_are_kept_keep_every_digit() {
+        let (_temp, folder) = folder();
+        for x in [
+            1.529_250_965_078_183_8e-9,
+            1.509_984_334_309_895_8e-7,
+            0.1 + 0.2,
+        ] {
+            let line = serde_json::json!({ "x": x });
+            folder.append("metrics.jsonl", &line).unwrap();
+        }
+        let before = fs::read_to_string(folder.path("metrics.jsonl")).unwrap();
+        folder.retain_lines(|_| true).unwrap();
+        assert_eq!(
+            fs::read_to_string(folder.path("metrics.jsonl")).unwrap(),
+            before
+        );
+    }
+
+    #[test]
     fn torn_and_later_lines_are_dropped() {
         let (_dir, folder) = folder();
         for step in 1..=3 {
