@@ -143,6 +143,9 @@ pub struct GenerateArgs {
     /// Whether the model thinks first, where its chat template knows of it
     #[arg(long, value_name = "BOOL", conflicts_with = "raw")]
     pub thinking: Option<bool>,
+    /// The day that the chat template may write into the prompt (Llama 3.2), such as 2026-03-05
+    #[arg(long, value_name = "DATE", conflicts_with = "raw")]
+    pub date: Option<jiff::civil::Date>,
     /// Use lines as they stand, without the model's chat template
     #[arg(long)]
     pub raw: bool,

@@ -3,6 +3,8 @@
 //! A config comes from a built-in recipe or a file, then `--set key=value` changes single keys, and the
 //! whole is checked before the first token is sampled. Unknown keys are errors.
 
+mod check;
+
 use crate::failure::{AtPath, Failure};
 use crate::optim::Schedule;
 use rpg_core::DeviceChoice;
@@ -117,6 +119,9 @@ pub struct DataSource {
     /// Whether the model thinks before it answers, where its chat template knows of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thinking: Option<bool>,
+    /// The day that chat templates such as Llama 3.2's write into the prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
     /// Problems whose prompt has more tokens are left out, counted and reported.
     #[serde(default = "default_max_prompt_tokens")]
     pub max_prompt_tokens: usize,
@@ -217,9 +222,13 @@ impl Default for ReferenceConfig {
 pub struct OptimizerConfig {
     /// Learning rate behind the warm-up.
     pub lr: f64,
-    /// What the learning rate does then: `constant`, or `cosine`, which ends at zero.
+    /// What the learning rate does then: `constant`, `cosine`, which ends at zero, or
+    /// `warmup_stable_decay`, which falls to zero over the last `decay_steps` steps.
     #[serde(default)]
     pub schedule: Schedule,
+    /// Steps over which it falls with the schedule `warmup_stable_decay`; others do not read it.
+    #[serde(default)]
+    pub decay_steps: u64,
     /// Optimizer updates over which the learning rate rises from zero.
     #[serde(default)]
     pub warmup_updates: u64,
@@ -350,118 +359,6 @@ impl TrainConfig {
             ..Default::default()
         }
     }
-
-    /// Refuses what cannot work: key, what was found, what would be right.
-    pub fn check(&self) -> Result<(), Failure> {
-        let at_least_one = [
-            ("rollout.prompts_per_step", self.rollout.prompts_per_step),
-            (
-                "rollout.samples_per_prompt",
-                self.rollout.samples_per_prompt,
-            ),
-            ("rollout.max_new_tokens", self.rollout.max_new_tokens),
-            ("rollout.max_slots", self.rollout.max_slots),
-            ("train.mini_batches", self.train.mini_batches),
-            ("train.micro_batch_tokens", self.train.micro_batch_tokens),
-            ("evaluate.problems", self.evaluate.problems),
-            ("evaluate.samples", self.evaluate.samples),
-            ("checkpoint.keep", self.checkpoint.keep),
-            ("data.max_prompt_tokens", self.data.max_prompt_tokens),
-        ];
-        for (key, value) in at_least_one {
-            if value == 0 {
-                return Err(bad(key, 0, "at least 1"));
-            }
-        }
-        let positive = [
-            ("optimizer.lr", self.optimizer.lr),
-            ("optimizer.eps", self.optimizer.eps),
-            ("optimizer.max_grad_norm", self.optimizer.max_grad_norm),
-            ("rollout.temperature", self.rollout.temperature),
-        ];
-        for (key, value) in positive {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(bad(key, value, "a number above 0"));
-            }
-        }
-        if !(self.optimizer.weight_decay >= 0.0 && self.optimizer.weight_decay.is_finite()) {
-            return Err(bad(
-                "optimizer.weight_decay",
-                self.optimizer.weight_decay,
-                "0 or above",
-            ));
-        }
-        if !(self.evaluate.temperature >= 0.0 && self.evaluate.temperature.is_finite()) {
-            return Err(bad(
-                "evaluate.temperature",
-                self.evaluate.temperature,
-                "0 or above",
-            ));
-        }
-        for beta in self.optimizer.betas {
-            if !(0.0..1.0).contains(&beta) {
-                return Err(bad("optimizer.betas", beta, "numbers from 0, below 1"));
-            }
-        }
-        self.sampling()
-            .check()
-            .map_err(|e| Failure::input(format!("rollout.{e}")))?;
-        self.objective
-            .validate()
-            .map_err(|e| Failure::input(format!("objective: {e}")))?;
-        match (&self.model.path, &self.model.scratch) {
-            (None, None) => Err(
-                Failure::input("model: neither `path` nor `scratch` is given")
-                    .hint("name a Hugging Face folder: --model DIR, or [model] path = \"DIR\""),
-            ),
-            (Some(_), Some(_)) => Err(Failure::input("model: both `path` and `scratch` are given")
-                .hint("keep one of them")),
-            _ => Ok(()),
-        }?;
-        match (&self.data.train, &self.data.task) {
-            (None, None) => Err(Failure::input("data: neither `train` nor `task` is given")
-                .hint("name a JSONL file: --data FILE, or [data] train = \"FILE\"")),
-            (Some(_), Some(_)) => {
-                Err(Failure::input("data: both `train` and `task` are given")
-                    .hint("keep one of them"))
-            }
-            _ => Ok(()),
-        }?;
-        if self.model.scratch.is_some() && self.data.task.is_none() {
-            return Err(Failure::input(
-                "model.scratch knows only the characters of a built-in task",
-            )
-            .hint("give data.task, or a pretrained model with model.path"));
-        }
-        if self.warm_start.is_some() && self.data.task.is_none() {
-            return Err(Failure::input(
-                "warm_start needs worked examples, which only data.task has",
-            )
-            .hint("remove [warm_start]"));
-        }
-        if let Some(warm_start) = &self.warm_start
-            && (warm_start.batch_size == 0 || !(warm_start.lr > 0.0 && warm_start.lr.is_finite()))
-        {
-            return Err(Failure::input(
-                "warm_start: batch_size and lr must be above 0",
-            ));
-        }
-        if let Some(warm_start) = &self.warm_start
-            && !(0.0..=1.0).contains(&warm_start.slip)
-        {
-            return Err(bad("warm_start.slip", warm_start.slip, "a probability"));
-        }
-        if let Some(Task::ColumnAddition { digits }) = self.data.task
-            && !(1..=6).contains(&digits)
-        {
-            return Err(bad("data.task.digits", digits, "from 1 to 6"));
-        }
-        Ok(())
-    }
-}
-
-fn bad(key: &str, found: impl std::fmt::Display, expected: &str) -> Failure {
-    Failure::input(format!("{key}: found {found}; expected {expected}"))
 }
 
 fn serde_path(table: toml::Table, origin: &str) -> Result<TrainConfig, Failure> {
@@ -527,6 +424,14 @@ mod tests {
         assert_eq!(config.optimizer.lr, 0.5);
         assert_eq!(config.objective.kl, rpg_losses::Divergence::Rkl);
         assert_eq!(config.checkpoint.every, 3);
+        // A day, as TOML writes it or as text.
+        for set in ["data.date=2026-03-05", "data.date='2026-03-05'"] {
+            let config = TrainConfig::recipe("arithmetic", &[set.to_owned()]).unwrap();
+            assert_eq!(
+                config.data.day().unwrap(),
+                Some(jiff::civil::date(2026, 3, 5))
+            );
+        }
     }
 
     #[test]
@@ -557,6 +462,14 @@ mod tests {
             "warm_start.slip: found 1.5; expected a probability",
         );
         check("data.task.digits=9", "data.task.digits: found 9");
+        check(
+            "data.date=2026-03-32",
+            "data.date: found 2026-03-32; expected a day",
+        );
+        check(
+            "optimizer.decay_steps=0",
+            "optimizer.decay_steps: found 0; expected at least 1",
+        );
         check("seed.deep=1", "`seed` is not a table");
         check("lonely", "expected KEY=VALUE");
     }

@@ -498,12 +498,56 @@ fn export_writes_a_folder_that_scores_the_same() {
 }
 
 #[test]
-fn the_chat_template_hears_of_thinking() {
+fn large_inputs_are_a_result_or_an_error() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = small_model(temp.path());
+    let file = |name: &str, text: String| {
+        let path = temp.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let generate = |prompts: &str| {
+        run(&[
+            "generate",
+            "--model",
+            model.to_str().unwrap(),
+            "--prompts",
+            prompts,
+            "--max-new-tokens",
+            "1",
+        ])
+    };
+    let output = generate(&file("long.txt", "1".repeat(1_000_000)));
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(
+        error.contains("long.txt: prompt 0 has 1000000 tokens") && error.contains("context of 128"),
+        "{error}"
+    );
+    // Many more than there are slots; they come back in order.
+    let n = 5000;
+    let many: String = (0..n).map(|i| format!("{}+{i}=\n", i % 7)).collect();
+    let output = generate(&file("many.txt", many));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let places: Vec<u64> = text(&output.stdout)
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["prompt_idx"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
+    assert!(places.into_iter().eq(0..n));
+}
+
+#[test]
+fn the_chat_template_hears_of_thinking_and_the_date() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());
     let settings = model.join("tokenizer_config.json");
     let mut json: Value = serde_json::from_slice(&fs::read(&settings).unwrap()).unwrap();
-    json["chat_template"] = "{{ messages[-1].content }}{% if enable_thinking is defined and not enable_thinking %}=={% endif %}".into();
+    json["chat_template"] = "{{ messages[-1].content }}{% if enable_thinking is defined and not enable_thinking %}=={% endif %}\
+        {% if strftime_now is defined %}{{ strftime_now('%Y') }}{% endif %}".into();
     fs::write(&settings, json.to_string()).unwrap();
     let n_prompt = |more: &[&str]| {
         let args = [
@@ -529,6 +573,10 @@ fn the_chat_template_hears_of_thinking() {
         n_prompt(&["--max-new-tokens", "2", "--thinking", "false"]),
         5
     );
+    assert_eq!(
+        n_prompt(&["--max-new-tokens", "2", "--date", "2026-03-05"]),
+        7
+    );
 
     let data = temp.path().join("data.jsonl");
     let problems =
@@ -545,6 +593,7 @@ fn the_chat_template_hears_of_thinking() {
         dir.to_str().unwrap(),
         "--steps=1",
         "--set=data.thinking=false",
+        "--set=data.date=2026-03-05",
         "--set=data.instruction=",
         "--set=rollout.prompts_per_step=1",
         "--set=rollout.max_new_tokens=4",
@@ -554,8 +603,8 @@ fn the_chat_template_hears_of_thinking() {
     let step = metrics(&dir)
         .into_iter()
         .find(|line| line["phase"] == "train");
-    // The question, a line break, and the template's two characters.
-    assert_eq!(step.unwrap()["prompt_length/mean"], 6.0);
+    // The question, a line break, and the template's two characters and four digits.
+    assert_eq!(step.unwrap()["prompt_length/mean"], 10.0);
 }
 
 #[test]

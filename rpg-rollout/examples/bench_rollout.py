@@ -1,6 +1,8 @@
 """Sampling and training passes with transformers and PyTorch, for comparison with bench_rollout.rs.
 
     python bench_rollout.py MODEL_DIR batch|single|train
+
+`batch-f32` and `single-f32` are the same as `batch` and `single` here.
 """
 
 import json
@@ -77,7 +79,7 @@ def main():
         result = training(model)
     else:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        questions, n = (QUESTIONS, 8) if what == "batch" else (QUESTIONS[:1], 1)
+        questions, n = (QUESTIONS, 8) if what.startswith("batch") else (QUESTIONS[:1], 1)
         result = sampling(model.eval(), tokenizer, questions, n)
     print(json.dumps(result))
 

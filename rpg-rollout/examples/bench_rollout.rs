@@ -1,9 +1,10 @@
 //! Times sampling and training passes of a model on the CPU.
 //!
-//! `cargo run --release -p rpg-rollout --example bench_rollout -- MODEL_DIR batch|single|train|curve`
-//! prints one JSON object; `bench_rollout.py` beside this file does the same with transformers.
+//! `cargo run --release -p rpg-rollout --example bench_rollout -- MODEL_DIR WORK` prints one JSON object;
+//! `bench_rollout.py` beside this file does the same with transformers. WORK is one of
 //!
-//! - `batch`: 32 sequences of 64 new tokens, 8 from each of 4 prompts; `single`: one sequence of 64.
+//! - `batch`: 32 sequences of 64 new tokens, 8 from each of 4 prompts; `single`: one sequence of 64. Both with
+//!   the matrices kept as `CausalLm::compact` keeps them; `batch-f32` and `single-f32`: all of them as f32;
 //! - `train`: forward and backward over 8 sequences of 128 tokens.
 //! - `curve`: milliseconds per new token as one sequence grows to 1,024 tokens.
 
@@ -27,23 +28,27 @@ const QUESTIONS: [&str; 4] = [
     "Three friends share 27 marbles equally. How many does each get?",
 ];
 
+const USAGE: &str = "usage: bench_rollout MODEL_DIR batch|batch-f32|single|single-f32|train|curve";
+
 /// Passes of the training measurement.
 const N_PASSES: usize = 3;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let (Some(dir), Some(what)) = (args.next(), args.next()) else {
-        return Err("usage: bench_rollout MODEL_DIR batch|single|train|curve".into());
+        return Err(USAGE.into());
     };
     let dir = Path::new(&dir);
     let model = CausalLm::<Flex>::load_hf(dir, &Default::default())?;
     let tokenizer = Tokenizer::load(dir)?;
     let report = match what.as_str() {
-        "batch" => sampling(&model, &tokenizer, &QUESTIONS, 8)?,
-        "single" => sampling(&model, &tokenizer, &QUESTIONS[..1], 1)?,
+        "batch" => sampling(&model.compact(), &tokenizer, &QUESTIONS, 8)?,
+        "batch-f32" => sampling(&model, &tokenizer, &QUESTIONS, 8)?,
+        "single" => sampling(&model.compact(), &tokenizer, &QUESTIONS[..1], 1)?,
+        "single-f32" => sampling(&model, &tokenizer, &QUESTIONS[..1], 1)?,
         "train" => training(model),
-        "curve" => curve(&model, &tokenizer)?,
-        other => return Err(format!("`{other}` is none of batch, single, train, curve").into()),
+        "curve" => curve(&model.compact(), &tokenizer)?,
+        other => return Err(format!("`{other}`: {USAGE}").into()),
     };
     println!("{report}");
     Ok(())

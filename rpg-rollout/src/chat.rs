@@ -1,5 +1,6 @@
 //! Chat templates: the Jinja that Hugging Face models carry.
 
+use jiff::civil::Date;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
 use rpg_core::Message;
@@ -91,6 +92,17 @@ impl ChatTemplate {
         self.enable_thinking = Some(enabled);
     }
 
+    /// Defines `strftime_now`, by which templates such as Llama 3.2's write the day's date into the prompt.
+    /// Without it they write a date of their own, so that a prompt is the same on every day.
+    pub fn set_date(&mut self, date: Date) {
+        let environment = Arc::make_mut(&mut self.environment);
+        environment.add_function("strftime_now", move |format: String| {
+            jiff::fmt::strtime::format(&format, date).map_err(|error| {
+                minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string())
+            })
+        });
+    }
+
     /// The conversation as text, up to where the assistant's answer begins.
     pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
         let template = self.environment.get_template("chat")?;
@@ -99,6 +111,9 @@ impl ChatTemplate {
             add_generation_prompt => true,
             bos_token => self.bos_token,
             eos_token => self.eos_token,
+            // Defined and empty, as transformers passes them.
+            tools => (),
+            documents => (),
         };
         // Templates ask whether it is defined.
         Ok(match self.enable_thinking {
@@ -140,6 +155,15 @@ mod tests {
             "{% for i in range(9999) %}{% for j in range(9999) %}x{% endfor %}{% endfor %}";
         assert!(render(endless, &[]).is_err());
         assert!(render("{% if %}", &[]).is_err());
+    }
+
+    #[test]
+    fn the_date_is_undefined_until_it_is_set() {
+        let source = "{{ strftime_now('%d %b %Y') if strftime_now is defined else 'long ago' }}";
+        let mut template = ChatTemplate::new(source.into(), String::new(), String::new()).unwrap();
+        assert_eq!(template.render(&[]).unwrap(), "long ago");
+        template.set_date(jiff::civil::date(2026, 3, 5));
+        assert_eq!(template.render(&[]).unwrap(), "05 Mar 2026");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Causal language models on Burn: load a Hugging Face folder, sample from it, score text with it.
 //!
-//! [`model::CausalLm`] runs Llama-like models (SmolLM2, Qwen2.5, Qwen3), [`generate`](generate::generate) samples from it in
-//! batches, [`score`](score::score) gives differentiable log-probabilities. The sampler keeps the
+//! [`model::CausalLm`] runs Llama-like models (Llama 3, SmolLM2, Mistral, Qwen2.5, Qwen3),
+//! [`generate`](generate::generate) samples from it in batches, [`score`](score::score) gives differentiable log-probabilities. The sampler keeps the
 //! log-probability of every token under the same definition that the scorer uses.
 
 pub mod cache;
@@ -12,3 +12,8 @@ pub mod ops;
 pub mod sampling;
 pub mod score;
 pub mod tokenizer;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

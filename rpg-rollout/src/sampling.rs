@@ -1,6 +1,6 @@
 //! From a row of logits to a token.
 
-use crate::ops::row_logprob;
+use crate::ops::RowWeights;
 use serde::{Deserialize, Serialize};
 
 /// How tokens are drawn.
@@ -82,17 +82,11 @@ pub struct Draw {
 
 /// Draws a token from a row of logits; `uniform` in `[0, 1)` is the only randomness.
 pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Draw {
-    let inverse_temperature = (1.0 / params.scoring_temperature()) as f32;
-    let token = if params.temperature == 0.0 {
-        most_probable(logits)
-    } else if params.truncates() {
-        from_truncated(logits, params, inverse_temperature, uniform)
-    } else {
-        from_all(logits, inverse_temperature, uniform)
-    };
+    let weights = weights(logits, params);
+    let token = draw(logits, &weights, params, uniform);
     Draw {
         token,
-        logprob: row_logprob(logits, token as usize, inverse_temperature).0,
+        logprob: weights.logprob(token as usize),
     }
 }
 
@@ -109,11 +103,25 @@ pub fn sample_except(
             *logit = f32::NEG_INFINITY;
         }
     }
-    let Draw { token, .. } = sample(&allowed, params, uniform);
-    let inverse_temperature = (1.0 / params.scoring_temperature()) as f32;
+    let token = draw(&allowed, &weights(&allowed, params), params, uniform);
     Draw {
         token,
-        logprob: row_logprob(logits, token as usize, inverse_temperature).0,
+        logprob: weights(logits, params).logprob(token as usize),
+    }
+}
+
+fn weights<'a>(logits: &'a [f32], params: &SamplingParams) -> RowWeights<'a> {
+    RowWeights::new(logits, (1.0 / params.scoring_temperature()) as f32)
+}
+
+fn draw(logits: &[f32], weights: &RowWeights, params: &SamplingParams, uniform: f64) -> u32 {
+    if params.temperature == 0.0 {
+        most_probable(logits)
+    } else if params.truncates() {
+        from_truncated(weights, params, uniform)
+    } else {
+        // The cumulative distribution in the order of token ids, inverted.
+        weights.quantile(uniform) as u32
     }
 }
 
@@ -123,20 +131,6 @@ fn most_probable(logits: &[f32]) -> u32 {
         .enumerate()
         .fold(0, |best, (i, &x)| if x > logits[best] { i } else { best });
     best as u32
-}
-
-fn weights(logits: &[f32], inverse_temperature: f32) -> impl Iterator<Item = f64> + '_ {
-    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    logits
-        .iter()
-        .map(move |&x| f64::from((x - top) * inverse_temperature).exp())
-}
-
-/// Inverts the cumulative distribution in the order of token ids.
-fn from_all(logits: &[f32], inverse_temperature: f32, uniform: f64) -> u32 {
-    let weights: Vec<f64> = weights(logits, inverse_temperature).collect();
-    let total: f64 = weights.iter().sum();
-    pick(weights.iter().copied(), uniform * total) as u32
 }
 
 /// The index at which the running sum passes `threshold`; the last positive one if rounding hides it.
@@ -155,13 +149,8 @@ fn pick(weights: impl Iterator<Item = f64>, threshold: f64) -> usize {
     last
 }
 
-fn from_truncated(
-    logits: &[f32],
-    params: &SamplingParams,
-    inverse_temperature: f32,
-    uniform: f64,
-) -> u32 {
-    let weights: Vec<f64> = weights(logits, inverse_temperature).collect();
+fn from_truncated(weights: &RowWeights, params: &SamplingParams, uniform: f64) -> u32 {
+    let weights: Vec<f64> = weights.all().into_iter().map(f64::from).collect();
     // All tokens below (1 - top_p) / V together weigh less than 1 - top_p: none is in the nucleus, and
     // sorting can leave them out. Not so behind top-k, which changes the total.
     let all: f64 = weights.iter().sum();

@@ -155,6 +155,13 @@ impl Tokenizer {
         }
     }
 
+    /// The day that the chat template may write into a prompt: see [`ChatTemplate::set_date`].
+    pub fn set_date(&mut self, date: jiff::civil::Date) {
+        if let Some(template) = &mut self.template {
+            template.set_date(date);
+        }
+    }
+
     /// The tokens of a prompt: text with the special tokens that the tokenizer adds to a text, a
     /// conversation through the chat template, up to where the policy's answer begins.
     pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, TokenizerError> {

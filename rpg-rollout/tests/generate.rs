@@ -3,7 +3,7 @@
 use burn::backend::Flex;
 use rpg_core::{Group, StopReason};
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, generate};
-use rpg_rollout::model::CausalLm;
+use rpg_rollout::model::{CausalLm, SaveDtype};
 use rpg_rollout::sampling::SamplingParams;
 use rpg_rollout::score::{ScoreItem, score};
 use rpg_rollout::tokenizer::Tokenizer;
@@ -40,9 +40,17 @@ fn requests() -> Vec<Request> {
 }
 
 fn sample(requests: &[Request], options: &GenerateOptions) -> Result<Vec<Group>, GenerateError> {
+    sample_from(&model(), requests, options)
+}
+
+fn sample_from(
+    model: &CausalLm<Flex>,
+    requests: &[Request],
+    options: &GenerateOptions,
+) -> Result<Vec<Group>, GenerateError> {
     let mut groups = Vec::new();
     generate(
-        &model(),
+        model,
         &tokenizer(),
         requests,
         options,
@@ -96,6 +104,31 @@ fn a_completion_depends_on_its_prompt_and_seed_alone() {
     let groups = sample(&reversed, &options()).unwrap();
     for (group, expected) in groups.iter().rev().zip(&expected) {
         same("reversed", group, expected);
+    }
+}
+
+#[test]
+fn a_compact_model_samples_and_scores_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    model().save_hf(dir.path(), SaveDtype::Bf16).unwrap();
+    let model = CausalLm::<Flex>::load_hf(dir.path(), &Default::default()).unwrap();
+    let compact = model.clone().compact();
+    for max_slots in [1, 20] {
+        let options = GenerateOptions {
+            max_slots,
+            ..options()
+        };
+        let expected = sample_from(&model, &requests(), &options).unwrap();
+        let groups = sample_from(&compact, &requests(), &options).unwrap();
+        for (group, expected) in groups.iter().zip(&expected) {
+            same("compact", group, expected);
+            let item = ScoreItem::response(&group.prompt_tokens, &group.completions[0].tokens);
+            let scores = score(&compact, &[item], 1.0);
+            let scored: Vec<f32> = scores.logprobs.into_data().iter::<f32>().collect();
+            for (a, b) in scored.iter().zip(&expected.completions[0].logprobs) {
+                assert!((a - b).abs() < 1e-5, "{a} and {b}");
+            }
+        }
     }
 }
 

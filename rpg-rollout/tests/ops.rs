@@ -141,26 +141,39 @@ fn project() {
         (31, 130, 50),
         (64, 4, 7),
         (65, 5, 20),
+        (70, 37, 72),
     ] {
         let x: Tensor<Flex, 2> = flex(1, &[m, k], DType::F64).reshape([m, k]);
         let weight: Tensor<Flex, 2> = flex(2, &[n, k], DType::F64).reshape([n, k]);
         let values = |x: Tensor<Flex, 2>, weight: Tensor<Flex, 2>| -> Vec<f64> {
+            let dtype = x.dtype();
             let y = Flex::project(primitive(x), primitive(weight));
             let y = Tensor::<Flex, 2>::from_primitive(TensorPrimitive::Float(y));
-            assert_eq!(y.dims(), [m, n]);
+            assert_eq!((y.dims(), y.dtype()), ([m, n], dtype));
             y.into_data().iter::<f64>().collect()
         };
         let expected = values(x.clone(), weight.clone());
         let got = values(x.clone().cast(DType::F32), weight.clone().cast(DType::F32));
         let error = worst(&expected, &got);
         assert!(error < 1e-6, "{m}x{n}x{k}: {error:e}");
+        // Weights that bf16 holds exactly.
+        let rounded = weight.clone().cast(DType::BF16);
+        let expected = values(x.clone(), rounded.clone().cast(DType::F64));
+        let from_bf16 = values(x.clone().cast(DType::F32), rounded.clone());
+        let error = worst(&expected, &from_bf16);
+        assert!(error < 1e-6, "{m}x{n}x{k}, bf16: {error:e}");
         // A row's result does not depend on its neighbours.
-        let alone = x.narrow(0, m - 1, 1).cast(DType::F32);
-        let y = Flex::project(primitive(alone), primitive(weight.cast(DType::F32)));
-        let y = Tensor::<Flex, 2>::from_primitive(TensorPrimitive::Float(y));
-        let alone: Vec<f64> = y.into_data().iter::<f64>().collect();
-        if m <= 64 {
-            assert_eq!(alone, got[(m - 1) * n..], "{m}x{n}x{k}");
+        for (weight, all, limit) in [
+            (weight.cast(DType::F32), got, 64),
+            (rounded, from_bf16, if k % 2 == 0 { usize::MAX } else { 64 }),
+        ] {
+            let alone = x.clone().narrow(0, m - 1, 1).cast(DType::F32);
+            let y = Flex::project(primitive(alone), primitive(weight));
+            let y = Tensor::<Flex, 2>::from_primitive(TensorPrimitive::Float(y));
+            let alone: Vec<f64> = y.into_data().iter::<f64>().collect();
+            if m <= limit {
+                assert_eq!(alone, all[(m - 1) * n..], "{m}x{n}x{k}");
+            }
         }
     }
 }
@@ -280,6 +293,36 @@ fn head_logprobs_in_chunks_of_any_size() {
             },
         );
     }
+}
+
+#[test]
+fn head_logprobs_in_blocks_of_the_vocabulary() {
+    let (m, v, d) = (7, 600, 5);
+    let targets: Vec<i32> = (0..m).map(|i| i * 97 % v as i32).collect();
+    let inputs = [input(1, &[m as usize, d]), input(2, &[v, d])];
+    check("head_logprobs, three blocks", &inputs, &|floats| {
+        let [hidden, head] = take(floats);
+        let targets = TensorData::from(targets.as_slice());
+        let targets = Tensor::<Grad, 1, Int>::from_data(targets, &Default::default());
+        Grad::head_logprobs(hidden, head, targets.into_primitive(), 0.9, 1).0
+    });
+}
+
+#[test]
+fn embed_alone_and_with_shared_weights() {
+    let ids = [3, 0, 3, 5, 3, 1];
+    let ids = || Tensor::<Grad, 1, Int>::from_ints(ids, &Default::default()).into_primitive();
+    let inputs = [input(1, &[6, 4])];
+    check("embed", &inputs, &|floats| {
+        let [weight] = take(floats);
+        Grad::embed(weight, ids())
+    });
+    // The output layer's gradient is there first.
+    check("embed, shared with the output layer", &inputs, &|floats| {
+        let [weight] = take(floats);
+        let hidden = Grad::embed(weight.clone(), ids());
+        Grad::head_logprobs(hidden, weight, ids(), 0.9, 1000).0
+    });
 }
 
 fn flex(seed: u64, shape: &[usize], dtype: DType) -> Tensor<Flex, 1> {

@@ -28,6 +28,7 @@ const HEADS: HeadLayout = HeadLayout {
 /// The operations of the model that have a gradient.
 #[derive(Debug, Clone, Copy)]
 enum Op {
+    Embed,
     Linear,
     RmsNorm,
     HeadNorm,
@@ -38,7 +39,8 @@ enum Op {
     HeadLogprobs,
 }
 
-const OPS: [(Op, &[&[usize]]); 8] = [
+const OPS: [(Op, &[&[usize]]); 9] = [
+    (Op::Embed, &[&[31, 16]]),
     (Op::Linear, &[&[9, 16], &[16, 24]]),
     (Op::RmsNorm, &[&[9, 16], &[16]]),
     (Op::HeadNorm, &[&[9, 64], &[8], &[8]]),
@@ -67,6 +69,7 @@ impl Op {
                 let product = rank_2(next()).matmul(rank_2(next()));
                 product.into_primitive().tensor()
             }
+            Self::Embed => B::embed(next(), targets()),
             Self::RmsNorm => B::rms_norm(next(), next(), 1e-6),
             Self::HeadNorm => B::head_norm(next(), next(), next(), HEADS, 1e-6),
             Self::Rotary => {

@@ -12,6 +12,7 @@ cargo xtask bench NAME [OPTIONS]
 
   losses             forward and backward of Algorithm 2 over 2M tokens, against PyTorch eager
   rollout            sampling and training passes of a model, against transformers; needs --model
+  scorer             log-probs over 151,936 tokens, a part of the logits at a time against all at once
 
   --model DIR        a Hugging Face model folder
   --python PYTHON    an interpreter that has the packages of the other side (numpy, torch, transformers)
@@ -28,6 +29,7 @@ pub(crate) fn run(shell: &Shell, args: &[String]) -> Result<()> {
     match name.as_str() {
         "losses" => losses(shell, &options),
         "rollout" => rollout(shell, &options),
+        "scorer" => scorer(shell, &options),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
             Ok(())
@@ -215,7 +217,8 @@ fn rollout(shell: &Shell, options: &Options) -> Result<()> {
     let script = root().join("rpg-rollout/examples/bench_rollout.py");
     let ours = |what: &str| {
         let mut command = with_arg(&binary, model);
-        command.arg(what);
+        // As `rpg` sets it for itself.
+        command.arg(what).env("MIMALLOC_PURGE_DELAY", "-1");
         command
     };
     let theirs = |what: &str| {
@@ -227,7 +230,9 @@ fn rollout(shell: &Shell, options: &Options) -> Result<()> {
     println!("| --- | ---: | ---: | ---: |");
     for (what, name) in [
         ("batch", "sampling, 32 sequences of 64 from 4 prompts"),
+        ("batch-f32", "the same, weights kept as f32"),
         ("single", "sampling, one sequence of 64"),
+        ("single-f32", "the same, weights kept as f32"),
         ("train", "forward and backward, 8 x 128"),
     ] {
         let (mut rpg, mut transformers) = (0f64, 0f64);
@@ -249,6 +254,42 @@ fn rollout(shell: &Shell, options: &Options) -> Result<()> {
     for stretch in curve["stretches"].as_array().into_iter().flatten() {
         let (length, ms) = (number(stretch, "length")?, number(stretch, "ms")?);
         println!("| {length:.0} | {ms:.1} |");
+    }
+    Ok(())
+}
+
+/// The least time and memory of each side over the rounds.
+fn scorer(shell: &Shell, options: &Options) -> Result<()> {
+    let binary = example(shell, "rpg-rollout", "bench_scorer")?;
+    let names = ["chunked", "whole"];
+    let mut best: [Option<[f64; 4]>; 2] = [None, None];
+    for round in 1..=options.rounds {
+        for (name, best) in names.iter().zip(&mut best) {
+            eprintln!("round {round}/{}: {name}", options.rounds);
+            // Memory that is free again goes back to the system at once, so that the peak is what was in use.
+            let mut command = with_arg(&binary, Path::new(name));
+            let value = measured(command.env("MIMALLOC_PURGE_DELAY", "0"))?;
+            let [seconds, peak] = [number(&value, "seconds")?, number(&value, "peak_mib")?];
+            let [loss, norm] = [number(&value, "loss")?, number(&value, "grad_norm")?];
+            let [s, p, ..] = best.unwrap_or([f64::INFINITY; 4]);
+            *best = Some([seconds.min(s), peak.min(p), loss, norm]);
+        }
+    }
+    let [Some(chunked), Some(whole)] = best else {
+        bail!("nothing was measured");
+    };
+    println!("| logits | seconds | peak memory, MiB | time over whole | memory over whole |");
+    println!("| --- | ---: | ---: | ---: | ---: |");
+    for (name, [seconds, peak, loss, norm]) in names.iter().zip([chunked, whole]) {
+        let (time, memory) = (seconds / whole[0], peak / whole[1]);
+        println!("| {name} | {seconds:.1} | {peak:.0} | {time:.2} | {memory:.2} |");
+        let same = |a: f64, b: f64| (a - b).abs() <= 1e-5 * b.abs();
+        ensure!(
+            same(loss, whole[2]) && same(norm, whole[3]),
+            "{name} and whole differ: loss {loss} and {}, norm of the gradient {norm} and {}",
+            whole[2],
+            whole[3]
+        );
     }
     Ok(())
 }

@@ -54,8 +54,12 @@ impl OnBackend for Work {
     fn run<B: ModelBackend>(self, device: B::Device) -> Self::Output {
         let Self { args, sampling } = self;
         let (model, mut tokenizer) = load_model::<B>(&args.model, &device)?;
+        let model = model.compact();
         if let Some(enabled) = args.thinking {
             tokenizer.set_thinking(enabled);
+        }
+        if let Some(date) = args.date {
+            tokenizer.set_date(date);
         }
         if args.system.is_some() && !tokenizer.has_chat_template() {
             return Err(Failure::input(format!(

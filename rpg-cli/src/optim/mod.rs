@@ -6,4 +6,4 @@ mod schedule;
 
 pub use adamw::{AdamW, AdamWConfig, StateError};
 pub use norm::global_norm;
-pub use schedule::{Schedule, constant_with_warmup, cosine};
+pub use schedule::{Schedule, constant_with_warmup, cosine, stable_decay};

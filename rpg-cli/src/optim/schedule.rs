@@ -11,6 +11,8 @@ pub enum Schedule {
     Constant,
     /// It falls along half a cosine to zero at the end of the run.
     Cosine,
+    /// It stays, then falls linearly to zero over the last steps of the run.
+    WarmupStableDecay,
 }
 
 /// Rises linearly over `warmup` updates, then stays.
@@ -28,6 +30,13 @@ pub fn cosine(warmup: f64, done: f64) -> f64 {
     0.5 * (1.0 + (std::f64::consts::PI * rest).cos())
 }
 
+/// 1 until `decay` of the `total` steps are left, then down to zero in equal parts: the last step, `total`,
+/// gets one of them. Steps count from 1.
+pub fn stable_decay(decay: u64, total: u64, step: u64) -> f64 {
+    let left = (total + 1).saturating_sub(step);
+    (left as f64 / (decay + 1) as f64).min(1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +49,8 @@ mod tests {
         assert_eq!((cosine(0.1, 0.05), cosine(0.1, 0.1)), (0.5, 1.0));
         assert_eq!(cosine(0.0, 0.0), 1.0);
         assert!((cosine(0.1, 0.55) - 0.5).abs() < 1e-12 && cosine(0.1, 1.0) < 1e-12);
+        let rates: Vec<f64> = (1..=8).map(|step| stable_decay(3, 7, step)).collect();
+        assert_eq!(rates, [1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]);
+        assert_eq!(stable_decay(0, 7, 7), 1.0);
     }
 }

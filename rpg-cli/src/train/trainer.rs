@@ -14,7 +14,7 @@ use crate::data::{self, Data, PromptedProblem};
 use crate::evaluate::evaluate;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::optim::{AdamW, AdamWConfig, Schedule, constant_with_warmup, cosine};
+use crate::optim::{AdamW, AdamWConfig, Schedule, constant_with_warmup, cosine, stable_decay};
 use crate::run_folder::RunFolder;
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
@@ -74,6 +74,9 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         } = start;
         if let Some(enabled) = config.data.thinking {
             tokenizer.set_thinking(enabled);
+        }
+        if let Some(date) = config.data.day()? {
+            tokenizer.set_date(date);
         }
         let n_eval = config.evaluate.problems;
         let data = data::load(&config.data, &tokenizer, config.seed, n_eval)?;
@@ -341,6 +344,9 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             Schedule::Constant => lr,
             Schedule::Cosine => {
                 lr * cosine(0.0, (step - 1) as f64 / self.config.train.steps as f64)
+            }
+            Schedule::WarmupStableDecay => {
+                lr * stable_decay(optimizer.decay_steps, self.config.train.steps, step)
             }
         }
     }

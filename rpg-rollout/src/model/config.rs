@@ -31,6 +31,9 @@ pub enum ConfigError {
 /// The `model_type`s that load.
 pub const SUPPORTED: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
 
+/// The rotary table has a row for each position.
+const MAX_POSITIONS: usize = 1 << 21;
+
 /// A decoder-only transformer: RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -214,6 +217,10 @@ impl ModelConfig {
         {
             let expected = "a divisor of num_attention_heads";
             return refuse("num_key_value_heads", self.num_key_value_heads, expected);
+        }
+        if self.max_position_embeddings > MAX_POSITIONS {
+            let (found, expected) = (self.max_position_embeddings, "at most 2097152");
+            return refuse("max_position_embeddings", found, expected);
         }
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             return refuse("head_dim", self.head_dim, "an even number above 0");

@@ -14,7 +14,7 @@ use block::Block;
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
-use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 
 /// A causal language model.
 ///
@@ -44,7 +44,32 @@ impl<B: ModelBackend> CausalLm<B> {
                 param.map(Tensor::require_grad)
             }
         }
-        CausalLm::<Autodiff<B>>::from_inner(self).map(&mut Track)
+        CausalLm::<Autodiff<B>>::from_inner(self.map(&mut Widen)).map(&mut Track)
+    }
+
+    /// The model for sampling: weight matrices that bf16 holds exactly are kept as bf16.
+    ///
+    /// Every weight and the arithmetic stay what they were, only the order of sums changes; the matrices
+    /// take half the memory, and decoding, which waits for them to be read, takes less time. That is so
+    /// for checkpoints that are published in bf16, not for weights that were trained further in f32.
+    /// Nothing changes on backends that would have to widen the matrices again at every product.
+    pub fn compact(self) -> Self {
+        struct Compact;
+        impl<B: ModelBackend> ModuleMapper<B> for Compact {
+            fn map_float<const D: usize>(
+                &mut self,
+                param: Param<Tensor<B, D>>,
+            ) -> Param<Tensor<B, D>> {
+                param.map(|weight| match D {
+                    2 if weight.dtype() == DType::F32 => exact_bf16(weight),
+                    _ => weight,
+                })
+            }
+        }
+        match B::READS_BF16 {
+            true => self.map(&mut Compact),
+            false => self,
+        }
     }
 
     /// The model's shape.
@@ -59,6 +84,10 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// The weights of the output layer, `[V, D]`.
     pub fn head(&self) -> Tensor<B, 2> {
+        widened(self.stored_head())
+    }
+
+    fn stored_head(&self) -> Tensor<B, 2> {
         self.lm_head.as_ref().unwrap_or(&self.embedding).val()
     }
 
@@ -123,18 +152,49 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// Logits of hidden states: `[M, D]` to `[M, V]`.
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        float(B::project(primitive(hidden), primitive(self.head())))
+        float(B::project(primitive(hidden), primitive(self.stored_head())))
     }
 
     fn embed(&self, tokens: &[u32]) -> Tensor<B, 2> {
         let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
         let ids = TensorData::new(ids, [tokens.len()]);
         let ids = Tensor::<B, 1, Int>::from_data(ids, &self.device());
-        self.embedding.val().select(0, ids)
+        widened(float(B::embed(
+            primitive(self.embedding.val()),
+            ids.into_primitive(),
+        )))
     }
 
     fn final_norm(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         norm(x, &self.norm, self.config.rms_norm_eps)
+    }
+}
+
+/// Back from what [`CausalLm::compact`] made of it.
+struct Widen;
+
+impl<B: ModelBackend> ModuleMapper<B> for Widen {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        param.map(widened)
+    }
+}
+
+fn widened<B: ModelBackend, const D: usize>(weight: Tensor<B, D>) -> Tensor<B, D> {
+    match weight.dtype() {
+        DType::BF16 => weight.cast(DType::F32),
+        _ => weight,
+    }
+}
+
+/// The weights as bf16 if that is what they are, else as they were.
+fn exact_bf16<B: ModelBackend, const D: usize>(weight: Tensor<B, D>) -> Tensor<B, D> {
+    let data = weight.to_data();
+    let exact = data
+        .as_slice::<f32>()
+        .is_ok_and(|values| values.iter().all(|value| value.to_bits() & 0xffff == 0));
+    match exact {
+        true => weight.cast(DType::BF16),
+        false => weight,
     }
 }
 
@@ -166,4 +226,36 @@ pub(crate) fn param_id(name: &str) -> ParamId {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     ParamId::from(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::Flex;
+    use std::path::Path;
+
+    fn matrices(model: &CausalLm<Flex>) -> Vec<DType> {
+        let block = &model.blocks[0];
+        let all = [&block.qkv, &block.output, &block.gate_up, &block.down];
+        let stored = all.into_iter().chain([&model.embedding]);
+        stored.map(|weight| weight.val().dtype()).collect()
+    }
+
+    #[test]
+    fn only_what_bf16_holds_exactly_is_kept_as_bf16() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3");
+        let model = CausalLm::<Flex>::load_hf(&fixture, &Default::default()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        model.save_hf(dir.path(), SaveDtype::Bf16).unwrap();
+        let rounded = CausalLm::<Flex>::load_hf(dir.path(), &Default::default()).unwrap();
+        assert_eq!(matrices(&rounded), [DType::F32; 5]);
+        let compact = rounded.clone().compact();
+        assert_eq!(matrices(&compact), [DType::BF16; 5]);
+        assert_eq!(compact.blocks[0].input_norm.val().dtype(), DType::F32);
+        assert_eq!(matrices(&model.compact()), [DType::F32; 5]);
+        // Nothing is lost, and whoever needs f32 gets it.
+        let widened = compact.into_trainable();
+        let head = |weight: Tensor<Flex, 2>| weight.into_data().into_vec::<f32>().unwrap();
+        assert_eq!(head(widened.head().inner()), head(rounded.head()));
+    }
 }

@@ -7,6 +7,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::tensor::TensorMetadata;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
 /// Defines the graph node of an operation with one differentiable input: its name, what it keeps from
@@ -71,6 +72,35 @@ unary_node!(
 );
 
 #[derive(Debug)]
+struct Embed;
+
+impl<B: ModelBackend> Backward<B, 1> for Embed {
+    type State = (Float<Autodiff<B>>, IntTensor<B>);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 1>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (weight, ids) = ops.state;
+        // Taken out, so that nobody else holds it and it can be added to in place.
+        let d_weight = grads.remove::<B>(&weight).unwrap_or_else(|| {
+            let primitive = &weight.primitive;
+            let dtype = primitive.dtype().into();
+            B::float_zeros(primitive.shape(), &B::float_device(primitive), dtype)
+        });
+        let d_weight = B::embed_backward(d_weight, ids, grad);
+        register::<B, 1>(
+            ops.parents.map(|p| p.map(|node| node.id)),
+            [d_weight],
+            grads,
+        );
+    }
+}
+
+#[derive(Debug)]
 struct RmsNorm;
 
 impl<B: ModelBackend> Backward<B, 2> for RmsNorm {
@@ -97,7 +127,7 @@ impl<B: ModelBackend> Backward<B, 2> for RmsNorm {
 struct HeadLogprobs;
 
 impl<B: ModelBackend> Backward<B, 2> for HeadLogprobs {
-    type State = (Float<B>, Float<B>, IntTensor<B>, f64, usize);
+    type State = (Float<B>, Float<B>, IntTensor<B>, f64, usize, Float<B>);
 
     fn backward(
         self,
@@ -106,9 +136,16 @@ impl<B: ModelBackend> Backward<B, 2> for HeadLogprobs {
         _checkpointer: &mut Checkpointer,
     ) {
         let grad = grads.consume::<B>(&ops.node);
-        let (hidden, head, targets, temperature, max_logits) = ops.state;
-        let (d_hidden, d_head) =
-            B::head_logprobs_backward(hidden, head, targets, temperature, max_logits, grad);
+        let (hidden, head, targets, temperature, max_logits, logprobs) = ops.state;
+        let (d_hidden, d_head) = B::head_logprobs_backward(
+            hidden,
+            head,
+            targets,
+            temperature,
+            max_logits,
+            logprobs,
+            grad,
+        );
         register::<B, 2>(
             ops.parents.map(|p| p.map(|node| node.id)),
             [d_hidden, d_head],
@@ -154,6 +191,12 @@ fn register<B: ModelBackend, const N: usize>(
 }
 
 impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
+    fn embed(weight: Float<Self>, ids: IntTensor<Self>) -> Float<Self> {
+        let output = B::embed(weight.primitive.clone(), ids.clone());
+        let nodes = [weight.node.clone()];
+        record!(Embed, nodes, (weight, ids), output)
+    }
+
     fn rms_norm(x: Float<Self>, weight: Float<Self>, eps: f64) -> Float<Self> {
         let output = B::rms_norm(x.primitive.clone(), weight.primitive.clone(), eps);
         let nodes = [x.node.clone(), weight.node.clone()];
@@ -253,7 +296,14 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
             temperature,
             max_logits,
         );
-        let state = (hidden, head, targets, temperature, max_logits);
+        let state = (
+            hidden,
+            head,
+            targets,
+            temperature,
+            max_logits,
+            logprobs.clone(),
+        );
         // The entropy is a diagnostic here too.
         let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(entropy);
         (record!(HeadLogprobs, nodes, state, logprobs), constant)

@@ -21,13 +21,32 @@ pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
-/// Log-probability of `target`, and entropy, of one row of logits in host memory: what
-/// [`ModelBackend::token_logprobs`] computes, bit for bit what it computes on the CPU.
-///
-/// # Panics
-/// If `target` is not below the length of the row.
-pub fn row_logprob(row: &[f32], target: usize, inverse_temperature: f32) -> (f32, f32) {
-    flex::single_row(row, target, inverse_temperature)
+/// The probabilities of one row of logits in host memory, up to their sum: `e^d` with
+/// `d = (x - max) / temperature`.
+pub(crate) struct RowWeights<'a>(flex::Weights<'a>);
+
+impl<'a> RowWeights<'a> {
+    pub(crate) fn new(row: &'a [f32], inverse_temperature: f32) -> Self {
+        Self(flex::Weights::new(row, inverse_temperature))
+    }
+
+    /// What [`ModelBackend::token_logprobs`] computes, on the CPU bit for bit.
+    ///
+    /// # Panics
+    /// If `target` is not below the length of the row.
+    pub(crate) fn logprob(&self, target: usize) -> f32 {
+        self.0.logprob(target)
+    }
+
+    /// The first index at which the sum of the weights so far exceeds `part`, from 0 to 1, of all of them.
+    pub(crate) fn quantile(&self, part: f64) -> usize {
+        self.0.quantile(part)
+    }
+
+    /// All weights, in order; the largest is 1.
+    pub(crate) fn all(&self) -> Vec<f32> {
+        self.0.all()
+    }
 }
 
 /// Hyperparameters of one AdamW update (Loshchilov and Hutter, 2019).
@@ -56,9 +75,29 @@ pub struct AdamWUpdate {
 /// The `_backward` methods take the gradient of the output last and return the gradients of the
 /// inputs in order.
 pub trait ModelBackend: Backend {
-    /// A linear layer without bias: `x * weight'`. `x`: `[N, inputs]`, `weight`: `[outputs, inputs]`.
+    /// Whether [`project`](Self::project) reads bf16 weights as they are, instead of widening all of them first.
+    const READS_BF16: bool = false;
+
+    /// A linear layer without bias: `x * weight'`. `x`: `[N, inputs]`, `weight`: `[outputs, inputs]`, of the
+    /// type of `x` or bf16; arithmetic is done in the type of `x`.
     fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::project::<Self>(x, weight)
+    }
+
+    /// The rows `ids` (`[N]`) of `weight` (`[V, D]`).
+    fn embed(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
+        composed::embed::<Self>(weight, ids)
+    }
+
+    /// Adds the gradient of [`embed`](Self::embed) to that of `weight`: each row of `grad` (`[N, D]`) to the
+    /// row of `d_weight` that it came from. Where input and output layer share their weights, `d_weight` is
+    /// what the output layer left, and no second tensor of that size is made.
+    fn embed_backward(
+        d_weight: FloatTensor<Self>,
+        ids: IntTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        composed::embed_backward::<Self>(d_weight, ids, grad)
     }
 
     /// `x / rms(x) * weight`, row by row. `x`: `[N, D]`, `weight`: `[D]`.
@@ -189,15 +228,17 @@ pub trait ModelBackend: Backend {
     }
 
     /// Gradients of the log-probabilities of [`head_logprobs`](Self::head_logprobs): of `hidden` and of
-    /// `head`. `grad`: `[M]`.
+    /// `head`. `logprobs`, the log-probabilities themselves, and `grad`: `[M]`.
     fn head_logprobs_backward(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
         targets: IntTensor<Self>,
         temperature: f64,
         max_logits: usize,
+        logprobs: FloatTensor<Self>,
         grad: FloatTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let _ = logprobs;
         composed::head_logprobs_backward::<Self>(
             hidden,
             head,

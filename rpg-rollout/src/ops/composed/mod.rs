@@ -11,7 +11,7 @@ use super::{AdamWUpdate, HeadLayout, ModelBackend, Packing, RopeTable};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 
 /// Scores behind the causal mask. Finite, so that `0 * score` stays 0 in the backward pass.
 const MASKED_SCORE: f32 = -1e30;
@@ -24,11 +24,36 @@ pub(in crate::ops) fn unwrap<B: Backend, const D: usize>(tensor: Tensor<B, D>) -
     tensor.into_primitive().tensor()
 }
 
+/// Weights in the type that arithmetic is done in; the tensor itself where it has that already.
+fn widened<B: Backend, const D: usize>(weight: Tensor<B, D>, dtype: DType) -> Tensor<B, D> {
+    match weight.dtype() == dtype {
+        true => weight,
+        false => weight.cast(dtype),
+    }
+}
+
 pub(in crate::ops) fn project<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    unwrap(wrap::<B, 2>(x).matmul(wrap::<B, 2>(weight).transpose()))
+    let (x, weight) = (wrap::<B, 2>(x), wrap::<B, 2>(weight));
+    let dtype = x.dtype();
+    unwrap(x.matmul(widened(weight, dtype).transpose()))
+}
+
+pub(in crate::ops) fn embed<B: Backend>(
+    weight: FloatTensor<B>,
+    ids: IntTensor<B>,
+) -> FloatTensor<B> {
+    B::float_select(weight, 0, ids)
+}
+
+pub(in crate::ops) fn embed_backward<B: Backend>(
+    d_weight: FloatTensor<B>,
+    ids: IntTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
+    B::float_select_add(d_weight, 0, ids, grad)
 }
 
 fn rms_scale<B: Backend, const D: usize>(x: Tensor<B, D>, eps: f64) -> Tensor<B, D> {

@@ -5,91 +5,12 @@
 //! computes them again from the log-sum-exp (FlashAttention-2, Dao 2023).
 
 use super::super::{HeadLayout, Packing};
+use super::matmul::{Matrix, Threads, matmul};
 use super::simd::{dot, exp, max, sum, vectorized};
 use rayon::prelude::*;
 use std::ops::Range;
 
 const QUERY_BLOCK: usize = 64;
-
-/// A strided matrix inside a slice.
-#[derive(Clone, Copy)]
-struct Matrix<'a> {
-    data: &'a [f32],
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    fn rows(data: &'a [f32], row_stride: usize) -> Self {
-        Self {
-            data,
-            row_stride,
-            column_stride: 1,
-        }
-    }
-
-    fn transposed(self) -> Self {
-        Self {
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-
-    fn assert_holds(&self, rows: usize, columns: usize) {
-        let last = (rows - 1) * self.row_stride + (columns - 1) * self.column_stride;
-        assert!(
-            last < self.data.len(),
-            "a {rows} x {columns} matrix ends behind its slice"
-        );
-    }
-}
-
-/// `out (m x n, row stride) = keep * out + scale * a (m x k) * b (k x n)`.
-fn matmul(
-    out: (&mut [f32], usize),
-    keep: bool,
-    scale: f32,
-    a: Matrix,
-    b: Matrix,
-    [m, n, k]: [usize; 3],
-) {
-    if m == 0 || n == 0 || k == 0 {
-        return;
-    }
-    let (out, out_stride) = out;
-    a.assert_holds(m, k);
-    b.assert_holds(k, n);
-    assert!(
-        (m - 1) * out_stride + n <= out.len(),
-        "the product ends behind its slice"
-    );
-    // SAFETY: all three matrices lie inside their slices, as asserted, and `out` is borrowed mutably,
-    // so it overlaps neither input.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            out_stride as isize,
-            keep,
-            a.data.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            scale,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
-    }
-}
 
 /// One sequence of the batch and one of its key-value heads.
 struct Unit<'a> {
@@ -152,6 +73,7 @@ impl<'a> Unit<'a> {
     /// Scaled scores of a block of queries against all keys up to its end.
     fn scores(&self, out: &mut [f32], block: &Range<usize>, member: usize) {
         matmul(
+            Threads::One,
             (out, block.end),
             false,
             self.heads.scale() as f32,
@@ -215,6 +137,7 @@ fn forward_unit(unit: &Unit) -> Forward {
                     },
                 );
                 matmul(
+                    Threads::One,
                     (&mut output[block.start * d..], d),
                     false,
                     1.0,
@@ -283,6 +206,7 @@ fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Grad
                 let d_weights = [n, end, d];
                 let to_values = unit.values().transposed();
                 matmul(
+                    Threads::One,
                     (&mut d_scores, end),
                     false,
                     1.0,
@@ -314,6 +238,7 @@ fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Grad
                 let ds = Matrix::rows(&d_scores, end);
                 let block_queries = unit.queries(block.start, member);
                 matmul(
+                    Threads::One,
                     (&mut values, d),
                     true,
                     1.0,
@@ -322,6 +247,7 @@ fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Grad
                     [end, d, n],
                 );
                 matmul(
+                    Threads::One,
                     (&mut keys, d),
                     true,
                     1.0,
@@ -330,7 +256,7 @@ fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Grad
                     [end, d, n],
                 );
                 let out = (&mut queries[block.start * d..], d);
-                matmul(out, false, 1.0, ds, unit.keys(), [n, d, end]);
+                matmul(Threads::One, out, false, 1.0, ds, unit.keys(), [n, d, end]);
             }
             queries
         })

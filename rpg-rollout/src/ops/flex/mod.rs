@@ -7,19 +7,21 @@
 mod adamw;
 mod attention;
 mod cache;
+mod head;
 mod logprob;
+mod matmul;
 mod norm;
 mod project;
 mod rotary;
 mod simd;
 mod swiglu;
 
-pub(super) use logprob::single_row;
+pub(super) use logprob::Weights;
 
 use super::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable, composed};
 use burn::backend::Flex;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{DType, TensorData, TensorMetadata};
+use burn::tensor::{DType, TensorData, TensorMetadata, bf16};
 use burn_flex::FlexTensor;
 
 /// Rows per unit of parallel work.
@@ -63,15 +65,45 @@ fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
 }
 
 impl ModelBackend for Flex {
+    const READS_BF16: bool = true;
+
     fn project(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
         let ([m, k], [n, _]) = (dims(&x), dims(&weight));
-        if m > project::MAX_ROWS || !all_f32(&[&x, &weight]) {
-            return composed::project::<Self>(x, weight);
+        let y = match (x.dtype(), weight.dtype()) {
+            (DType::F32, DType::F32) if m <= project::MAX_ROWS => {
+                project::project(&Values::new(&x), &Values::new(&weight), m, n, k)
+            }
+            (DType::F32, DType::BF16) => {
+                let weight = weight.to_contiguous();
+                match bytemuck::try_cast_slice::<bf16, u32>(weight.storage()) {
+                    Ok(pairs) if k % 2 == 0 => project::project(&Values::new(&x), pairs, m, n, k),
+                    _ => return composed::project::<Self>(x, weight),
+                }
+            }
+            _ => return composed::project::<Self>(x, weight),
+        };
+        from_vec(y, [m, n])
+    }
+
+    fn embed_backward(
+        mut d_weight: FlexTensor,
+        ids: IntTensor<Self>,
+        grad: FlexTensor,
+    ) -> FlexTensor {
+        if !all_f32(&[&d_weight, &grad]) || ids.dtype() != DType::I32 {
+            return composed::embed_backward::<Self>(d_weight, ids, grad);
         }
-        from_vec(
-            project::project(&Values::new(&x), &Values::new(&weight), m, n, k),
-            [m, n],
-        )
+        let [_, d] = dims(&grad);
+        let ids = ids.to_contiguous();
+        let grad = Values::new(&grad);
+        in_place(&mut d_weight, |d_weight| {
+            for (&id, grad) in ids.storage::<i32>().iter().zip(grad.chunks_exact(d)) {
+                for (sum, g) in d_weight[id as usize * d..][..d].iter_mut().zip(grad) {
+                    *sum += g;
+                }
+            }
+        });
+        d_weight
     }
 
     fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
@@ -259,6 +291,65 @@ impl ModelBackend for Flex {
             );
         });
         logits
+    }
+
+    fn head_logprobs(
+        hidden: FlexTensor,
+        head: FlexTensor,
+        targets: IntTensor<Self>,
+        temperature: f64,
+        max_logits: usize,
+    ) -> (FlexTensor, FlexTensor) {
+        if !all_f32(&[&hidden, &head]) || targets.dtype() != DType::I32 {
+            return composed::head_logprobs::<Self>(hidden, head, targets, temperature, max_logits);
+        }
+        let [m, d] = dims(&hidden);
+        let (hidden, head) = (Values::new(&hidden), Values::new(&head));
+        let targets = targets.to_contiguous();
+        let (logprobs, entropy) = head::forward(head::Operands {
+            hidden: &hidden,
+            head: &head,
+            targets: targets.storage(),
+            d,
+            inverse_temperature: (1.0 / temperature) as f32,
+            max_logits,
+        });
+        (from_vec(logprobs, [m]), from_vec(entropy, [m]))
+    }
+
+    fn head_logprobs_backward(
+        hidden: FlexTensor,
+        head: FlexTensor,
+        targets: IntTensor<Self>,
+        temperature: f64,
+        max_logits: usize,
+        logprobs: FlexTensor,
+        grad: FlexTensor,
+    ) -> (FlexTensor, FlexTensor) {
+        if !all_f32(&[&hidden, &head, &logprobs, &grad]) || targets.dtype() != DType::I32 {
+            return composed::head_logprobs_backward::<Self>(
+                hidden,
+                head,
+                targets,
+                temperature,
+                max_logits,
+                grad,
+            );
+        }
+        let ([m, d], [v, _]) = (dims(&hidden), dims(&head));
+        let (hidden, head) = (Values::new(&hidden), Values::new(&head));
+        let targets = targets.to_contiguous();
+        let operands = head::Operands {
+            hidden: &hidden,
+            head: &head,
+            targets: targets.storage(),
+            d,
+            inverse_temperature: (1.0 / temperature) as f32,
+            max_logits,
+        };
+        let (d_hidden, d_head) =
+            head::backward(operands, &Values::new(&logprobs), &Values::new(&grad));
+        (from_vec(d_hidden, [m, d]), from_vec(d_head, [v, d]))
     }
 
     fn cache_write(

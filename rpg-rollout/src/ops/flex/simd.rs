@@ -32,15 +32,11 @@ fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
 
 /// Adds the lanes as a tree.
 #[inline(always)]
-fn add_lanes(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
+fn add_lanes(lanes: [f32; LANES]) -> f32 {
+    // Arrays of their own lengths, so that each level is one vector operation.
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
 }
 
 /// `sum a[i] * b[i]`.
@@ -114,8 +110,8 @@ pub(super) fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 0.5);
     let e_r = p.mul_add(r * r, r) + 1.0;
-    let exponent = (n as i32 + 127) << 23;
-    e_r * f32::from_bits(exponent as u32)
+    // The low bits of `shifted` are `n`.
+    e_r * f32::from_bits((shifted.to_bits().wrapping_add(127)) << 23)
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! `silu(gate) * up` in one pass each way.
 
-use super::ROW_BLOCK;
 use super::simd::{exp, vectorized};
 use rayon::prelude::*;
+
+/// Rows per unit of parallel work: about 16k numbers.
+fn block_rows(width: usize) -> usize {
+    (16_384 / width.max(1)).clamp(1, 512)
+}
 
 #[inline(always)]
 fn sigmoid(x: f32) -> f32 {
@@ -10,9 +14,10 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 pub(super) fn forward(gate_up: &[f32], width: usize) -> Vec<f32> {
+    let rows = block_rows(width);
     let mut out = vec![0f32; gate_up.len() / 2];
-    out.par_chunks_mut(ROW_BLOCK * width)
-        .zip(gate_up.par_chunks(2 * ROW_BLOCK * width))
+    out.par_chunks_mut(rows * width)
+        .zip(gate_up.par_chunks(2 * rows * width))
         .for_each(|(out, gate_up)| {
             vectorized(
                 #[inline(always)]
@@ -31,10 +36,11 @@ pub(super) fn forward(gate_up: &[f32], width: usize) -> Vec<f32> {
 }
 
 pub(super) fn backward(gate_up: &[f32], grad: &[f32], width: usize) -> Vec<f32> {
+    let rows = block_rows(width);
     let mut out = vec![0f32; gate_up.len()];
-    out.par_chunks_mut(2 * ROW_BLOCK * width)
-        .zip(gate_up.par_chunks(2 * ROW_BLOCK * width))
-        .zip(grad.par_chunks(ROW_BLOCK * width))
+    out.par_chunks_mut(2 * rows * width)
+        .zip(gate_up.par_chunks(2 * rows * width))
+        .zip(grad.par_chunks(rows * width))
         .for_each(|((out, gate_up), grad)| {
             vectorized(
                 #[inline(always)]

@@ -1,0 +1,234 @@
+//! Log-probabilities under the output layer without all logits: those of a block of the vocabulary exist at a
+//! time, for all rows. Every weight is read once per direction, and its gradient written once.
+
+use super::matmul::{Matrix, Threads, matmul};
+use super::simd::{add_scaled, dot, exp, max, vectorized};
+use rayon::prelude::*;
+
+/// Logits of a row that are summed together, whatever the size of a block: results do not depend on it.
+const PIECE: usize = 256;
+
+/// The operands: `hidden` is `[m, d]`, `head` is `[v, d]`, one target per row.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a> {
+    pub(super) hidden: &'a [f32],
+    pub(super) head: &'a [f32],
+    pub(super) targets: &'a [i32],
+    pub(super) d: usize,
+    pub(super) inverse_temperature: f32,
+    pub(super) max_logits: usize,
+}
+
+impl<'a> Operands<'a> {
+    fn m(&self) -> usize {
+        self.targets.len()
+    }
+
+    fn v(&self) -> usize {
+        self.head.len() / self.d
+    }
+
+    /// Tokens of a block.
+    fn width(&self) -> usize {
+        let fitting = self.max_logits / self.m().max(1);
+        (fitting / PIECE * PIECE).max(PIECE).min(self.v())
+    }
+
+    fn hidden(&self) -> Matrix<'a> {
+        Matrix::rows(self.hidden, self.d)
+    }
+
+    fn block(&self, start: usize) -> Matrix<'a> {
+        Matrix::rows(&self.head[start * self.d..], self.d)
+    }
+
+    /// Calls `work` with the first token of each block and the logits of the block, row by row.
+    fn for_each_block(&self, mut work: impl FnMut(usize, &mut [f32])) {
+        let (m, v, width) = (self.m(), self.v(), self.width());
+        let mut logits = vec![0f32; m * width];
+        for start in (0..v).step_by(width) {
+            let n = width.min(v - start);
+            let logits = &mut logits[..m * n];
+            let shape = [m, n, self.d];
+            let block = self.block(start).transposed();
+            matmul(
+                Threads::All,
+                (logits, n),
+                false,
+                1.0,
+                self.hidden(),
+                block,
+                shape,
+            );
+            work(start, logits);
+        }
+    }
+}
+
+/// Rows per unit of parallel work: about 64k logits.
+fn unit(width: usize) -> usize {
+    (65_536 / width.max(1)).clamp(1, 512)
+}
+
+/// What is known of a row so far, with `d = (x - top) / t`.
+#[derive(Clone, Copy)]
+struct Row {
+    /// The largest logit.
+    top: f32,
+    /// `sum e^d`.
+    total: f32,
+    /// `sum d * e^d`.
+    weighted: f32,
+    /// The target's logit.
+    target: f32,
+}
+
+impl Row {
+    const EMPTY: Self = Self {
+        top: f32::NEG_INFINITY,
+        total: 0.0,
+        weighted: 0.0,
+        target: 0.0,
+    };
+
+    #[inline(always)]
+    fn add(&mut self, piece: &[f32], inverse_temperature: f32) {
+        let top = max(piece);
+        if top > self.top {
+            // e^(d + shift) = e^d * e^shift.
+            let shift = (self.top - top) * inverse_temperature;
+            let (factor, shift) = match self.total > 0.0 {
+                true => (exp(shift), shift),
+                false => (0.0, 0.0),
+            };
+            self.weighted = factor * (self.weighted + shift * self.total);
+            self.total *= factor;
+            self.top = top;
+        }
+        let (mut e, mut de) = ([0f32; PIECE], [0f32; PIECE]);
+        for ((e, de), &x) in e.iter_mut().zip(&mut de).zip(piece) {
+            let d = (x - self.top) * inverse_temperature;
+            *e = exp(d);
+            *de = d * *e;
+        }
+        self.total += super::simd::sum(&e[..piece.len()]);
+        self.weighted += super::simd::sum(&de[..piece.len()]);
+    }
+}
+
+/// Log-probability of each target, and entropy.
+pub(super) fn forward(operands: Operands) -> (Vec<f32>, Vec<f32>) {
+    let Operands {
+        targets,
+        inverse_temperature,
+        ..
+    } = operands;
+    let mut rows = vec![Row::EMPTY; targets.len()];
+    operands.for_each_block(|start, logits| {
+        let n = logits.len() / targets.len().max(1);
+        rows.par_chunks_mut(unit(n))
+            .zip(targets.par_chunks(unit(n)))
+            .zip(logits.par_chunks(unit(n) * n))
+            .for_each(|((rows, targets), logits)| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (i, logits) in logits.chunks_exact(n).enumerate() {
+                            for piece in logits.chunks(PIECE) {
+                                rows[i].add(piece, inverse_temperature);
+                            }
+                            if let Some(&x) = logits.get((targets[i] as usize).wrapping_sub(start))
+                            {
+                                rows[i].target = x;
+                            }
+                        }
+                    },
+                );
+            });
+    });
+    rows.iter()
+        .map(|row| {
+            let log_total = row.total.ln();
+            (
+                (row.target - row.top) * inverse_temperature - log_total,
+                log_total - row.weighted / row.total,
+            )
+        })
+        .unzip()
+}
+
+/// Gradients of the log-probabilities with respect to `hidden` and `head`; `logprobs` is what [`forward`] gave.
+pub(super) fn backward(operands: Operands, logprobs: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let Operands {
+        hidden,
+        head,
+        targets,
+        d,
+        inverse_temperature,
+        ..
+    } = operands;
+    let m = targets.len();
+    let mut d_hidden = vec![0f32; hidden.len()];
+    let mut d_head = vec![0f32; head.len()];
+    // Of every row the logarithm of the sum of all `e^(x / t)`.
+    let normalizers: Vec<f32> = vectorized(
+        #[inline(always)]
+        || {
+            let mut normalizers = vec![0f32; m];
+            for (i, normalizer) in normalizers.iter_mut().enumerate() {
+                let target = &head[targets[i] as usize * d..][..d];
+                let x = dot(&hidden[i * d..][..d], target);
+                *normalizer = x * inverse_temperature - logprobs[i];
+            }
+            normalizers
+        },
+    );
+    operands.for_each_block(|start, logits| {
+        let n = logits.len() / m.max(1);
+        logits
+            .par_chunks_mut(unit(n) * n)
+            .enumerate()
+            .for_each(|(block, logits)| {
+                vectorized(
+                    #[inline(always)]
+                    || {
+                        for (i, logits) in logits.chunks_exact_mut(n).enumerate() {
+                            let i = block * unit(n) + i;
+                            let (normalizer, factor) =
+                                (normalizers[i], grad[i] * inverse_temperature);
+                            for x in logits.iter_mut() {
+                                *x = -factor * exp(*x * inverse_temperature - normalizer);
+                            }
+                            let target = (targets[i] as usize).wrapping_sub(start);
+                            if target < n {
+                                add_scaled(&mut logits[target..target + 1], factor, &[1.0]);
+                            }
+                        }
+                    },
+                );
+            });
+        let d_logits = Matrix::rows(logits, n);
+        let d_block = (&mut d_head[start * d..], d);
+        let shape = [n, d, m];
+        matmul(
+            Threads::All,
+            d_block,
+            false,
+            1.0,
+            d_logits.transposed(),
+            operands.hidden(),
+            shape,
+        );
+        let (out, keep) = ((&mut d_hidden[..], d), start > 0);
+        matmul(
+            Threads::All,
+            out,
+            keep,
+            1.0,
+            d_logits,
+            operands.block(start),
+            [m, d, n],
+        );
+    });
+    (d_hidden, d_head)
+}
