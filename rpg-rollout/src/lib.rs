@@ -1,8 +1,9 @@
 //! Causal language models on Burn: load a Hugging Face folder, sample from it, score text with it.
 //!
 //! [`model::CausalLm`] runs Llama-like models (Llama 3, SmolLM2, Mistral, Qwen2.5, Qwen3),
-//! [`generate`](generate::generate) samples from it in batches, [`score`](score::score) gives differentiable log-probabilities. The sampler keeps the
-//! log-probability of every token under the same definition that the scorer uses.
+//! [`generate`](generate::generate) samples from it in batches, [`score`](score::score) gives
+//! differentiable log-probabilities. The sampler keeps the log-probability of every token under the same
+//! definition that the scorer uses.
 
 pub mod cache;
 pub mod chat;

@@ -16,38 +16,11 @@ mod flex;
 mod gpu;
 mod layout;
 
+pub(crate) use flex::RowWeights;
 pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-
-/// The probabilities of one row of logits in host memory, up to their sum: `e^d` with
-/// `d = (x - max) / temperature`.
-pub(crate) struct RowWeights<'a>(flex::Weights<'a>);
-
-impl<'a> RowWeights<'a> {
-    pub(crate) fn new(row: &'a [f32], inverse_temperature: f32) -> Self {
-        Self(flex::Weights::new(row, inverse_temperature))
-    }
-
-    /// What [`ModelBackend::token_logprobs`] computes, on the CPU bit for bit.
-    ///
-    /// # Panics
-    /// If `target` is not below the length of the row.
-    pub(crate) fn logprob(&self, target: usize) -> f32 {
-        self.0.logprob(target)
-    }
-
-    /// The first index at which the sum of the weights so far exceeds `part`, from 0 to 1, of all of them.
-    pub(crate) fn quantile(&self, part: f64) -> usize {
-        self.0.quantile(part)
-    }
-
-    /// All weights, in order; the largest is 1.
-    pub(crate) fn all(&self) -> Vec<f32> {
-        self.0.all()
-    }
-}
 
 /// Hyperparameters of one AdamW update (Loshchilov and Hutter, 2019).
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,7 +2,8 @@
 //! time, for all rows. Every weight is read once per direction, and its gradient written once.
 
 use super::matmul::{Matrix, Threads, matmul};
-use super::simd::{add_scaled, dot, exp, max, vectorized};
+use super::rows_of;
+use super::simd::{dot, exp, max, sum, vectorized};
 use rayon::prelude::*;
 
 /// Logits of a row that are summed together, whatever the size of a block: results do not depend on it.
@@ -65,9 +66,9 @@ impl<'a> Operands<'a> {
     }
 }
 
-/// Rows per unit of parallel work: about 64k logits.
+/// Rows per unit of parallel work.
 fn unit(width: usize) -> usize {
-    (65_536 / width.max(1)).clamp(1, 512)
+    rows_of(65_536, width)
 }
 
 /// What is known of a row so far, with `d = (x - top) / t`.
@@ -111,8 +112,8 @@ impl Row {
             *e = exp(d);
             *de = d * *e;
         }
-        self.total += super::simd::sum(&e[..piece.len()]);
-        self.weighted += super::simd::sum(&de[..piece.len()]);
+        self.total += sum(&e[..piece.len()]);
+        self.weighted += sum(&de[..piece.len()]);
     }
 }
 
@@ -200,8 +201,8 @@ pub(super) fn backward(operands: Operands, logprobs: &[f32], grad: &[f32]) -> (V
                                 *x = -factor * exp(*x * inverse_temperature - normalizer);
                             }
                             let target = (targets[i] as usize).wrapping_sub(start);
-                            if target < n {
-                                add_scaled(&mut logits[target..target + 1], factor, &[1.0]);
+                            if let Some(x) = logits.get_mut(target) {
+                                *x += factor;
                             }
                         }
                     },

@@ -8,24 +8,29 @@ mod adamw;
 mod attention;
 mod cache;
 mod head;
-mod logprob;
 mod matmul;
 mod norm;
 mod project;
 mod rotary;
+mod row;
 mod simd;
 mod swiglu;
 
-pub(super) use logprob::Weights;
+pub(crate) use row::RowWeights;
 
 use super::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable, composed};
 use burn::backend::Flex;
-use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::ops::IntTensor;
 use burn::tensor::{DType, TensorData, TensorMetadata, bf16};
 use burn_flex::FlexTensor;
 
 /// Rows per unit of parallel work.
 const ROW_BLOCK: usize = 32;
+
+/// Rows per unit of parallel work where a unit is to hold about `numbers` numbers.
+fn rows_of(numbers: usize, width: usize) -> usize {
+    (numbers / width.max(1)).clamp(1, 512)
+}
 
 fn all_f32(tensors: &[&FlexTensor]) -> bool {
     tensors.iter().all(|tensor| tensor.dtype() == DType::F32)
@@ -247,50 +252,6 @@ impl ModelBackend for Flex {
         let [n, width] = dims(&gate_up);
         let values = swiglu::backward(&Values::new(&gate_up), &Values::new(&grad), width / 2);
         from_vec(values, [n, width])
-    }
-
-    fn token_logprobs(
-        logits: FlexTensor,
-        targets: IntTensor<Self>,
-        temperature: f64,
-    ) -> (FlexTensor, FlexTensor) {
-        if !all_f32(&[&logits]) || targets.dtype() != DType::I32 {
-            return composed::token_logprobs::<Self>(logits, targets, temperature);
-        }
-        let [m, v] = dims(&logits);
-        let targets = targets.to_contiguous();
-        let (logprobs, entropy) = logprob::forward(
-            &Values::new(&logits),
-            targets.storage::<i32>(),
-            v,
-            (1.0 / temperature) as f32,
-        );
-        (from_vec(logprobs, [m]), from_vec(entropy, [m]))
-    }
-
-    fn token_logprobs_backward(
-        mut logits: FlexTensor,
-        targets: IntTensor<Self>,
-        temperature: f64,
-        grad: FloatTensor<Self>,
-    ) -> FlexTensor {
-        if !all_f32(&[&logits, &grad]) || targets.dtype() != DType::I32 {
-            return composed::token_logprobs_backward::<Self>(logits, targets, temperature, grad);
-        }
-        let [_, v] = dims(&logits);
-        let targets = targets.to_contiguous();
-        let grad = Values::new(&grad);
-        let inverse_temperature = (1.0 / temperature) as f32;
-        in_place(&mut logits, |logits| {
-            logprob::backward(
-                logits,
-                targets.storage::<i32>(),
-                v,
-                inverse_temperature,
-                &grad,
-            );
-        });
-        logits
     }
 
     fn head_logprobs(

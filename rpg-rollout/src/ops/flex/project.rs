@@ -5,7 +5,6 @@
 //! product where there are few rows. Here each weight is read once, in place, and used for all rows. Every
 //! output is one sum in one order, whatever the number of rows: a sequence's logits do not depend on what
 //! is decoded beside it.
-
 //!
 //! Weights that are kept as bf16 are read two at a time, as a `u32` each. A shift and a mask make of a vector
 //! of them two vectors of f32, one of the even columns and one of the odd ones; `x` is brought into that

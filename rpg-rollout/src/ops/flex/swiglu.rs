@@ -1,12 +1,11 @@
 //! `silu(gate) * up` in one pass each way.
 
+use super::rows_of;
 use super::simd::{exp, vectorized};
 use rayon::prelude::*;
 
-/// Rows per unit of parallel work: about 16k numbers.
-fn block_rows(width: usize) -> usize {
-    (16_384 / width.max(1)).clamp(1, 512)
-}
+/// Results per unit of parallel work.
+const UNIT: usize = 16_384;
 
 #[inline(always)]
 fn sigmoid(x: f32) -> f32 {
@@ -14,7 +13,7 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 pub(super) fn forward(gate_up: &[f32], width: usize) -> Vec<f32> {
-    let rows = block_rows(width);
+    let rows = rows_of(UNIT, width);
     let mut out = vec![0f32; gate_up.len() / 2];
     out.par_chunks_mut(rows * width)
         .zip(gate_up.par_chunks(2 * rows * width))
@@ -36,7 +35,7 @@ pub(super) fn forward(gate_up: &[f32], width: usize) -> Vec<f32> {
 }
 
 pub(super) fn backward(gate_up: &[f32], grad: &[f32], width: usize) -> Vec<f32> {
-    let rows = block_rows(width);
+    let rows = rows_of(UNIT, width);
     let mut out = vec![0f32; gate_up.len()];
     out.par_chunks_mut(2 * rows * width)
         .zip(gate_up.par_chunks(2 * rows * width))
