@@ -51,7 +51,7 @@ pub struct TrainArgs {
     /// A config file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// The policy: a Hugging Face model folder
+    /// The policy: a Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
     #[arg(long, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// The problems: JSONL with `question` or `problem`, and `answer`
@@ -86,7 +86,7 @@ pub struct TrainArgs {
 /// How to sample.
 #[derive(Debug, ClapArgs)]
 pub struct GenerateArgs {
-    /// A Hugging Face model folder
+    /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// One prompt per line: text, or JSON with `prompt` or `messages`; `-` reads standard input
@@ -163,7 +163,7 @@ pub struct GenerateArgs {
 /// What to score.
 #[derive(Debug, ClapArgs)]
 pub struct ScoreArgs {
-    /// A Hugging Face model folder
+    /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// JSONL of {"prompt", "completion"}, {"text"} or {"prompt_tokens", "completion_tokens"}; `-` reads
@@ -232,7 +232,7 @@ pub struct VerifyGradientsArgs {
 /// What to export, and where to.
 #[derive(Debug, ClapArgs)]
 pub struct ExportArgs {
-    /// A Hugging Face model folder, or a run folder
+    /// A Hugging Face folder, a .gguf file, a name on the hub, or a run folder
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// The folder to write; it must not exist yet

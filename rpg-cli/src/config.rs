@@ -70,7 +70,7 @@ pub struct TrainConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSource {
-    /// A Hugging Face folder.
+    /// A Hugging Face folder, a `.gguf` file or a name on the hub: see [`crate::models::load_model`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
     /// A Qwen3-like model with random weights and the character tokenizer of the built-in task.

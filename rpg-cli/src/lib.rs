@@ -13,6 +13,7 @@ pub mod data;
 pub mod evaluate;
 pub mod failure;
 pub mod interrupt;
+pub mod models;
 pub mod optim;
 pub mod report;
 pub mod run_folder;

@@ -1,4 +1,5 @@
-//! Causal language models on Burn: load a Hugging Face folder, sample from it, score text with it.
+//! Causal language models on Burn: load a Hugging Face folder or a GGUF file, sample from it, score text with
+//! it.
 //!
 //! [`model::CausalLm`] runs Llama-like models (Llama 3, SmolLM2, Mistral, Qwen2.5, Qwen3),
 //! [`generate`](generate::generate) samples from it in batches, [`score`](score::score) gives
@@ -8,6 +9,7 @@
 pub mod cache;
 pub mod chat;
 pub mod generate;
+pub mod gguf;
 pub mod model;
 pub mod ops;
 pub mod sampling;

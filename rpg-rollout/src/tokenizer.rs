@@ -1,6 +1,7 @@
-//! The tokenizer of a Hugging Face folder, with its chat template.
+//! The tokenizer of a Hugging Face folder or a GGUF file, with its chat template.
 
 use crate::chat::{ChatTemplate, TemplateError};
+use crate::gguf::{GgufError, GgufFile};
 use rpg_core::{Message, Prompt};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,9 @@ pub enum TokenizerError {
         /// What is wrong.
         message: String,
     },
+    /// A GGUF file has no tokenizer that can be used.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
     /// The chat template cannot be compiled or rendered.
     #[error("chat template: {0}")]
     Template(#[from] TemplateError),
@@ -71,6 +75,16 @@ impl Tokenizer {
             }
         }
         Self::from_files(dir, files)
+    }
+
+    /// The tokenizer and the chat template of a GGUF file.
+    pub fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
+        let made = file.tokenizer_files()?;
+        let files = vec![
+            (FILES[0], made.tokenizer_json.into_bytes()),
+            (FILES[1], made.tokenizer_config_json.into_bytes()),
+        ];
+        Self::from_files(file.path(), files)
     }
 
     /// A tokenizer from the contents of a `tokenizer.json` and, if given, a `tokenizer_config.json`.

@@ -2,8 +2,9 @@
 
 use crate::args::ExportArgs;
 use crate::failure::{AtPath, Failure};
+use crate::models::load_model;
 use crate::run_folder::RunFolder;
-use crate::train::{load_model, newest_checkpoint};
+use crate::train::newest_checkpoint;
 use burn::backend::Flex;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@ use crate::backend::{OnBackend, on_backend};
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::train::load_model;
+use crate::models::load_model;
 use rpg_core::seed::of_sample;
 use rpg_core::{Group, Message, Prompt};
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, generate};

@@ -4,7 +4,7 @@ use super::input;
 use crate::args::ScoreArgs;
 use crate::backend::{OnBackend, on_backend};
 use crate::failure::Failure;
-use crate::train::load_model;
+use crate::models::load_model;
 use rpg_rollout::model::CausalLm;
 use rpg_rollout::ops::ModelBackend;
 use rpg_rollout::score::{ScoreItem, score};

@@ -8,5 +8,5 @@ pub mod step;
 mod trainer;
 pub mod warm_start;
 
-pub use start::{Outcome, Start, check_context, finish, load_model, newest_checkpoint};
+pub use start::{Outcome, Start, check_context, finish, newest_checkpoint};
 pub use trainer::train;

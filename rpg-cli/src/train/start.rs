@@ -9,7 +9,7 @@ use rpg_rollout::ops::ModelBackend;
 use rpg_rollout::tokenizer::Tokenizer;
 use serde::Serialize;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What a run begins with.
 pub struct Start<B: ModelBackend> {
@@ -88,27 +88,4 @@ pub fn newest_checkpoint(folder: &RunFolder) -> Result<PathBuf, Failure> {
         ))
         .hint("start the run again in a new folder")
     })
-}
-
-/// Reads a model folder: policy and tokenizer, which must fit each other.
-pub fn load_model<B: ModelBackend>(
-    dir: &Path,
-    device: &B::Device,
-) -> Result<(CausalLm<B>, Tokenizer), Failure> {
-    let hint = "a model folder holds config.json, model.safetensors and tokenizer.json";
-    if !dir.is_dir() {
-        return Err(Failure::input(format!("{}: no such folder", dir.display())).hint(hint));
-    }
-    let tokenizer = Tokenizer::load(dir).map_err(|e| Failure::input(e).hint(hint))?;
-    let model = CausalLm::<B>::load_hf(dir, device).map_err(|e| Failure::input(e).hint(hint))?;
-    let vocab_size = model.config().vocab_size;
-    match (tokenizer.max_id() as usize) < vocab_size {
-        true => Ok((model, tokenizer)),
-        false => Err(Failure::input(format!(
-            "{}: the tokenizer has token {}, but the model's vocabulary is {vocab_size}",
-            dir.display(),
-            tokenizer.max_id()
-        ))
-        .hint("tokenizer and weights come from different models")),
-    }
 }

@@ -288,14 +288,21 @@ impl ModelConfig {
     pub fn rope(&self, max_positions: usize) -> RopeTable {
         let half = self.head_dim / 2;
         // transformers computes the exponent in f32; in f64 the angles differ by less than f32 resolves.
-        let frequencies: Vec<f64> = (0..half)
-            .map(|i| self.rope_theta.powf(-(i as f64) / half as f64))
+        let frequencies: Vec<f64> = frequencies(self.rope_theta, half)
             .map(|frequency| match &self.rope_scaling {
                 Some(scaling) => scaling.apply(frequency),
                 None => frequency,
             })
             .collect();
         RopeTable::new(&frequencies, max_positions)
+    }
+
+    /// By how much `scaling`, as `config.json` says it, divides each of `half` rotary frequencies.
+    pub(crate) fn rope_divisors(scaling: &Value, theta: f64, half: usize) -> Option<Vec<f64>> {
+        let scaling: RopeScaling = serde_json::from_value(scaling.clone()).ok()?;
+        let divisor = |frequency: f64| frequency / scaling.apply(frequency);
+        let divisors = frequencies(theta, half).map(divisor);
+        scaling.is_usable().then(|| divisors.collect())
     }
 
     /// Number of parameters.
@@ -308,6 +315,10 @@ impl ModelConfig {
         let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
         self.num_hidden_layers * block + embeddings * self.vocab_size * d + d
     }
+}
+
+fn frequencies(theta: f64, half: usize) -> impl Iterator<Item = f64> {
+    (0..half).map(move |i| theta.powf(-(i as f64) / half as f64))
 }
 
 /// The keys of a `config.json`.

@@ -1,0 +1,298 @@
+//! Models by their name on the hub, from a hub of our own on this machine, and models as GGUF files.
+
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A hub that has one model, `tiny/model`, and remembers what it was asked for.
+struct Hub {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Hub {
+    fn start(files: BTreeMap<String, Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = asked.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                answer(stream.unwrap(), &files, &log);
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+fn answer(mut stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, log: &Mutex<Vec<String>>) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let request = lines.next().unwrap().unwrap();
+    let path = request.split(' ').nth(1).unwrap().to_owned();
+    let (mut range, mut token) = (None, String::new());
+    for line in lines
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+    {
+        let (key, value) = line.split_once(": ").unwrap();
+        match key.to_ascii_lowercase().as_str() {
+            "range" => range = Some(value.to_owned()),
+            "authorization" => token = value.to_owned(),
+            _ => {}
+        }
+    }
+    log.lock().unwrap().push(path.clone());
+    let mut reply = |status: &str, headers: &str, body: &[u8]| {
+        let head = format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
+            body.len()
+        );
+        // The client may have seen enough.
+        let _ = stream
+            .write_all(head.as_bytes())
+            .and_then(|()| stream.write_all(body));
+    };
+    let resolved = ["main", COMMIT]
+        .iter()
+        .find_map(|revision| path.strip_prefix(&format!("/tiny/model/resolve/{revision}/")));
+    match path.as_str() {
+        "/api/models/tiny/model/revision/main" => {
+            let names: Vec<Value> = files
+                .keys()
+                .map(|name| json!({"rfilename": name}))
+                .collect();
+            let body = json!({"siblings": names, "sha": COMMIT}).to_string();
+            reply("200 OK", "", body.as_bytes());
+        }
+        "/api/models/tiny/gated/revision/main" if token != "Bearer secret" => {
+            reply("403 Forbidden", "", b"");
+        }
+        _ => match resolved.and_then(|name| files.get(name)) {
+            None => reply("404 Not Found", "", b""),
+            Some(bytes) => {
+                let range = range.unwrap();
+                let (from, to) = range
+                    .strip_prefix("bytes=")
+                    .unwrap()
+                    .split_once('-')
+                    .unwrap();
+                let from: usize = from.parse().unwrap();
+                let to = to
+                    .parse()
+                    .map_or(bytes.len(), |last: usize| (last + 1).min(bytes.len()));
+                let headers = format!(
+                    "etag: \"{}-{}\"\r\nx-repo-commit: {COMMIT}\r\ncontent-range: bytes {from}-{}/{}\r\n",
+                    bytes.len(),
+                    resolved.unwrap().replace('.', "-"),
+                    to.max(1) - 1,
+                    bytes.len()
+                );
+                reply("206 Partial Content", &headers, &bytes[from.min(to)..to]);
+            }
+        },
+    }
+}
+
+fn rpg(home: &Path, endpoint: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rpg"));
+    command
+        .args(args)
+        .env("HF_HOME", home)
+        .env("HF_ENDPOINT", endpoint)
+        .env("NO_PROXY", "127.0.0.1");
+    for variable in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN"] {
+        command.env_remove(variable);
+    }
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn gguf() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../rpg-rollout/tests/fixtures/gguf/llama.gguf")
+}
+
+/// The files of a small model, as a folder has them.
+fn model_files(temp: &Path) -> BTreeMap<String, Vec<u8>> {
+    let folder = temp.join("exported");
+    let out = rpg(
+        temp,
+        "",
+        &[
+            "export",
+            "--model",
+            gguf().to_str().unwrap(),
+            "--out",
+            folder.to_str().unwrap(),
+        ],
+    );
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn a_model_on_the_hub_is_fetched_once_and_found_offline() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut files = model_files(temp.path());
+    files.insert("README.md".into(), b"not needed".to_vec());
+    files.insert("small.gguf".into(), fs::read(gguf()).unwrap());
+    let hub = Hub::start(files);
+    let home = temp.path().join("home");
+    let prompts = temp.path().join("prompts.txt");
+    fs::write(&prompts, "abc\n").unwrap();
+    let generate = |model: &str, endpoint: &str| {
+        let args = [
+            "generate",
+            "--model",
+            model,
+            "--prompts",
+            prompts.to_str().unwrap(),
+        ];
+        rpg(
+            &home,
+            endpoint,
+            &[&args[..], &["--max-new-tokens", "4", "--ignore-eos"]].concat(),
+        )
+    };
+    let first = generate("tiny/model", &hub.address);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let asked = hub.asked();
+    assert!(
+        asked.iter().any(|path| path.ends_with("model.safetensors")),
+        "{asked:?}"
+    );
+    assert!(
+        !asked
+            .iter()
+            .any(|path| path.contains("README") || path.contains("gguf")),
+        "{asked:?}"
+    );
+    // Again: the hub is asked what is new, and nothing is fetched.
+    let second = generate("tiny/model", &hub.address);
+    assert_eq!(text(&second.stdout), text(&first.stdout));
+    assert_eq!(hub.asked(), ["/api/models/tiny/model/revision/main"]);
+    // A part that is missing, as behind an interrupted download, is fetched.
+    let snapshot = home.join("hub/models--tiny--model/snapshots").join(COMMIT);
+    fs::remove_file(snapshot.join("tokenizer.json")).unwrap();
+    assert_eq!(
+        text(&generate("tiny/model", &hub.address).stdout),
+        text(&first.stdout)
+    );
+    // Without the hub the cache will do.
+    let offline = generate("tiny/model", "http://127.0.0.1:9");
+    assert_eq!(
+        text(&offline.stdout),
+        text(&first.stdout),
+        "{}",
+        text(&offline.stderr)
+    );
+    assert!(
+        text(&offline.stderr).contains("the hub cannot be reached"),
+        "{}",
+        text(&offline.stderr)
+    );
+    let commit = generate(&format!("tiny/model@{COMMIT}"), "http://127.0.0.1:9");
+    assert_eq!(
+        text(&commit.stdout),
+        text(&first.stdout),
+        "{}",
+        text(&commit.stderr)
+    );
+    // A GGUF file of the same model.
+    let file = generate("tiny/model/small.gguf", &hub.address);
+    assert_eq!(
+        text(&file.stdout),
+        text(&first.stdout),
+        "{}",
+        text(&file.stderr)
+    );
+}
+
+#[test]
+fn what_the_hub_refuses_is_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let hub = Hub::start(BTreeMap::from([("small.gguf".to_owned(), Vec::new())]));
+    let input = temp.path().join("input.jsonl");
+    fs::write(&input, "{\"text\":\"abc\"}\n").unwrap();
+    let check = |model: &str, endpoint: &str, message: &str| {
+        let args = [
+            "score",
+            "--model",
+            model,
+            "--input",
+            input.to_str().unwrap(),
+        ];
+        let out = rpg(&temp.path().join("home"), endpoint, &args);
+        let error = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{error}");
+        assert!(
+            error.contains(message),
+            "`{message}` is missing in: {error}"
+        );
+    };
+    check("tiny/absent", &hub.address, "404: there is no such model");
+    check("tiny/gated", &hub.address, "set HF_TOKEN");
+    check(
+        "tiny/model",
+        &hub.address,
+        "name one: tiny/model/small.gguf",
+    );
+    check(
+        "tiny/model/large.gguf",
+        &hub.address,
+        "it has no file large.gguf, but small.gguf",
+    );
+    check(
+        "tiny/model",
+        "http://127.0.0.1:9",
+        "http://127.0.0.1:9 cannot be reached",
+    );
+    check("nowhere", &hub.address, "nowhere: no such folder or file");
+    let file = temp.path().join("model.bin");
+    fs::write(&file, "").unwrap();
+    check(
+        file.to_str().unwrap(),
+        &hub.address,
+        "neither a model folder nor a .gguf file",
+    );
+}
+
+#[test]
+fn nothing_is_asked_of_the_hub_offline() {
+    let temp = tempfile::tempdir().unwrap();
+    let hub = Hub::start(BTreeMap::new());
+    let out = Command::new(env!("CARGO_BIN_EXE_rpg"))
+        .args(["export", "--model", "tiny/model", "--out", "never"])
+        .env("HF_HUB_CACHE", temp.path())
+        .env("HF_ENDPOINT", &hub.address)
+        .env("HF_HUB_OFFLINE", "1")
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(
+        text(&out.stderr).contains("HF_HUB_OFFLINE is set"),
+        "{}",
+        text(&out.stderr)
+    );
+    assert!(hub.asked().is_empty());
+}

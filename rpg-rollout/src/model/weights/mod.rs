@@ -1,0 +1,235 @@
+//! Weights: from Hugging Face folders and GGUF files, and into Hugging Face folders.
+
+mod gguf;
+mod hf;
+mod save;
+
+pub use save::SaveDtype;
+
+use super::{CausalLm, ConfigError, ModelConfig};
+use crate::gguf::GgufError;
+use crate::ops::ModelBackend;
+use rayon::prelude::*;
+use safetensors::tensor::{Dtype, SafeTensorError};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Why a checkpoint cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// `config.json` does not describe a model this crate runs.
+    #[error("{}: {source}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ConfigError,
+    },
+    /// A safetensors file is damaged.
+    #[error("{}: not a usable safetensors file: {source}", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SafeTensorError,
+    },
+    /// The index of a sharded checkpoint is damaged.
+    #[error("{}: {message}", path.display())]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// There are no weights.
+    #[error("{}: neither model.safetensors nor model.safetensors.index.json", dir.display())]
+    NoWeights {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A GGUF file is damaged, or holds a model that this crate does not run.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// A tensor is not there.
+    #[error("{}: tensor `{name}` is missing", path.display())]
+    MissingTensor {
+        /// The folder or file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor belongs to no part of the model.
+    #[error("{}: unknown tensor `{name}` ({n_more} more)", path.display())]
+    UnknownTensor {
+        /// The folder or file.
+        path: PathBuf,
+        /// The first such tensor.
+        name: String,
+        /// How many others there are.
+        n_more: usize,
+    },
+    /// A tensor has the wrong shape.
+    #[error("{}: tensor `{name}` has shape {found:?}; the model's sizes ask for {expected:?}", path.display())]
+    Shape {
+        /// The folder or file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape that the config implies.
+        expected: Vec<usize>,
+    },
+    /// A tensor has a type that cannot be read.
+    #[error("{}: tensor `{name}` has type {found:?}; supported are F32, F16 and BF16", path.display())]
+    Dtype {
+        /// The folder.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its type.
+        found: Dtype,
+    },
+    /// A tensor holds NaN or an infinity.
+    #[error("{}: tensor `{name}` holds a value that is not finite", path.display())]
+    NotFinite {
+        /// The folder or file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+}
+
+/// Tensors to build a model from, by the names that Hugging Face gives them.
+trait Tensors {
+    /// The folder or file that they come from.
+    fn origin(&self) -> &Path;
+
+    /// All that there are; those without a Hugging Face name under their own.
+    fn names(&self) -> BTreeSet<String>;
+
+    /// Appends a tensor's values, row by row. Room is made for what is there: a config may promise
+    /// anything.
+    fn append(&self, source: &Source, values: &mut Vec<f32>) -> Result<(), LoadError>;
+}
+
+impl<B: ModelBackend> CausalLm<B> {
+    fn from_tensors(
+        config: &ModelConfig,
+        tensors: &impl Tensors,
+        device: &B::Device,
+    ) -> Result<Self, LoadError> {
+        let mut unused = tensors.names();
+        let model = Self::build(config, device, |name, shape| -> Result<_, LoadError> {
+            let mut values = Vec::new();
+            for source in sources(config, name) {
+                unused.remove(&source.name);
+                tensors.append(&source, &mut values)?;
+            }
+            assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}");
+            Ok(values)
+        })?;
+        // Tied checkpoints may store the head as well, and old ones their rotary frequencies.
+        unused.retain(|name| {
+            let is_tied_head = config.tie_word_embeddings && *name == "lm_head.weight";
+            !is_tied_head && !name.ends_with("rotary_emb.inv_freq")
+        });
+        match unused.first() {
+            None => Ok(model),
+            Some(name) => Err(LoadError::UnknownTensor {
+                path: tensors.origin().into(),
+                name: name.clone(),
+                n_more: unused.len() - 1,
+            }),
+        }
+    }
+}
+
+fn check_shape(
+    path: &Path,
+    name: &str,
+    found: &[usize],
+    expected: &[usize],
+) -> Result<(), LoadError> {
+    match found == expected {
+        true => Ok(()),
+        false => Err(LoadError::Shape {
+            path: path.into(),
+            name: name.into(),
+            found: found.into(),
+            expected: expected.into(),
+        }),
+    }
+}
+
+fn check_finite(path: &Path, name: &str, values: &[f32]) -> Result<(), LoadError> {
+    match values.par_iter().all(|x| x.is_finite()) {
+        true => Ok(()),
+        false => Err(LoadError::NotFinite {
+            path: path.into(),
+            name: name.into(),
+        }),
+    }
+}
+
+/// A tensor as Hugging Face names it.
+struct Source {
+    name: String,
+    shape: Vec<usize>,
+}
+
+/// The tensors whose rows, one after the other, make up the parameter `name`.
+fn sources(config: &ModelConfig, name: &str) -> Vec<Source> {
+    let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
+    let (q, kv) = (heads.q_width(), heads.kv_width());
+    let one = |name: String, shape: &[usize]| {
+        vec![Source {
+            name,
+            shape: shape.to_vec(),
+        }]
+    };
+    let mut parts = name.split('.');
+    if parts.next() != Some("blocks") {
+        return match name {
+            "embedding" => one("model.embed_tokens.weight".into(), &[config.vocab_size, d]),
+            "lm_head" => one("lm_head.weight".into(), &[config.vocab_size, d]),
+            "norm" => one("model.norm.weight".into(), &[d]),
+            _ => unreachable!("no parameter is called {name}"),
+        };
+    }
+    let layer = parts.next().unwrap_or_default();
+    let at = |rest: &str| format!("model.layers.{layer}.{rest}");
+    let stacked = |names: &[(&str, usize)], kind: &str, columns: &[usize]| {
+        names
+            .iter()
+            .map(|(part, rows)| Source {
+                name: at(&format!("{part}_proj.{kind}")),
+                shape: std::iter::once(*rows)
+                    .chain(columns.iter().copied())
+                    .collect(),
+            })
+            .collect()
+    };
+    let qkv = [("self_attn.q", q), ("self_attn.k", kv), ("self_attn.v", kv)];
+    match parts.next().unwrap_or_default() {
+        "qkv" => stacked(&qkv, "weight", &[d]),
+        "qkv_bias" => stacked(&qkv, "bias", &[]),
+        "gate_up" => stacked(&[("mlp.gate", f), ("mlp.up", f)], "weight", &[d]),
+        "output" => one(at("self_attn.o_proj.weight"), &[d, q]),
+        "output_bias" => one(at("self_attn.o_proj.bias"), &[d]),
+        "down" => one(at("mlp.down_proj.weight"), &[d, f]),
+        "input_norm" => one(at("input_layernorm.weight"), &[d]),
+        "post_norm" => one(at("post_attention_layernorm.weight"), &[d]),
+        "q_norm" => one(at("self_attn.q_norm.weight"), &[config.head_dim]),
+        "k_norm" => one(at("self_attn.k_norm.weight"), &[config.head_dim]),
+        _ => unreachable!("no parameter is called {name}"),
+    }
+}
