@@ -6,9 +6,9 @@ use rpg_core::DeviceChoice;
 use rpg_rollout::ops::ModelBackend;
 
 /// Work that runs on any backend.
-pub trait OnBackend {
+pub trait OnBackend: Send {
     /// What it returns.
-    type Output;
+    type Output: Send;
 
     /// Does it.
     fn run<B: ModelBackend>(self, device: B::Device) -> Self::Output;
@@ -31,7 +31,10 @@ pub fn on_backend<W: OnBackend>(
             work.run::<burn::backend::Wgpu>(Default::default()),
             DeviceChoice::Wgpu,
         )),
-        _ => Ok((work.run::<Flex>(Default::default()), DeviceChoice::Cpu)),
+        _ => {
+            let output = Flex::on_workers(|| work.run::<Flex>(Default::default()));
+            Ok((output, DeviceChoice::Cpu))
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use burn::backend::{Autodiff, Flex};
 use rpg_core::{Message, Prompt};
 use rpg_rollout::generate::{GenerateOptions, Request, generate};
 use rpg_rollout::model::CausalLm;
+use rpg_rollout::ops::ModelBackend;
 use rpg_rollout::score::{ScoreItem, score};
 use rpg_rollout::tokenizer::Tokenizer;
 use std::path::Path;
@@ -46,7 +47,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "batch-f32" => sampling(&model, &tokenizer, &QUESTIONS, 8)?,
         "single" => sampling(&model.compact(), &tokenizer, &QUESTIONS[..1], 1)?,
         "single-f32" => sampling(&model, &tokenizer, &QUESTIONS[..1], 1)?,
-        "train" => training(model),
+        // In the pool, as `rpg` runs all of its work.
+        "train" => Flex::on_workers(|| training(model)),
         "curve" => curve(&model.compact(), &tokenizer)?,
         other => return Err(format!("`{other}`: {USAGE}").into()),
     };

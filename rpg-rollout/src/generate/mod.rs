@@ -57,8 +57,10 @@ pub fn generate<B: ModelBackend>(
         n_new_tokens: 0,
     };
     while progress.n_finished < n_completions {
-        batch.admit();
-        let finished = batch.step(tokenizer)?;
+        let finished = B::on_workers(|| {
+            batch.admit();
+            batch.step(tokenizer)
+        })?;
         progress.n_new_tokens += batch.n_active() + finished.len();
         progress.n_finished += finished.len();
         for (place, completion) in finished {

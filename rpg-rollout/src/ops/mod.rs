@@ -51,6 +51,11 @@ pub trait ModelBackend: Backend {
     /// Whether [`project`](Self::project) reads bf16 weights as they are, instead of widening all of them first.
     const READS_BF16: bool = false;
 
+    /// Does `work`, a pass over the model, in the thread from which this backend's operations start soonest.
+    fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        work()
+    }
+
     /// A linear layer without bias: `x * weight'`. `x`: `[N, inputs]`, `weight`: `[outputs, inputs]`, of the
     /// type of `x` or bf16; arithmetic is done in the type of `x`.
     fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {

@@ -72,6 +72,11 @@ fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
 impl ModelBackend for Flex {
     const READS_BF16: bool = true;
 
+    // A thread outside the pool would fall asleep, and be woken, at each of some hundred operations.
+    fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        rayon::scope(|_| work())
+    }
+
     fn project(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
         let ([m, k], [n, _]) = (dims(&x), dims(&weight));
         let y = match (x.dtype(), weight.dtype()) {
