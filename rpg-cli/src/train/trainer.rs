@@ -166,7 +166,6 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             metrics.add("warm_start/nll", loss);
             timing.add_to(&mut metrics, config.batch_size);
             self.folder.append("metrics.jsonl", &metrics.into_json())?;
-            self.within_step = false;
             console.position(step);
             console.status(format!("nll {loss:.4}"));
             if step == 1 || step % 50 == 0 || step == config.steps {
@@ -275,6 +274,7 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             print_step(&console, step, steps, &metrics, held_out);
             self.log_samples(step, &sampled, &console)?;
             self.folder.append("metrics.jsonl", &metrics.into_json())?;
+            self.within_step = false;
             console.position(step);
             let every = config.checkpoint.every;
             if every > 0 && step % every == 0 && step < steps {

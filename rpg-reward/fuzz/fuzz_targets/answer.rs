@@ -1,32 +1,7 @@
-//! The parser and the comparison: a text as the content of a box against itself, against the number that
-//! follows it, and against a gold answer of its own, which is the first line if there are two.
+//! The parser and the comparison.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use rpg_reward::{GradeOptions, grade};
+#[path = "../../tests/fuzz_checks/mod.rs"]
+mod fuzz_checks;
 
-fuzz_target!(|text: &str| {
-    let options = GradeOptions::default();
-    let (gold, answer) = text.split_once('\n').unwrap_or((text, text));
-    let boxed = format!("\\boxed{{{answer}}}");
-    let _ = grade(&boxed, gold, &options);
-    let same = grade(&boxed, answer, &options);
-    let next = grade(&boxed, &format!("({answer})+1"), &options);
-    // A text of digits, operators and pairs of round brackets has one finite value or none.
-    if is_arithmetic(answer) && same.correct {
-        assert!(!next.correct, "{answer} is called equal to its successor");
-    }
-});
-
-fn is_arithmetic(text: &str) -> bool {
-    let mut depth = 0;
-    for byte in text.bytes() {
-        match byte {
-            b'0'..=b'9' | b'+' | b'-' | b'*' | b'/' | b'^' => {}
-            b'(' => depth += 1,
-            b')' if depth > 0 => depth -= 1,
-            _ => return false,
-        }
-    }
-    depth == 0
-}
+libfuzzer_sys::fuzz_target!(|text: &str| fuzz_checks::answer(text));
