@@ -11,7 +11,9 @@ const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 6000 }
 
 /// The texts of a folder, by name.
 fn corpus(target: &str) -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
     let files = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut texts: Vec<(String, String)> = files
         .map(|entry| entry.expect("an entry").path())
@@ -30,18 +32,23 @@ fn corpus(target: &str) -> Vec<(String, String)> {
 fn check(target: &'static str, body: fn(&str)) {
     let texts = corpus(target);
     assert!(texts.len() > 10, "the corpus of {target} is missing");
-    let worker = std::thread::Builder::new().stack_size(2 << 20).spawn(move || {
-        for (name, text) in &texts {
-            let slowest = (0..5)
-                .map(|_| {
-                    let start = Instant::now();
-                    body(text);
-                    start.elapsed()
-                })
-                .find(|elapsed| *elapsed < LIMIT);
-            assert!(slowest.is_some(), "{target}/{name} took more than {LIMIT:?}");
-        }
-    });
+    let worker = std::thread::Builder::new()
+        .stack_size(2 << 20)
+        .spawn(move || {
+            for (name, text) in &texts {
+                let slowest = (0..5)
+                    .map(|_| {
+                        let start = Instant::now();
+                        body(text);
+                        start.elapsed()
+                    })
+                    .find(|elapsed| *elapsed < LIMIT);
+                assert!(
+                    slowest.is_some(),
+                    "{target}/{name} took more than {LIMIT:?}"
+                );
+            }
+        });
     worker.expect("a thread").join().expect("no panic");
 }
 

@@ -1,5 +1,8 @@
 //! What holds for every text: the bodies of the fuzz targets, which the tests run over the corpus too.
 
+// Each fuzz target uses one of them.
+#![allow(dead_code)]
+
 use rpg_reward::{GradeOptions, Reason, grade};
 
 /// Any completion against any gold answer; the first line is the gold answer.
@@ -21,6 +24,13 @@ pub fn answer(text: &str) {
     let boxed = format!("\\boxed{{{answer}}}");
     let _ = grade(&boxed, gold, &options);
     let same = grade(&boxed, answer, &options);
+    if is_plain(answer) {
+        assert_ne!(
+            same.reason,
+            Reason::Wrong,
+            "{answer} is not equal to itself"
+        );
+    }
     let next = grade(&boxed, &format!("({answer})+1"), &options);
     // A text of digits, operators and pairs of round brackets has one finite value or none.
     if is_arithmetic(answer) && same.correct {
@@ -29,6 +39,64 @@ pub fn answer(text: &str) {
             "{answer} is called equal to the number after it"
         );
     }
+}
+
+/// Whether a text is the whole of an answer that states nothing: no bracket in it ends the box, no other
+/// box or marker is in it, and no relation, as one that nothing fulfils equals nothing.
+fn is_plain(text: &str) -> bool {
+    let mut depth = 0;
+    for byte in text.bytes() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth > 0 => depth -= 1,
+            b'}' => return false,
+            _ => {}
+        }
+    }
+    let states = |character: char| "=＝<＜>＞≤⩽≦≥⩾≧≠≈≃≅≡∈∉⊂⊆→".contains(character);
+    depth == 0
+        && !text.contains("box")
+        && !text.contains("think")
+        && !text.contains(states)
+        && !commands(text).any(|name| RELATIONS.contains(&name))
+}
+
+const RELATIONS: [&str; 27] = [
+    "leq",
+    "le",
+    "leqslant",
+    "leqq",
+    "geq",
+    "ge",
+    "geqslant",
+    "geqq",
+    "lt",
+    "gt",
+    "neq",
+    "ne",
+    "approx",
+    "simeq",
+    "thickapprox",
+    "doteq",
+    "equiv",
+    "sim",
+    "cong",
+    "in",
+    "notin",
+    "subset",
+    "subseteq",
+    "to",
+    "rightarrow",
+    "longrightarrow",
+    "mapsto",
+];
+
+/// The names behind backslashes.
+fn commands(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\\').skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_alphabetic());
+        &rest[..end.unwrap_or(rest.len())]
+    })
 }
 
 fn is_arithmetic(text: &str) -> bool {
