@@ -6,7 +6,7 @@
 use rpg_reward::{GradeOptions, Reason, grade};
 
 /// Any completion against any gold answer; the first line is the gold answer.
-pub fn completion(text: &str) {
+pub(crate) fn completion(text: &str) {
     let (gold, completion) = text.split_once('\n').unwrap_or((text, text));
     let verdict = grade(completion, gold, &GradeOptions::default());
     assert_eq!(verdict.correct, verdict.reason == Reason::Correct);
@@ -18,7 +18,7 @@ pub fn completion(text: &str) {
 
 /// The parser and the comparison: a text as the content of a box against itself, against the number that
 /// follows it, and against a gold answer of its own, which is the first line if there are two.
-pub fn answer(text: &str) {
+pub(crate) fn answer(text: &str) {
     let options = GradeOptions::default();
     let (gold, answer) = text.split_once('\n').unwrap_or((text, text));
     let boxed = format!("\\boxed{{{answer}}}");
