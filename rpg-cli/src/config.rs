@@ -9,7 +9,8 @@ use crate::failure::{AtPath, Failure};
 use crate::optim::Schedule;
 use rpg_core::DeviceChoice;
 use rpg_losses::ObjectiveConfig;
-use rpg_reward::shaping::{OverlongPenalty, ScoreScale};
+use rpg_reward::external::ExternalConfig;
+use rpg_reward::shaping::{OverlongPenalty, RepetitionPenalty, ScoreScale};
 use rpg_reward::{AnswerStyle, GradeOptions};
 use rpg_rollout::sampling::SamplingParams;
 use serde::{Deserialize, Serialize};
@@ -194,11 +195,56 @@ fn default_max_slots() -> usize {
 pub struct RewardConfig {
     /// Numbers for right and wrong.
     pub scale: ScoreScale,
-    /// A penalty on long completions, added to the score.
+    /// What the parts of the reward count for in its sum.
+    pub weights: RewardWeights,
+    /// A program of the user's that scores completions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<ExternalConfig>,
+    /// A penalty on long completions, added to the sum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlong: Option<OverlongPenalty>,
+    /// A penalty on completions that repeat themselves, added to the sum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repetition: Option<RepetitionPenalty>,
     /// Where the answer may stand.
     pub grade: GradeOptions,
+}
+
+/// What the parts of the reward count for in its sum; penalties have factors of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RewardWeights {
+    /// Whether the answer is right, on `reward.scale`. Without a value 1, or 0 where there is a command:
+    /// the command then takes its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correct: Option<f64>,
+    /// The score of the command. Without a value 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<f64>,
+    /// Whether the answer stands in the form that was asked for. Without a value 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<f64>,
+}
+
+impl RewardConfig {
+    /// The weight of the answer's being right.
+    pub fn correct_weight(&self) -> f64 {
+        let default = if self.command.is_some() { 0.0 } else { 1.0 };
+        self.weights.correct.unwrap_or(default)
+    }
+
+    /// The weight of the command's score; 0 without a command.
+    pub fn command_weight(&self) -> f64 {
+        match self.command {
+            Some(_) => self.weights.command.unwrap_or(1.0),
+            None => 0.0,
+        }
+    }
+
+    /// The weight of the form.
+    pub fn format_weight(&self) -> f64 {
+        self.weights.format.unwrap_or(0.0)
+    }
 }
 
 /// The reference policy of the KL term.
@@ -471,6 +517,55 @@ mod tests {
             "optimizer.decay_steps: found 0; expected at least 1",
         );
         check("seed.deep=1", "`seed` is not a table");
+        check(
+            "reward.command.program=[]",
+            "reward.command.program: found []; expected a program and its arguments",
+        );
+        check(
+            "reward.command.program=python3",
+            "invalid type: string \"python3\", expected a sequence",
+        );
+        check("reward.command.processes=2", "missing field `program`");
+        check(
+            "reward.command={program=['a'], processes=0}",
+            "reward.command.processes: found 0; expected at least 1",
+        );
+        check(
+            "reward.command={program=['a'], timeout_seconds=0.0}",
+            "reward.command.timeout_seconds: found 0; expected a number above 0",
+        );
+        check(
+            "reward.command={program=['a'], batch_timeout_seconds=-1.0}",
+            "reward.command.batch_timeout_seconds: found -1; expected a number above 0",
+        );
+        check(
+            "reward.command={program=['a'], on_error='zero'}",
+            "unknown variant `zero`, expected one of `stop`, `skip`, `score`",
+        );
+        check(
+            "reward.command={program=['a'], on_error={score=inf}}",
+            "reward.command.on_error.score: found inf; expected a finite number",
+        );
+        check(
+            "reward.weights.command=0.5",
+            "reward.weights.command: found 0.5; expected no weight, as there is no reward.command",
+        );
+        check(
+            "reward.weights.format=nan",
+            "reward.weights.format: found NaN; expected a finite number",
+        );
+        check(
+            "reward.weights.correct=0",
+            "reward.weights: every part of the reward has weight 0",
+        );
+        check(
+            "reward.repetition={ngram=0, penalty=1}",
+            "reward.repetition.ngram: found 0; expected at least 1",
+        );
+        check(
+            "reward.overlong={max_length=48, buffer=12, penalty=-1}",
+            "reward.overlong.penalty: found -1; expected 0 or above",
+        );
         check("lonely", "expected KEY=VALUE");
     }
 }

@@ -10,6 +10,8 @@ pub mod exit {
     pub const BAD_INPUT: i32 = 2;
     /// Something failed that the user did not cause.
     pub const FAILED: i32 = 3;
+    /// The user's reward command failed.
+    pub const REWARD: i32 = 4;
     /// Ended by Ctrl-C.
     pub const INTERRUPTED: i32 = 130;
 }
@@ -41,6 +43,15 @@ impl Failure {
             message: message.to_string(),
             hint: None,
             code: exit::FAILED,
+        }
+    }
+
+    /// The user's reward command failed.
+    pub fn reward(message: impl fmt::Display) -> Self {
+        Self {
+            message: message.to_string(),
+            hint: None,
+            code: exit::REWARD,
         }
     }
 

@@ -16,6 +16,7 @@ impl Interrupt {
         // A handler that cannot be installed leaves the system's own: the process ends at once.
         let _ = ctrlc::set_handler(move || {
             if flag.0.swap(true, Ordering::SeqCst) {
+                rpg_reward::external::stop_all_processes();
                 std::process::exit(exit::INTERRUPTED);
             }
             eprintln!("\nstopping after a checkpoint; press Ctrl-C again to quit at once");

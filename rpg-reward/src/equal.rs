@@ -15,7 +15,7 @@ mod value;
 use crate::ast::Expr;
 use crate::verdict::{Budget, Failure};
 
-pub(crate) use text::{choice_letter, normalised, same_choice};
+pub(crate) use text::{choice_letter, equal_words, normalised, same_choice};
 
 /// What a comparison shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,17 +8,24 @@
 //! <- {"id": 0, "score": 1.0, "parts": {"correct": 1.0}}
 //! ```
 //!
-//! `parts` may be left out. What the command prints on standard error goes to the caller's.
+//! `id` counts the items of a batch; an answer that repeats it is checked against it. `parts` may be left
+//! out; a part called `correct` is 0 or 1. What the command prints on standard error goes to the caller's.
+//!
+//! As long as the command answers each line by that line alone, the scores do not depend on the number of
+//! processes, and neither do failures: an item whose process ends, hangs or answers with something that is
+//! no score is the only one without a score, because the next item gets a new process.
 //!
 //! **The command runs with the rights of the user who starts it.** It is not confined in any way: a
 //! command from someone you do not trust can do whatever you can.
 
+mod pool;
+mod process;
+
+pub use pool::ExternalReward;
+pub use process::stop_all_processes;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,9 +47,12 @@ pub struct RewardItem<'a> {
 pub struct Score {
     /// The reward.
     pub score: f64,
-    /// What it is made of, for the log.
+    /// What it is made of, for the log. A part called `correct` is 0 or 1.
     #[serde(default)]
     pub parts: BTreeMap<String, f64>,
+    /// Why there was no score, where [`ErrorPolicy::Score`] put one in its place.
+    #[serde(skip)]
+    pub error: Option<RewardError>,
 }
 
 /// Something that scores completions.
@@ -68,14 +78,22 @@ pub enum RewardError {
         message: String,
     },
     /// The command ended or closed its output before it had answered.
-    #[error("the reward command ended before it had answered ({restarts} restarts)")]
+    #[error("the reward command ended before it had answered ({status}; {restarts} restarts)")]
     Ended {
-        /// How often it had been started again for this batch.
+        /// How it ended: its exit code, or the signal.
+        status: String,
+        /// How often it had been started again for this item.
         restarts: usize,
     },
-    /// The batch took longer than it may.
+    /// The answer took longer than it may.
     #[error("the reward command did not answer within {seconds} s")]
     Timeout {
+        /// The limit.
+        seconds: f64,
+    },
+    /// The batch took longer than it may.
+    #[error("the reward command was not done with its batch within {seconds} s")]
+    BatchTimeout {
         /// The limit.
         seconds: f64,
     },
@@ -87,6 +105,10 @@ pub enum RewardError {
         /// What is wrong with it.
         message: String,
     },
+    /// The item was left out: the caller asked to stop, or the command had failed on another item and
+    /// the policy is [`ErrorPolicy::Stop`].
+    #[error("the reward command was not asked")]
+    NotAsked,
 }
 
 /// The grader of this crate as a [`Reward`].
@@ -113,6 +135,7 @@ impl Reward for MathReward {
                 Ok(Score {
                     score: self.scale.score(correct),
                     parts,
+                    error: None,
                 })
             })
             .collect()
@@ -120,12 +143,15 @@ impl Reward for MathReward {
 }
 
 /// What to do with a completion that the command gave no score.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorPolicy {
-    /// Hand the error on; a training run stops.
-    Fail,
-    /// Take this score instead. The errors are still counted.
+    /// Hand the error on, and ask no further: a training run stops.
+    #[default]
+    Stop,
+    /// Hand the error on, and go on with the other items: a training run leaves the completion out.
+    Skip,
+    /// Take this score instead, with the error beside it.
     Score(f64),
 }
 
@@ -134,18 +160,21 @@ pub enum ErrorPolicy {
 #[serde(deny_unknown_fields)]
 pub struct ExternalConfig {
     /// The program and its arguments; no shell is involved.
-    pub command: Vec<String>,
+    pub program: Vec<String>,
     /// How many processes share the work.
     #[serde(default = "default_processes")]
     pub processes: usize,
-    /// The limit for one batch, in seconds.
+    /// The limit for one answer, in seconds; the first of a process has its start in it.
     #[serde(default = "default_timeout")]
-    pub batch_timeout: f64,
-    /// How often a process that ends too early is started again within one batch.
+    pub timeout_seconds: f64,
+    /// The limit for a whole batch, in seconds: what is not answered by then has no score.
+    #[serde(default = "default_batch_timeout")]
+    pub batch_timeout_seconds: f64,
+    /// How often a process that ends without an answer is started again for the same item.
     #[serde(default = "default_restarts")]
     pub max_restarts: usize,
     /// What to do with completions that have no score.
-    #[serde(default = "default_policy")]
+    #[serde(default)]
     pub on_error: ErrorPolicy,
 }
 
@@ -157,306 +186,57 @@ fn default_timeout() -> f64 {
     60.0
 }
 
+fn default_batch_timeout() -> f64 {
+    3600.0
+}
+
 fn default_restarts() -> usize {
     1
 }
 
-fn default_policy() -> ErrorPolicy {
-    ErrorPolicy::Fail
-}
-
 impl ExternalConfig {
     /// A command with its arguments, and the default of everything else.
-    pub fn new<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
+    pub fn new<S: Into<String>>(program: impl IntoIterator<Item = S>) -> Self {
         Self {
-            command: command.into_iter().map(Into::into).collect(),
+            program: program.into_iter().map(Into::into).collect(),
             processes: default_processes(),
-            batch_timeout: default_timeout(),
+            timeout_seconds: default_timeout(),
+            batch_timeout_seconds: default_batch_timeout(),
             max_restarts: default_restarts(),
-            on_error: default_policy(),
-        }
-    }
-}
-
-/// A pool of processes that score completions.
-#[derive(Debug)]
-pub struct ExternalReward {
-    config: ExternalConfig,
-    workers: Vec<Mutex<Option<Worker>>>,
-    errors: std::sync::atomic::AtomicUsize,
-}
-
-/// One running process; a thread of ours reads what it writes.
-#[derive(Debug)]
-struct Worker {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    lines: Receiver<String>,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // A process that reads to the end of its input ends by itself; one that hangs is stopped.
-        self.stdin = None;
-        let deadline = Instant::now() + Duration::from_millis(200);
-        while Instant::now() < deadline {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        self.stop();
-    }
-}
-
-impl Worker {
-    fn start(command: &[String]) -> Result<Self, RewardError> {
-        let failed = |message: String| RewardError::Start {
-            command: command.join(" "),
-            message,
-        };
-        let (program, arguments) = command
-            .split_first()
-            .ok_or_else(|| failed("the command is empty".into()))?;
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| failed(error.to_string()))?;
-        let stdout = child
-            .stdout
-            .take()
-            .ok_or_else(|| failed("no output".into()))?;
-        let stdin = child.stdin.take();
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines() {
-                let Ok(line) = line else { break };
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Ok(Self {
-            child,
-            stdin,
-            lines,
-        })
-    }
-
-    fn stop(&mut self) {
-        // Both fail only if the process is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// Sends the items in a thread of their own, so that a process that answers while it reads cannot
-    /// block both sides, and collects the answers.
-    fn run(
-        &mut self,
-        items: &[(usize, &RewardItem<'_>)],
-        deadline: Instant,
-        scores: &mut Vec<(usize, Result<Score, RewardError>)>,
-    ) -> Result<(), Interrupted> {
-        let mut input = String::new();
-        for (id, item) in items {
-            let line = Request { id: *id, item };
-            input.push_str(&serde_json::to_string(&line).unwrap_or_default());
-            input.push('\n');
-        }
-        let mut stdin = self.stdin.take().ok_or(Interrupted::Ended)?;
-        let writer = std::thread::spawn(move || {
-            let sent = stdin
-                .write_all(input.as_bytes())
-                .and_then(|()| stdin.flush());
-            sent.map(|()| stdin)
-        });
-        let mut outcome = Ok(());
-        for (id, _) in items {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => scores.push((*id, read_answer(&line, *id))),
-                Err(RecvTimeoutError::Timeout) => {
-                    outcome = Err(Interrupted::Timeout);
-                    break;
-                }
-                Err(RecvTimeoutError::Disconnected) => {
-                    outcome = Err(Interrupted::Ended);
-                    break;
-                }
-            }
-        }
-        if outcome.is_err() {
-            // Stopping the process also frees a writer that waits for it to read.
-            self.stop();
-        }
-        match writer.join() {
-            Ok(Ok(stdin)) => self.stdin = Some(stdin),
-            _ if outcome.is_ok() => outcome = Ok(()),
-            _ => {}
-        }
-        outcome
-    }
-}
-
-/// Why a process did not finish its share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Interrupted {
-    Ended,
-    Timeout,
-}
-
-#[derive(Serialize)]
-struct Request<'a> {
-    id: usize,
-    #[serde(flatten)]
-    item: &'a RewardItem<'a>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    id: Option<usize>,
-    score: f64,
-    #[serde(default)]
-    parts: BTreeMap<String, f64>,
-}
-
-fn read_answer(line: &str, id: usize) -> Result<Score, RewardError> {
-    let bad = |message: String| {
-        let cut = line.floor_char_boundary(200);
-        RewardError::BadAnswer {
-            answer: line[..cut].to_string(),
-            message,
-        }
-    };
-    let answer: Answer = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
-    if answer.id.is_some_and(|other| other != id) {
-        return Err(bad(format!("it answers another item than {id}")));
-    }
-    if !answer.score.is_finite() {
-        return Err(bad("the score is no finite number".into()));
-    }
-    Ok(Score {
-        score: answer.score,
-        parts: answer.parts,
-    })
-}
-
-impl ExternalReward {
-    /// A pool whose processes start with the first batch.
-    pub fn new(config: ExternalConfig) -> Self {
-        let workers = (0..config.processes.max(1))
-            .map(|_| Mutex::new(None))
-            .collect();
-        Self {
-            config,
-            workers,
-            errors: Default::default(),
+            on_error: ErrorPolicy::default(),
         }
     }
 
-    /// How many completions had no score so far.
-    pub fn errors(&self) -> usize {
-        self.errors.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    /// The share of one process, with restarts.
-    fn share(
-        &self,
-        slot: &Mutex<Option<Worker>>,
-        items: &[(usize, &RewardItem<'_>)],
-        deadline: Instant,
-    ) -> Vec<(usize, Result<Score, RewardError>)> {
-        let mut scores: Vec<(usize, Result<Score, RewardError>)> = Vec::with_capacity(items.len());
-        let mut slot = slot
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut restarts = 0;
-        let mut started_here = false;
-        let error = loop {
-            if slot.is_none() {
-                match Worker::start(&self.config.command) {
-                    Ok(worker) => {
-                        *slot = Some(worker);
-                        started_here = true;
-                    }
-                    Err(error) => break error,
-                }
-            }
-            let Some(worker) = slot.as_mut() else {
-                continue;
-            };
-            let done = scores.len();
-            match worker.run(&items[done..], deadline, &mut scores) {
-                Ok(()) => return scores,
-                Err(interrupted) => {
-                    *slot = None;
-                    if interrupted == Interrupted::Timeout {
-                        break RewardError::Timeout {
-                            seconds: self.config.batch_timeout,
-                        };
-                    }
-                    // A process that ended after the last batch does not count against this one.
-                    if !started_here && scores.len() == done {
-                        continue;
-                    }
-                    if restarts >= self.config.max_restarts {
-                        break RewardError::Ended { restarts };
-                    }
-                    restarts += 1;
-                }
-            }
-        };
-        let done = scores.len();
-        scores.extend(
-            items[done..]
-                .iter()
-                .map(|(id, _)| (*id, Err(error.clone()))),
-        );
-        scores
-    }
-}
-
-impl Reward for ExternalReward {
-    fn name(&self) -> &str {
-        "external"
-    }
-
-    fn score(&self, items: &[RewardItem<'_>]) -> Vec<Result<Score, RewardError>> {
-        let limit = Duration::try_from_secs_f64(self.config.batch_timeout)
-            .unwrap_or(Duration::from_secs(86_400));
-        let deadline = Instant::now() + limit.min(Duration::from_secs(86_400 * 365));
-        let numbered: Vec<(usize, &RewardItem<'_>)> = items.iter().enumerate().collect();
-        let size = items.len().div_ceil(self.workers.len()).max(1);
-        let mut scores: Vec<(usize, Result<Score, RewardError>)> = std::thread::scope(|scope| {
-            let threads: Vec<_> = numbered
-                .chunks(size)
-                .zip(&self.workers)
-                .map(|(share, slot)| scope.spawn(move || self.share(slot, share, deadline)))
-                .collect();
-            threads
-                .into_iter()
-                .flat_map(|thread| thread.join().unwrap_or_default())
-                .collect()
-        });
-        scores.sort_unstable_by_key(|(id, _)| *id);
-        scores
-            .into_iter()
-            .map(|(_, score)| match (score, self.config.on_error) {
-                (Err(error), policy) => {
-                    self.errors
-                        .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    match policy {
-                        ErrorPolicy::Fail => Err(error),
-                        ErrorPolicy::Score(score) => Ok(Score {
-                            score,
-                            parts: BTreeMap::from([("error".to_string(), 1.0)]),
-                        }),
-                    }
-                }
-                (score, _) => score,
+    /// The file that will be run: the program itself if it is a path, else the first on `PATH`. `None` if
+    /// there is none that can be executed.
+    pub fn find_program(&self) -> Option<PathBuf> {
+        let program = Path::new(self.program.first()?);
+        if program.components().count() > 1 || program.is_absolute() {
+            return executable(program).then(|| program.to_owned());
+        }
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path)
+            .map(|folder| folder.join(program))
+            .flat_map(|file| {
+                [
+                    file.clone(),
+                    file.with_extension(std::env::consts::EXE_EXTENSION),
+                ]
             })
-            .collect()
+            .find(|file| executable(file))
     }
+}
+
+fn executable(path: &Path) -> bool {
+    let Ok(metadata) = path.metadata() else {
+        return false;
+    };
+    #[cfg(unix)]
+    let allowed = {
+        use std::os::unix::fs::PermissionsExt;
+        metadata.permissions().mode() & 0o111 != 0
+    };
+    #[cfg(not(unix))]
+    let allowed = true;
+    metadata.is_file() && allowed
 }

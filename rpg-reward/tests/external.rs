@@ -10,7 +10,7 @@ use rpg_reward::external::{
 /// A pool of shell scripts.
 fn pool(script: &str) -> ExternalConfig {
     ExternalConfig {
-        batch_timeout: 20.0,
+        timeout_seconds: 20.0,
         ..ExternalConfig::new(["sh", "-c", script])
     }
 }
@@ -67,50 +67,207 @@ fn large_batches_do_not_block() {
 fn a_process_that_ends_is_started_again() {
     // Answers one line and ends.
     let once = r#"read -r line; echo '{"score": 1}'"#;
-    let config = ExternalConfig {
-        processes: 1,
-        max_restarts: 2,
-        ..pool(once)
-    };
-    let reward = ExternalReward::new(config.clone());
+    let reward = ExternalReward::new(pool(once));
+    assert!(reward.score(&items(5)).iter().all(Result::is_ok));
     assert!(reward.score(&items(3)).iter().all(Result::is_ok));
-    let scores = reward.score(&items(5));
-    assert_eq!(scores.iter().filter(|s| s.is_ok()).count(), 3);
-    assert_eq!(scores[4], Err(RewardError::Ended { restarts: 2 }));
-    assert_eq!(reward.errors(), 2);
-    let lenient = ExternalReward::new(ExternalConfig {
-        on_error: ErrorPolicy::Score(-1.0),
-        ..config
+    assert_eq!(reward.errors(), 0);
+}
+
+/// Does to a line what the completion says, and otherwise answers with its length.
+const OBEDIENT: &str = r#"while read -r line; do case "$line" in
+    *crash*) exit 3;;
+    *hang*) sleep 60;;
+    *babble*) echo "let me see"; echo '{"score": 7}';;
+    *) echo "{\"score\": ${#line}}";;
+esac; done"#;
+
+fn obedient<'a>(completions: &[&'a str]) -> Vec<RewardItem<'a>> {
+    let item = |completion: &&'a str| RewardItem {
+        prompt: "",
+        completion,
+        gold: "",
+    };
+    completions.iter().map(item).collect()
+}
+
+#[test]
+fn only_the_item_that_fails_has_no_score_however_many_processes() {
+    let batch = [
+        "a", "crash", "bb", "hang", "crash", "ccc", "babble", "dddd", "eeeee", "crash",
+    ];
+    let failures = |processes, on_error| {
+        let reward = ExternalReward::new(ExternalConfig {
+            processes,
+            on_error,
+            timeout_seconds: 1.0,
+            ..pool(OBEDIENT)
+        });
+        let scores = reward.score(&obedient(&batch));
+        let errors = reward.errors();
+        (scores, errors)
+    };
+    let (expected, errors) = failures(1, ErrorPolicy::Skip);
+    assert_eq!(errors, 5);
+    let ended = Err(RewardError::Ended {
+        status: "exit status: 3".into(),
+        restarts: 1,
     });
-    let last = lenient
-        .score(&items(5))
-        .pop()
-        .expect("five scores")
-        .expect("a score");
-    assert_eq!(
-        (last.score, last.parts["error"], lenient.errors()),
-        (-1.0, 1.0, 2)
+    for (completion, score) in batch.iter().zip(&expected) {
+        match *completion {
+            "crash" => assert_eq!(*score, ended),
+            "hang" => assert_eq!(*score, Err(RewardError::Timeout { seconds: 1.0 })),
+            "babble" => assert!(matches!(score, Err(RewardError::BadAnswer { .. }))),
+            _ => assert!(score.is_ok(), "{completion}: {score:?}"),
+        }
+    }
+    let five = expected[8].as_ref().expect("a score").score;
+    assert_eq!(five - expected[0].as_ref().expect("a score").score, 4.0);
+    for processes in [2, 3, 10] {
+        assert_eq!(
+            failures(processes, ErrorPolicy::Skip),
+            (expected.clone(), 5)
+        );
+    }
+    let (lenient, errors) = failures(2, ErrorPolicy::Score(-1.0));
+    assert_eq!(errors, 5);
+    for (score, expected) in lenient.into_iter().zip(&expected) {
+        let score = score.expect("a score");
+        match expected {
+            Ok(expected) => assert_eq!(score, *expected),
+            Err(error) => assert_eq!(
+                (score.score, score.parts["error"], score.error.as_ref()),
+                (-1.0, 1.0, Some(error))
+            ),
+        }
+    }
+}
+
+#[test]
+fn the_first_failure_stops_the_batch() {
+    let batch = ["a", "b", "crash", "c", "crash", "d", "e", "f"];
+    for processes in 1..=8 {
+        let reward = ExternalReward::new(ExternalConfig {
+            processes,
+            ..pool(OBEDIENT)
+        });
+        let scores = reward.score(&obedient(&batch));
+        let first = scores.iter().position(Result::is_err);
+        assert_eq!(first, Some(2), "{processes} processes");
+        assert!(matches!(scores[2], Err(RewardError::Ended { .. })));
+    }
+}
+
+#[test]
+fn a_caller_who_wants_no_more_need_not_wait() {
+    let reward = ExternalReward::new(pool(OBEDIENT));
+    let start = Instant::now();
+    let mut n_done = 0;
+    let scores = reward.score_while(&obedient(&["a", "hang", "b", "c"]), &mut |done| {
+        n_done = done;
+        start.elapsed() < Duration::from_millis(300)
+    });
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert_eq!((n_done, scores[1].clone()), (3, Err(RewardError::NotAsked)));
+    assert!(scores[0].is_ok() && scores[3].is_ok());
+    assert_eq!(reward.errors(), 0);
+}
+
+#[test]
+fn a_command_that_ends_at_once_is_noticed_before_the_first_item() {
+    let check = |script: &str| {
+        let reward = ExternalReward::new(pool(script));
+        reward.start().expect("sh starts");
+        std::thread::sleep(Duration::from_millis(300));
+        reward.check_running()
+    };
+    assert_eq!(check(COUNTING), Ok(()));
+    let error = check("exit 7").expect_err("it has ended");
+    assert!(error.to_string().contains("exit status: 7"), "{error}");
+}
+
+#[test]
+fn no_process_outlives_the_pool() {
+    let file = |name: &str| std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+    let started = file("rpg-reward-started");
+    // The process that hangs has one of its own, which neither sees the end of its input nor is our child.
+    let script = format!(
+        "sleep 300 & echo $! >> {0}; echo $$ >> {0}; wait; :",
+        started.display()
     );
+    let reward = ExternalReward::new(ExternalConfig {
+        timeout_seconds: 0.5,
+        max_restarts: 0,
+        ..pool(&script)
+    });
+    assert!(reward.score(&items(2)).iter().all(Result::is_err));
+    reward.start().expect("sh starts");
+    std::thread::sleep(Duration::from_millis(200));
+    drop(reward);
+    let ids = std::fs::read_to_string(&started).expect("the file is there");
+    let _ = std::fs::remove_file(&started);
+    assert!(ids.lines().count() >= 6, "{ids}");
+    for id in ids.lines() {
+        let alive = || {
+            let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            // A zombie waits for whoever adopted it; it does nothing any more.
+            !state.is_empty() && !state.contains(") Z ")
+        };
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while alive() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(!alive(), "process {id} is still there");
+    }
+}
+
+#[test]
+fn programs_are_found_as_the_system_finds_them() {
+    let find = |program: &str| ExternalConfig::new([program]).find_program();
+    assert!(find("sh").is_some_and(|path| path.is_absolute()));
+    assert!(find("/bin/sh").is_some());
+    for missing in ["no-such-program", "/bin", "./sh", "/no/such/program"] {
+        assert_eq!(find(missing), None, "{missing}");
+    }
+    assert_eq!(ExternalConfig::new([""; 0]).find_program(), None);
 }
 
 #[test]
 fn a_process_that_hangs_is_stopped_in_time() {
     let config = ExternalConfig {
-        batch_timeout: 0.3,
+        timeout_seconds: 0.3,
         ..pool("exec sleep 60")
     };
     let reward = ExternalReward::new(config);
     let start = Instant::now();
     for _ in 0..2 {
         let scores = reward.score(&items(3));
-        assert!(
-            scores
-                .iter()
-                .all(|s| *s == Err(RewardError::Timeout { seconds: 0.3 })),
-            "{scores:?}"
-        );
+        assert_eq!(scores[0], Err(RewardError::Timeout { seconds: 0.3 }));
+        assert!(scores.iter().all(Result::is_err), "{scores:?}");
     }
     assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_batch_that_takes_too_long_keeps_what_was_answered() {
+    let slow = r#"while read -r line; do echo '{"score": 1}'; sleep 0.4; done"#;
+    let reward = ExternalReward::new(ExternalConfig {
+        processes: 1,
+        batch_timeout_seconds: 1.0,
+        on_error: ErrorPolicy::Skip,
+        ..pool(slow)
+    });
+    let start = Instant::now();
+    let scores = reward.score(&items(100));
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(scores[0].is_ok());
+    let late = Err(RewardError::BatchTimeout { seconds: 1.0 });
+    assert_eq!(scores[99], late);
+    let n_late = scores.iter().filter(|score| **score == late).count();
+    assert_eq!(reward.errors(), n_late);
+    assert_eq!(
+        scores.iter().filter(|score| score.is_ok()).count(),
+        100 - n_late
+    );
 }
 
 #[test]
@@ -120,6 +277,10 @@ fn what_is_no_score_is_an_error() {
         (r#"echo '{"score": null}'"#, "null"),
         (r#"echo '{"id": 7, "score": 1}'"#, "another item"),
         (r#"echo '{"score": 1e999}'"#, "number out of range"),
+        (
+            r#"echo '{"score": 1, "parts": {"correct": 0.5}}'"#,
+            "expected 0 or 1",
+        ),
     ];
     for (script, message) in rows {
         let reward = ExternalReward::new(pool(&format!("while read -r line; do {script}; done")));

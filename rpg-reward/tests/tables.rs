@@ -517,6 +517,8 @@ fn matrices() {
 #[test]
 fn words_and_choices() {
     check(&[
+        ("\\mathbb{\\mu}hello", "\\mathbb{\\mu}hello", true),
+        ("\\mathbb{\\mu}hello", "\\mathbb{\\nu}hello", false),
         ("\\text{Yes}", "yes", true),
         ("Yes", "\\text{YES}", true),
         ("Yes", "\\text{Yes.}", true),

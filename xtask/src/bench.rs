@@ -1,5 +1,7 @@
 //! Benchmarks against what users would run otherwise, both sides in one go.
 
+mod reward;
+
 use crate::{root, target_dir};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -12,10 +14,14 @@ cargo xtask bench NAME [OPTIONS]
 
   losses             forward and backward of Algorithm 2 over 2M tokens, against PyTorch eager
   rollout            sampling and training passes of a model, against transformers; needs --model
+  reward             answers graded per second, against Math-Verify; needs --cases
   scorer             log-probs over 151,936 tokens, a part of the logits at a time against all at once
 
   --model DIR        a Hugging Face model folder
-  --python PYTHON    an interpreter that has the packages of the other side (numpy, torch, transformers)
+  --cases FILE       JSONL of cases to grade: {\"id\", \"gold\", \"pred\", \"expect\", \"source\"} a line; those
+                     whose source begins with `adversarial` are timed apart
+  --python PYTHON    an interpreter that has the packages of the other side (numpy, torch, transformers,
+                     math-verify)
   --venv             make a virtual environment with them under the target folder, and use it from now on
   --rounds N         rounds of which each runs every side once (default 3)
 ";
@@ -29,6 +35,7 @@ pub(crate) fn run(shell: &Shell, args: &[String]) -> Result<()> {
     match name.as_str() {
         "losses" => losses(shell, &options),
         "rollout" => rollout(shell, &options),
+        "reward" => reward::run(shell, &options),
         "scorer" => scorer(shell, &options),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
@@ -40,6 +47,7 @@ pub(crate) fn run(shell: &Shell, args: &[String]) -> Result<()> {
 
 struct Options {
     model: Option<PathBuf>,
+    cases: Option<PathBuf>,
     python: Option<PathBuf>,
     venv: bool,
     rounds: usize,
@@ -49,6 +57,7 @@ impl Options {
     fn parse(args: &[String]) -> Result<Self> {
         let mut options = Self {
             model: None,
+            cases: None,
             python: None,
             venv: false,
             rounds: 3,
@@ -61,6 +70,7 @@ impl Options {
             };
             match arg.as_str() {
                 "--model" => options.model = Some(value()?.into()),
+                "--cases" => options.cases = Some(value()?.into()),
                 "--python" => options.python = Some(value()?.into()),
                 "--venv" => options.venv = true,
                 "--rounds" => {

@@ -8,6 +8,7 @@ use crate::failure::{Failure, exit};
 use crate::interrupt::Interrupt;
 use crate::models::load_model;
 use crate::run_folder::RunFolder;
+use crate::train::grading::Grader;
 use crate::train::{Outcome, Start, check_context, finish, newest_checkpoint, train};
 use rpg_rollout::model::{CausalLm, ModelConfig};
 use rpg_rollout::ops::ModelBackend;
@@ -97,17 +98,20 @@ impl OnBackend for Work {
             interrupt,
         } = self;
         // Everything that can be wrong is found before the run folder appears.
+        let grader = Grader::new(&config)?;
         let (folder, start) = match &args.resume {
             Some(root) => {
                 let folder = RunFolder::open(root)?;
                 let dir = newest_checkpoint(&folder)?;
                 let (model, tokenizer) = load_model::<B>(&dir, &device)?;
+                grader.check()?;
                 eprintln!("resuming from {}", dir.display());
                 (
                     folder,
                     Start {
                         model,
                         tokenizer,
+                        grader,
                         resume: Some(dir),
                     },
                 )
@@ -117,6 +121,7 @@ impl OnBackend for Work {
                 let n_eval = config.evaluate.problems;
                 let data = crate::data::load(&config.data, &tokenizer, config.seed, n_eval)?;
                 check_context(&config, &model, &data)?;
+                grader.check()?;
                 let root = args
                     .run_dir
                     .unwrap_or_else(|| RunFolder::next_free(Path::new("runs"), &name));
@@ -126,6 +131,7 @@ impl OnBackend for Work {
                     Start {
                         model,
                         tokenizer,
+                        grader,
                         resume: None,
                     },
                 )

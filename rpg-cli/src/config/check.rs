@@ -1,8 +1,9 @@
 //! Which values a run can start with.
 
-use super::{DataSource, Task, TrainConfig};
+use super::{DataSource, RewardConfig, Task, TrainConfig};
 use crate::failure::Failure;
 use crate::optim::Schedule;
+use rpg_reward::external::ErrorPolicy;
 
 impl TrainConfig {
     /// Refuses what cannot work: key, what was found, what would be right.
@@ -44,6 +45,7 @@ impl TrainConfig {
             return Err(bad("optimizer.decay_steps", 0, allowed));
         }
         self.data.day()?;
+        self.reward.check()?;
         if !(self.optimizer.weight_decay >= 0.0 && self.optimizer.weight_decay.is_finite()) {
             return Err(bad(
                 "optimizer.weight_decay",
@@ -117,6 +119,76 @@ impl TrainConfig {
             return Err(bad("data.task.digits", digits, "from 1 to 6"));
         }
         Ok(())
+    }
+}
+
+impl RewardConfig {
+    fn check(&self) -> Result<(), Failure> {
+        if let Some(command) = &self.command {
+            if command.program.is_empty() {
+                let expected = "a program and its arguments, such as [\"python3\", \"reward.py\"]";
+                return Err(bad("reward.command.program", "[]", expected));
+            }
+            if command.processes == 0 {
+                return Err(bad("reward.command.processes", 0, "at least 1"));
+            }
+            for (key, seconds) in [
+                ("reward.command.timeout_seconds", command.timeout_seconds),
+                (
+                    "reward.command.batch_timeout_seconds",
+                    command.batch_timeout_seconds,
+                ),
+            ] {
+                if !(seconds > 0.0 && seconds.is_finite()) {
+                    return Err(bad(key, seconds, "a number above 0"));
+                }
+            }
+            if let ErrorPolicy::Score(score) = command.on_error {
+                finite("reward.command.on_error.score", score)?;
+            }
+        } else if let Some(weight) = self.weights.command {
+            let expected = "no weight, as there is no reward.command";
+            return Err(bad("reward.weights.command", weight, expected));
+        }
+        finite("reward.weights.correct", self.correct_weight())?;
+        finite("reward.weights.command", self.command_weight())?;
+        finite("reward.weights.format", self.format_weight())?;
+        if let Some(repetition) = self.repetition
+            && repetition.ngram == 0
+        {
+            return Err(bad("reward.repetition.ngram", 0, "at least 1"));
+        }
+        let penalties = [
+            ("reward.overlong.penalty", self.overlong.map(|o| o.penalty)),
+            (
+                "reward.repetition.penalty",
+                self.repetition.map(|r| r.penalty),
+            ),
+        ];
+        for (key, penalty) in penalties {
+            if let Some(penalty) = penalty
+                && !(penalty >= 0.0 && penalty.is_finite())
+            {
+                return Err(bad(key, penalty, "0 or above"));
+            }
+        }
+        let weights = [
+            self.correct_weight(),
+            self.command_weight(),
+            self.format_weight(),
+        ];
+        if weights == [0.0; 3] && self.overlong.is_none() && self.repetition.is_none() {
+            let message = "reward.weights: every part of the reward has weight 0";
+            return Err(Failure::input(message).hint("give one of them another weight"));
+        }
+        Ok(())
+    }
+}
+
+fn finite(key: &str, value: f64) -> Result<(), Failure> {
+    match value.is_finite() {
+        true => Ok(()),
+        false => Err(bad(key, value, "a finite number")),
     }
 }
 

@@ -1,8 +1,8 @@
 //! From the groups of a step to what its updates are computed from.
 
-use super::rollout::Sampled;
+use super::grading::Sampled;
 use super::step::Response;
-use crate::config::{RewardConfig, TrainConfig};
+use crate::config::TrainConfig;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -12,11 +12,10 @@ use rpg_rollout::model::CausalLm;
 use rpg_rollout::ops::ModelBackend;
 use rpg_rollout::score::{ScoreItem, score};
 
-/// Groups of a step with their rewards.
+/// Groups of a step.
 #[derive(Default)]
 pub(super) struct Rollout {
     pub(super) groups: Vec<Sampled>,
-    pub(super) rewards: Vec<Vec<f64>>,
 }
 
 impl Rollout {
@@ -47,29 +46,14 @@ pub(super) fn mean_advantage(responses: &[Vec<Response>]) -> f64 {
     all().sum::<f64>() / all().count().max(1) as f64
 }
 
-/// The reward of each completion of a group: its score, and the penalty on length.
-pub(super) fn rewards(config: &RewardConfig, group: &Sampled) -> Vec<f64> {
-    group
-        .group
-        .completions
-        .iter()
-        .zip(&group.verdicts)
-        .map(|(completion, verdict)| {
-            let overlong = config
-                .overlong
-                .map_or(0.0, |o| o.penalty(completion.tokens.len()));
-            config.scale.score(verdict.correct) + overlong
-        })
-        .collect()
-}
-
-/// Groups and rewards as responses to train on, with advantages over the whole step.
+/// Groups, each completion with a reward, as responses to train on, with advantages over the whole step.
 pub(super) fn responses<B: ModelBackend>(
     config: &TrainConfig,
     reference: Option<&CausalLm<B>>,
     rollout: &Rollout,
 ) -> Vec<Vec<Response>> {
-    let Rollout { groups, rewards } = rollout;
+    let groups = &rollout.groups;
+    let rewards: Vec<f64> = groups.iter().flat_map(Sampled::rewards).collect();
     let items: Vec<Vec<ScoreItem>> = groups
         .iter()
         .map(|sampled| {
@@ -108,7 +92,7 @@ pub(super) fn responses<B: ModelBackend>(
     });
     let objective = &config.objective;
     let mut advantages =
-        token_advantages(objective, &rewards.concat(), &group_of, &mask, log_probs).into_iter();
+        token_advantages(objective, &rewards, &group_of, &mask, log_probs).into_iter();
     let mut logp_ref = logp_ref.map(Vec::into_iter);
     let mut logp_old = logp_old.into_iter();
     items

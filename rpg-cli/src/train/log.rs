@@ -1,6 +1,6 @@
 //! What a step reports: to metrics.jsonl, to samples.jsonl and to the reader of the terminal.
 
-use super::rollout::Sampled;
+use super::grading::{Grade, Sampled};
 use super::step::UpdateReport;
 use crate::console::Console;
 use rpg_core::StopReason;
@@ -31,7 +31,11 @@ impl Metrics {
         Value::Object(self.0)
     }
 
+    /// Mean, largest and least; nothing where there are no values.
     fn add_spread(&mut self, name: &str, values: &[f64]) {
+        if values.is_empty() {
+            return;
+        }
         let n = values.len().max(1) as f64;
         self.add(&format!("{name}/mean"), values.iter().sum::<f64>() / n);
         self.add(
@@ -45,18 +49,19 @@ impl Metrics {
     }
 
     /// Scores, rewards and lengths of everything that was sampled.
-    pub(super) fn add_rollout(&mut self, groups: &[Sampled], rewards: &[Vec<f64>]) {
-        let scores: Vec<f64> = groups
-            .iter()
-            .flat_map(|group| {
-                group
-                    .verdicts
-                    .iter()
-                    .map(|v| f64::from(u8::from(v.correct)))
-            })
+    pub(super) fn add_rollout(&mut self, groups: &[Sampled], has_command: bool) {
+        let grades = || groups.iter().flat_map(|group| &group.grades);
+        let scores: Vec<f64> = grades()
+            .filter_map(|grade| grade.correct)
+            .map(|correct| f64::from(u8::from(correct)))
             .collect();
         self.add_spread("critic/score", &scores);
-        self.add_spread("critic/rewards", &rewards.concat());
+        let rewards: Vec<f64> = grades().filter_map(|grade| grade.reward).collect();
+        self.add_spread("critic/rewards", &rewards);
+        self.add_reward_parts(grades());
+        if has_command {
+            self.add("reward/errors", n_errors(groups) as f64);
+        }
         let completions: Vec<_> = groups
             .iter()
             .flat_map(|group| &group.group.completions)
@@ -76,11 +81,31 @@ impl Metrics {
             .map(|group| group.problem.prompt_tokens.len() as f64)
             .collect();
         self.add_spread("prompt_length", &prompts);
-        let equal = rewards.iter().filter(|group| all_equal(group)).count();
+        let equal = groups
+            .iter()
+            .filter(|group| all_equal(&group.rewards()))
+            .count();
         self.add(
             "frac_reward_zero_std",
-            equal as f64 / rewards.len().max(1) as f64,
+            equal as f64 / groups.len().max(1) as f64,
         );
+    }
+
+    /// Means of the parts of the reward, before weighting, over the completions that have them.
+    fn add_reward_parts<'a>(&mut self, grades: impl Iterator<Item = &'a Grade>) {
+        let mut means: Vec<(String, f64, usize)> = Vec::new();
+        for (name, value) in grades.flat_map(named_parts) {
+            match means.iter_mut().find(|(other, ..)| *other == name) {
+                Some((_, sum, n)) => {
+                    *sum += value;
+                    *n += 1;
+                }
+                None => means.push((name, value, 1)),
+            }
+        }
+        for (name, sum, n) in means {
+            self.add(&format!("reward/{name}"), sum / n as f64);
+        }
     }
 
     /// Means over the updates of a step; the difference to the sampler's log-probs is that of the first
@@ -98,6 +123,39 @@ impl Metrics {
         let (mean, max) = first.logprob_difference;
         self.add("sampling/sampling_logp_difference/mean", mean);
         self.add("sampling/sampling_logp_difference/max", max);
+    }
+}
+
+/// The parts of a reward, those of the command as `command/NAME`.
+fn named_parts(grade: &Grade) -> impl Iterator<Item = (String, f64)> {
+    let parts = grade.parts.parts().iter();
+    let own = grade.command_parts.iter();
+    parts
+        .map(|part| (part.name.clone(), part.value))
+        .chain(own.map(|(name, value)| (format!("command/{name}"), *value)))
+}
+
+/// Completions that the reward command gave no score.
+pub(super) fn n_errors(groups: &[Sampled]) -> usize {
+    let grades = groups.iter().flat_map(|group| &group.grades);
+    grades.filter(|grade| grade.error.is_some()).count()
+}
+
+/// Says which completions the reward command gave no score, if any.
+pub(super) fn print_errors(console: &Console, when: &str, groups: &[Sampled]) {
+    let all = || {
+        groups
+            .iter()
+            .flat_map(|group| group.grades.iter().map(move |grade| (group, grade)))
+    };
+    let mut errors = all().filter_map(|(group, grade)| Some((group, grade.error.as_ref()?)));
+    if let Some((group, error)) = errors.next() {
+        console.line(&format!(
+            "{when}: {} of {} completions have no score; the first, of problem {}: {error}",
+            errors.count() + 1,
+            all().count(),
+            group.problem.problem.id
+        ));
     }
 }
 
@@ -166,40 +224,57 @@ pub(super) fn print_step(console: &Console, step: u64, steps: u64, m: &Metrics, 
 }
 
 /// A completion as a line of samples.jsonl.
-pub(super) fn sample_line(step: u64, sampled: &Sampled, i: usize, reward: f64) -> Value {
-    let (completion, verdict) = (&sampled.group.completions[i], &sampled.verdicts[i]);
-    json!({
+pub(super) fn sample_line(step: u64, sampled: &Sampled, i: usize) -> Value {
+    let (completion, grade) = (&sampled.group.completions[i], &sampled.grades[i]);
+    let parts: Map<String, Value> = named_parts(grade)
+        .map(|(name, value)| (name, json!(value)))
+        .collect();
+    let mut line = json!({
         "step": step,
         "id": sampled.problem.problem.id,
         "prompt": sampled.problem.problem.prompt.readable(),
         "completion": completion.text,
         "answer": sampled.problem.problem.answer,
-        "extracted": verdict.extracted,
-        "correct": verdict.correct,
-        "reason": verdict.reason.to_string(),
-        "reward": reward,
+        "extracted": grade.verdict.extracted,
+        "correct": grade.correct,
+        "reason": grade.verdict.reason.to_string(),
+        "reward": grade.reward,
+        "parts": parts,
         "stop": completion.stop,
         "n_tokens": completion.tokens.len(),
-    })
+    });
+    if let Some(error) = &grade.error {
+        line["error"] = error.to_string().into();
+    }
+    line
 }
 
 /// A completion in readable form.
 pub(super) fn print_sample(console: &Console, sampled: &Sampled, i: usize) {
-    let verdict = &sampled.verdicts[i];
+    let grade = &sampled.grades[i];
     let prompt = sampled.problem.problem.prompt.readable().trim_end();
     let text = sampled.group.completions[i].text.trim_end();
-    let mark = if verdict.correct { "right" } else { "wrong" };
-    let extracted = verdict.extracted.as_deref().unwrap_or("nothing");
+    let mark = match grade.correct {
+        Some(true) => "right",
+        Some(false) => "wrong",
+        None => "not graded",
+    };
+    // The command may have decided otherwise than the built-in grader, whose reason this is.
+    let by = match grade.correct == Some(grade.verdict.correct) {
+        true => "",
+        false => "built-in grader: ",
+    };
+    let extracted = grade.verdict.extracted.as_deref().unwrap_or("nothing");
     let shown = |text: &str| {
         text.lines()
             .map(|line| format!("  | {line}\n"))
             .collect::<String>()
     };
     console.line(&format!(
-        "{}{}  {mark}: {extracted} where {} is expected ({})",
+        "{}{}  {mark}: {extracted} where {} is expected ({by}{})",
         shown(prompt),
         shown(text),
         sampled.problem.problem.answer,
-        verdict.reason
+        grade.verdict.reason
     ));
 }

@@ -1,6 +1,7 @@
 //! Training: the loop of the paper's Algorithm 2, and what it needs.
 
 mod batch;
+pub mod grading;
 mod log;
 pub mod rollout;
 mod start;

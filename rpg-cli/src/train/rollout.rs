@@ -1,26 +1,14 @@
-//! Sampling and grading the groups of a step.
+//! Sampling the groups of a step.
 
 use crate::data::PromptedProblem;
 use crate::failure::Failure;
 use rpg_core::Group;
-use rpg_reward::{GradeOptions, Verdict, grade_batch};
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Progress, Request, generate};
 use rpg_rollout::model::CausalLm;
 use rpg_rollout::ops::ModelBackend;
 use rpg_rollout::tokenizer::Tokenizer;
 
-/// A problem, its completions and what the grader says of each.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sampled {
-    /// The problem.
-    pub problem: PromptedProblem,
-    /// The completions.
-    pub group: Group,
-    /// One verdict per completion.
-    pub verdicts: Vec<Verdict>,
-}
-
-/// A policy and how it is sampled and graded.
+/// A policy and how it is sampled.
 #[derive(Debug)]
 pub struct Sampler<'a, B: ModelBackend> {
     /// The policy.
@@ -29,12 +17,10 @@ pub struct Sampler<'a, B: ModelBackend> {
     pub tokenizer: &'a Tokenizer,
     /// How tokens are drawn, and how many.
     pub options: &'a GenerateOptions,
-    /// Where the answers may stand.
-    pub grade: &'a GradeOptions,
 }
 
 impl<B: ModelBackend> Sampler<'_, B> {
-    /// Samples `k` completions of every problem and grades them, in the order of the problems.
+    /// Samples `k` completions of every problem, in the order of the problems.
     /// `seed_of(prompt, sample)` seeds each completion.
     pub fn sample(
         &self,
@@ -42,7 +28,7 @@ impl<B: ModelBackend> Sampler<'_, B> {
         k: usize,
         seed_of: impl Fn(usize, usize) -> u64,
         on_progress: impl FnMut(Progress) -> bool,
-    ) -> Result<Vec<Sampled>, Failure> {
+    ) -> Result<Vec<Group>, Failure> {
         let requests: Vec<Request> = problems
             .iter()
             .enumerate()
@@ -61,30 +47,7 @@ impl<B: ModelBackend> Sampler<'_, B> {
             on_progress,
         )
         .map_err(|e| failure(e, problems))?;
-        let answers: Vec<(&str, &str)> = groups
-            .iter()
-            .zip(problems)
-            .flat_map(|(group, problem)| {
-                let gold = problem.problem.answer.as_str();
-                group
-                    .completions
-                    .iter()
-                    .map(move |completion| (completion.text.as_str(), gold))
-            })
-            .collect();
-        let mut verdicts = grade_batch(&answers, self.grade).into_iter();
-        Ok(groups
-            .into_iter()
-            .zip(problems)
-            .map(|(group, problem)| {
-                let verdicts = verdicts.by_ref().take(group.completions.len()).collect();
-                Sampled {
-                    problem: problem.clone(),
-                    group,
-                    verdicts,
-                }
-            })
-            .collect())
+        Ok(groups)
     }
 }
 

@@ -1,11 +1,15 @@
 //! What stands around the loop: what a run begins with, and what it leaves behind.
 
+use super::grading::Grader;
 use crate::config::TrainConfig;
 use crate::data::{self, Data, PromptedProblem};
 use crate::failure::Failure;
+use crate::optim::AdamWConfig;
 use crate::run_folder::RunFolder;
+use rpg_rollout::generate::GenerateOptions;
 use rpg_rollout::model::CausalLm;
 use rpg_rollout::ops::ModelBackend;
+use rpg_rollout::sampling::SamplingParams;
 use rpg_rollout::tokenizer::Tokenizer;
 use serde::Serialize;
 use serde_json::json;
@@ -17,6 +21,8 @@ pub struct Start<B: ModelBackend> {
     pub model: CausalLm<B>,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
+    /// What completions are worth.
+    pub grader: Grader,
     /// The checkpoint to go on from.
     pub resume: Option<PathBuf>,
 }
@@ -88,4 +94,24 @@ pub fn newest_checkpoint(folder: &RunFolder) -> Result<PathBuf, Failure> {
         ))
         .hint("start the run again in a new folder")
     })
+}
+
+/// The optimizer of a config.
+pub(super) fn adamw_config(config: &TrainConfig) -> AdamWConfig {
+    let optimizer = &config.optimizer;
+    AdamWConfig {
+        betas: optimizer.betas,
+        eps: optimizer.eps,
+        weight_decay: optimizer.weight_decay,
+    }
+}
+
+/// How a run samples.
+pub(super) fn generate_options(config: &TrainConfig, sampling: SamplingParams) -> GenerateOptions {
+    GenerateOptions {
+        sampling,
+        max_new_tokens: config.rollout.max_new_tokens,
+        max_slots: config.rollout.max_slots,
+        ..Default::default()
+    }
 }

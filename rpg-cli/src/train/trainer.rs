@@ -1,9 +1,12 @@
 //! The training loop.
 
-use super::batch::{Rollout, mean_advantage, mini_batches, responses, rewards};
-use super::log::{Metrics, Timing, all_equal, print_sample, print_step, sample_line};
+use super::batch::{Rollout, mean_advantage, mini_batches, responses};
+use super::grading::Grader;
+use super::log::{
+    Metrics, Timing, all_equal, n_errors, print_errors, print_sample, print_step, sample_line,
+};
 use super::rollout::Sampler;
-use super::start::{Outcome, Start, check_context};
+use super::start::{Outcome, Start, adamw_config, check_context, generate_options};
 use super::step::{Response, UpdateSettings, update};
 use super::warm_start;
 use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_reference, read_state};
@@ -12,14 +15,13 @@ use crate::console::Console;
 use crate::data::arithmetic::ColumnAddition;
 use crate::data::{self, Data, PromptedProblem};
 use crate::evaluate::evaluate;
-use crate::failure::Failure;
+use crate::failure::{Failure, exit};
 use crate::interrupt::Interrupt;
-use crate::optim::{AdamW, AdamWConfig, Schedule, constant_with_warmup, cosine, stable_decay};
+use crate::optim::{AdamW, Schedule, constant_with_warmup, cosine, stable_decay};
 use crate::run_folder::RunFolder;
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use rpg_core::seed::of_sample;
-use rpg_rollout::generate::GenerateOptions;
 use rpg_rollout::model::CausalLm;
 use rpg_rollout::ops::ModelBackend;
 use rpg_rollout::tokenizer::Tokenizer;
@@ -32,12 +34,15 @@ struct Trainer<'a, B: ModelBackend> {
     folder: &'a RunFolder,
     interrupt: &'a Interrupt,
     tokenizer: Tokenizer,
+    grader: Grader,
     data: Data,
     // `None` only while an update consumes it.
     model: Option<CausalLm<Autodiff<B>>>,
     reference: Option<CausalLm<B>>,
     optimizer: AdamW<B>,
     state: TrainerState,
+    // Set while the state is that of no whole step.
+    within_step: bool,
     started: Instant,
     seconds_before: f64,
 }
@@ -56,6 +61,7 @@ pub fn train<B: ModelBackend>(
     }
     match trainer.reinforce() {
         Err(failure) if interrupt.requested() => trainer.stop(failure),
+        Err(failure) if failure.code == exit::REWARD => Err(trainer.keep(failure)),
         done => done,
     }
 }
@@ -70,6 +76,7 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         let Start {
             model,
             mut tokenizer,
+            grader,
             resume,
         } = start;
         if let Some(enabled) = config.data.thinking {
@@ -111,11 +118,13 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             folder,
             interrupt,
             tokenizer,
+            grader,
             data,
             model: Some(model),
             reference,
             optimizer,
             state,
+            within_step: false,
             started: Instant::now(),
             seconds_before: state.seconds,
         })
@@ -184,7 +193,9 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         let mut held_out = match self.state.before {
             Some(before) => self.last_evaluation()?.unwrap_or(before),
             None => {
-                let before = self.evaluate(0, self.data.eval.len(), &console)?;
+                let mut metrics = Metrics::new(0, "initial");
+                let before = self.evaluate(0, self.data.eval.len(), &console, &mut metrics)?;
+                self.folder.append("metrics.jsonl", &metrics.into_json())?;
                 self.state.before = Some(before);
                 self.save()?;
                 before
@@ -200,7 +211,8 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
 
             // Sample from the current policy, pi_old, and grade.
             let (kept, sampled, n_batches) = self.sample(step, &console, &mut timing)?;
-            metrics.add_rollout(&sampled.groups, &sampled.rewards);
+            self.within_step = true;
+            metrics.add_rollout(&sampled.groups, self.grader.has_command());
             metrics.add("train/num_gen_batches", n_batches as f64);
 
             // Log-probs under the reference, where that is not pi_old; advantages.
@@ -251,8 +263,8 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             let every = config.evaluate.every;
             if every > 0 && step % every == 0 && step < steps {
                 let n = config.evaluate.problems_during.unwrap_or(usize::MAX);
-                held_out = self.evaluate(step, n.min(self.data.eval.len()), &console)?;
-                metrics.add(&self.validation_name(), held_out);
+                let n = n.min(self.data.eval.len());
+                held_out = self.evaluate(step, n, &console, &mut metrics)?;
                 timing.lap("testing");
             }
             let n_tokens = sampled.n_tokens();
@@ -262,15 +274,15 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             print_step(&console, step, steps, &metrics, held_out);
             self.log_samples(step, &sampled, &console)?;
             self.folder.append("metrics.jsonl", &metrics.into_json())?;
+            self.within_step = false;
             console.position(step);
             let every = config.checkpoint.every;
             if every > 0 && step % every == 0 && step < steps {
                 self.save()?;
             }
         }
-        let after = self.evaluate(steps, self.data.eval.len(), &console)?;
         let mut metrics = Metrics::new(steps, "final");
-        metrics.add(&self.validation_name(), after);
+        let after = self.evaluate(steps, self.data.eval.len(), &console, &mut metrics)?;
         self.folder.append("metrics.jsonl", &metrics.into_json())?;
         console.done();
         let checkpoint = self.save()?;
@@ -294,7 +306,6 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             model: &policy,
             tokenizer: &self.tokenizer,
             options: &options,
-            grade: &config.reward.grade,
         };
         let (mut kept, mut everything) = (Rollout::default(), Rollout::default());
         let mut n_batches = 0;
@@ -317,14 +328,18 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             )?;
             timing.lap("gen");
             n_batches += 1;
+            let sampled = self.grader.grade(&problems, sampled, &mut |done, all| {
+                console.status(format!("grading {done}/{all}"));
+                !self.interrupt.requested()
+            })?;
+            print_errors(console, &format!("step {step}"), &sampled);
             for group in sampled {
-                let group_rewards = rewards(&config.reward, &group);
-                if limit == 0 || (!all_equal(&group_rewards) && kept.groups.len() < wanted) {
-                    kept.groups.push(group.clone());
-                    kept.rewards.push(group_rewards.clone());
+                let rewards = group.rewards();
+                let learns = !all_equal(&rewards) && kept.groups.len() < wanted;
+                if learns || (limit == 0 && !rewards.is_empty()) {
+                    kept.groups.push(group.rewarded());
                 }
                 everything.groups.push(group);
-                everything.rewards.push(group_rewards);
             }
             timing.lap("reward");
             next_problem += wanted as u64;
@@ -351,7 +366,13 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         }
     }
 
-    fn evaluate(&self, step: u64, n: usize, console: &Console) -> Result<f64, Failure> {
+    fn evaluate(
+        &self,
+        step: u64,
+        n: usize,
+        console: &Console,
+        metrics: &mut Metrics,
+    ) -> Result<f64, Failure> {
         let config = &self.config.evaluate;
         let sampling = rpg_rollout::sampling::SamplingParams {
             temperature: config.temperature,
@@ -361,21 +382,23 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             model: &self.policy(),
             tokenizer: &self.tokenizer,
             options: &generate_options(self.config, sampling),
-            grade: &self.config.reward.grade,
         };
         let problems = &self.data.eval[..n];
         let seed = self.config.seed;
         // A step that has updated the policy is finished, its line written, before the run stops.
-        let within_step = step > 0 && step < self.config.train.steps;
-        let evaluation = evaluate(&sampler, problems, config.samples, seed, |progress| {
-            let (done, all) = (progress.n_finished, progress.n_completions);
-            console.status(format!("evaluating {done}/{all}"));
-            !self.interrupt.requested() || within_step
-        })?;
+        let go_on = |what: &str, done: usize, all: usize| {
+            console.status(format!("{what} {done}/{all}"));
+            !self.interrupt.requested() || self.within_step
+        };
+        let k = config.samples;
+        let evaluation = evaluate(&sampler, &self.grader, problems, k, seed, go_on)?;
+        print_errors(console, "evaluation", &evaluation.groups);
+        metrics.add(&self.validation_name(), evaluation.mean_at_k);
+        if self.grader.has_command() {
+            let name = format!("val-aux/{}/reward_errors", self.validation_source());
+            metrics.add(&name, n_errors(&evaluation.groups) as f64);
+        }
         if step == 0 {
-            let mut metrics = Metrics::new(0, "initial");
-            metrics.add(&self.validation_name(), evaluation.mean_at_k);
-            self.folder.append("metrics.jsonl", &metrics.into_json())?;
             console.line(&format!(
                 "held-out mean@{} before training: {:.3} ({n} problems); two samples:",
                 config.samples, evaluation.mean_at_k
@@ -391,16 +414,14 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         Ok(evaluation.mean_at_k)
     }
 
+    fn validation_source(&self) -> &str {
+        let first = self.data.eval.first();
+        first.map_or("", |p| p.problem.data_source.as_str())
+    }
+
     fn validation_name(&self) -> String {
-        let source = self
-            .data
-            .eval
-            .first()
-            .map_or("", |p| p.problem.data_source.as_str());
-        format!(
-            "val-core/{source}/acc/mean@{}",
-            self.config.evaluate.samples
-        )
+        let k = self.config.evaluate.samples;
+        format!("val-core/{}/acc/mean@{k}", self.validation_source())
     }
 
     /// The newest measurement of a run that is resumed.
@@ -415,9 +436,9 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
 
     fn log_samples(&self, step: u64, sampled: &Rollout, console: &Console) -> Result<(), Failure> {
         let n = self.config.checkpoint.samples_per_step;
-        for (group, rewards) in sampled.groups.iter().zip(&sampled.rewards).take(n) {
+        for group in sampled.groups.iter().take(n) {
             self.folder
-                .append("samples.jsonl", &sample_line(step, group, 0, rewards[0]))?;
+                .append("samples.jsonl", &sample_line(step, group, 0))?;
         }
         if step.is_multiple_of(25)
             && let Some(group) = sampled.groups.first()
@@ -463,6 +484,18 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
         }
     }
 
+    /// Leaves a checkpoint of the last whole step, if the state is that, for a run that cannot go on.
+    fn keep(&mut self, failure: Failure) -> Failure {
+        if !self.within_step
+            && let Err(worse) = self.save()
+        {
+            return worse;
+        }
+        let root = self.folder.root().display();
+        let hint = failure.hint.clone().unwrap_or_default();
+        failure.hint(format!("{hint}; go on with: rpg train --resume {root}"))
+    }
+
     /// Ends an interrupted run with a checkpoint of the last whole step.
     fn stop(&mut self, failure: Failure) -> Result<Outcome, Failure> {
         if self.model.is_none() {
@@ -482,26 +515,5 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             checkpoint,
             interrupted,
         }
-    }
-}
-
-fn adamw_config(config: &TrainConfig) -> AdamWConfig {
-    let optimizer = &config.optimizer;
-    AdamWConfig {
-        betas: optimizer.betas,
-        eps: optimizer.eps,
-        weight_decay: optimizer.weight_decay,
-    }
-}
-
-fn generate_options(
-    config: &TrainConfig,
-    sampling: rpg_rollout::sampling::SamplingParams,
-) -> GenerateOptions {
-    GenerateOptions {
-        sampling,
-        max_new_tokens: config.rollout.max_new_tokens,
-        max_slots: config.rollout.max_slots,
-        ..Default::default()
     }
 }

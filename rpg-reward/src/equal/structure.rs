@@ -18,9 +18,7 @@ impl Comparer {
             (V::Percent(a), V::Percent(b)) => self.scalar(a, b),
             (V::Percent(a), V::Scalar(b)) => self.percent(a, b, true),
             (V::Scalar(a), V::Percent(b)) => self.percent(b, a, false),
-            (V::Text(a), V::Text(b)) => {
-                Outcome::of(super::normalised(a).is_some_and(|a| super::normalised(b) == Some(a)))
-            }
+            (V::Text(a), V::Text(b)) => Outcome::of(super::equal_words(a, b)),
             (V::Based(a, m), V::Based(b, n)) => Outcome::of(a == b && m == n),
             (V::Ratio(a), V::Ratio(b)) => self.same_ratio(a, b),
             (V::Ratio(a), V::Scalar(b)) | (V::Scalar(b), V::Ratio(a)) if a.len() == 2 => {

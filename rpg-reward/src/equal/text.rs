@@ -30,6 +30,16 @@ pub(crate) fn normalised(raw: &str) -> Option<String> {
     out.chars().any(char::is_alphabetic).then_some(out)
 }
 
+/// Whether two answers are the same words. Where a command that is no layout stands among them they have to
+/// be written alike.
+pub(crate) fn equal_words(a: &str, b: &str) -> bool {
+    match (normalised(a), normalised(b)) {
+        (Some(a), Some(b)) => a == b,
+        (None, None) => a == b && a.chars().any(char::is_alphabetic),
+        _ => false,
+    }
+}
+
 /// The letter, if the gold answer is one of a multiple choice: a single capital, brackets aside.
 pub(crate) fn choice_letter(gold: &str) -> Option<char> {
     let plain = names::words_only(gold)?;

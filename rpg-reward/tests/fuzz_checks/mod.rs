@@ -1,0 +1,113 @@
+//! What holds for every text: the bodies of the fuzz targets, which the tests run over the corpus too.
+
+// Each fuzz target uses one of them.
+#![allow(dead_code)]
+
+use rpg_reward::{GradeOptions, Reason, grade};
+
+/// Any completion against any gold answer; the first line is the gold answer.
+pub(crate) fn completion(text: &str) {
+    let (gold, completion) = text.split_once('\n').unwrap_or((text, text));
+    let verdict = grade(completion, gold, &GradeOptions::default());
+    assert_eq!(verdict.correct, verdict.reason == Reason::Correct);
+    // A right answer was found somewhere, and a blank gold answer has none.
+    if verdict.correct {
+        assert!(verdict.extracted.is_some() && !gold.trim().is_empty());
+    }
+}
+
+/// The parser and the comparison: a text as the content of a box against itself, against the number that
+/// follows it, and against a gold answer of its own, which is the first line if there are two.
+pub(crate) fn answer(text: &str) {
+    let options = GradeOptions::default();
+    let (gold, answer) = text.split_once('\n').unwrap_or((text, text));
+    let boxed = format!("\\boxed{{{answer}}}");
+    let _ = grade(&boxed, gold, &options);
+    let same = grade(&boxed, answer, &options);
+    if is_plain(answer) {
+        assert_ne!(
+            same.reason,
+            Reason::Wrong,
+            "{answer} is not equal to itself"
+        );
+    }
+    let next = grade(&boxed, &format!("({answer})+1"), &options);
+    // A text of digits, operators and pairs of round brackets has one finite value or none.
+    if is_arithmetic(answer) && same.correct {
+        assert!(
+            !next.correct,
+            "{answer} is called equal to the number after it"
+        );
+    }
+}
+
+/// Whether a text is the whole of an answer that states nothing: no bracket in it ends the box, no other
+/// box or marker is in it, and no relation, as one that nothing fulfils equals nothing.
+fn is_plain(text: &str) -> bool {
+    let mut depth = 0;
+    for byte in text.bytes() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth > 0 => depth -= 1,
+            b'}' => return false,
+            _ => {}
+        }
+    }
+    let states = |character: char| "=＝<＜>＞≤⩽≦≥⩾≧≠≈≃≅≡∈∉⊂⊆→".contains(character);
+    depth == 0
+        && !text.contains("box")
+        && !text.contains("think")
+        && !text.contains(states)
+        && !commands(text).any(|name| RELATIONS.contains(&name))
+}
+
+const RELATIONS: [&str; 27] = [
+    "leq",
+    "le",
+    "leqslant",
+    "leqq",
+    "geq",
+    "ge",
+    "geqslant",
+    "geqq",
+    "lt",
+    "gt",
+    "neq",
+    "ne",
+    "approx",
+    "simeq",
+    "thickapprox",
+    "doteq",
+    "equiv",
+    "sim",
+    "cong",
+    "in",
+    "notin",
+    "subset",
+    "subseteq",
+    "to",
+    "rightarrow",
+    "longrightarrow",
+    "mapsto",
+];
+
+/// The names behind backslashes.
+fn commands(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\\').skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_alphabetic());
+        &rest[..end.unwrap_or(rest.len())]
+    })
+}
+
+fn is_arithmetic(text: &str) -> bool {
+    let mut depth = 0;
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' | b'+' | b'-' | b'*' | b'/' | b'^' => {}
+            b'(' => depth += 1,
+            b')' if depth > 0 => depth -= 1,
+            _ => return false,
+        }
+    }
+    depth == 0
+}
