@@ -1,6 +1,7 @@
 //! Polynomials in kernels with rational exponents, and their quotients.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use num_rational::{BigRational, Ratio};
 use num_traits::{One, Zero};
@@ -46,8 +47,29 @@ impl Monomial {
 }
 
 /// A sum of monomials with coefficients other than zero.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Poly(pub(super) BTreeMap<Monomial, BigRational>);
+
+// A ratio compares and hashes itself as a continued fraction, thousands of divisions for long numbers; ours are
+// reduced, so that numerator and denominator say it all.
+impl PartialEq for Poly {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |((m, a), (n, b)): ((&Monomial, &BigRational), (&Monomial, &BigRational))| {
+            m == n && a.numer() == b.numer() && a.denom() == b.denom()
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(same)
+    }
+}
+
+impl Eq for Poly {}
+
+impl Hash for Poly {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for (monomial, coefficient) in &self.0 {
+            (monomial, coefficient.numer(), coefficient.denom()).hash(state);
+        }
+    }
+}
 
 impl Poly {
     pub(crate) fn constant(value: BigRational) -> Self {

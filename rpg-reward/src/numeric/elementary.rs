@@ -41,7 +41,7 @@ fn inverse_series(n: u32, places: i64, alternating: bool) -> BigInt {
 }
 
 /// Binary places to which pi and ln 2 are kept once they are known.
-const KEPT: i64 = 2_304;
+const KEPT: i64 = 4_096;
 
 /// A constant to `places` places, from the copy that is kept if that is long enough.
 fn kept(copy: &OnceLock<BigInt>, places: i64, compute: fn(i64) -> BigInt) -> BigInt {
@@ -182,13 +182,15 @@ pub(super) fn sin_cos(x: &Ball, prec: u32) -> Result<(Ball, Ball), Failure> {
     if top > 2048 {
         return Err(Failure::OverBudget(Budget::Size));
     }
-    let places = i64::from(prec) + GUARD + top;
+    let places = i64::from(prec) + GUARD;
     let (fixed, error) = x.to_fixed(places);
-    let half_pi = pi_fixed(places + top) >> (top + 1) as u64;
-    let wide_half_pi = pi_fixed(places + top + 8) >> 1u32;
-    // x = n pi/2 + f with |f| <= pi/4, n found at low precision and f at full precision.
-    let n = num_integer_floor(&((&fixed << 1u32) + &half_pi), &(&half_pi << 1u32));
-    let f = &fixed - ((&n * wide_half_pi) >> (top + 8) as u64);
+    // x = n pi/2 + f with |f| <= pi/4: n has `top` bits, and so many more are needed of pi; of f no more
+    // than of the result.
+    let more = (top + 8) as u64;
+    let half_pi = pi_fixed(places + top + 8) >> 1u32;
+    let wide = fixed << more;
+    let n = num_integer_floor(&((&wide << 1u32) + &half_pi), &(&half_pi << 1u32));
+    let f = (wide - &n * half_pi) >> more;
     let square = (&f * &f) >> places as u64;
     let series = |first: BigInt, mut k: u32| {
         let mut term = first;
