@@ -60,6 +60,11 @@ fn where_the_answer_stands() {
         ),
         ("6 * 7 = 42\n#### 42", Some(AnswerSource::HashMarks), "42"),
         ("<answer> 42 </answer>", Some(AnswerSource::AnswerTag), "42"),
+        (
+            "6 * 7 = 42\n#### 42\nThe answer is",
+            Some(AnswerSource::HashMarks),
+            "42",
+        ),
         ("6 * 7", Some(AnswerSource::LastExpression), "42"),
         (
             "First 6.\nThat makes 42 in all.",
@@ -86,6 +91,10 @@ fn reasons() {
     let rows = [
         ("nothing to see", "5", "no answer"),
         ("\\boxed{}", "5", "no answer"),
+        ("We get 5.\nThe answer is", "5", "no answer"),
+        ("#### 5\nBut the answer is not 5", "5", "no answer"),
+        ("It took 24:30:22", "22", "wrong"),
+        ("#### 24:30:22", "22", "wrong"),
         ("\\boxed{5 6}", "5", "not parsed"),
         ("\\boxed{6}", "5", "wrong"),
         ("\\boxed{5}", "5", "correct"),

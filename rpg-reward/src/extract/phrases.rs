@@ -55,7 +55,13 @@ pub(super) fn answer_phrase(text: &str) -> Found {
         let found = after_word(text, start, &text[end..]).or_else(|| before_word(&text[..start]));
         match found {
             Some(readings) if readings.is_empty() => {
-                without_value = without_value.or(Some((start, readings)));
+                // A sentence that was cut off takes nothing back: any other marker counts before it.
+                let said = text[end..].trim();
+                let is_cut_off = said.len() < 16 && !said.contains(|c: char| c.is_ascii_digit());
+                let at = if is_cut_off { 0 } else { start };
+                if without_value.as_ref().is_none_or(|(other, _)| *other < at) {
+                    without_value = Some((at, readings));
+                }
             }
             Some(readings) => return Some((start, readings)),
             None => {}

@@ -239,7 +239,7 @@ pub(super) fn trailing_value(line: &str) -> Option<String> {
         .or_else(|| (word.len() == 1).then(|| word.to_string()))
 }
 
-/// The last number or fraction in running text, with its sign, separators and percent sign.
+/// The last number, fraction or ratio in running text, with its sign, separators and percent sign.
 pub(super) fn last_number(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut end = bytes.len();
@@ -249,7 +249,7 @@ pub(super) fn last_number(text: &str) -> Option<String> {
         while start > 0 {
             let b = bytes[start - 1];
             let inside = b.is_ascii_digit()
-                || (matches!(b, b',' | b'.' | b'/')
+                || (matches!(b, b',' | b'.' | b'/' | b':')
                     && bytes.get(start).is_some_and(u8::is_ascii_digit)
                     && (start >= 2 && bytes[start - 2].is_ascii_digit() || b == b'.'));
             if !inside {
