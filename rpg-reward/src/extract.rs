@@ -11,6 +11,7 @@ use crate::options::GradeOptions;
 use crate::verdict::AnswerSource;
 
 mod boxes;
+mod fallback;
 mod phrases;
 mod spans;
 

@@ -1,6 +1,7 @@
 //! The vocabulary: LaTeX commands, Unicode symbols, plain names, units.
 
 mod characters;
+mod words;
 
 use crate::ast::{Constant, Func, RelOp};
 use crate::lex::Tok;
@@ -9,6 +10,7 @@ use characters::GREEK;
 pub(crate) use characters::{
     is_currency, is_greek, is_invisible, narrow, subscript, superscript, unicode, vulgar_fraction,
 };
+pub(crate) use words::{changes_value, joins_numbers, offers_more, sets_aside};
 
 /// The token of a LaTeX command, given without its backslash.
 pub(crate) fn command(name: &str) -> Option<Tok> {
@@ -430,17 +432,6 @@ pub(crate) fn number_word(word: &str) -> Option<u32> {
     ];
     let index = WORDS.iter().position(|w| w.eq_ignore_ascii_case(word))?;
     u32::try_from(index).ok().map(|i| i + 2)
-}
-
-/// Whether words behind a value offer another one or take it back.
-pub(crate) fn offers_more(text: &str) -> bool {
-    text.split(|c: char| !c.is_alphanumeric()).any(|word| {
-        word.starts_with(|c: char| c.is_ascii_digit())
-            || matches!(
-                word.to_ascii_lowercase().as_str(),
-                "or" | "and" | "not" | "maybe" | "either" | "wrong" | "but"
-            )
-    })
 }
 
 /// The words of a text whose commands only choose a font or set the layout; `None` for mathematics.

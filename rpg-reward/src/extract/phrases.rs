@@ -2,7 +2,8 @@
 
 use memchr::memmem;
 
-use super::spans::{last_number, leading_spans, reads_as_prose};
+use super::fallback::number_in_words;
+use super::spans::{leading_spans, reads_as_prose};
 use super::{last_position, last_positions, prefix, suffix};
 
 /// Longest answer that is looked at after a marker.
@@ -213,7 +214,8 @@ fn readings(line: &str) -> Vec<String> {
     let sentence = sentence.trim_end_matches([' ', '*', '.', '"', ',', ';', '。']);
     let negated = ["not", "n't", "unknown", "none of"]
         .iter()
-        .any(|w| begins_with_word(sentence, w));
+        .any(|w| begins_with_word(sentence, w))
+        || negated_span(sentence);
     if sentence.is_empty() || negated {
         return Vec::new();
     }
@@ -256,14 +258,20 @@ fn readings(line: &str) -> Vec<String> {
     }
     if let Some(spans) = leading_spans(sentence) {
         add(&spans);
-    }
-    if let Some(number) = last_number(clause.map_or(sentence, |end| &sentence[..end])) {
+    } else if let Some(number) = number_in_words(clause.map_or(sentence, |end| &sentence[..end])) {
         add(&number);
     }
     if found.is_empty() {
         found.push(sentence.to_string());
     }
     found
+}
+
+/// `\textbf{not} $5$`: the words before a span take it back.
+fn negated_span(sentence: &str) -> bool {
+    let lead = sentence.find(['$']).map_or("", |at| &sentence[..at]);
+    lead.split(|c: char| !c.is_alphanumeric())
+        .any(|word| word == "not" || word == "never")
 }
 
 /// The text up to a point that ends a sentence.

@@ -47,7 +47,11 @@ impl Parser {
                         if self.starts_factor(next)
                             || matches!(next, Tok::Op('-') | Tok::Open('{')) =>
                     {
-                        self.deeper(|p| p.sum())
+                        let value = self.deeper(|p| p.sum())?;
+                        Ok(match names::changes_value(&text) {
+                            true => Expr::Apply(text.trim().to_lowercase(), vec![value]),
+                            false => value,
+                        })
                     }
                     _ => Ok(Expr::Text(text)),
                 }

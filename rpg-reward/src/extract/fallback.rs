@@ -1,0 +1,112 @@
+//! The number in words that are no expression: `that she has 7 eggs left`.
+
+use super::spans::last_number;
+use crate::names::{changes_value, joins_numbers, sets_aside};
+
+/// The number that a sentence gives as its answer; `None` where it may mean another one, or none.
+///
+/// A sentence that begins with a number means that one; else it means its last one. Lists of guesses, words
+/// that make another value of the number, relations and formulas mean none.
+pub(super) fn number_in_words(sentence: &str) -> Option<String> {
+    let numbers = numbers(sentence);
+    let (first, last) = (*numbers.first()?, *numbers.last()?);
+    let lead = &sentence[..first.0];
+    if changes_value(lead) || is_formula(sentence) || is_call(lead) || is_relation(lead) {
+        return None;
+    }
+    let begins = !lead.contains(|c: char| c.is_alphanumeric());
+    let mut end = first.1;
+    for pair in numbers.windows(2) {
+        let gap = &sentence[pair[0].1..pair[1].0];
+        if sets_aside(gap) {
+            break;
+        }
+        let chained = gap.trim_end_matches(['$', ' ']).ends_with('=');
+        let has_words = gap.contains(|c: char| c.is_alphabetic());
+        if !chained && (joins_numbers(gap) || is_relation(gap) || !has_words) {
+            return None;
+        }
+        if chained || !begins {
+            end = pair[1].1;
+        } else {
+            break;
+        }
+    }
+    if numbers.len() == 1 {
+        end = last.1;
+    }
+    // A percent sign belongs to the number.
+    let behind = sentence[end..]
+        .chars()
+        .take_while(|c| matches!(c, ' ' | '%' | '\\'));
+    let end = end + behind.map(char::len_utf8).sum::<usize>();
+    let end = match sentence[end..].starts_with("percent") {
+        true => end + "percent".len(),
+        false => end,
+    };
+    last_number(&sentence[..end])
+}
+
+/// Where the numbers, fractions and ratios of a text stand.
+fn numbers(text: &str) -> Vec<(usize, usize)> {
+    const MOST: usize = 64;
+    let bytes = text.as_bytes();
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() && found.len() < MOST {
+        if !bytes[at].is_ascii_digit() {
+            at += 1;
+            continue;
+        }
+        let start = at;
+        while at < bytes.len()
+            && (bytes[at].is_ascii_digit()
+                || (matches!(bytes[at], b',' | b'.' | b'/' | b':')
+                    && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)))
+        {
+            at += 1;
+        }
+        // `x1` and `H2` hold digits that are no number of their own.
+        if start == 0 || !bytes[start - 1].is_ascii_alphabetic() {
+            found.push((start, at));
+        }
+    }
+    found
+}
+
+/// Whether a sentence holds mathematics that failed to parse as a whole.
+fn is_formula(sentence: &str) -> bool {
+    if sentence.contains("__") || sentence.contains(['^', '_', '|', '?']) {
+        return true;
+    }
+    let mut rest = sentence;
+    while let Some(at) = rest.find('\\') {
+        let body = &rest[at + 1..];
+        let length = body.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let name = &body[..length];
+        let harmless = length == 0
+            || crate::names::is_text_command(name)
+            || crate::names::is_layout(name)
+            || crate::names::is_font_command(name);
+        if !harmless {
+            return true;
+        }
+        rest = body.get(length.max(1)..).unwrap_or("");
+    }
+    false
+}
+
+/// Whether a number behind this text is the argument of a call or an index.
+fn is_call(lead: &str) -> bool {
+    let lead = lead.trim_end_matches(['"', '\'', ' ']);
+    lead.ends_with(['(', '[']) || lead.contains("('") || lead.contains("(\"")
+}
+
+/// Whether a text ends with a sign of order or difference, so that the number behind it is a bound.
+fn is_relation(lead: &str) -> bool {
+    let lead = lead.trim_end_matches(['$', ' ']);
+    lead.ends_with(['<', '>', '≤', '≥', '≠', '⩽', '⩾', '!', '&', '~'])
+        || lead.ends_with("!=")
+        || lead.ends_with("<=")
+        || lead.ends_with(">=")
+}

@@ -1,0 +1,109 @@
+//! Words that make another value, or none, of the value beside them.
+
+/// Whether words before a value change it: `at least 5`, `not 5`, `twice 5`.
+pub(crate) fn changes_value(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let phrases = ["one of", "sum of", "product of", "difference of", "between"];
+    phrases.iter().any(|phrase| lower.contains(phrase))
+        || words(&lower).any(|word| {
+            takes_back(word)
+                || offers_another(word)
+                || matches!(
+                    word,
+                    "than"
+                        | "least"
+                        | "most"
+                        | "less"
+                        | "fewer"
+                        | "below"
+                        | "outside"
+                        | "half"
+                        | "twice"
+                        | "thrice"
+                        | "double"
+                        | "triple"
+                        | "reciprocal"
+                        | "inverse"
+                        | "opposite"
+                        | "minus"
+                        | "negative"
+                        | "plus"
+                        | "times"
+                        | "root"
+                )
+        })
+}
+
+/// Whether words behind a value offer another one or take it back.
+pub(crate) fn offers_more(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    words(&lower).any(|word| {
+        word.starts_with(|c: char| c.is_ascii_digit())
+            || word == "and"
+            || takes_back(word)
+            || offers_another(word)
+    })
+}
+
+/// Whether words between two numbers leave open which of them is meant, or compute with them.
+pub(crate) fn joins_numbers(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    words(&lower).any(|word| {
+        offers_another(word)
+            || matches!(
+                word,
+                "and"
+                    | "vs"
+                    | "versus"
+                    | "to"
+                    | "through"
+                    | "plus"
+                    | "minus"
+                    | "times"
+                    | "by"
+                    | "over"
+                    | "choose"
+                    | "than"
+                    | "more"
+                    | "less"
+            )
+    })
+}
+
+/// `8, not 7`, `8 rather than 7`: the number behind these words is not meant, the one before is.
+pub(crate) fn sets_aside(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    words(&lower).any(|word| matches!(word, "not" | "rather" | "instead"))
+}
+
+fn words(lower: &str) -> impl Iterator<Item = &str> {
+    lower
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+}
+
+fn takes_back(word: &str) -> bool {
+    matches!(
+        word,
+        "not"
+            | "cannot"
+            | "isn"
+            | "aren"
+            | "wasn"
+            | "doesn"
+            | "never"
+            | "neither"
+            | "nor"
+            | "wrong"
+            | "incorrect"
+            | "false"
+            | "but"
+            | "except"
+            | "excluding"
+            | "other"
+    )
+}
+
+fn offers_another(word: &str) -> bool {
+    matches!(word, "or" | "either" | "maybe" | "perhaps")
+}
