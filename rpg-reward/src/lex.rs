@@ -234,6 +234,9 @@ impl Lexer {
 
     /// A character that is an operator or has a counterpart in LaTeX.
     fn symbol(&mut self, c: char) -> Result<(), Failure> {
+        if matches!(c, '√' | '∛') {
+            return self.root_sign(c);
+        }
         if let Some(tok) = names::unicode(c) {
             return self.one(tok);
         }
@@ -269,6 +272,20 @@ impl Lexer {
             return Ok(());
         }
         Err(Failure::NotParsed)
+    }
+
+    /// `√15` is the root of fifteen, unlike `\sqrt15`.
+    fn root_sign(&mut self, c: char) -> Result<(), Failure> {
+        self.one(names::unicode(c).ok_or(Failure::NotParsed)?)?;
+        while self.peek(0) == ' ' {
+            self.pos += 1;
+        }
+        if self.peek(0).is_ascii_digit() {
+            self.push(Tok::Begin);
+            self.number()?;
+            self.push(Tok::End);
+        }
+        Ok(())
     }
 
     /// `x²³`, `a₁₂`: the run becomes one braced script.

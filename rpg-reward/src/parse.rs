@@ -8,7 +8,7 @@ use num_integer::Integer;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
 
-use crate::ast::{Constant, Expr, Number, RelOp, SetOp};
+use crate::ast::{Constant, Expr, Func, Number, RelOp, SetOp};
 use crate::lex::{Tok, Token, lex};
 use crate::names;
 use crate::verdict::{Budget, Failure};
@@ -25,7 +25,7 @@ const MAX_PLACES: usize = 4_000;
 
 /// Parses a whole answer. With `thousands`, `1,000` outside brackets is one number.
 pub(crate) fn parse(text: &str, thousands: bool) -> Result<Expr, Failure> {
-    let text = text.trim();
+    let text = text.trim().trim_end_matches('\\').trim_end();
     let bold = text.strip_prefix("**").and_then(|t| t.strip_suffix("**"));
     let tokens = lex(bold.unwrap_or(text), thousands)?;
     let mut parser = Parser {
@@ -236,6 +236,20 @@ impl Parser {
                 self.set_expression()?
             };
             rest.push((op, side));
+        }
+        // `x \equiv 2 \mod 5`
+        if let Some((RelOp::Equiv, Expr::Fun(Func::Mod, parts))) = rest.last_mut()
+            && let [value, modulus] = parts.as_mut_slice()
+        {
+            let (value, modulus) = (std::mem::replace(value, Expr::int(0)), modulus.clone());
+            return match rest.len() {
+                1 => Ok(Expr::Congruence(
+                    Box::new(first),
+                    Box::new(value),
+                    Box::new(modulus),
+                )),
+                _ => Err(Failure::NotParsed),
+            };
         }
         if let Some(modulus) = self.modulus()? {
             return Ok(match rest.pop() {

@@ -353,3 +353,61 @@ fn answers_in_sentences() {
         ("x=4 or x=5", "4,5", true),
     ]);
 }
+
+#[test]
+fn words_around_a_value_may_make_another_of_it() {
+    check(&[
+        ("\\boxed{\\text{not }42}", "42", false),
+        ("\\boxed{\\text{at least }42}", "42", false),
+        ("\\boxed{\\mathrm{half\\ of}\\ 42}", "42", false),
+        ("\\boxed{\\text{outside }[1,2]}", "[1,2]", false),
+        ("\\boxed{42\\text{ is incorrect}}", "42", false),
+        ("\\boxed{\\text{exactly }42}", "42", true),
+        ("\\boxed{\\text{42 cm}}", "42", true),
+        ("\\boxed{\\text{42 cm or 43 cm}}", "42", false),
+        ("Answer: 6 or maybe 7", "7", false),
+        ("Answer: 6 | 7", "7", false),
+        ("Answer: 6? 7?", "7", false),
+        ("Answer: > 7", "7", false),
+        ("Answer:\n> 7", "7", true),
+        ("The answer is at most 7.", "7", false),
+        ("The answer isn't 7.", "7", false),
+        ("The answer is \\textbf{not} $7$.", "7", false),
+        ("#### not 7", "7", false),
+        ("The answer is negative 7.", "7", false),
+        ("The answer is 8, not 7.", "7", false),
+        ("The answer is 8, not 7.", "8", true),
+        ("The answer is 8 rather than 7.", "8", true),
+        ("The answer is 7, as expected.", "7", true),
+        ("The answer is that she has 7 eggs left.", "7", true),
+        ("Answer: eval('7')", "7", false),
+        ("Answer: $8 \\quad 7$", "7", false),
+        ("So we get $> 7$", "7", false),
+        ("\\boxed{8}, not \\boxed{7}", "7", false),
+        ("\\boxed{8}, not \\boxed{7}", "8", true),
+        ("Hence \\frac{3}{5} is the answer.", "\\frac{3}{5}", true),
+        ("So x-4 is the answer.", "4", false),
+    ]);
+}
+
+#[test]
+fn forms_of_numbers_units_and_series() {
+    check(&[
+        ("\\boxed{√21}", "\\sqrt{21}", true),
+        ("\\boxed{2√21+√5}", "2\\sqrt{21}+\\sqrt{5}", true),
+        ("\\boxed{\\sqrt21}", "\\sqrt{2}", true),
+        ("\\boxed{1,\\! 234,\\! 567}", "1234567", true),
+        ("\\boxed{0.1\\overline6}", "\\frac16", true),
+        ("\\boxed{0.1\\bar63}", "\\frac16", false),
+        ("\\boxed{\\sum_{i=1}^{6} i}", "21", true),
+        ("\\boxed{\\prod_{i=1}^{4} i^2 + i}", "576+i", true),
+        ("\\boxed{3\\frac14\\text{ cm}}", "3.25", true),
+        ("\\boxed{n \\equiv 2 \\mod 7}", "n\\equiv 2\\pmod 7", true),
+        ("\\boxed{n \\equiv 3 \\mod 7}", "n\\equiv 2\\pmod 7", false),
+        ("\\boxed{12\\,\\mathrm{m}\\,\\mathrm{s}^{-1}}", "12", true),
+        ("Answer: 12 m/s", "12", true),
+        ("\\boxed{12m}", "12", false),
+        ("\\boxed{12^{\\circ}\\mathrm{C}}", "12", true),
+        ("\\boxed{x=7\\ }", "7", true),
+    ]);
+}

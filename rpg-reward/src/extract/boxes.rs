@@ -23,7 +23,13 @@ const MAX_BOXES: usize = 256;
 
 /// The content of the last box, or of the boxes that form one list with it, joined by commas.
 pub(super) fn last_boxes(text: &str) -> Option<String> {
-    let boxes = outermost(text)?;
+    let mut boxes = outermost(text)?;
+    // `\boxed{8}, not \boxed{7}`
+    while let [.., before, set_aside] = boxes.as_slice()
+        && ends_with_denial(&text[before.end..set_aside.start])
+    {
+        boxes.pop();
+    }
     let last = *boxes.last()?;
     let content = text[last.content.0..last.content.1].trim();
     if content.is_empty() || taken_back(&text[last.end..]) {
@@ -211,6 +217,16 @@ fn joins(gap: &str) -> bool {
         }
     }
     words <= MAX_GAP_WORDS && !gap.contains("\n\n")
+}
+
+/// Whether the text between two boxes sets the second one aside.
+fn ends_with_denial(gap: &str) -> bool {
+    let gap = gap.trim_end_matches(|c: char| !c.is_alphabetic());
+    gap.len() <= MAX_GAP
+        && ["not", "rather than", "instead of"].iter().any(|words| {
+            gap.strip_suffix(words)
+                .is_some_and(|rest| rest.ends_with([' ', ',', '(']))
+        })
 }
 
 /// Whether the text after a box says that its content is not the answer.

@@ -22,7 +22,9 @@ pub(super) fn hash_marks(text: &str) -> Found {
     let readings = readings(line);
     let has_value =
         line.bytes().any(|b| b.is_ascii_digit() || b == b'\\') || line.trim().len() < 12;
-    (has_value && !readings.is_empty()).then_some((at, readings))
+    // "#### not 7" gives no answer, and 7 is not to be picked up elsewhere.
+    let takes_back = readings.is_empty() && line.bytes().any(|b| b.is_ascii_digit());
+    (has_value && (takes_back || !readings.is_empty())).then_some((at, readings))
 }
 
 /// The text in the last `<answer>` tag.
@@ -77,6 +79,10 @@ fn after_word(text: &str, start: usize, rest: &str) -> Option<Vec<String>> {
     let decoration: &[char] = &['*', '_', ' ', '\t', '"', '\''];
     let rest = rest.strip_prefix(['s', 'S']).unwrap_or(rest);
     let bare = rest.trim_start_matches(decoration);
+    let denials = ["isn't", "isn’t", "wasn't", "can't be", "cannot be"];
+    if denials.iter().any(|words| bare.starts_with(words)) {
+        return Some(Vec::new());
+    }
     if let Some(value) = bare.strip_prefix([':', '：', '=', '是', '为']) {
         return Some(line_readings(value));
     }
@@ -195,8 +201,14 @@ fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
 
 /// The readings of the line that begins at `text`; a blank line is passed over.
 fn line_readings(text: &str) -> Vec<String> {
-    let text =
-        prefix(text, MAX_LINE).trim_start_matches(['*', '_', ' ', '\t', '\n', '\r', ':', '>']);
+    let text = prefix(text, MAX_LINE);
+    let begun = text.trim_start_matches(['*', '_', ' ', '\t', '\n', '\r', ':']);
+    // A line may begin with the mark of a quotation; elsewhere the sign is a relation.
+    let is_new_line = text[..text.len() - begun.len()].contains('\n');
+    let text = match is_new_line {
+        true => text.trim_start_matches(['*', '_', ' ', '\t', '\n', '\r', ':', '>']),
+        false => begun,
+    };
     for (open, close) in [("$$", "$$"), ("\\[", "\\]")] {
         if let Some(body) = text.strip_prefix(open)
             && let Some(end) = body.find(close)
@@ -209,7 +221,7 @@ fn line_readings(text: &str) -> Vec<String> {
 
 /// A line read from the most literal way to the most lenient.
 fn readings(line: &str) -> Vec<String> {
-    let line = line.trim().trim_matches(['*', '"', ' ', '`']);
+    let line = line.trim().trim_matches(['*', '"', ' ', '`', '_']);
     let sentence = first_sentence(line);
     let sentence = sentence.trim_end_matches([' ', '*', '.', '"', ',', ';', '。']);
     let negated = ["not", "n't", "unknown", "none of"]
@@ -219,16 +231,6 @@ fn readings(line: &str) -> Vec<String> {
     if sentence.is_empty() || negated {
         return Vec::new();
     }
-    let mut found = Vec::new();
-    if !reads_as_prose(sentence) {
-        found.push(sentence.to_string());
-    }
-    let mut add = |reading: &str| {
-        let reading = reading.trim();
-        if !reading.is_empty() && !found.iter().any(|f| f == reading) {
-            found.push(reading.to_string());
-        }
-    };
     const CLAUSES: &[&str] = &[
         " (see",
         ", which",
@@ -253,6 +255,17 @@ fn readings(line: &str) -> Vec<String> {
         " by ",
     ];
     let clause = CLAUSES.iter().filter_map(|c| sentence.find(c)).min();
+    let mut found = Vec::new();
+    let is_cut_at_comma = clause.is_some_and(|end| sentence[end..].starts_with(','));
+    if !reads_as_prose(sentence) && !is_cut_at_comma {
+        found.push(sentence.to_string());
+    }
+    let mut add = |reading: &str| {
+        let reading = reading.trim();
+        if !reading.is_empty() && !found.iter().any(|f| f == reading) {
+            found.push(reading.to_string());
+        }
+    };
     if let Some(end) = clause {
         add(&sentence[..end]);
     }

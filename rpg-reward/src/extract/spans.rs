@@ -24,9 +24,14 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
     {
         readings.push(trimmed.to_string());
     }
-    if let Some(span) = last_span(text) {
-        readings.push(span);
-    } else {
+    let has_span = match last_span(text) {
+        Some(span) => {
+            readings.push(span);
+            true
+        }
+        None => false,
+    };
+    if !has_span {
         let line = suffix(trimmed, MAX_WHOLE);
         let line = line.rsplit('\n').next().unwrap_or(line);
         if line.contains('\\') {
@@ -63,7 +68,8 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
         }
     }
     let has_expression = !readings.is_empty();
-    if let Some(number) = last_number(suffix(trimmed, 20_000)) {
+    // In a formula that says nothing a number says nothing either.
+    if let Some(number) = last_number(suffix(trimmed, 20_000)).filter(|_| !has_span) {
         readings.push(number);
     }
     (!readings.is_empty()).then_some(Extraction {
@@ -234,6 +240,10 @@ pub(super) fn trailing_value(line: &str) -> Option<String> {
         return Some(line[span.content.0..span.content.1].to_string());
     }
     let word = line.rsplit(char::is_whitespace).next()?;
+    // An expression is taken whole.
+    if word.contains(['\\', '^', '+', '√']) || word.trim_start_matches('-').contains('-') {
+        return Some(word.to_string());
+    }
     word.contains(|c: char| c.is_ascii_digit() || c == '\\' || c == '(')
         .then(|| last_number(word).unwrap_or_else(|| word.to_string()))
         .or_else(|| (word.len() == 1).then(|| word.to_string()))

@@ -220,8 +220,35 @@ impl Lexer {
             }
             return Ok(());
         }
+        // `\text{42 cm}`: a number and its unit.
+        let number = trimmed.len()
+            - trimmed
+                .trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ',' | '.'))
+                .len();
+        let words = trimmed[number..].trim_start();
+        let is_apart = number + words.len() < trimmed.len() || names::is_unit(words);
+        if number > 0 && is_apart && !words.contains(|c: char| c.is_ascii_digit()) {
+            for token in lex(
+                trimmed[..number].trim_end_matches(['.', ',']),
+                self.thousands,
+            )? {
+                self.push(token.tok);
+            }
+            self.push(Tok::Text(words.into()));
+            return Ok(());
+        }
         self.push(Tok::Text(text));
         Ok(())
+    }
+
+    /// Whether a degree sign, in braces or not, was the last to be read.
+    fn after_degree(&self) -> bool {
+        let mut before = self.tokens.iter().rev().map(|token| &token.tok);
+        match before.next() {
+            Some(Tok::Degree) => true,
+            Some(Tok::End) => before.next() == Some(&Tok::Degree),
+            _ => false,
+        }
     }
 
     /// `\mathrm{..}`, `\mathbf{..}`, `\operatorname{..}`, `\hat{..}`.
@@ -251,6 +278,25 @@ impl Lexer {
             return Ok(());
         }
         let letters = inner.chars().filter(|c| c.is_ascii_alphabetic()).count();
+        // An upright letter behind a number is a unit.
+        let is_unit = name == "mathrm"
+            && matches!(
+                inner,
+                "m" | "s" | "g" | "h" | "N" | "J" | "W" | "V" | "K" | "L"
+            );
+        let behind_value = matches!(
+            self.tokens.last().map(|t| &t.tok),
+            Some(Tok::Num(_) | Tok::Text(_))
+        );
+        if is_unit && behind_value {
+            self.push(Tok::Text(inner.into()));
+            return Ok(());
+        }
+        let is_scale = name == "mathrm" && matches!(inner, "C" | "F");
+        if is_scale && self.after_degree() {
+            self.push(Tok::Sym(inner.into()));
+            return Ok(());
+        }
         if letters < 2 || inner.contains('\\') && !inner.contains("\\ ") {
             // The font says nothing: read the argument as if it stood alone.
             self.pos = save;

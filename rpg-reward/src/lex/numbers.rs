@@ -17,8 +17,8 @@ impl Lexer {
         so_far: &str,
         used: Option<&'static str>,
     ) -> Option<&'static str> {
-        const SEPARATORS: [&str; 10] = [
-            "{,}", ",\\!", "\\,", ",", "\\!", " ", "\\ ", "{,\\!}", "\u{202f}", "\u{2009}",
+        const SEPARATORS: [&str; 11] = [
+            "{,}", ",\\! ", ",\\!", "\\,", ",", "\\!", " ", "\\ ", "{,\\!}", "\u{202f}", "\u{2009}",
         ];
         let candidate = SEPARATORS.into_iter().find(|s| self.looking_at(s))?;
         if used.is_some_and(|u| u != candidate) {
@@ -110,6 +110,17 @@ impl Lexer {
 
     /// `\overline{3}` and its kin at `ahead`: the digits that repeat, and the length of the whole.
     pub(super) fn repetend(&self, ahead: usize) -> Option<(String, usize)> {
+        // Without braces the bar stands over one digit.
+        for command in ["\\overline", "\\bar", "\\dot"] {
+            let length = command.len();
+            let matches = command
+                .chars()
+                .enumerate()
+                .all(|(i, c)| self.peek(ahead + i) == c);
+            if matches && self.peek(ahead + length).is_ascii_digit() {
+                return Some((self.peek(ahead + length).to_string(), length + 1));
+            }
+        }
         for command in [
             "\\overline{",
             "\\bar{",

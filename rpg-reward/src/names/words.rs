@@ -3,7 +3,21 @@
 /// Whether words before a value change it: `at least 5`, `not 5`, `twice 5`.
 pub(crate) fn changes_value(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    let phrases = ["one of", "sum of", "product of", "difference of", "between"];
+    let phrases = [
+        "one of",
+        "sum of",
+        "product of",
+        "difference of",
+        "multiple of",
+        "factor of",
+        "square of",
+        "cube of",
+        "divisible by",
+        "different from",
+        "no longer",
+        "up to",
+        "between",
+    ];
     phrases.iter().any(|phrase| lower.contains(phrase))
         || words(&lower).any(|word| {
             takes_back(word)
@@ -27,6 +41,7 @@ pub(crate) fn changes_value(text: &str) -> bool {
                         | "opposite"
                         | "minus"
                         | "negative"
+                        | "neg"
                         | "plus"
                         | "times"
                         | "root"
@@ -62,6 +77,7 @@ pub(crate) fn joins_numbers(text: &str) -> bool {
                     | "times"
                     | "by"
                     | "over"
+                    | "out"
                     | "choose"
                     | "than"
                     | "more"
@@ -105,5 +121,5 @@ fn takes_back(word: &str) -> bool {
 }
 
 fn offers_another(word: &str) -> bool {
-    matches!(word, "or" | "either" | "maybe" | "perhaps")
+    matches!(word, "or" | "either" | "maybe" | "perhaps" | "或" | "和")
 }

@@ -206,19 +206,42 @@ impl Parser {
                 last = Some(self.exponent()?);
             }
         }
+        // An index called i is no imaginary unit, in the terms of its series.
+        let is_i =
+            matches!(&head, Some(Expr::Rel(index, _)) if **index == Expr::Const(Constant::I));
+        let (unit, variable) = (Tok::Const(Constant::I), Tok::Sym("i".into()));
+        if is_i {
+            self.replace_ahead(&unit, &variable);
+        }
         let body = self.product()?;
+        if is_i {
+            self.replace_ahead(&variable, &unit);
+        }
         match (head, last) {
             (Some(Expr::Rel(index, first)), Some(last)) => match (*index, first.as_slice()) {
-                (Expr::Sym(name), [(RelOp::Eq, first)]) => Ok(Expr::Series(
-                    product,
-                    name,
-                    Box::new(first.clone()),
-                    Box::new(last),
-                    Box::new(body),
-                )),
+                (index @ (Expr::Sym(_) | Expr::Const(Constant::I)), [(RelOp::Eq, first)]) => {
+                    Ok(Expr::Series(
+                        product,
+                        match index {
+                            Expr::Sym(name) => name,
+                            _ => "i".into(),
+                        },
+                        Box::new(first.clone()),
+                        Box::new(last),
+                        Box::new(body),
+                    ))
+                }
                 _ => Err(Failure::NotParsed),
             },
             _ => Err(Failure::NotParsed),
+        }
+    }
+
+    fn replace_ahead(&mut self, old: &Tok, new: &Tok) {
+        for token in &mut self.tokens[self.pos..] {
+            if token.tok == *old {
+                token.tok = new.clone();
+            }
         }
     }
 

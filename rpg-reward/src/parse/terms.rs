@@ -88,7 +88,10 @@ impl Parser {
                     mixable = false;
                 }
                 // `\frac{\text{m}}{\text{s}}` is a unit.
-                Some(Tok::Frac) if matches!(self.peek_at(2), Some(Tok::Text(_))) => {
+                Some(Tok::Frac)
+                    if self.peek_at(1) == Some(&Tok::Begin)
+                        && matches!(self.peek_at(2), Some(Tok::Text(_))) =>
+                {
                     self.pos += 1;
                     let parts = [self.argument()?, self.argument()?];
                     if !parts.iter().all(|p| matches!(p, Expr::Text(_))) {
@@ -138,8 +141,7 @@ impl Parser {
     /// Whether `tok` begins a factor that is multiplied without a sign.
     pub(super) fn starts_factor(&self, tok: &Tok) -> bool {
         match tok {
-            Tok::Sym(_)
-            | Tok::Const(_)
+            Tok::Const(_)
             | Tok::Fun(_)
             | Tok::Begin
             | Tok::Frac
@@ -150,7 +152,7 @@ impl Parser {
             | Tok::Env(_)
             | Tok::Sum
             | Tok::Product => true,
-            Tok::Word(_) => !self.at_unit(),
+            Tok::Word(_) | Tok::Sym(_) => !self.at_unit(),
             // Digits directly after digits are refused, after anything else they multiply.
             Tok::Num(_) | Tok::Repeating(..) => !matches!(
                 self.tokens.get(self.pos.wrapping_sub(1)).map(|t| &t.tok),
@@ -167,6 +169,14 @@ impl Parser {
         let after_value = self.pos > 0;
         match self.peek() {
             Some(Tok::Text(_)) => true,
+            // `10 m/s`: one letter is a unit only beside another.
+            Some(Tok::Sym(letter)) => {
+                let per = match (self.peek_at(1), self.peek_at(2)) {
+                    (Some(Tok::Op('/')), Some(Tok::Sym(time))) => time == "s" || time == "h",
+                    _ => false,
+                };
+                after_value && self.space_at(0) && letter == "m" && per
+            }
             Some(Tok::Word(word)) => {
                 after_value && (names::is_unit(word) || (word.len() > 3 && self.space_at(0)))
             }
