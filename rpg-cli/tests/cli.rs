@@ -773,6 +773,12 @@ fn other_commands_name_what_is_wrong() {
     );
     check(&with(&["--top-p", "0"]), "1\n", "--top-p: found 0");
     check(&with(&["-n", "0"]), "1\n", "-n: found 0");
+    check(&with(&["--stop", ""]), "1\n", "--stop: found an empty text");
+    check(
+        &with(&[]),
+        "1\n{\"prompt\": 1\n",
+        "line 2: not a JSON object",
+    );
     check(
         &with(&[]),
         "{\"text\": 1}\n",
@@ -838,6 +844,32 @@ fn verify_grades_line_by_line_and_sums_up() {
         text(&bad.stdout).lines().count(),
         2,
         "the other lines are graded"
+    );
+    // So they are around bytes that are no text, and a verdict comes before the input ends.
+    let mut child = rpg()
+        .args(["verify", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let first = cases.lines().next().unwrap();
+    for _ in 0..2 {
+        stdin.write_all(format!("{first}\n").as_bytes()).unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+        assert!(line.contains("\"correct\":true"), "{line}");
+        stdin.write_all(b"{\"gold\": \"\xff\"}\n").unwrap();
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("line 4: not UTF-8"),
+        "{}",
+        text(&output.stderr)
     );
 }
 

@@ -18,7 +18,8 @@ pub struct Case {
     /// Its name, a string or a number, handed through to the result.
     #[serde(default)]
     pub id: serde_json::Value,
-    /// The gold answer.
+    /// The gold answer; a number counts as its text.
+    #[serde(deserialize_with = "text_or_number")]
     pub gold: String,
     /// The whole output of the model.
     pub pred: String,
@@ -28,6 +29,16 @@ pub struct Case {
     /// What the verdict should be.
     #[serde(default)]
     pub expect: Option<bool>,
+}
+
+fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match serde_json::Value::deserialize(deserializer)? {
+        serde_json::Value::String(text) => Ok(text),
+        serde_json::Value::Number(number) => Ok(number.to_string()),
+        other => Err(serde::de::Error::custom(format!(
+            "`gold`: found {other}; expected a text or a number"
+        ))),
+    }
 }
 
 /// A line that is no case.
@@ -237,13 +248,14 @@ impl fmt::Display for Summary {
             .iter()
             .map(|(name, counts)| (name.as_str(), counts));
         for (name, counts) in rows.chain([("total", &self.total)]) {
+            let agreement = match counts.cases {
+                0 => "-".into(),
+                _ => format!("{:.1}%", counts.agreement() * 100.0),
+            };
             writeln!(
                 f,
-                "{name:width$} {:>6} {:>8.1}% {:>6} {:>6}",
-                counts.cases,
-                counts.agreement() * 100.0,
-                counts.false_positives,
-                counts.false_negatives
+                "{name:width$} {:>6} {agreement:>9} {:>6} {:>6}",
+                counts.cases, counts.false_positives, counts.false_negatives
             )?;
         }
         writeln!(
@@ -270,6 +282,8 @@ mod tests {
             r#"{"id": 7, "gold": "4", "pred": "\\boxed{5}", "source": "s", "expect": true}"#,
             "{not json",
             r#"{"id": "c", "gold": "4"}"#,
+            r#"{"id": "d", "gold": 4, "pred": "4"}"#,
+            r#"{"id": "e", "gold": [4], "pred": "4"}"#,
         ];
         let results = grade_lines(&lines, &GradeOptions::default());
         let mut summary = Summary::default();
@@ -293,10 +307,13 @@ mod tests {
                 r#"{"id":7,"correct":false,"extracted":"5","reason":"wrong"}"#,
                 "bad 4",
                 "bad 5",
+                r#"{"id":"d","correct":true,"extracted":"4","reason":"correct"}"#,
+                "bad 7",
             ]
         );
-        assert_eq!((summary.graded, summary.bad_lines), (2, 2));
+        assert_eq!((summary.graded, summary.bad_lines), (3, 3));
         assert_eq!((summary.total.agree, summary.total.false_negatives), (1, 1));
         assert!(summary.to_string().contains("50.0%"), "{summary}");
+        assert!(!Summary::default().to_string().contains('%'));
     }
 }

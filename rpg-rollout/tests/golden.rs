@@ -98,6 +98,8 @@ fn a_checkpoint_survives_writing_and_reading() {
         let (tokens, _) = expected(name);
         let temp = tempfile::tempdir().unwrap();
         model.save_hf(temp.path(), SaveDtype::F32).unwrap();
+        let mode = |name: &str| fs::metadata(temp.path().join(name)).unwrap().permissions();
+        assert_eq!(mode("model.safetensors"), mode("config.json"));
         let again = load(temp.path()).unwrap();
         assert_eq!(again.config(), model.config(), "{name}");
         assert_eq!(logits(&again, &tokens), logits(&model, &tokens), "{name}");

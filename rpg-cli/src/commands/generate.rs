@@ -86,6 +86,11 @@ impl OnBackend for Work {
                 seeds,
             });
         }
+        if args.stop.iter().any(String::is_empty) {
+            return Err(Failure::input(
+                "--stop: found an empty text; expected at least one character",
+            ));
+        }
         let options = GenerateOptions {
             sampling,
             max_new_tokens: args.max_new_tokens,
@@ -155,6 +160,9 @@ fn prompt(line: &str, args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prom
             }
         }
         Ok(Value::String(text)) => text,
+        Err(error) if line.trim_start().starts_with('{') => {
+            return Err(format!("not a JSON object: {error}"));
+        }
         _ => line.to_owned(),
     };
     Ok(match tokenizer.has_chat_template() && !args.raw {

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::Path;
 
-fn open(path: &Path) -> Result<Box<dyn BufRead>, Failure> {
+fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
     match path == Path::new("-") {
-        true => Ok(Box::new(stdin().lock())),
+        true => Ok(Box::new(BufReader::new(stdin()))),
         false => Ok(Box::new(BufReader::new(File::open(path).at(path)?))),
     }
 }
@@ -19,16 +19,48 @@ pub(super) fn text(path: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// The lines that are not empty, with their numbers.
+/// A line that is not empty, with its number; or why it is no text.
+pub(super) type Line = (usize, Result<String, String>);
+
+/// The lines that are not empty.
+pub(super) fn raw_lines(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<Line, Failure>> + Send + use<>, Failure> {
+    let name = path.to_owned();
+    let mut reader = open(path)?;
+    let mut number = 0;
+    Ok(std::iter::from_fn(move || {
+        loop {
+            let mut bytes = Vec::new();
+            match reader.read_until(b'\n', &mut bytes).at(&name) {
+                Ok(0) => return None,
+                Ok(_) => number += 1,
+                Err(failure) => return Some(Err(failure)),
+            }
+            let line = String::from_utf8(bytes)
+                .map(|line| {
+                    // The mark that some editors put before a text.
+                    let line = line.strip_prefix('\u{feff}').unwrap_or(&line);
+                    line.trim_end_matches(['\n', '\r']).to_owned()
+                })
+                .map_err(|error| format!("not UTF-8: {}", error.utf8_error()));
+            if !line.as_ref().is_ok_and(|line| line.trim().is_empty()) {
+                return Some(Ok((number, line)));
+            }
+        }
+    }))
+}
+
+/// The lines that are not empty, with their numbers; one that is no text is an error.
 pub(super) fn lines(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<(usize, String), Failure>>, Failure> {
-    let name = path.to_owned();
-    Ok(open(path)?
-        .lines()
-        .enumerate()
-        .filter_map(move |(i, line)| match line.at(&name) {
-            Ok(line) if line.trim().is_empty() => None,
-            line => Some(line.map(|line| (i + 1, line))),
-        }))
+    let name = path.display().to_string();
+    Ok(raw_lines(path)?.map(move |line| {
+        let (number, line) = line?;
+        match line {
+            Ok(line) => Ok((number, line)),
+            Err(why) => Err(Failure::input(format!("{name}: line {number}: {why}"))),
+        }
+    }))
 }

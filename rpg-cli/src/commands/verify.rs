@@ -1,35 +1,89 @@
 //! `rpg verify`: grades answers from JSONL.
 
-use super::input;
+use super::input::{self, Line};
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, exit};
 use rayon::prelude::*;
 use rpg_reward::GradeOptions;
-use rpg_reward::suite::{Summary, grade_line};
-use std::io::Write;
+use rpg_reward::suite::{BadLine, Summary, grade_line};
+use std::io::{self, ErrorKind, Write};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Lines graded at a time, on all cores.
 const CHUNK: usize = 512;
 
 pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let name = args.input.display();
-    let options = GradeOptions::default();
-    let mut out = std::io::stdout().lock();
     let mut summary = Summary::default();
-    let mut lines = input::lines(&args.input)?.peekable();
-    while lines.peek().is_some() {
-        let chunk = lines.by_ref().take(CHUNK).collect::<Result<Vec<_>, _>>()?;
+    let lines = read_ahead(input::raw_lines(&args.input)?);
+    match grade_all(args, &lines, &mut summary) {
+        Ok(read) => read?,
+        // Whoever reads the verdicts has seen enough, as `head` does.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+        Err(error) => return Err(Failure::internal(format!("standard output: {error}"))),
+    }
+    match summary.bad_lines {
+        0 => Ok(()),
+        n => Err(Failure {
+            message: format!(
+                "{name}: {n} {} could not be read",
+                if n == 1 { "line" } else { "lines" }
+            ),
+            hint: Some("each line must be an object with \"gold\" and \"pred\"".into()),
+            code: exit::BAD_INPUT,
+        }),
+    }
+}
+
+/// The lines as a thread reads them: what has come is graded at once, be it one line.
+fn read_ahead(
+    lines: impl Iterator<Item = Result<Line, Failure>> + Send + 'static,
+) -> Receiver<Result<Line, Failure>> {
+    let (sender, receiver) = sync_channel(4 * CHUNK);
+    std::thread::spawn(move || {
+        for line in lines {
+            let failed = line.is_err();
+            if sender.send(line).is_err() || failed {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Grades line by line; the outer error is that of standard output.
+fn grade_all(
+    args: &VerifyArgs,
+    lines: &Receiver<Result<Line, Failure>>,
+    summary: &mut Summary,
+) -> io::Result<Result<(), Failure>> {
+    let name = args.input.display();
+    let options = GradeOptions::default();
+    let mut out = io::stdout().lock();
+    while let Ok(first) = lines.recv() {
+        let chunk: Result<Vec<Line>, Failure> = std::iter::once(first)
+            .chain(lines.try_iter().take(CHUNK - 1))
+            .collect();
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(failure) => return Ok(Err(failure)),
+        };
         let results: Vec<_> = chunk
             .par_iter()
-            .map(|(number, line)| grade_line(line, *number, &options))
+            .map(|(number, line)| match line {
+                Ok(line) => grade_line(line, *number, &options),
+                Err(why) => Err(BadLine {
+                    line: *number,
+                    message: why.clone(),
+                }),
+            })
             .collect();
         for result in results {
             match result {
                 Ok((result, timed)) => {
                     summary.add(&timed);
                     if !args.summary {
-                        let line = serde_json::to_string(&result).map_err(Failure::internal)?;
-                        writeln!(out, "{line}").map_err(Failure::internal)?;
+                        writeln!(out, "{}", serde_json::to_string(&result)?)?;
                     }
                 }
                 Err(bad) => {
@@ -38,16 +92,10 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
                 }
             }
         }
+        out.flush()?;
     }
     if args.summary {
-        write!(out, "{summary}").map_err(Failure::internal)?;
+        write!(out, "{summary}")?;
     }
-    match summary.bad_lines {
-        0 => Ok(()),
-        n => Err(Failure {
-            message: format!("{name}: {n} lines could not be read"),
-            hint: Some("each line must be an object with \"gold\" and \"pred\"".into()),
-            code: exit::BAD_INPUT,
-        }),
-    }
+    Ok(Ok(()))
 }

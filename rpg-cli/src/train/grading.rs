@@ -7,6 +7,7 @@ use rpg_core::{Completion, Group};
 use rpg_reward::external::{ErrorPolicy, ExternalReward, RewardError, RewardItem, Score};
 use rpg_reward::shaping::{RewardParts, format_reward};
 use rpg_reward::{GradeOptions, Verdict, grade_batch};
+use std::time::{Duration, Instant};
 
 /// A problem, its completions and what each of them is worth.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,7 +65,11 @@ pub struct Grader {
     /// Where the answer has to stand for the format reward.
     form: GradeOptions,
     command: Option<ExternalReward>,
+    started: Instant,
 }
+
+/// How long a command has to show that it starts at all.
+const TIME_TO_FAIL: Duration = Duration::from_millis(1500);
 
 impl Grader {
     /// Looks for the user's command and starts it.
@@ -91,6 +96,7 @@ impl Grader {
             config: config.reward.clone(),
             form,
             command,
+            started: Instant::now(),
         })
     }
 
@@ -99,9 +105,14 @@ impl Grader {
         let Some(command) = &self.command else {
             return Ok(());
         };
-        // An interpreter takes a moment to find out that it has nothing to run.
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        command.check_running().map_err(|error| {
+        // An interpreter takes a moment to find out that it has nothing to run; loading the model has
+        // given it most of that already.
+        let mut running = command.check_running();
+        while running.is_ok() && self.started.elapsed() < TIME_TO_FAIL {
+            std::thread::sleep(Duration::from_millis(50));
+            running = command.check_running();
+        }
+        running.map_err(|error| {
             let program = command.config().program.join(" ");
             Failure::input(format!("reward.command: `{program}`: {error}")).hint(
                 "it has to read one line after the other until its standard input ends; its own messages \

@@ -292,8 +292,13 @@ fn read_answer(line: &str, id: usize) -> Result<Score, RewardError> {
     if answer.id.is_some_and(|other| other != id) {
         return Err(bad(format!("it answers another item than {id}")));
     }
-    if !answer.score.is_finite() {
-        return Err(bad("the score is no finite number".into()));
+    // Beyond it, sums over a group would leave the numbers that training computes with.
+    const LARGEST: f64 = 1e9;
+    if !(answer.score.abs() <= LARGEST) {
+        return Err(bad(format!(
+            "the score is {}; expected a number from -1e9 to 1e9",
+            answer.score
+        )));
     }
     if let Some(&correct) = answer.parts.get("correct")
         && correct != 0.0

@@ -54,8 +54,16 @@ impl<B: ModelBackend> CausalLm<B> {
         }
         let path = dir.join("model.safetensors");
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        safetensors::serialize_to_file(tensors, Some(metadata), &path)
-            .map_err(|source| LoadError::Safetensors { path, source })
+        safetensors::serialize_to_file(tensors, Some(metadata), &path).map_err(|source| {
+            LoadError::Safetensors {
+                path: path.clone(),
+                source,
+            }
+        })?;
+        // The library writes for the owner alone; who may read the config may read the weights.
+        let like_the_others = fs::metadata(dir.join("config.json"))
+            .and_then(|config| fs::set_permissions(&path, config.permissions()));
+        like_the_others.map_err(|source| LoadError::Io { path, source })
     }
 
     /// Every parameter's name and values, in a fixed order.
