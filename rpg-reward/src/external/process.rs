@@ -294,7 +294,7 @@ fn read_answer(line: &str, id: usize) -> Result<Score, RewardError> {
     }
     // Beyond it, sums over a group would leave the numbers that training computes with.
     const LARGEST: f64 = 1e9;
-    if !(answer.score.abs() <= LARGEST) {
+    if answer.score.is_nan() || answer.score.abs() > LARGEST {
         return Err(bad(format!(
             "the score is {}; expected a number from -1e9 to 1e9",
             answer.score
