@@ -387,6 +387,42 @@ fn words_around_a_value_may_make_another_of_it() {
         ("\\boxed{8}, not \\boxed{7}", "8", true),
         ("Hence \\frac{3}{5} is the answer.", "\\frac{3}{5}", true),
         ("So x-4 is the answer.", "4", false),
+        ("Answer: odd numbers such as 7", "7", false),
+        (
+            "Answer: It is impossible to get it from 7 apples.",
+            "7",
+            false,
+        ),
+    ]);
+}
+
+#[test]
+fn sentences_state_a_value_with_a_verb() {
+    check(&[
+        ("Answer: The sum of 10 and 21 is 31.", "31", true),
+        ("Answer: The least common multiple is 6.", "6", true),
+        (
+            "Answer: The chance of not drawing a king is $\\frac{12}{13}$.",
+            "12/13",
+            true,
+        ),
+        ("Answer: The total is 5 + 8 = 13.", "13", true),
+        ("Answer: The area is 36π.", "36\\pi", true),
+        ("Answer: The area is 36π.", "36", false),
+        ("Answer: The quotient is 2x + 7.", "2x+7", true),
+        ("Answer: The vertex is at (1, 4).", "(1,4)", true),
+        ("Answer: The value of $x + y$ is 9.", "9", true),
+        ("Answer: The value of $x + y$ is 9.", "x+y", false),
+        ("Answer: 25% of 120 is 30.", "30", true),
+        ("Answer: 25% of 120 is 30.", "25", false),
+        ("Answer: The solutions are x = 2 and x = 9.", "2, 9", true),
+        ("Answer: Ann will be 30 years old in 5 years.", "30", true),
+        ("Answer: The price fell by 30%.", "30\\%", true),
+        ("Answer: **9** apples", "9", true),
+        ("Answer: 3 x 7 = 21", "21", true),
+        ("Answer: $18 per day", "18", true),
+        ("Answer: 9<|im_end|>", "9", true),
+        ("Answer: 2**3", "8", true),
     ]);
 }
 

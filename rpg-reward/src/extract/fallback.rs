@@ -3,6 +3,71 @@
 use super::spans::last_number;
 use crate::names::{changes_value, joins_numbers, sets_aside};
 
+/// What stands behind the last verb of a sentence that has a value as its object: `5 eggs` of `the sum of 2 and 3
+/// is 5 eggs`. `None` if there is no such verb, or if the sentence denies that there is a value.
+pub(super) fn value_behind_verb(sentence: &str) -> Option<&str> {
+    const VERBS: [&str; 23] = [
+        " at ",
+        " is ",
+        " are ",
+        " was ",
+        " be ",
+        " = ",
+        " equals ",
+        " becomes ",
+        " has ",
+        " have ",
+        " gets ",
+        " get ",
+        " earns ",
+        " makes ",
+        " make ",
+        " gives ",
+        " pays ",
+        " pay ",
+        " costs ",
+        " cost ",
+        " takes ",
+        " saves ",
+        " needs ",
+    ];
+    let denied = ["no solution", "impossible", "cannot", "does not", "do not"];
+    let lower = sentence.to_ascii_lowercase();
+    let starts = VERBS
+        .iter()
+        .flat_map(|verb| lower.match_indices(verb).map(|(at, _)| at + verb.len()))
+        .filter(|&at| begins_with_value(&sentence[at..]));
+    let starts: Vec<usize> = starts.collect();
+    // `The solutions are x = 2 and x = 3`: the last of several values is not the answer.
+    let listed = starts
+        .iter()
+        .filter(|&&at| lower[..at].ends_with(" are "))
+        .max();
+    let start = *listed.or(starts.iter().max())?;
+    let tail = &sentence[start..];
+    // `x = 5` has no verb: it is an equation.
+    let mut lead_words = sentence[..start].split(|c: char| !c.is_alphabetic());
+    if lower[..start].ends_with(" = ") && !lead_words.any(|word| word.len() > 2) {
+        return None;
+    }
+    let lead = &lower[..lower.len() - tail.len()];
+    let is_denied = denied.iter().any(|words| {
+        // "The number of those who do not is 5" has one.
+        lead.contains(words)
+            && !lead.trim_end().ends_with(" is")
+            && !lead.trim_end().ends_with(" are")
+    });
+    (!is_denied).then_some(tail)
+}
+
+fn begins_with_value(text: &str) -> bool {
+    let text = text.trim_start_matches(['$', '€', '£', '-', '−', ' ', '(']);
+    text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '\\' | '√' | 'π'))
+        || text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && !text[1..].starts_with(|c: char| c.is_alphanumeric() || c == '\'')
+            && text[1..].contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '='))
+}
+
 /// The number that a sentence gives as its answer; `None` where it may mean another one, or none.
 ///
 /// A sentence that begins with a number means that one; else it means its last one. Lists of guesses, words

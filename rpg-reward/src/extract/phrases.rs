@@ -1,8 +1,10 @@
 //! Answers that words or marks announce: `Answer: 5`, "the final answer is 5", `#### 5`.
 
+use std::borrow::Cow;
+
 use memchr::memmem;
 
-use super::fallback::number_in_words;
+use super::fallback::{number_in_words, value_behind_verb};
 use super::spans::{leading_spans, reads_as_prose};
 use super::{last_position, last_positions, prefix, suffix};
 
@@ -221,17 +223,29 @@ fn line_readings(text: &str) -> Vec<String> {
 
 /// A line read from the most literal way to the most lenient.
 fn readings(line: &str) -> Vec<String> {
-    let line = line.trim().trim_matches(['*', '"', ' ', '`', '_']);
+    // The token that ends a turn, where a sampler left it in.
+    let line = line.split("<|").next().unwrap_or(line);
+    let bold = without_bold(line);
+    let bold = with_times(&bold);
+    let line = bold.trim().trim_matches(['*', '"', ' ', '`', '_']);
     let sentence = first_sentence(line);
     let sentence = sentence.trim_end_matches([' ', '*', '.', '"', ',', ';', '。']);
     let negated = ["not", "n't", "unknown", "none of"]
         .iter()
         .any(|w| begins_with_word(sentence, w))
-        || negated_span(sentence);
+        || negated_span(sentence)
+        || states_none(sentence);
     if sentence.is_empty() || negated {
         return Vec::new();
     }
+    // `18 per day`
+    const UNIT_TAILS: [&str; 5] = [" per ", " a day", " an hour", " in total", " off"];
     const CLAUSES: &[&str] = &[
+        " per ",
+        " a day",
+        " an hour",
+        " in total",
+        " off",
         " (see",
         ", which",
         ", where",
@@ -254,10 +268,24 @@ fn readings(line: &str) -> Vec<String> {
         ", with ",
         " by ",
     ];
-    let clause = CLAUSES.iter().filter_map(|c| sentence.find(c)).min();
+    // What a verb states, if the sentence has one with words before it.
+    let tail = value_behind_verb(sentence);
+    let from = tail.map_or(0, |tail| sentence.len() - tail.len());
+    let clause = CLAUSES
+        .iter()
+        .filter_map(|c| sentence[from..].find(c).map(|at| from + at))
+        // A clause stands behind a value: `the price fell by 30%` has none before `by`.
+        .filter(|&end| {
+            sentence[from..end].contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\'))
+        })
+        .min();
+    let stated = &sentence[from..clause.unwrap_or(sentence.len())];
     let mut found = Vec::new();
-    let is_cut_at_comma = clause.is_some_and(|end| sentence[end..].starts_with(','));
-    if !reads_as_prose(sentence) && !is_cut_at_comma {
+    let is_aside = clause.is_some_and(|end| {
+        let aside = &sentence[end..];
+        aside.starts_with(',') || UNIT_TAILS.iter().any(|tail| aside.starts_with(tail))
+    });
+    if tail.is_none() && !reads_as_prose(sentence) && !is_aside {
         found.push(sentence.to_string());
     }
     let mut add = |reading: &str| {
@@ -266,12 +294,12 @@ fn readings(line: &str) -> Vec<String> {
             found.push(reading.to_string());
         }
     };
-    if let Some(end) = clause {
-        add(&sentence[..end]);
+    if (tail.is_some() || clause.is_some()) && !reads_as_prose(stated) {
+        add(stated);
     }
-    if let Some(spans) = leading_spans(sentence) {
+    if let Some(spans) = leading_spans(&sentence[from..]) {
         add(&spans);
-    } else if let Some(number) = number_in_words(clause.map_or(sentence, |end| &sentence[..end])) {
+    } else if let Some(number) = number_in_words(stated) {
         add(&number);
     }
     if found.is_empty() {
@@ -280,9 +308,47 @@ fn readings(line: &str) -> Vec<String> {
     found
 }
 
+/// `**5** apples` without its marks; `2**3` keeps them.
+fn without_bold(line: &str) -> Cow<'_, str> {
+    let is_power = line.match_indices("**").any(|(at, mark)| {
+        line[..at].ends_with(|c: char| c.is_alphanumeric() || c == ')')
+            && line[at + mark.len()..]
+                .starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '-'))
+    });
+    match is_power {
+        true => line.into(),
+        false => line.replace("**", "").into(),
+    }
+}
+
+/// Whether a sentence with a number in it says that there is no answer.
+fn states_none(sentence: &str) -> bool {
+    let lower = sentence.to_ascii_lowercase();
+    let none = [
+        "no solution",
+        "impossible",
+        "does not work",
+        "cannot be determined",
+    ];
+    none.iter().any(|words| lower.contains(words)) && lower.contains(|c: char| c.is_ascii_digit())
+}
+
+/// `3 x 4` with a sign of multiplication.
+fn with_times(line: &str) -> Cow<'_, str> {
+    let is_product = |at: usize| {
+        line[..at].ends_with(|c: char| c.is_ascii_digit())
+            && line[at + 3..].starts_with(|c: char| c.is_ascii_digit() || c == '$')
+    };
+    match line.match_indices(" x ").all(|(at, _)| is_product(at)) {
+        true => line.replace(" x ", " × ").into(),
+        false => line.into(),
+    }
+}
+
 /// `\textbf{not} $5$`: the words before a span take it back.
 fn negated_span(sentence: &str) -> bool {
     let lead = sentence.find(['$']).map_or("", |at| &sentence[..at]);
+    let lead = lead.rsplit(" is ").next().unwrap_or(lead);
     lead.split(|c: char| !c.is_alphanumeric())
         .any(|word| word == "not" || word == "never")
 }

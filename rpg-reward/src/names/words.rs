@@ -15,6 +15,7 @@ pub(crate) fn changes_value(text: &str) -> bool {
         "divisible by",
         "different from",
         "no longer",
+        "such as",
         "up to",
         "between",
     ];
