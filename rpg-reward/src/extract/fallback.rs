@@ -3,6 +3,9 @@
 use super::spans::last_number;
 use crate::names::{changes_value, joins_numbers, sets_aside};
 
+/// Longer sentences are no statements.
+const MAX_SENTENCE: usize = 600;
+
 /// What stands behind the last verb of a sentence that has a value as its object: `5 eggs` of `the sum of 2 and 3
 /// is 5 eggs`. `None` if there is no such verb, or if the sentence denies that there is a value.
 pub(super) fn value_behind_verb(sentence: &str) -> Option<&str> {
@@ -31,6 +34,9 @@ pub(super) fn value_behind_verb(sentence: &str) -> Option<&str> {
         " saves ",
         " needs ",
     ];
+    if sentence.len() > MAX_SENTENCE {
+        return None;
+    }
     let denied = ["no solution", "impossible", "cannot", "does not", "do not"];
     let lower = sentence.to_ascii_lowercase();
     let starts = VERBS
@@ -73,6 +79,9 @@ fn begins_with_value(text: &str) -> bool {
 /// A sentence that begins with a number means that one; else it means its last one. Lists of guesses, words
 /// that make another value of the number, relations and formulas mean none.
 pub(super) fn number_in_words(sentence: &str) -> Option<String> {
+    if sentence.len() > MAX_SENTENCE {
+        return None;
+    }
     let numbers = numbers(sentence);
     let (first, last) = (*numbers.first()?, *numbers.last()?);
     let lead = &sentence[..first.0];
