@@ -99,6 +99,42 @@ fn beyond_the_clamp_both_estimators_keep_the_same_gradient() {
     }
 }
 
+/// A weight of the reference is clamped, and counted, where the divergence has one.
+#[test]
+fn clamped_reference_weights_are_counted_where_they_enter() {
+    use rpg_losses::Divergence;
+    let step = Step {
+        logp: rows([[-1.0, -2.0]]),
+        logp_old: rows([[-1.0, -30.0]]),
+        logp_ref: Some(rows([[-26.0, -30.0]])),
+        advantages: rows([[1.0, 1.0]]),
+        mask: vec![vec![true; 2]],
+    };
+    for kl in Divergence::ALL {
+        let config = ObjectiveConfig {
+            kl: *kl,
+            beta: 0.1,
+            ..Default::default()
+        };
+        let has_r = [
+            Divergence::Fkl,
+            Divergence::Ufkl,
+            Divergence::Skl,
+            Divergence::Uskl,
+        ];
+        // The second token's `w` is clamped in any case.
+        let expected = if has_r.contains(kl) { 2.0 } else { 1.0 };
+        let name = "actor/log_ratio_clamped";
+        assert_eq!(step.reference(&config).metrics[name], expected, "{kl}");
+        for outcome in [
+            step.tensors(&config, DType::F64),
+            step.operations(&config, DType::F64, 1),
+        ] {
+            assert_eq!(outcome.metrics[name], expected, "{kl}");
+        }
+    }
+}
+
 #[test]
 fn masked_and_empty_steps_have_loss_and_gradient_zero() {
     let nan = f64::NAN;
