@@ -1,4 +1,4 @@
-//! Ctrl-C: the first asks the work to stop where it can be taken up again, the second ends at once.
+//! Ctrl-C and SIGTERM: the first asks the work to stop where it can be taken up again, the second ends at once.
 
 use crate::failure::exit;
 use std::sync::Arc;
@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Starts to listen for Ctrl-C and for the signal that ends a process.
+    /// Starts to listen for Ctrl-C and, on Unix, for SIGTERM, by which schedulers announce the end.
     pub fn listen() -> Self {
         let interrupt = Self::default();
         let flag = interrupt.clone();
-        // A handler that cannot be installed leaves the system's own: the process ends at once.
-        let _ = ctrlc::set_handler(move || {
+        on_signal(move || {
             if flag.0.swap(true, Ordering::SeqCst) {
                 rpg_reward::external::stop_all_processes();
                 std::process::exit(exit::INTERRUPTED);
@@ -33,4 +32,20 @@ impl Interrupt {
     pub fn request(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
+}
+
+/// Calls `handler` on a thread of its own at each signal. Where that cannot be arranged the system's own
+/// handling stays: the process ends at once.
+#[cfg(unix)]
+fn on_signal(mut handler: impl FnMut() + Send + 'static) {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    // Not SIGHUP: `nohup` has it ignored, and listening would undo that.
+    if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) {
+        std::thread::spawn(move || signals.forever().for_each(|_| handler()));
+    }
+}
+
+#[cfg(not(unix))]
+fn on_signal(handler: impl FnMut() + Send + 'static) {
+    let _ = ctrlc::set_handler(handler);
 }

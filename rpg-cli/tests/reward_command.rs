@@ -393,14 +393,14 @@ fn no_process_outlives_the_run() {
     wait_until("processes after the end", || alive(&started).is_empty());
     assert!(fs::read_to_string(&started).unwrap().lines().count() >= 4);
 
-    // Line 10 is in the first step, where one Ctrl-C is enough; line 17 in the evaluation within a step,
+    // Line 10 is in the first step, where one signal is enough; line 17 in the evaluation within a step,
     // which is not left, so that a second one ends everything.
-    for (line, n_signals) in [(10, 1), (17, 2)] {
+    for (line, signal, n_signals) in [(10, "INT", 1), (10, "TERM", 1), (17, "INT", 2)] {
         let body = format!(
             "{note}\n[ $n_lines = {line} ] && {{ touch '{}'; sleep 300; }}",
             hangs.display()
         );
-        let name = format!("line-{line}");
+        let name = format!("line-{line}-{signal}");
         let mut run = place
             .train(&name, &body, "processes = 1", &["evaluate.every=1"])
             .stderr(Stdio::piped())
@@ -414,7 +414,7 @@ fn no_process_outlives_the_run() {
             let id = run.id().to_string();
             assert!(
                 Command::new("kill")
-                    .args(["-INT", &id])
+                    .args(["-s", signal, &id])
                     .status()
                     .unwrap()
                     .success()
@@ -424,7 +424,7 @@ fn no_process_outlives_the_run() {
         let status = run.wait().unwrap();
         assert_eq!(status.code(), Some(130), "{name}");
         assert!(start.elapsed() < Duration::from_secs(20), "{name}");
-        wait_until("processes after Ctrl-C", || alive(&started).is_empty());
+        wait_until("processes after the signal", || alive(&started).is_empty());
         fs::remove_file(&hangs).unwrap();
     }
 }
