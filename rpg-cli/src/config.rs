@@ -481,6 +481,19 @@ mod tests {
     }
 
     #[test]
+    fn groups_of_one_need_an_advantage_over_the_batch() {
+        let mut sets = vec![
+            "rollout.samples_per_prompt=1".to_owned(),
+            "objective.advantage=batch_norm".to_owned(),
+        ];
+        let error = TrainConfig::recipe("arithmetic", &sets).unwrap_err();
+        let expected = "found 1; expected at least 2, as train.max_generation_batches keeps";
+        assert!(error.message.contains(expected), "{error}");
+        sets.push("train.max_generation_batches=0".to_owned());
+        assert!(TrainConfig::recipe("arithmetic", &sets).is_ok());
+    }
+
+    #[test]
     fn bad_values_are_named() {
         let check = |set: &str, message: &str| {
             let error = TrainConfig::recipe("arithmetic", &[set.to_owned()]).unwrap_err();
@@ -497,6 +510,10 @@ mod tests {
         check(
             "rollout.samples_per_prompt=0",
             "rollout.samples_per_prompt: found 0",
+        );
+        check(
+            "rollout.samples_per_prompt=1",
+            "found 1; expected at least 2, as objective.advantage = \"group_mean\" compares",
         );
         check("rollout.top_p=1.5", "rollout.top_p: found 1.5");
         check("objective.eps_low=2.0", "eps_low");

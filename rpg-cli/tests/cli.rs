@@ -231,6 +231,18 @@ fn the_same_seed_gives_the_same_numbers_and_resuming_changes_nothing() {
     assert!(resumed.status.success(), "{}", text(&resumed.stderr));
     assert_eq!(metrics(&dir), metrics(&path("a")));
     checkpoint(&dir);
+
+    // A model of another size is not what the checkpoint holds.
+    let config = fs::read_to_string(dir.join("config.toml")).unwrap();
+    let (before, after) = ("num_hidden_layers = 1", "num_hidden_layers = 2");
+    assert!(config.contains(before), "{config}");
+    fs::write(dir.join("config.toml"), config.replace(before, after)).unwrap();
+    let refused = run(&["train", "--resume", dir.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(2));
+    let expected =
+        "model.scratch.num_hidden_layers: found 2; expected 1, as the run's checkpoint has it";
+    let message = text(&refused.stderr);
+    assert!(message.contains(expected), "{message}");
 }
 
 fn start(dir: &Path, more: &[&str]) -> Child {
@@ -612,9 +624,10 @@ fn an_instruction_of_ones_own_follows_the_question() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());
     let data = temp.path().join("data.jsonl");
-    let problems: String = (10..18)
+    let mut problems: String = (10..18)
         .map(|a| format!("{{\"question\": \"{a}+3\", \"answer\": \"{}\"}}\n", a + 3))
         .collect();
+    problems += "{\"question\": \"1+3\", \"answer\": \"\\\\frac{4}{\"}\n";
     fs::write(&data, problems).unwrap();
     let dir = temp.path().join("own");
     let args = [
@@ -641,7 +654,11 @@ fn an_instruction_of_ones_own_follows_the_question() {
         "evaluate.problems=1",
     ];
     let output = run(&[&args[..], &more].concat());
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let note = "note: 1 of 9 expected answers are nothing that the grader understands";
+    assert!(said.contains(note), "{said}");
+    assert!(said.contains("data.jsonl:9, `\\frac{4}{`"), "{said}");
     let samples = lines(&dir.join("samples.jsonl"));
     assert!(!samples.is_empty());
     for sample in samples {

@@ -104,6 +104,9 @@ impl OnBackend for Work {
                 let folder = RunFolder::open(root)?;
                 let dir = newest_checkpoint(&folder)?;
                 let (model, tokenizer) = load_model::<B>(&dir, &device)?;
+                if let Some(shape) = &config.model.scratch {
+                    check_shape(shape, model.config(), root)?;
+                }
                 grader.check()?;
                 eprintln!("resuming from {}", dir.display());
                 (
@@ -175,6 +178,44 @@ fn new_policy<B: ModelBackend>(
             "model: neither `path` nor `scratch` is given",
         )),
     }
+}
+
+/// Refuses sizes in a run's config that are not those of its checkpoint.
+fn check_shape(shape: &ScratchModel, found: &ModelConfig, root: &Path) -> Result<(), Failure> {
+    let sizes = [
+        ("hidden_size", shape.hidden_size, found.hidden_size),
+        (
+            "intermediate_size",
+            shape.intermediate_size,
+            found.intermediate_size,
+        ),
+        (
+            "num_hidden_layers",
+            shape.num_hidden_layers,
+            found.num_hidden_layers,
+        ),
+        (
+            "num_attention_heads",
+            shape.num_attention_heads,
+            found.num_attention_heads,
+        ),
+        (
+            "num_key_value_heads",
+            shape.num_key_value_heads,
+            found.num_key_value_heads,
+        ),
+    ];
+    for (key, given, of_checkpoint) in sizes {
+        if given != of_checkpoint {
+            let path = root.join("config.toml");
+            return Err(Failure::input(format!(
+                "{}: model.scratch.{key}: found {given}; expected {of_checkpoint}, as the run's checkpoint has it",
+                path.display()
+            ))
+            .hint("a model of another size is another run: start it without --resume"));
+        }
+    }
+    Ok(())
 }
 
 /// A Qwen3-like model with random weights for the built-in task.

@@ -44,6 +44,7 @@ impl TrainConfig {
             let allowed = "at least 1 with the schedule `warmup_stable_decay`";
             return Err(bad("optimizer.decay_steps", 0, allowed));
         }
+        self.check_group_size()?;
         self.data.day()?;
         self.reward.check()?;
         if !(self.optimizer.weight_decay >= 0.0 && self.optimizer.weight_decay.is_finite()) {
@@ -117,6 +118,31 @@ impl TrainConfig {
             && !(1..=6).contains(&digits)
         {
             return Err(bad("data.task.digits", digits, "from 1 to 6"));
+        }
+        Ok(())
+    }
+}
+
+impl TrainConfig {
+    /// Refuses groups of one where the samples of a prompt are compared: nothing would ever be learnt.
+    fn check_group_size(&self) -> Result<(), Failure> {
+        if self.rollout.samples_per_prompt > 1 {
+            return Ok(());
+        }
+        let key = "rollout.samples_per_prompt";
+        if self.objective.advantage.needs_groups() {
+            let name = self.objective.advantage.name();
+            let expected = format!(
+                "at least 2, as objective.advantage = \"{name}\" compares the samples of a prompt"
+            );
+            let hint = "raise it, or set objective.advantage to \"batch_mean\" or \"batch_norm\"";
+            return Err(bad(key, 1, &expected).hint(hint));
+        }
+        if self.train.max_generation_batches > 0 {
+            let expected =
+                "at least 2, as train.max_generation_batches keeps the groups whose rewards differ";
+            let hint = "raise it, or set train.max_generation_batches to 0";
+            return Err(bad(key, 1, expected).hint(hint));
         }
         Ok(())
     }

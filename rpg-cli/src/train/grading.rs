@@ -1,12 +1,12 @@
 //! From completions to rewards: the built-in grader, the user's command, and the sum of the parts.
 
 use crate::config::TrainConfig;
-use crate::data::PromptedProblem;
+use crate::data::{Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
 use rpg_core::{Completion, Group};
 use rpg_reward::external::{ErrorPolicy, ExternalReward, RewardError, RewardItem, Score};
 use rpg_reward::shaping::{RewardParts, format_reward};
-use rpg_reward::{GradeOptions, Verdict, grade_batch};
+use rpg_reward::{GradeOptions, Reason, Verdict, grade_batch};
 use std::time::{Duration, Instant};
 
 /// A problem, its completions and what each of them is worth.
@@ -124,6 +124,36 @@ impl Grader {
     /// Whether a command has a say.
     pub fn has_command(&self) -> bool {
         self.command.is_some()
+    }
+
+    /// What a user should know of the expected answers where the built-in grader alone decides.
+    pub fn note_on_answers(&self, data: &Data) -> Option<String> {
+        let TrainData::File { problems, .. } = &data.train else {
+            return None;
+        };
+        if self.has_command() {
+            return None;
+        }
+        let all: Vec<_> = problems.iter().chain(&data.eval).collect();
+        let answers: Vec<(&str, &str)> = all
+            .iter()
+            .map(|p| ("\\boxed{0}", p.problem.answer.as_str()))
+            .collect();
+        let verdicts = grade_batch(&answers, &self.config.grade);
+        let mut not_parsed = all
+            .iter()
+            .zip(verdicts)
+            .filter(|(_, verdict)| verdict.reason == Reason::GoldNotParsed)
+            .map(|(p, _)| &p.problem);
+        let first = not_parsed.next()?;
+        Some(format!(
+            "{} of {} expected answers are nothing that the grader understands, so that only a completion \
+             which repeats the text is right; the first: {}, `{}`",
+            1 + not_parsed.count(),
+            all.len(),
+            first.id,
+            first.answer
+        ))
     }
 
     /// Grades the groups of these problems. `go_on` is told how many completions the command has scored,

@@ -86,8 +86,9 @@ impl<'a, B: ModelBackend> Trainer<'a, B> {
             tokenizer.set_date(date);
         }
         let n_eval = config.evaluate.problems;
-        let data = data::load(&config.data, &tokenizer, config.seed, n_eval)?;
+        let mut data = data::load(&config.data, &tokenizer, config.seed, n_eval)?;
         check_context(config, &model, &data)?;
+        data.notes.extend(grader.note_on_answers(&data));
         let mut state = TrainerState {
             warm_start_steps: 0,
             steps: 0,
