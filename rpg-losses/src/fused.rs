@@ -15,12 +15,17 @@ use crate::{
 };
 
 /// Tokens per chunk: the sums of chunks are added in order, whatever the number of threads.
-const CHUNK_TOKENS: usize = 1 << 14;
+const CHUNK_TOKENS: usize = 16_384;
 
 /// Whether the tensors of this backend lie in host memory, in a type the loop can read.
 pub(crate) fn is_available<B: Backend>(device: &B::Device, dtype: DType) -> bool {
-    let name = B::name(device);
-    let is_host = ["flex", "ndarray"].iter().any(|host| name.contains(host));
+    is_readable(&B::name(device), dtype)
+}
+
+fn is_readable(backend: &str, dtype: DType) -> bool {
+    let is_host = ["flex", "ndarray"]
+        .iter()
+        .any(|host| backend.contains(host));
     is_host && matches!(dtype, DType::F32 | DType::F64)
 }
 
@@ -243,4 +248,20 @@ impl<E: HostFloat> TokenRow for HostRow<'_, E> {
 fn slice<E: Element>(data: &TensorData) -> &[E] {
     data.as_slice()
         .expect("the data was converted to this type")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::{Autodiff, Flex};
+
+    #[test]
+    fn the_loop_reads_floats_in_host_memory() {
+        let device = Default::default();
+        for dtype in [DType::F32, DType::F64] {
+            assert!(is_available::<Autodiff<Flex>>(&device, dtype));
+            assert!(!is_readable("fusion<cubecl<cuda>>", dtype));
+        }
+        assert!(!is_available::<Flex>(&device, DType::BF16));
+    }
 }

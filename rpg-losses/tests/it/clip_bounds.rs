@@ -162,6 +162,23 @@ fn rpg_style() {
     }
 }
 
+/// A token of probability 1: `A'*l = 0` is not below 0, whatever the sign of `A'`.
+#[test]
+fn rpg_style_at_log_prob_zero() {
+    let w = [0.25, 0.5, 1.0, 1.5, 4.0, 0.25, 0.5, 1.0, 1.5, 4.0];
+    let mut a = [8.0; 10];
+    a[5..].fill(-8.0);
+    let high = ["-", "-", "-", "high", "high"].repeat(2);
+    for zero in [0.0, -0.0] {
+        let at_zero = Ratios {
+            lp: row(&[zero; 10]),
+            ..ratios(&w)
+        };
+        let flags = rpg_style_flags(Divergence::None, &at_zero, row(&a), 0.0, BOUNDS);
+        assert_eq!(names(flags), high);
+    }
+}
+
 #[test]
 fn hard() {
     let w = [0.25, 0.5, 1.0, 1.5, 1.75];

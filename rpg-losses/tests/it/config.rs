@@ -24,6 +24,9 @@ fn defaults_are_those_of_the_contract() {
                 config.z,
             ];
             assert_eq!(numbers, [0.0, 0.2, 0.2, 3.0, 1.0], "{kind}");
+            let form = (config.kl, config.estimator, config.clip);
+            let expected = (Divergence::None, Estimator::Differentiable, Clip::None);
+            assert_eq!(form, expected, "{kind}");
         }
         assert_eq!(config.max_length, None);
         assert!(config.kl_in_clip);
@@ -183,7 +186,29 @@ fn a_config_made_in_code_is_checked_by_validate() {
     check(|config| config.c = 0.5, "c");
     check(|config| config.max_length = Some(0), "max_length");
     check(|config| config.level = Level::Sequence, "aggregation");
+    check(
+        |config| config.aggregation = Aggregation::SeqMean,
+        "aggregation",
+    );
     check(|config| config.clip = Clip::Dual, "clip");
+}
+
+#[test]
+fn the_hint_names_the_aggregations_of_the_level() {
+    for (text, hint) in [
+        (
+            "level = \"sequence\"\naggregation = \"token_mean\"",
+            "use \"seq_mean\"",
+        ),
+        (
+            "level = \"token\"\naggregation = \"seq_mean\"",
+            "use \"token_mean\", ",
+        ),
+    ] {
+        let text = format!("kind = \"rpg\"\n{text}");
+        let error = toml::from_str::<ObjectiveConfig>(&text).unwrap_err();
+        assert!(error.message().contains(hint), "{error}");
+    }
 }
 
 #[test]
