@@ -33,6 +33,7 @@ pub enum Command {
     /// Grade answers: JSONL of {"id", "gold", "pred"} in, {"id", "correct", "extracted", "reason"} out
     Verify(VerifyArgs),
     /// Compute a loss and its gradient from JSON
+    #[command(after_long_help = LOSS_FORM)]
     Loss(LossArgs),
     /// Check that the surrogate losses have the gradients that the theory gives them
     VerifyGradients(VerifyGradientsArgs),
@@ -193,6 +194,25 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub summary: bool,
 }
+
+const LOSS_FORM: &str = "\
+The input is one JSON object; T tokens in each of B responses:
+
+  {\"objective\": {\"kind\": \"rpg\", \"kl\": \"urkl\", \"estimator\": \"reinforce\", \"clip\": \"rpg\",
+                 \"beta\": 1e-4, \"eps_low\": 0.2, \"eps_high\": 0.28, \"c\": 10, \"z\": 1,
+                 \"level\": \"token\", \"aggregation\": \"token_mean\", \"advantage\": \"group_mean\"},
+   \"logp\":     [[-0.9, -1.2, -0.3], [-0.5, -2.0, -0.1]],
+   \"logp_old\": [[-1.0, -1.1, -0.3], [-0.6, -1.9, -0.2]],
+   \"mask\":     [[1, 1, 0], [1, 1, 1]],
+   \"rewards\":  [1.0, 0.0],
+   \"groups\":   [0, 0]}
+
+Of the objective only `kind` must be given: rpg, ppo, grpo, grpo_corrected, dr_grpo, dapo, reinforce_pp,
+reinforce_pp_baseline, rloo, gspo or cispo. `logp_ref` may be given; without it the reference is
+`logp_old`. In place of `rewards` and `groups` may stand `advantages`, [B] or [B][T].
+
+The answer is {\"loss\", \"grad\", \"advantages\", \"metrics\"}, computed in f64; `grad` is d loss / d logp.
+All keys, defaults and formulas: docs/rpg-loss.md.";
 
 /// Where the loss's input stands.
 #[derive(Debug, ClapArgs)]

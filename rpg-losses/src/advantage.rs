@@ -55,12 +55,7 @@ pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec
             continue;
         }
         let mean = group_rewards.iter().sum::<f64>() / n;
-        let std = (group_rewards
-            .iter()
-            .map(|r| (r - mean).powi(2))
-            .sum::<f64>()
-            / (n - 1.0))
-            .sqrt();
+        let std = standard_deviation(&group_rewards, mean);
         for idx in member_idxs {
             let centred = rewards[*idx] - mean;
             result[*idx] = match kind {
@@ -161,7 +156,7 @@ pub fn step_advantages(
     }
     let per_response = advantages(config.advantage, rewards, groups);
     Advantages::PerResponse(match config.kind {
-        Kind::ReinforcePpBaseline => advantages(AdvantageKind::BatchNorm, &per_response, &[]),
+        Kind::ReinforcePpBaseline => over_batch_std(&per_response),
         _ => per_response,
     })
 }
@@ -232,10 +227,7 @@ fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec
     let n = counted.len() as f64;
     let mean = counted.iter().sum::<f64>() / n;
     let divisor = match kind {
-        AdvantageKind::BatchNorm => {
-            let variance = counted.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-            variance.sqrt() + BATCH_STD_EPSILON
-        }
+        AdvantageKind::BatchNorm => standard_deviation(&counted, mean) + BATCH_STD_EPSILON,
         _ => 1.0,
     };
     (values.iter().zip(counts))
@@ -247,6 +239,28 @@ fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec
             }
         })
         .collect()
+}
+
+/// `batch_norm` of advantages whose mean is 0 already, as every kind's is: what is exactly 0 stays so.
+fn over_batch_std(centred: &[f64]) -> Vec<f64> {
+    if all_equal(centred) {
+        return vec![0.0; centred.len()];
+    }
+    let divisor = standard_deviation(centred, 0.0) + BATCH_STD_EPSILON;
+    centred.iter().map(|value| value / divisor).collect()
+}
+
+/// With `n - 1` in the denominator, for at least two values.
+fn standard_deviation(values: &[f64], mean: f64) -> f64 {
+    let of_scaled = |scale: f64| {
+        let squares = values.iter().map(|v| ((v - mean) / scale).powi(2));
+        (squares.sum::<f64>() / (values.len() - 1) as f64).sqrt() * scale
+    };
+    match of_scaled(1.0) {
+        std if std.is_finite() => std,
+        // The squares are too large for a float, their root is not.
+        _ => of_scaled(values.iter().fold(0.0, |max, v| max.max((v - mean).abs()))),
+    }
 }
 
 /// Whether no two values differ; then rounding must not invent a difference from their mean.

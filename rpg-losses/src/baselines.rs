@@ -40,7 +40,11 @@ pub fn grpo_corrected<B: Backend>(
     beta: f64,
     bounds: ClipBounds,
 ) -> Tensor<B, 2> {
-    ppo(ratios, advantages, bounds) + ratios.w.clone() * k3(ratios) * beta
+    // The product rule gives `w*k3 + w*(1 - exp(-u)) = w*u` as well, in a sum whose large terms cancel.
+    let value = (ratios.w.clone() * k3(ratios)).detach(); // The slope is that of the next line alone.
+    let slope = (ratios.w.clone() * ratios.u.clone()).detach();
+    let through = ratios.lp.clone() - ratios.lp.clone().detach();
+    ppo(ratios, advantages, bounds) + (value + slope * through) * beta
 }
 
 /// DAPO: dual clip with `eps_high > eps_low` and no KL term. Shapes: `[B, U]`. Minimised.

@@ -380,6 +380,11 @@ impl RawObjective {
         Ok(config)
     }
 
+    /// Whether the user chose how rewards become advantages.
+    pub(crate) fn sets_advantage(&self) -> bool {
+        self.advantage.is_some()
+    }
+
     /// Keys that the user wrote although nothing reads them.
     pub(crate) fn warnings(&self, resolved: &ObjectiveConfig) -> Vec<String> {
         let written = [

@@ -198,6 +198,11 @@ impl Chunk {
         let logp_ref = self.logp_ref.as_ref().map_or(logp_old, slice::<E>);
         let advantages = slice::<E>(&self.advantages);
         let mask: &[bool] = slice(&self.mask);
+        assert_eq!(
+            mask.len(),
+            grad.len(),
+            "a chunk reads the rows that it writes"
+        );
         let mut sums = DiagnosticSums::default();
         for (row_idx, row_grad) in grad.chunks_mut(n_columns).enumerate() {
             let row = row_idx * n_columns..(row_idx + 1) * n_columns;

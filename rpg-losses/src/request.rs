@@ -11,9 +11,12 @@
 //! place may stand `rewards` with `groups`. The answer has `loss`, `grad` (`d loss / d logp`),
 //! `advantages` as they were used, and `metrics`. Everything is computed in f64.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use thiserror::Error;
 
 use crate::{
@@ -28,6 +31,7 @@ use crate::{
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossRequest {
+    #[serde(deserialize_with = "object")]
     objective: RawObjective,
     logp: Vec<Vec<f64>>,
     logp_old: Vec<Vec<f64>>,
@@ -102,11 +106,12 @@ pub enum LossInputError {
         /// Where it stands.
         at: String,
         /// What stands there.
-        found: f64,
+        found: String,
     },
     /// Numbers so large that the result is not one.
     #[error(
-        "the loss is not a finite number: log-probabilities, advantages or rewards are too large"
+        "the loss is not a finite number: log-probabilities, advantages, rewards or numbers of the \
+         objective are too large"
     )]
     Overflow,
     /// Keys that are missing, or that exclude each other.
@@ -127,9 +132,7 @@ pub enum LossInputError {
 
 /// Answers a request in JSON.
 pub fn compute_json(request: &str) -> Result<LossResponse, LossInputError> {
-    let request: LossRequest =
-        serde_json::from_str(request).map_err(|error| syntax_error(request, &error))?;
-    compute(&request)
+    compute(&parse(request)?)
 }
 
 /// Answers a request.
@@ -165,6 +168,9 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
         (Some(advantages), None) => {
             if request.groups.is_some() {
                 warnings.push("`groups` has no effect: `advantages` are given".into());
+            }
+            if request.objective.sets_advantage() {
+                warnings.push("`advantage` has no effect: `advantages` are given".into());
             }
             if config.kind == Kind::ReinforcePp && config.beta != 0.0 {
                 warnings.push(
@@ -204,7 +210,11 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
         mask: &mask,
     };
     let totals = StepTotals::from_mask(&mask);
-    let evaluation = evaluate(&config, batch, &totals);
+    let mut evaluation = evaluate(&config, batch, &totals);
+    for value in evaluation.metrics.values_mut() {
+        // JSON has no infinity: the largest number stands for what is larger still.
+        *value = value.clamp(f64::MIN, f64::MAX);
+    }
     let is_finite = evaluation.loss.is_finite()
         && evaluation
             .grad
@@ -224,7 +234,58 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
     })
 }
 
-fn syntax_error(request: &str, error: &serde_json::Error) -> LossInputError {
+fn parse(request: &str) -> Result<LossRequest, LossInputError> {
+    // The mark that some editors put before a text is not part of it.
+    let request = request.strip_prefix('\u{feff}').unwrap_or(request);
+    let mut json = serde_json::Deserializer::from_str(request);
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
+    let parsed = object(tracked).and_then(|parsed| json.end().map(|()| parsed));
+    parsed.map_err(|error| syntax_error(request, &track.path(), &error))
+}
+
+/// Reads a structure from an object alone; serde would take a list of its fields as well.
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Fields<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Fields(PhantomData))
+}
+
+fn syntax_error(
+    request: &str,
+    path: &serde_path_to_error::Path,
+    error: &serde_json::Error,
+) -> LossInputError {
+    let place = match path.iter().next() {
+        Some(_) => format!("`{path}`: "),
+        None => String::new(),
+    };
+    // serde names the types of Rust.
+    let message = [
+        ("expected f64", "expected a number"),
+        ("expected i64", "expected a whole number"),
+        ("expected usize", "expected a whole number, at least 0"),
+        ("expected a sequence", "expected a list"),
+        ("invalid type: sequence", "invalid type: list"),
+        ("invalid type: map", "invalid type: object"),
+        ("number out of range", "a number must be finite"),
+    ]
+    .iter()
+    .fold(error.to_string(), |message, (type_name, words)| {
+        message.replace(type_name, words)
+    });
     // Some writers of JSON emit these words for non-finite numbers; JSON itself has none.
     let has_non_finite = ["NaN", "Infinity"]
         .iter()
@@ -234,7 +295,7 @@ fn syntax_error(request: &str, error: &serde_json::Error) -> LossInputError {
     } else {
         ""
     };
-    LossInputError::Syntax(format!("{error}{hint}"))
+    LossInputError::Syntax(format!("{place}{message}{hint}"))
 }
 
 /// The size of a matrix, rows of one length each.
@@ -254,7 +315,11 @@ fn rectangle(key: &'static str, rows: &[Vec<f64>]) -> Result<[usize; 2], LossInp
 }
 
 fn describe([n_rows, n_columns]: [usize; 2]) -> String {
-    format!("{n_rows} rows of {n_columns}")
+    format!("{} of {n_columns}", count(n_rows, "row", "rows"))
+}
+
+fn count(n: usize, one: &str, several: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { several })
 }
 
 fn all_finite(key: &'static str, rows: &[Vec<f64>]) -> Result<(), LossInputError> {
@@ -275,7 +340,10 @@ fn read_mask(mask: &[Vec<f64>]) -> Result<Vec<Vec<bool>>, LossInputError> {
         0.0 => Ok(false),
         found => Err(LossInputError::Mask {
             at: format!("[{row}][{column}]"),
-            found,
+            found: match found.to_string() {
+                digits if digits.len() > 20 => format!("{found:e}"),
+                digits => digits,
+            },
         }),
     };
     (mask.iter().enumerate())
@@ -297,8 +365,11 @@ fn per_response_length(
     }
     Err(LossInputError::Shape {
         key,
-        found: format!("{found} entries"),
-        expected: format!("{} rows, and one entry belongs to each", shape[0]),
+        found: count(found, "entry", "entries"),
+        expected: format!(
+            "{}, and one entry belongs to each",
+            count(shape[0], "row", "rows")
+        ),
     })
 }
 

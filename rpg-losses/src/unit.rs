@@ -201,9 +201,8 @@ impl UnitEvaluator {
             Formula::GrpoCorrected => {
                 let (loss, grad, clip) = self.dual_clip(s.w, a, f64::INFINITY);
                 let k3 = k3(&s);
-                // d(w*k3) = w*k3 + w*(1 - y).
-                let kl_grad = s.w * (k3 + 1.0 - s.y);
-                (loss + beta * s.w * k3, grad + beta * kl_grad, clip)
+                // d(w*k3) = w*k3 + w*(1 - y) = w*u: without the sum, in which a large y cancels.
+                (loss + beta * s.w * k3, grad + beta * s.w * s.u, clip)
             }
             Formula::ReinforcePpBaseline => {
                 let (loss, grad, clip) = self.dual_clip(s.w, a, f64::INFINITY);

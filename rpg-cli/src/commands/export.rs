@@ -1,5 +1,6 @@
 //! `rpg export`: a model as a Hugging Face folder of its own, in the type that others expect.
 
+use super::output;
 use crate::args::ExportArgs;
 use crate::failure::{AtPath, Failure};
 use crate::models::load_model;
@@ -34,8 +35,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
         let _ = fs::remove_dir_all(&partial);
     }
     written?;
-    println!("{}", args.out.display());
-    Ok(())
+    output::line(args.out.display())
 }
 
 /// A hidden name in the same place.

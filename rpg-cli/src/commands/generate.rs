@@ -1,6 +1,6 @@
 //! `rpg generate`: completions as JSONL, in the order of the prompts.
 
-use super::input;
+use super::{input, output};
 use crate::args::GenerateArgs;
 use crate::backend::{OnBackend, on_backend};
 use crate::console::Console;
@@ -130,7 +130,7 @@ impl OnBackend for Work {
             _ => Failure::input(format!("{}: {e}", args.prompts.display()))
                 .hint("prompts are counted from 0; a lower --max-new-tokens leaves more room"),
         })?;
-        written.map_err(|e| Failure::internal(format!("standard output: {e}")))?;
+        output::checked(written)?;
         let seconds = start.elapsed().as_secs_f64();
         eprintln!(
             "{n_completions} completions, {n_new_tokens} new tokens in {seconds:.1} s: {:.1} tokens/s",

@@ -4,6 +4,7 @@ mod export;
 mod generate;
 mod input;
 mod loss;
+mod output;
 mod report;
 mod score;
 mod train;

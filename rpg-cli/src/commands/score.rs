@@ -1,6 +1,6 @@
 //! `rpg score`: per-token log-probabilities of given texts.
 
-use super::input;
+use super::{input, output};
 use crate::args::ScoreArgs;
 use crate::backend::{OnBackend, on_backend};
 use crate::failure::Failure;
@@ -141,7 +141,7 @@ fn write<B: ModelBackend>(
             "entropy": entropy[range.clone()],
             "sum": logprobs[range].iter().map(|&x| f64::from(x)).sum::<f64>(),
         });
-        writeln!(out, "{line}").map_err(|e| Failure::internal(format!("standard output: {e}")))?;
+        output::checked(writeln!(out, "{line}"))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `rpg train`.
 
+use super::output;
 use crate::args::TrainArgs;
 use crate::backend::{OnBackend, on_backend};
 use crate::config::{ScratchModel, TrainConfig};
@@ -27,8 +28,7 @@ pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
         None => resolve(&args)?,
     };
     if args.print_config {
-        print!("{}", config.to_toml());
-        return Ok(());
+        return output::line(config.to_toml().trim_end());
     }
     for warning in config.objective.warnings() {
         eprintln!("warning: objective: {warning}");
@@ -272,23 +272,21 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
     if json {
         let summary =
             std::fs::read_to_string(folder.path("summary.json")).map_err(Failure::internal)?;
-        print!("{summary}");
-        return Ok(());
+        return output::line(summary.trim_end());
     }
     let k = outcome.k;
-    println!(
-        "\n{:<24} {:>8} {:>8}",
-        "held-out problems", "before", "after"
-    );
-    println!(
-        "{:<24} {:>8.3} {:>8.3}",
+    output::line(format_args!(
+        "\n{:<24} {:>8} {:>8}\n{:<24} {:>8.3} {:>8.3}\n\n{} steps in {:.0} s\nrun folder      {root}\n\
+         checkpoint      {}\nlearning curve  {}",
+        "held-out problems",
+        "before",
+        "after",
         format!("mean@{k}"),
         outcome.before,
-        outcome.after
-    );
-    println!("\n{} steps in {:.0} s", outcome.steps, outcome.seconds);
-    println!("run folder      {root}");
-    println!("checkpoint      {}", outcome.checkpoint.display());
-    println!("learning curve  {}", curve.display());
-    Ok(())
+        outcome.after,
+        outcome.steps,
+        outcome.seconds,
+        outcome.checkpoint.display(),
+        curve.display()
+    ))
 }

@@ -1,12 +1,13 @@
 //! `rpg verify`: grades answers from JSONL.
 
 use super::input::{self, Line};
+use super::output;
 use crate::args::VerifyArgs;
 use crate::failure::{Failure, exit};
 use rayon::prelude::*;
 use rpg_reward::GradeOptions;
 use rpg_reward::suite::{BadLine, Summary, grade_line};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Lines graded at a time, on all cores.
@@ -18,9 +19,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let lines = read_ahead(input::raw_lines(&args.input)?);
     match grade_all(args, &lines, &mut summary) {
         Ok(read) => read?,
-        // Whoever reads the verdicts has seen enough, as `head` does.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-        Err(error) => return Err(Failure::internal(format!("standard output: {error}"))),
+        Err(error) => return output::checked(Err(error)),
     }
     match summary.bad_lines {
         0 => Ok(()),

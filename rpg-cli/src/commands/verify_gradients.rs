@@ -1,5 +1,6 @@
 //! `rpg verify-gradients`: the theory against the code.
 
+use super::output;
 use crate::args::VerifyGradientsArgs;
 use crate::backend::{OnBackend, on_backend};
 use crate::failure::{Failure, exit};
@@ -29,8 +30,7 @@ impl OnBackend for Work {
 pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
     if let Some(page) = &args.study {
         report::study::write(&study(&StudyOptions::default()), page)?;
-        println!("{}", page.display());
-        return Ok(());
+        return output::line(page.display());
     }
     if args.cases == Some(0) {
         return Err(Failure::input("--cases: found 0; expected at least 1"));
@@ -46,17 +46,14 @@ pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
         precision,
     };
     let (report, _) = on_backend(args.backend, work)?;
-    match args.json {
-        true => println!(
-            "{}",
-            serde_json::to_string(&report).map_err(Failure::internal)?
-        ),
-        false => print!(
+    output::line(match args.json {
+        true => serde_json::to_string(&report).map_err(Failure::internal)?,
+        false => format!(
             "{}\nBy configuration:\n\n{}",
             report.table(),
-            report.summary()
+            report.summary().trim_end()
         ),
-    }
+    })?;
     match report.passed() {
         true => Ok(()),
         false => Err(Failure {

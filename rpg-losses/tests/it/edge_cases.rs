@@ -99,16 +99,33 @@ fn beyond_the_clamp_both_estimators_keep_the_same_gradient() {
     }
 }
 
-/// A weight of the reference is clamped, and counted, where the divergence has one.
+/// A clamped log-ratio to the reference is counted where the loss exponentiates it: `r` in the forward
+/// divergences, `exp(-u)` in k3.
 #[test]
-fn clamped_reference_weights_are_counted_where_they_enter() {
-    use rpg_losses::Divergence;
+fn clamped_log_ratios_are_counted_where_they_enter() {
+    use rpg_losses::{Divergence, Kind};
+    // The second token's `w` is clamped in any case, the first one has `log r = -25` and `u = 25`.
     let step = Step {
         logp: rows([[-1.0, -2.0]]),
-        logp_old: rows([[-1.0, -30.0]]),
-        logp_ref: Some(rows([[-26.0, -30.0]])),
+        logp_old: rows([[-1.0, -60.0]]),
+        logp_ref: Some(rows([[-26.0, -60.0]])),
         advantages: rows([[1.0, 1.0]]),
         mask: vec![vec![true; 2]],
+    };
+    let check = |config: &ObjectiveConfig, has_weight: bool| {
+        let expected = if has_weight { 2.0 } else { 1.0 };
+        let metric = "actor/log_ratio_clamped";
+        assert_eq!(
+            step.reference(config).metrics[metric],
+            expected,
+            "{config:?}"
+        );
+        for outcome in [
+            step.tensors(config, DType::F64),
+            step.operations(config, DType::F64, 1),
+        ] {
+            assert_eq!(outcome.metrics[metric], expected, "{config:?}");
+        }
     };
     for kl in Divergence::ALL {
         let config = ObjectiveConfig {
@@ -116,22 +133,13 @@ fn clamped_reference_weights_are_counted_where_they_enter() {
             beta: 0.1,
             ..Default::default()
         };
-        let has_r = [
-            Divergence::Fkl,
-            Divergence::Ufkl,
-            Divergence::Skl,
-            Divergence::Uskl,
-        ];
-        // The second token's `w` is clamped in any case.
-        let expected = if has_r.contains(kl) { 2.0 } else { 1.0 };
-        let name = "actor/log_ratio_clamped";
-        assert_eq!(step.reference(&config).metrics[name], expected, "{kl}");
-        for outcome in [
-            step.tensors(&config, DType::F64),
-            step.operations(&config, DType::F64, 1),
-        ] {
-            assert_eq!(outcome.metrics[name], expected, "{kl}");
-        }
+        use Divergence::{Fkl, Skl, Ufkl, Uskl};
+        check(&config, [Fkl, Ufkl, Skl, Uskl].contains(kl));
+    }
+    for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::Rpg) {
+        use Kind::{DrGrpo, Grpo, GrpoCorrected};
+        let has_k3 = [Grpo, DrGrpo, GrpoCorrected].contains(kind);
+        check(&ObjectiveConfig::for_kind(*kind), has_k3);
     }
 }
 

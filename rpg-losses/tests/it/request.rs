@@ -1,6 +1,6 @@
 //! The JSON contract of `rpg loss`: answers worked out by hand, and one clear error for each mistake.
 
-use rpg_losses::compute_json;
+use rpg_losses::{LossInputError, LossRequest, compute, compute_json};
 use serde_json::{Value, json};
 
 /// Two responses of three tokens, the second one cut.
@@ -160,7 +160,7 @@ fn every_mistake_has_its_own_error() {
     check(&objective(json!({})), "missing field `kind`");
     check(
         &objective(json!({"kind": "pop"})),
-        "unknown variant `pop`, expected one of `rpg`",
+        "`objective.kind`: unknown variant `pop`, expected one of `rpg`",
     );
     check(
         &objective(json!({"kind": "rpg", "epsilon": 1})),
@@ -168,7 +168,7 @@ fn every_mistake_has_its_own_error() {
     );
     check(
         &objective(json!({"kind": "rpg", "kl": "kl"})),
-        "unknown variant `kl`",
+        "`objective.kl`: unknown variant `kl`, expected one of",
     );
     check(
         &objective(json!({"kind": "rpg", "beta": -1})),
@@ -196,7 +196,7 @@ fn every_mistake_has_its_own_error() {
     );
     check(
         &objective(json!({"kind": "dr_grpo", "max_length": -3})),
-        "invalid value: integer `-3`",
+        "`objective.max_length`: invalid value: integer `-3`, expected a whole number, at least 0",
     );
     check(
         &objective(json!({"kind": "rpg", "estimator": "differentiable"})),
@@ -220,7 +220,7 @@ fn every_mistake_has_its_own_error() {
     );
     check(
         &[("logp_old", json!([[-0.6, -0.9, -0.2]]))],
-        "`logp_old` has 1 rows of 3, but `logp` has 2 rows of 3",
+        "`logp_old` has 1 row of 3, but `logp` has 2 rows of 3",
     );
     check(
         &[("logp_ref", json!([[-0.6], [-0.9]]))],
@@ -239,8 +239,12 @@ fn every_mistake_has_its_own_error() {
         "`mask`[1][1] is 2, but must be 0 or 1",
     );
     check(
+        &[("mask", json!([[1, 1, 1], [1, 1e-300, 0]]))],
+        "`mask`[1][1] is 1e-300, but must be 0 or 1",
+    );
+    check(
         &[("advantages", json!([1.0]))],
-        "`advantages` has 1 entries, but `logp` has 2 rows",
+        "`advantages` has 1 entry, but `logp` has 2 rows",
     );
     check(
         &[("advantages", json!([[1.0], [2.0]]))],
@@ -266,15 +270,15 @@ fn every_mistake_has_its_own_error() {
     check(&rewards(&[]), "`groups` is missing");
     check(
         &rewards(&[("groups", json!([0]))]),
-        "`groups` has 1 entries, but `logp` has 2 rows",
+        "`groups` has 1 entry, but `logp` has 2 rows",
     );
     check(
         &rewards(&[("groups", json!([0, 0])), ("rewards", json!([1.0]))]),
-        "`rewards` has 1 entries, but `logp` has 2 rows",
+        "`rewards` has 1 entry, but `logp` has 2 rows",
     );
     check(
         &rewards(&[("groups", json!(["a", "b"]))]),
-        "invalid type: string \"a\"",
+        "`groups[0]`: invalid type: string \"a\", expected a whole number",
     );
     check(
         &[
@@ -298,16 +302,137 @@ fn every_mistake_has_its_own_error() {
             text.replace("-0.6", "-Infinity"),
             "JSON has no NaN and no Infinity",
         ),
-        (text.replace("-0.6", "1e999"), "number out of range"),
+        (
+            text.replace("-0.6", "1e999"),
+            "`logp_old[0][0]`: a number must be finite",
+        ),
         (
             text.replace("-0.6", "null"),
-            "invalid type: null, expected f64",
+            "`logp_old[0][0]`: invalid type: null, expected a number",
         ),
         (text[..40].to_string(), "EOF while parsing"),
+        (text.clone() + "7", "trailing characters"),
+        ("7".into(), "invalid type: integer `7`, expected an object"),
+        (
+            text.replace("{\"kind\":\"rpg\"}", "[\"rpg\"]"),
+            "`objective`: invalid type: list, expected an object",
+        ),
+        (
+            text.replace("[[1,1,1],[1,1,0]]", "[[true,1,1],[1,1,0]]"),
+            "`mask[0][0]`: invalid type: boolean `true`, expected a number",
+        ),
+        (
+            text.replace("[[1,1,1],[1,1,0]]", "[1,1,1]"),
+            "`mask[0]`: invalid type: integer `1`, expected a list",
+        ),
     ] {
         let error = compute_json(&bad).unwrap_err().to_string();
         assert!(error.contains(expected), "{bad}: {error}");
     }
+}
+
+/// The one or the other is finite, both are not.
+#[test]
+fn neither_loss_nor_gradient_may_overflow() {
+    let check = |objective: Value, logp: f64, logp_ref: f64, advantage: f64| {
+        let request = json!({
+            "objective": objective,
+            "logp": [[logp]],
+            "logp_old": [[logp]],
+            "logp_ref": [[logp_ref]],
+            "mask": [[1]],
+            "advantages": [advantage],
+        });
+        let error = compute_json(&request.to_string()).unwrap_err();
+        assert_eq!(error, LossInputError::Overflow, "{request}");
+    };
+    // The coefficient 1e10 times a log-probability.
+    let reinforce = json!({"kind": "rpg", "kl": "none", "clip": "none"});
+    check(reinforce, -1e300, -1e300, 1e10);
+    // -beta*r*lp at lp = 0, with slope -beta*r.
+    let forward = json!({"kind": "rpg", "kl": "fkl", "estimator": "differentiable", "clip": "none",
+                         "beta": 1e305});
+    check(forward, 0.0, 15.0, 0.0);
+}
+
+/// JSON has no NaN, other formats have.
+#[test]
+fn numbers_that_are_not_finite_are_named_whatever_the_format() {
+    let check = |change: (&str, &str), expected: &str| {
+        let text = "logp = [[-1.0, -2.0]]\nlogp_old = [[-1.5, -2.5]]\nlogp_ref = [[-1.25, -2.25]]\n\
+                    mask = [[1, 1]]\nrewards = [0.5]\ngroups = [0]\n[objective]\nkind = \"ppo\"\n";
+        let request: LossRequest = toml::from_str(text).unwrap();
+        compute(&request).unwrap();
+        let changed = text.replace(change.0, change.1);
+        assert_ne!(changed, text);
+        let request: LossRequest = toml::from_str(&changed).unwrap();
+        let error = compute(&request).unwrap_err().to_string();
+        assert_eq!(error, format!("{expected} is not a finite number"));
+    };
+    check(("-2.0", "nan"), "`logp`[0][1]");
+    check(("-1.5", "inf"), "`logp_old`[0][0]");
+    check(("-2.25", "-inf"), "`logp_ref`[0][1]");
+    check(("[0.5]", "[inf]"), "`rewards`[0]");
+    check(
+        ("rewards = [0.5]\ngroups = [0]", "advantages = [nan]"),
+        "`advantages`[0]",
+    );
+    check(
+        ("rewards = [0.5]\ngroups = [0]", "advantages = [[0.5, inf]]"),
+        "`advantages`[0][1]",
+    );
+}
+
+#[test]
+fn only_an_object_is_a_request() {
+    let in_order = [
+        "objective",
+        "logp",
+        "logp_old",
+        "logp_ref",
+        "mask",
+        "advantages",
+        "rewards",
+        "groups",
+    ];
+    let request = base();
+    let list: Vec<Value> = in_order.iter().map(|key| request[*key].clone()).collect();
+    let error = compute_json(&json!(list).to_string()).unwrap_err();
+    let expected = "not a loss request: invalid type: list, expected an object";
+    assert!(error.to_string().contains(expected), "{error}");
+    // The mark that some editors put before a text.
+    let marked = compute_json(&format!("\u{feff}{request}")).unwrap();
+    assert_eq!(marked, compute_json(&request.to_string()).unwrap());
+}
+
+#[test]
+fn metrics_too_large_for_a_float_leave_the_loss_alone() {
+    let request = json!({
+        "objective": {"kind": "ppo"},
+        "logp": [[1e308]],
+        "logp_old": [[-1e308]],
+        "mask": [[1]],
+        "advantages": [1.0],
+    });
+    let response = compute_json(&request.to_string()).unwrap();
+    assert_eq!((response.loss, response.grad), (-1.2, vec![vec![0.0]]));
+    assert_eq!(response.metrics["actor/ppo_kl"], f64::MIN);
+}
+
+/// `w*u` for `w*(exp(-u) - 1 + u) + w*(1 - exp(-u))`, of which nothing is left where `exp(-u)` is large.
+#[test]
+fn the_slope_of_the_corrected_kl_term_keeps_its_digits() {
+    let u = -19.9;
+    let request = json!({
+        "objective": {"kind": "grpo_corrected", "beta": 1},
+        "logp": [[u]],
+        "logp_old": [[u]],
+        "logp_ref": [[0.0]],
+        "mask": [[1]],
+        "advantages": [0.0],
+    });
+    let response = compute_json(&request.to_string()).unwrap();
+    assert_eq!(response.grad, [[u]]);
 }
 
 #[test]
@@ -365,6 +490,11 @@ fn keys_without_effect_are_remarked_on() {
     check(json!({"kind": "gspo", "beta": 0.1}), &["beta"]);
     check(json!({"kind": "cispo", "beta": 0.1}), &["beta"]);
     check(json!({"kind": "rloo", "beta": 0.1}), &["beta"]);
+    // The base request gives advantages.
+    check(
+        json!({"kind": "rpg", "advantage": "batch_mean"}),
+        &["advantage"],
+    );
 }
 
 #[test]

@@ -1,0 +1,98 @@
+//! Starting the command, and reading what it has left behind.
+
+use serde_json::Value;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+
+pub(crate) fn rpg() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_rpg"))
+}
+
+pub(crate) fn run(args: &[&str]) -> Output {
+    rpg().args(args).output().expect("the binary starts")
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Flags that make the built-in recipe a matter of seconds.
+pub(crate) const SMALL: [&str; 16] = [
+    "--set",
+    "warm_start.steps=6",
+    "--set",
+    "warm_start.batch_size=8",
+    "--set",
+    "rollout.prompts_per_step=4",
+    "--set",
+    "rollout.samples_per_prompt=2",
+    "--set",
+    "evaluate.problems=4",
+    "--set",
+    "evaluate.samples=2",
+    "--set",
+    "train.max_generation_batches=0",
+    "--set",
+    "model.scratch.num_hidden_layers=1",
+];
+
+pub(crate) fn train(dir: &Path, more: &[&str]) -> Output {
+    let dir = dir.to_str().unwrap();
+    run(&[&["train", "--run-dir", dir], &SMALL[..], more].concat())
+}
+
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The metrics without what is allowed to differ between two runs.
+pub(crate) fn metrics(dir: &Path) -> Vec<Value> {
+    let mut lines = lines(&dir.join("metrics.jsonl"));
+    for line in &mut lines {
+        let object = line.as_object_mut().unwrap();
+        object.retain(|key, _| !key.starts_with("timing_s/") && key != "perf/throughput");
+    }
+    lines
+}
+
+pub(crate) fn checkpoint(dir: &Path) -> PathBuf {
+    let mut all: Vec<PathBuf> = fs::read_dir(dir.join("checkpoints"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    all.sort();
+    assert_eq!(
+        all.len(),
+        1,
+        "one checkpoint is kept, and nothing half-written: {all:?}"
+    );
+    all.remove(0)
+}
+
+/// A trained checkpoint to generate from.
+pub(crate) fn small_model(temp: &Path) -> PathBuf {
+    let dir = temp.join("run");
+    assert!(train(&dir, &["--steps", "0"]).status.success());
+    checkpoint(&dir)
+}
+
+pub(crate) fn piped(args: &[&str], input: &str) -> Output {
+    let mut child = rpg()
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that refuses its flags ends without reading; what it says is looked at, not the pipe.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}

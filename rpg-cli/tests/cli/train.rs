@@ -1,0 +1,224 @@
+//! Training: what a run leaves behind, and what is refused before it begins.
+
+use crate::common::{checkpoint, lines, run, small_model, text, train};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn a_run_leaves_what_it_promises() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("run");
+    let output = train(&dir, &["--steps", "2"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let stdout = text(&output.stdout);
+    for part in ["before", "after", "mean@2", "run folder", "learning curve"] {
+        assert!(stdout.contains(part), "{part} is missing in {stdout}");
+    }
+    let stderr = text(&output.stderr);
+    for part in [
+        "step    2/2",
+        "reward",
+        "held-out",
+        "kl",
+        "entropy",
+        "clip",
+        "length",
+        "tokens/s",
+    ] {
+        assert!(stderr.contains(part), "{part} is missing in {stderr}");
+    }
+    let summary: Value =
+        serde_json::from_str(&fs::read_to_string(dir.join("summary.json")).unwrap()).unwrap();
+    assert!(summary["before"]["mean@2"].is_number() && summary["after"]["mean@2"].is_number());
+    assert_eq!(summary["steps"], 2);
+    assert!(
+        fs::read_to_string(dir.join("curve.svg"))
+            .unwrap()
+            .contains("</svg>")
+    );
+    let metrics = lines(&dir.join("metrics.jsonl"));
+    let steps: Vec<_> = metrics
+        .iter()
+        .filter(|line| line["phase"] == "train")
+        .collect();
+    assert_eq!(steps.len(), 2);
+    for name in [
+        "critic/rewards/mean",
+        "actor/pg_loss",
+        "actor/pg_clipfrac",
+        "actor/kl_loss",
+        "actor/entropy",
+        "actor/grad_norm",
+        "response_length/mean",
+        "sampling/sampling_logp_difference/max",
+        "timing_s/gen",
+        "perf/throughput",
+    ] {
+        assert!(steps[0][name].is_number(), "{name} is missing");
+    }
+    // The sampler and the scorer see the same policy.
+    assert!(
+        steps[0]["sampling/sampling_logp_difference/max"]
+            .as_f64()
+            .unwrap()
+            < 1e-4
+    );
+    assert_eq!(lines(&dir.join("samples.jsonl")).len(), 8);
+    let checkpoint = checkpoint(&dir);
+    for name in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        assert!(
+            checkpoint.join(name).exists(),
+            "{name} is missing in the checkpoint"
+        );
+    }
+
+    // The report can be drawn again, and the folder is not taken twice.
+    let before = fs::read(dir.join("curve.svg")).unwrap();
+    fs::remove_file(dir.join("curve.svg")).unwrap();
+    assert!(run(&["report", dir.to_str().unwrap()]).status.success());
+    assert_eq!(fs::read(dir.join("curve.svg")).unwrap(), before);
+    let again = train(&dir, &[]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(text(&again.stderr).contains("holds a run already"));
+}
+
+#[test]
+fn an_instruction_of_ones_own_follows_the_question() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = small_model(temp.path());
+    let data = temp.path().join("data.jsonl");
+    let mut problems: String = (10..18)
+        .map(|a| format!("{{\"question\": \"{a}+3\", \"answer\": \"{}\"}}\n", a + 3))
+        .collect();
+    problems += "{\"question\": \"1+3\", \"answer\": \"\\\\frac{4}{\"}\n";
+    fs::write(&data, problems).unwrap();
+    let dir = temp.path().join("own");
+    let args = [
+        "train",
+        "--model",
+        model.to_str().unwrap(),
+        "--data",
+        data.to_str().unwrap(),
+    ];
+    let more = [
+        "--run-dir",
+        dir.to_str().unwrap(),
+        "--steps",
+        "1",
+        "--set",
+        "data.instruction=4+5=",
+        "--set",
+        "rollout.prompts_per_step=2",
+        "--set",
+        "rollout.samples_per_prompt=2",
+        "--set",
+        "rollout.max_new_tokens=8",
+        "--set",
+        "evaluate.problems=1",
+    ];
+    let output = run(&[&args[..], &more].concat());
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let note = "note: 1 of 9 expected answers are nothing that the grader understands";
+    assert!(said.contains(note), "{said}");
+    assert!(said.contains("data.jsonl:9, `\\frac{4}{`"), "{said}");
+    let samples = lines(&dir.join("samples.jsonl"));
+    assert!(!samples.is_empty());
+    for sample in samples {
+        let prompt = sample["prompt"].as_str().unwrap();
+        assert!(prompt.ends_with("+3\n4+5="), "{prompt}");
+    }
+}
+
+#[test]
+fn bad_input_is_one_clear_error_and_leaves_nothing_behind() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = temp.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let model = small_model(temp.path());
+    let model = model.to_str().unwrap();
+    let good = (0..80)
+        .map(|i| format!("{{\"question\": \"{i}+1=\", \"answer\": \"{}\"}}\n", i + 1))
+        .collect::<String>();
+    let good_data = file("good.jsonl", &good);
+    let bad_data = file("bad.jsonl", &format!("{good}{{\"question\": 3\n"));
+    let long = format!(
+        "{{\"question\": \"{}\", \"answer\": \"1\"}}\n",
+        "1".repeat(120)
+    );
+    let long_data = file("long.jsonl", &format!("{good}{long}"));
+    let config = file("config.toml", "seed = 0\nsteps = 3\n");
+    let not_toml = file("not.toml", "seed = = 0\n");
+    let bare = temp.path().join("bare");
+    fs::create_dir(&bare).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(Path::new(model).join(name), bare.join(name)).unwrap();
+    }
+    let truncated = temp.path().join("truncated");
+    fs::create_dir(&truncated).unwrap();
+    for name in ["config.json", "tokenizer.json"] {
+        fs::copy(Path::new(model).join(name), truncated.join(name)).unwrap();
+    }
+    let weights = fs::read(Path::new(model).join("model.safetensors")).unwrap();
+    fs::write(
+        truncated.join("model.safetensors"),
+        &weights[..weights.len() / 2],
+    )
+    .unwrap();
+    let (bare, truncated) = (bare.to_str().unwrap(), truncated.to_str().unwrap());
+
+    let run_dir = temp.path().join("never");
+    let run_dir_text = run_dir.to_str().unwrap();
+    let check = |args: &[&str], message: &str| {
+        let output = run(&[&["train", "--run-dir", run_dir_text], args].concat());
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(
+            stderr.contains(message),
+            "{args:?}: no `{message}` in: {stderr}"
+        );
+        assert_eq!(stderr.matches("error:").count(), 1, "{args:?}: {stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+        assert!(!run_dir.exists(), "{args:?} left a run folder behind");
+    };
+    check(&["--config", &config], "unknown field `steps`");
+    check(&["--config", &not_toml], "not.toml");
+    check(&["--config", "missing.toml"], "missing.toml");
+    check(&["--set", "train.stepz=1"], "stepz");
+    check(&["--recipe", "cooking"], "no recipe is called `cooking`");
+    check(&["--model", model], "neither `train` nor `task`");
+    check(&["--data", &good_data], "neither `path` nor `scratch`");
+    check(
+        &["--model", "missing", "--data", &good_data],
+        "missing: no such folder",
+    );
+    check(&["--model", bare, "--data", &good_data], "tokenizer.json");
+    check(
+        &["--model", truncated, "--data", &good_data],
+        "model.safetensors",
+    );
+    check(
+        &["--model", model, "--data", "missing.jsonl"],
+        "missing.jsonl",
+    );
+    check(
+        &["--model", model, "--data", &bad_data],
+        "bad.jsonl, line 81",
+    );
+    let fits = ["--set", "rollout.max_new_tokens=8"];
+    check(
+        &[&["--model", model, "--data", &long_data], &fits[..]].concat(),
+        "context of 128",
+    );
+    check(&["--backend", "abacus"], "abacus");
+    check(&["--set", "objective.beta=-1"], "beta");
+}
