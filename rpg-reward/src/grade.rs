@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::ast::Expr;
 use crate::equal::{Comparer, Outcome, choice_letter, normalised, same_choice};
 use crate::extract::extract;
+use crate::names::{are_opposed, without_multiplier};
 use crate::options::GradeOptions;
 use crate::parse::parse;
 use crate::verdict::{Failure, Reason, Verdict};
@@ -101,12 +102,28 @@ fn judge(answer: &str, gold: &str) -> Reason {
         Ok(expr) => expr,
         Err(_) => return Reason::NotParsed,
     };
+    if are_opposed(gold, answer) {
+        return Reason::Wrong;
+    }
     if matches!(gold_expr, Expr::Text(_)) != matches!(answer_expr, Expr::Text(_))
         && same_words(answer, gold)
     {
         return Reason::Correct;
     }
     let first = verdict_of(Comparer::new().compare(&gold_expr, &answer_expr));
+    // `5 million` where the question asks for millions: the word of one side alone is a unit.
+    if first != Reason::Correct {
+        let plain = match (without_multiplier(gold), without_multiplier(answer)) {
+            (Some(gold), None) => parse(&gold, true).map(|gold| (gold, answer_expr.clone())),
+            (None, Some(answer)) => parse(&answer, true).map(|answer| (gold_expr.clone(), answer)),
+            _ => Err(Failure::NotParsed),
+        };
+        if let Ok((gold, answer)) = plain
+            && verdict_of(Comparer::new().compare(&gold, &answer)) == Reason::Correct
+        {
+            return Reason::Correct;
+        }
+    }
     if first == Reason::Correct || !(grouped(gold) || grouped(answer)) {
         return first;
     }

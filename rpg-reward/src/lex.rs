@@ -315,12 +315,52 @@ impl Lexer {
         Ok(())
     }
 
+    /// Skips the point and the sign of a currency that was named before an amount: `Rs. 5`, `US$5`.
+    fn skip_to_amount(&mut self) -> bool {
+        let between = self.chars[self.pos..]
+            .iter()
+            .take_while(|c| matches!(c, '.' | ' ' | '\\' | '$'))
+            .count();
+        let is_amount = self.peek(between).is_ascii_digit();
+        if is_amount {
+            self.pos += between;
+        }
+        is_amount
+    }
+
+    /// Writes `5 million` as five times a power of ten.
+    fn scales(&mut self, word: &str) -> bool {
+        let behind_number = matches!(self.tokens.last().map(|t| &t.tok), Some(Tok::Num(_)));
+        let Some((base, power)) = names::multiplier(word).filter(|_| behind_number) else {
+            return false;
+        };
+        self.push(Tok::Op('*'));
+        self.push(Tok::Num(base.into()));
+        self.push(Tok::Op('^'));
+        self.push(Tok::Begin);
+        self.push(Tok::Num(power.into()));
+        self.push(Tok::End);
+        true
+    }
+
     fn letters(&mut self) -> Result<(), Failure> {
         let start = self.pos;
         while self.peek(0).is_ascii_alphabetic() {
             self.pos += 1;
         }
         let word: String = self.chars[start..self.pos].iter().collect();
+        if names::is_currency_word(&word) && self.skip_to_amount() {
+            return Ok(());
+        }
+        if self.scales(&word) {
+            return Ok(());
+        }
+        // `4:15 p.m.`
+        if matches!(word.as_str(), "a" | "p") && self.peek(0) == '.' && self.peek(1) == 'm' {
+            self.pos += 2;
+            self.push(Tok::Text(word + "m"));
+            return self.skip(usize::from(self.peek(0) == '.'));
+        }
         let tok = match names::plain(&word) {
             Some(tok) => tok,
             None if word.len() == 1 => Tok::Sym(word),

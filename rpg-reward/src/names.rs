@@ -10,7 +10,10 @@ use characters::GREEK;
 pub(crate) use characters::{
     is_currency, is_greek, is_invisible, narrow, subscript, superscript, unicode, vulgar_fraction,
 };
-pub(crate) use words::{changes_value, joins_numbers, offers_more, sets_aside};
+pub(crate) use words::{
+    are_opposed, changes_value, is_compound_unit, is_currency_word, joins_numbers, multiplier,
+    offers_more, sets_aside, without_multiplier,
+};
 
 /// The token of a LaTeX command, given without its backslash.
 pub(crate) fn command(name: &str) -> Option<Tok> {
@@ -367,6 +370,8 @@ pub(crate) fn is_unit(word: &str) -> bool {
         "usd",
         "USD",
         "mph",
+        "AM",
+        "PM",
         "kmh",
         "km/h",
         "Hz",

@@ -35,6 +35,7 @@ pub(crate) fn parse(text: &str, thousands: bool) -> Result<Expr, Failure> {
         bars: 0,
     };
     parser.drop_trailing_punctuation();
+    parser.drop_choice();
     if parser.tokens.is_empty() {
         return Err(Failure::NotParsed);
     }
@@ -60,6 +61,29 @@ struct Parser {
 type Parsed = Result<Expr, Failure>;
 
 impl Parser {
+    /// Drops the letter of a multiple choice before its value: `(B) 5`. Several of them are guesses.
+    fn drop_choice(&mut self) {
+        let letter_at = |from: usize| {
+            let mut toks = self.tokens[from..].iter().map(|t| &t.tok);
+            let braced = matches!(toks.clone().next(), Some(Tok::Begin));
+            if braced {
+                toks.next();
+            }
+            let is_letter = matches!(toks.next(), Some(Tok::Open('(')))
+                && matches!(toks.next(), Some(Tok::Sym(s)) if matches!(s.as_str(), "A" | "B" | "C" | "D" | "E"))
+                && matches!(toks.next(), Some(Tok::Close(')')))
+                && (!braced || matches!(toks.next(), Some(Tok::End)));
+            is_letter.then_some(if braced { 5 } else { 3 })
+        };
+        let Some(n) = letter_at(0) else { return };
+        // `(A) B` offers two of them.
+        let is_letter = matches!(&self.tokens[n..], [one] if matches!(one.tok, Tok::Sym(_)));
+        let value_apart = !is_letter && self.tokens.get(n).is_some_and(|t| t.space);
+        if value_apart && (n..self.tokens.len()).all(|at| letter_at(at).is_none()) {
+            self.tokens.drain(..n);
+        }
+    }
+
     fn peek(&self) -> Option<&Tok> {
         self.peek_at(0)
     }

@@ -160,6 +160,83 @@ fn units_words_and_layout() {
 }
 
 #[test]
+fn multipliers_in_words() {
+    check(&[
+        ("5000000", "5 million", true),
+        ("5000000", "5\\text{ million}", true),
+        ("5000000", "5\\text{ million dollars}", true),
+        ("5 million", "5,000,000", true),
+        ("2.5e9", "\\$2.5 billion", true),
+        ("1200", "1.2 thousand", true),
+        ("144", "12 dozen", true),
+        // Where the question asks for millions.
+        ("5", "5 million", true),
+        ("5 million", "5", true),
+        ("5 million", "5 billion", false),
+        ("5 million", "5 thousand", false),
+        ("5000", "5 million", false),
+        ("\\text{five hundred}", "\\text{five}", false),
+    ]);
+}
+
+#[test]
+fn currencies_rates_and_products_of_units() {
+    check(&[
+        ("18", "\\$18/\\text{day}", true),
+        ("18", "18/hour", true),
+        ("18", "17/hour", false),
+        ("18", "36/2", true),
+        ("5", "USD 5", true),
+        ("5", "US\\$5", true),
+        ("5", "Rs. 5", true),
+        ("5", "Rs. 6", false),
+        ("5", "5\\ \\mathrm{kg \\cdot m/s}", true),
+        ("5", "5\\,\\mathrm{kg\\,m^2/s^2}", true),
+        ("5", "5\\mathrm{mc^2}", false),
+        ("3", "3\\,\\mu\\mathrm{m}", true),
+        ("3\\mu", "3\\mu", true),
+        ("3\\mu", "3", false),
+    ]);
+}
+
+#[test]
+fn letters_of_choices_before_their_values() {
+    check(&[
+        ("5", "(B) 5", true),
+        ("5", "\\mathrm{(B)}~5", true),
+        ("5", "(B) 6", false),
+        ("3x", "(B)\\ 3x", true),
+        ("5", "(A) 6 (B) 5", false),
+        ("5", "(A) 5, (B) 6", false),
+        ("B", "(A) B", false),
+        ("5B", "(B)5", true),
+    ]);
+}
+
+#[test]
+fn opposite_words_before_one_value() {
+    check(&[
+        (
+            "\\text{increasing on }(0,1)",
+            "\\text{decreasing on }(0,1)",
+            false,
+        ),
+        (
+            "\\text{increasing on }(0,1)",
+            "\\text{increasing on }(0,1)",
+            true,
+        ),
+        ("\\text{maximum at }x=2", "\\text{minimum at }x=2", false),
+        ("\\text{maximum at }x=2", "x=2", true),
+        ("4:15 PM", "4:15 AM", false),
+        ("4:15 PM", "4:15 p.m.", true),
+        ("4:15 AM", "4:15 p.m.", false),
+        ("4:15", "4:15 PM", true),
+        ("4:15", "4:16 PM", false),
+    ]);
+}
+
+#[test]
 fn radicals_and_powers() {
     check(&[
         ("\\sqrt{12}", "2\\sqrt{3}", true),

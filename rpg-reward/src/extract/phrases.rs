@@ -373,7 +373,7 @@ fn first_sentence(line: &str) -> &str {
 }
 
 fn ends_abbreviation(text: &str) -> bool {
-    [" approx", " sq", " ft", " in", " vs", " no"]
+    [" approx", " sq", " ft", " in", " vs", " no", " Rs"]
         .iter()
-        .any(|w| text.ends_with(w))
+        .any(|w| text.ends_with(w) || text == w.trim_start())
 }

@@ -220,6 +220,14 @@ impl Lexer {
             }
             return Ok(());
         }
+        // `5 \text{ million dollars}`: a factor, and perhaps a unit.
+        let (first, rest) = trimmed.split_once(' ').unwrap_or((trimmed, ""));
+        if self.scales(first) {
+            if !rest.is_empty() {
+                self.push(Tok::Text(rest.into()));
+            }
+            return Ok(());
+        }
         // `\text{42 cm}`: a number and its unit.
         let number = trimmed.len()
             - trimmed
@@ -284,12 +292,24 @@ impl Lexer {
                 inner,
                 "m" | "s" | "g" | "h" | "N" | "J" | "W" | "V" | "K" | "L"
             );
+        // `3\,\mu\mathrm{m}`: micrometres.
+        let n = self.tokens.len();
+        let is_micro = n > 1
+            && matches!(&self.tokens[n - 1].tok, Tok::Sym(name) if name == "mu")
+            && matches!(self.tokens[n - 2].tok, Tok::Num(_));
+        if is_unit && is_micro {
+            self.tokens.pop();
+        }
         let behind_value = matches!(
             self.tokens.last().map(|t| &t.tok),
             Some(Tok::Num(_) | Tok::Text(_))
         );
         if is_unit && behind_value {
             self.push(Tok::Text(inner.into()));
+            return Ok(());
+        }
+        if name == "mathrm" && behind_value && names::is_compound_unit(inner) {
+            self.push(Tok::Text("unit".into()));
             return Ok(());
         }
         let is_scale = name == "mathrm" && matches!(inner, "C" | "F");

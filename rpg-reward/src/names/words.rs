@@ -93,6 +93,105 @@ pub(crate) fn sets_aside(text: &str) -> bool {
     words(&lower).any(|word| matches!(word, "not" | "rather" | "instead"))
 }
 
+/// Words that multiply the number before them, with base and exponent of their factor.
+const MULTIPLIERS: [(&str, &str, &str); 6] = [
+    ("dozen", "12", "1"),
+    ("hundred", "10", "2"),
+    ("thousand", "10", "3"),
+    ("million", "10", "6"),
+    ("billion", "10", "9"),
+    ("trillion", "10", "12"),
+];
+
+/// Base and exponent of the factor for which a word behind a number stands: 10 and 6 for `million`.
+pub(crate) fn multiplier(word: &str) -> Option<(&'static str, &'static str)> {
+    let found = MULTIPLIERS.iter().find(|(name, ..)| *name == word)?;
+    Some((found.1, found.2))
+}
+
+/// The text without the word of [`multiplier`] behind its number, if it has one.
+pub(crate) fn without_multiplier(text: &str) -> Option<String> {
+    let is_gap = |c: char| matches!(c, ' ' | '~' | ',' | '\\' | '{');
+    MULTIPLIERS.iter().find_map(|(name, ..)| {
+        let (before, after) = text.split_once(name)?;
+        let lead = before.trim_end_matches(is_gap);
+        let lead = lead
+            .strip_suffix("text")
+            .unwrap_or(lead)
+            .trim_end_matches(is_gap);
+        let behind_number = lead.ends_with(|c: char| c.is_ascii_digit());
+        behind_number.then(|| format!("{before} {after}"))
+    })
+}
+
+/// Whether a word before a number is a currency.
+pub(crate) fn is_currency_word(word: &str) -> bool {
+    matches!(
+        word,
+        "USD"
+            | "EUR"
+            | "GBP"
+            | "INR"
+            | "CNY"
+            | "RMB"
+            | "JPY"
+            | "CAD"
+            | "AUD"
+            | "HKD"
+            | "Rs"
+            | "US"
+            | "HK"
+    )
+}
+
+/// Whether one text has a word whose opposite the other has: `increasing on (0, 1)` is not `decreasing on (0, 1)`.
+pub(crate) fn are_opposed(a: &str, b: &str) -> bool {
+    const OPPOSITES: [(&str, &str); 17] = [
+        ("increasing", "decreasing"),
+        ("increases", "decreases"),
+        ("increase", "decrease"),
+        ("maximum", "minimum"),
+        ("max", "min"),
+        ("converges", "diverges"),
+        ("convergent", "divergent"),
+        ("concave", "convex"),
+        ("even", "odd"),
+        ("up", "down"),
+        ("upward", "downward"),
+        ("above", "below"),
+        ("before", "after"),
+        ("am", "pm"),
+        ("profit", "loss"),
+        ("north", "south"),
+        ("east", "west"),
+    ];
+    let words_of = |text: &str| -> Vec<String> {
+        let lower = text.to_ascii_lowercase();
+        let lower = lower.replace("a.m", "am").replace("p.m", "pm");
+        words(&lower).map(str::to_string).collect()
+    };
+    let (a, b) = (words_of(a), words_of(b));
+    let has = |text: &[String], word: &str| text.iter().any(|w| w == word);
+    OPPOSITES.iter().any(|(one, other)| {
+        let opposed = |a: &[String], b: &[String]| {
+            has(a, one) && has(b, other) && !has(a, other) && !has(b, one)
+        };
+        opposed(&a, &b) || opposed(&b, &a)
+    })
+}
+
+/// Whether the argument of `\mathrm` is a product of units: `kg \cdot m/s^2`.
+pub(crate) fn is_compound_unit(inner: &str) -> bool {
+    const SYMBOLS: [&str; 14] = [
+        "m", "s", "g", "h", "N", "J", "W", "V", "K", "L", "A", "C", "F", "T",
+    ];
+    let plain = inner.replace("\\cdot", " ").replace("\\mu", " micro ");
+    let is_between = |c: char| c.is_ascii_digit() || " \\,;!~/*.^{}()-·²³".contains(c);
+    let mut parts = plain.split(is_between).filter(|part| !part.is_empty());
+    let is_unit = |part: &str| part == "micro" || SYMBOLS.contains(&part) || super::is_unit(part);
+    plain.contains(is_between) && parts.all(is_unit)
+}
+
 fn words(lower: &str) -> impl Iterator<Item = &str> {
     lower
         .split(|c: char| !c.is_alphanumeric())

@@ -64,6 +64,12 @@ impl Parser {
                     mixable = !negative && self.ended_with_integer(&factor);
                     factors.push(with_signs(factor, negative, plus_minus));
                 }
+                // `18/day`, `18/\text{day}`: a unit, and not a divisor.
+                Some(Tok::Op('/')) if self.unit_at(1) => {
+                    self.pos += 1;
+                    self.skip_unit()?;
+                    mixable = false;
+                }
                 Some(Tok::Op('/')) => {
                     self.pos += 1;
                     let (negative, plus_minus) = self.signs();
@@ -180,6 +186,15 @@ impl Parser {
             Some(Tok::Word(word)) => {
                 after_value && (names::is_unit(word) || (word.len() > 3 && self.space_at(0)))
             }
+            _ => false,
+        }
+    }
+
+    /// Whether a word some tokens ahead is a unit, whatever stands before it.
+    fn unit_at(&self, ahead: usize) -> bool {
+        match self.peek_at(ahead) {
+            Some(Tok::Text(text)) => names::is_unit(text.trim()),
+            Some(Tok::Word(word)) => names::is_unit(word),
             _ => false,
         }
     }
