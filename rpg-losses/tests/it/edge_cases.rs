@@ -112,19 +112,28 @@ fn clamped_log_ratios_are_counted_where_they_enter() {
         advantages: rows([[1.0, 1.0]]),
         mask: vec![vec![true; 2]],
     };
+    // Exactly at the bound nothing is clamped: `w` and `r`, and `r` and `exp(-u)`.
+    let at_bound = Step {
+        logp: rows([[-1.0, -1.0]]),
+        logp_old: rows([[-21.0, -1.0]]),
+        logp_ref: Some(rows([[-1.0, -21.0]])),
+        ..step.clone()
+    };
     let check = |config: &ObjectiveConfig, has_weight: bool| {
-        let expected = if has_weight { 2.0 } else { 1.0 };
         let metric = "actor/log_ratio_clamped";
-        assert_eq!(
-            step.reference(config).metrics[metric],
-            expected,
-            "{config:?}"
-        );
-        for outcome in [
-            step.tensors(config, DType::F64),
-            step.operations(config, DType::F64, 1),
-        ] {
-            assert_eq!(outcome.metrics[metric], expected, "{config:?}");
+        let beyond = if has_weight { 2.0 } else { 1.0 };
+        for (step, expected) in [(&step, beyond), (&at_bound, 0.0)] {
+            assert_eq!(
+                step.reference(config).metrics[metric],
+                expected,
+                "{config:?}"
+            );
+            for outcome in [
+                step.tensors(config, DType::F64),
+                step.operations(config, DType::F64, 1),
+            ] {
+                assert_eq!(outcome.metrics[metric], expected, "{config:?}");
+            }
         }
     };
     for kl in Divergence::ALL {
