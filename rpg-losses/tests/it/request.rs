@@ -383,6 +383,62 @@ fn numbers_that_are_not_finite_are_named_whatever_the_format() {
     );
 }
 
+/// `A'*l = 0` at probability 1: `w = e` is beyond the upper bound, so that nothing is left of the gradient.
+#[test]
+fn a_token_of_probability_one_is_clipped_as_the_table_says() {
+    for advantage in [1.0, -1.0] {
+        let request = json!({
+            "objective": {"kind": "rpg", "kl": "none"},
+            "logp": [[0.0]],
+            "logp_old": [[-1.0]],
+            "mask": [[1]],
+            "advantages": [advantage],
+        });
+        let response = compute_json(&request.to_string()).unwrap();
+        assert_eq!((response.loss, response.grad), (0.0, vec![vec![0.0]]));
+        assert_eq!(response.metrics["clip_ratio/high_mean"], 1.0);
+    }
+}
+
+#[test]
+fn a_response_has_one_advantage_at_the_sequence_levels() {
+    let level = |level: &str, advantages: Value| {
+        let objective = json!({"kind": "rpg", "level": level});
+        compute_json(&with(&[("objective", objective), ("advantages", advantages)]).to_string())
+    };
+    for same in [json!([[1, 1, 1], [-1, -1, 5]]), json!([1, -1])] {
+        level("sequence", same.clone()).unwrap();
+        level("token", same).unwrap();
+    }
+    let different = json!([[1, 2, 3], [-1, -1, 5]]);
+    let error = level("sequence", different.clone()).unwrap_err();
+    assert!(matches!(
+        error,
+        LossInputError::AdvantagesVary { row: 0, .. }
+    ));
+    level("token", different).unwrap();
+}
+
+#[test]
+fn forms_that_compare_with_the_batch_need_no_groups() {
+    let rewards = |objective: Value, groups: Value| {
+        let changes = [
+            ("objective", objective),
+            ("advantages", Value::Null),
+            ("rewards", json!([1.0, 0.0])),
+            ("groups", groups),
+        ];
+        compute_json(&with(&changes).to_string())
+    };
+    for objective in [
+        json!({"kind": "reinforce_pp"}),
+        json!({"kind": "rpg", "advantage": "batch_mean"}),
+    ] {
+        let without = rewards(objective.clone(), Value::Null).unwrap();
+        assert_eq!(without, rewards(objective, json!([0, 1])).unwrap());
+    }
+}
+
 #[test]
 fn only_an_object_is_a_request() {
     let in_order = [
