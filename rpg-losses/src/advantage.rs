@@ -259,7 +259,7 @@ fn standard_deviation(values: &[f64], mean: f64) -> f64 {
     match of_scaled(1.0) {
         std if std.is_finite() => std,
         // The squares are too large for a float, their root is not.
-        _ => of_scaled(values.iter().fold(0.0, |max, v| max.max((v - mean).abs()))),
+        _ => of_scaled(2.0_f64.powi(600)),
     }
 }
 
