@@ -180,18 +180,13 @@ impl Case {
         let (device, dtype) = (&options.device, options.precision.dtype());
         let parameters = parameters(&self.policy, device, dtype);
         let tensor = |rows: &[Vec<f64>]| matrix::<B>(rows, device, dtype);
-        let mask = bool_matrix::<B>(&self.tree.mask(), device);
         let losses = unit_losses(LossInputs {
             logp: self.tree.token_log_probs_tensor(parameters.clone()),
             logp_old: tensor(&self.tree.token_log_probs(&self.old)),
             logp_ref: Some(tensor(&self.tree.token_log_probs(&self.reference))),
             advantages: tensor(&self.advantages),
-            mask: mask.clone(),
+            mask: bool_matrix::<B>(&self.tree.mask(), device),
         });
-        let losses = match self.config.level {
-            Level::Token => losses.mask_fill(mask.bool_not(), 0.0),
-            _ => losses,
-        };
         let q: Vec<Vec<f64>> = self.q.iter().map(|q| vec![*q]).collect();
         let expected = (losses * tensor(&q)).sum();
         gradient(&parameters, &expected)
@@ -199,12 +194,9 @@ impl Case {
 
     /// The expected gradient in the parameters from the closed form of [`reference`].
     pub(super) fn closed_form(&self, config: &ObjectiveConfig) -> Vec<f64> {
-        // With one response in the step, `seq_mean` and its token form weight every unit by 1.
+        // With one response in the step, `seq_mean` weights every unit by 1.
         let config = ObjectiveConfig {
-            aggregation: match config.level {
-                Level::Token => Aggregation::SeqMeanTokenSum,
-                _ => Aggregation::SeqMean,
-            },
+            aggregation: Aggregation::SeqMean,
             ..config.clone()
         };
         let totals = StepTotals {
@@ -324,8 +316,12 @@ pub(super) fn gradient<B: AutodiffBackend, const D: usize>(
     }
 }
 
-/// The largest difference relative to the largest entry of `expected`.
+/// The largest difference relative to the largest entry of `expected`. What cannot be compared entry by
+/// entry proves nothing: its error is infinite.
 pub(super) fn relative_error(actual: &[f64], expected: &[f64]) -> f64 {
+    if actual.len() != expected.len() || expected.is_empty() {
+        return f64::INFINITY;
+    }
     let size = expected.iter().map(|x| x.abs()).fold(1e-3, f64::max);
     let difference = (actual.iter().zip(expected)).map(|(a, b)| (a - b).abs());
     // `max` would pass over a NaN.
@@ -333,4 +329,18 @@ pub(super) fn relative_error(actual: &[f64], expected: &[f64]) -> f64 {
         0.0,
         |worst: f64, d| if d > worst || d.is_nan() { d } else { worst },
     ) / size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_compared_has_an_infinite_error() {
+        assert_eq!(relative_error(&[1.0, 2.5], &[1.0, 2.0]), 0.25);
+        assert_eq!(relative_error(&[], &[1.0]), f64::INFINITY);
+        assert_eq!(relative_error(&[], &[]), f64::INFINITY);
+        assert_eq!(relative_error(&[1.0, 2.0], &[1.0]), f64::INFINITY);
+        assert!(relative_error(&[f64::NAN, 1.0], &[1.0, 1.0]).is_nan());
+    }
 }
