@@ -207,12 +207,23 @@ The input is one JSON object; T tokens in each of B responses:
    \"rewards\":  [1.0, 0.0],
    \"groups\":   [0, 0]}
 
-Of the objective only `kind` must be given: rpg, ppo, grpo, grpo_corrected, dr_grpo, dapo, reinforce_pp,
-reinforce_pp_baseline, rloo, gspo or cispo. `logp_ref` may be given; without it the reference is
-`logp_old`. In place of `rewards` and `groups` may stand `advantages`, [B] or [B][T].
+Of the objective only `kind` must be given:
 
-The answer is {\"loss\", \"grad\", \"advantages\", \"metrics\"}, computed in f64; `grad` is d loss / d logp.
-All keys, defaults and formulas: docs/rpg-loss.md.";
+  kind         rpg, ppo, grpo, grpo_corrected, dr_grpo, dapo, reinforce_pp, reinforce_pp_baseline,
+               rloo, gspo, cispo
+  kl           fkl, rkl, ufkl, urkl, skl, uskl, none
+  estimator    reinforce (clip rpg, hard or none), differentiable (clip dual or none)
+  level        token, sequence, sequence_norm (aggregation seq_mean)
+  aggregation  token_mean, seq_mean_token_sum, seq_mean_token_mean, seq_mean, constant (with
+               max_length)
+  advantage    group_mean, group_norm, leave_one_out, batch_mean, batch_norm
+  numbers      beta, eps_low, eps_high, c, z; kl_in_clip true or false
+
+`logp_ref` may be given; without it the reference is `logp_old`. In place of `rewards` and
+`groups` may stand `advantages`, [B] or [B][T].
+
+The answer is {\"loss\", \"grad\", \"advantages\", \"metrics\"}, computed in f64; `grad` is the
+gradient in `logp` that training takes. Defaults and formulas: docs/rpg-loss.md.";
 
 /// Where the loss's input stands.
 #[derive(Debug, ClapArgs)]

@@ -79,8 +79,9 @@ pub enum LossInputError {
     },
     /// Rows of one matrix differ in length.
     #[error(
-        "row {row} of `{key}` has {found} columns, but row 0 has {expected}: \
-         pad rows to equal length and mask the padding"
+        "row {row} of `{key}` has {}, but row 0 has {expected}: \
+         pad rows to equal length and mask the padding",
+        count(*found, "column", "columns")
     )]
     Ragged {
         /// The key in the request.
@@ -116,7 +117,7 @@ pub enum LossInputError {
     Overflow,
     /// Keys that are missing, or that exclude each other.
     #[error("{0}")]
-    Keys(&'static str),
+    Keys(String),
     /// Several advantages where a response has only one.
     #[error(
         "row {row} of `advantages` holds different values, but at level \"{level}\" a response has \
@@ -188,16 +189,24 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
                 logp_old: &request.logp_old,
                 logp_ref,
             };
+            let has_penalty = config.kind == Kind::ReinforcePp && config.beta != 0.0;
+            if has_penalty && request.logp_ref.is_none() {
+                warnings.push(
+                    "`beta` has no effect: \"reinforce_pp\" takes its KL penalty from `logp_old` and \
+                     `logp_ref`, which is left out"
+                        .into(),
+                );
+            }
             step_advantages(&config, rewards, &groups, &mask, Some(log_probs))
         }
         (Some(_), Some(_)) => {
             return Err(LossInputError::Keys(
-                "both `advantages` and `rewards` are given: leave one of them out",
+                "both `advantages` and `rewards` are given: leave one of them out".into(),
             ));
         }
         (None, None) => {
             return Err(LossInputError::Keys(
-                "neither `advantages` nor `rewards` is given: give one number per response",
+                "neither `advantages` nor `rewards` is given: give one of them, a number per response".into(),
             ));
         }
     };
@@ -268,22 +277,25 @@ fn syntax_error(
     path: &serde_path_to_error::Path,
     error: &serde_json::Error,
 ) -> LossInputError {
-    let place = match path.iter().next() {
-        Some(_) => format!("`{path}`: "),
-        None => String::new(),
+    let message = error.to_string();
+    // An unknown key at the top names its own place.
+    let place = match path.iter().count() {
+        0 => String::new(),
+        1 if message.starts_with("unknown field") => String::new(),
+        _ => format!("`{path}`: "),
     };
     // serde names the types of Rust.
     let message = [
         ("expected f64", "expected a number"),
-        ("expected i64", "expected a whole number"),
-        ("expected usize", "expected a whole number, at least 0"),
+        ("expected i64", "expected a whole number of 64 bits"),
+        ("expected usize", "expected a whole number, at least 1"),
         ("expected a sequence", "expected a list"),
         ("invalid type: sequence", "invalid type: list"),
         ("invalid type: map", "invalid type: object"),
         ("number out of range", "a number must be finite"),
     ]
     .iter()
-    .fold(error.to_string(), |message, (type_name, words)| {
+    .fold(message, |message, (type_name, words)| {
         message.replace(type_name, words)
     });
     // Some writers of JSON emit these words for non-finite numbers; JSON itself has none.
@@ -437,10 +449,11 @@ fn read_groups(
                 })
                 .collect())
         }
-        None if config.advantage.needs_groups() => Err(LossInputError::Keys(
-            "`groups` is missing: this advantage compares a reward with those of its group, so \
+        None if config.advantage.needs_groups() => Err(LossInputError::Keys(format!(
+            "`groups` is missing: advantage \"{}\" compares a reward with those of its group, so \
              each response needs a group id",
-        )),
+            config.advantage
+        ))),
         None => Ok(vec![0; rewards.len()]),
     }
 }

@@ -71,7 +71,10 @@ impl OnBackend for Work {
         for line in input::lines(&args.prompts)? {
             let (number, line) = line?;
             let at = |e: String| {
-                Failure::input(format!("{}, line {number}: {e}", args.prompts.display()))
+                Failure::input(format!(
+                    "{}, line {number}: {e}",
+                    input::name(&args.prompts)
+                ))
             };
             let prompt = prompt(&line, &args, &tokenizer).map_err(at)?;
             let prompt_tokens = tokenizer
@@ -127,7 +130,7 @@ impl OnBackend for Work {
         result.map_err(|e| match e {
             GenerateError::Interrupted => Failure::interrupted("interrupted"),
             GenerateError::NotFinite { .. } => Failure::internal(e),
-            _ => Failure::input(format!("{}: {e}", args.prompts.display()))
+            _ => Failure::input(format!("{}: {e}", input::name(&args.prompts)))
                 .hint("prompts are counted from 0; a lower --max-new-tokens leaves more room"),
         })?;
         output::checked(written)?;

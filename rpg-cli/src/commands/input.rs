@@ -12,6 +12,14 @@ fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
     }
 }
 
+/// What messages call it.
+pub(super) fn name(path: &Path) -> String {
+    match path == Path::new("-") {
+        true => "standard input".into(),
+        false => path.display().to_string(),
+    }
+}
+
 /// The whole text.
 pub(super) fn text(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
@@ -55,7 +63,7 @@ pub(super) fn raw_lines(
 pub(super) fn lines(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<(usize, String), Failure>>, Failure> {
-    let name = path.display().to_string();
+    let name = name(path);
     Ok(raw_lines(path)?.map(move |line| {
         let (number, line) = line?;
         match line {

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use rpg_losses::compute_json;
 
 pub(super) fn run(args: &LossArgs) -> Result<(), Failure> {
-    let name = args.input.display();
+    let name = input::name(&args.input);
     let hint = "`rpg loss --help` describes the form";
     let response = compute_json(&input::text(&args.input)?)
         .map_err(|e| Failure::input(format!("{name}: {e}")).hint(hint))?;

@@ -50,7 +50,7 @@ impl OnBackend for Work {
         for line in input::lines(&args.input)? {
             let (number, line) = line?;
             let item = item(&line, &model, &tokenizer).map_err(|e| {
-                Failure::input(format!("{}, line {number}: {e}", args.input.display())).hint(
+                Failure::input(format!("{}, line {number}: {e}", input::name(&args.input))).hint(
                     "each line holds {\"prompt\", \"completion\"}, {\"text\"} or {\"prompt_tokens\", \"completion_tokens\"}",
                 )
             })?;

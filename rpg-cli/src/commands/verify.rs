@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 const CHUNK: usize = 512;
 
 pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
-    let name = args.input.display();
+    let name = input::name(&args.input);
     let mut summary = Summary::default();
     let lines = read_ahead(input::raw_lines(&args.input)?);
     match grade_all(args, &lines, &mut summary) {
@@ -56,7 +56,7 @@ fn grade_all(
     lines: &Receiver<Result<Line, Failure>>,
     summary: &mut Summary,
 ) -> io::Result<Result<(), Failure>> {
-    let name = args.input.display();
+    let name = input::name(&args.input);
     let options = GradeOptions::default();
     let mut out = io::stdout().lock();
     while let Ok(first) = lines.recv() {

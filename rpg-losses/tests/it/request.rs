@@ -153,7 +153,18 @@ fn every_mistake_has_its_own_error() {
         assert!(!error.contains('\n'), "{error}");
     };
     let objective = |value: Value| [("objective", value)];
-    check(&[("logits", json!([]))], "unknown field `logits`");
+    check(
+        &[("logits", json!([]))],
+        "not a loss request: unknown field `logits`",
+    );
+    check(
+        &[("logp_old", json!([[-0.6], []]))],
+        "row 1 of `logp_old` has 0 columns, but row 0 has 1:",
+    );
+    check(
+        &[("logp_old", json!([[], [-0.6]]))],
+        "row 1 of `logp_old` has 1 column, but row 0 has 0:",
+    );
     check(&[("logp", Value::Null)], "missing field `logp`");
     check(&[("mask", Value::Null)], "missing field `mask`");
     check(&[("objective", Value::Null)], "missing field `objective`");
@@ -164,7 +175,7 @@ fn every_mistake_has_its_own_error() {
     );
     check(
         &objective(json!({"kind": "rpg", "epsilon": 1})),
-        "unknown field `epsilon`",
+        "`objective.epsilon`: unknown field `epsilon`",
     );
     check(
         &objective(json!({"kind": "rpg", "kl": "kl"})),
@@ -196,7 +207,7 @@ fn every_mistake_has_its_own_error() {
     );
     check(
         &objective(json!({"kind": "dr_grpo", "max_length": -3})),
-        "`objective.max_length`: invalid value: integer `-3`, expected a whole number, at least 0",
+        "`objective.max_length`: invalid value: integer `-3`, expected a whole number, at least 1",
     );
     check(
         &objective(json!({"kind": "rpg", "estimator": "differentiable"})),
@@ -267,7 +278,10 @@ fn every_mistake_has_its_own_error() {
         changes.extend(more.iter().cloned());
         changes
     };
-    check(&rewards(&[]), "`groups` is missing");
+    check(
+        &rewards(&[]),
+        "`groups` is missing: advantage \"group_mean\" compares",
+    );
     check(
         &rewards(&[("groups", json!([0]))]),
         "`groups` has 1 entry, but `logp` has 2 rows",
@@ -278,7 +292,7 @@ fn every_mistake_has_its_own_error() {
     );
     check(
         &rewards(&[("groups", json!(["a", "b"]))]),
-        "`groups[0]`: invalid type: string \"a\", expected a whole number",
+        "`groups[0]`: invalid type: string \"a\", expected a whole number of 64 bits",
     );
     check(
         &[
@@ -546,6 +560,19 @@ fn keys_without_effect_are_remarked_on() {
     check(json!({"kind": "gspo", "beta": 0.1}), &["beta"]);
     check(json!({"kind": "cispo", "beta": 0.1}), &["beta"]);
     check(json!({"kind": "rloo", "beta": 0.1}), &["beta"]);
+    // Its penalty needs a reference.
+    let request = |logp_ref: Value| {
+        let changes = [
+            ("objective", json!({"kind": "reinforce_pp", "beta": 0.1})),
+            ("advantages", Value::Null),
+            ("rewards", json!([1.0, 0.0])),
+            ("logp_ref", logp_ref),
+        ];
+        let response = compute_json(&with(&changes).to_string()).unwrap();
+        response.warnings.join("\n")
+    };
+    assert!(request(Value::Null).starts_with("`beta` has no effect: \"reinforce_pp\" takes"));
+    assert_eq!(request(json!([[0, 0, 0], [0, 0, 0]])), "");
     // The base request gives advantages.
     check(
         json!({"kind": "rpg", "advantage": "batch_mean"}),
