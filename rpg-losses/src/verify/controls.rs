@@ -216,3 +216,65 @@ fn algorithm_1_as_printed<B: AutodiffBackend>(
     .clip_bounds();
     dual_clip(ratios.w.clone(), advantages + kl, bounds) * config.mass()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::{Autodiff, Flex};
+    use burn::tensor::{DType, TensorData};
+
+    type B = Autodiff<Flex>;
+
+    /// A control that is wrong in another way than its name says would be rejected as well.
+    #[test]
+    fn each_control_makes_the_mistake_it_is_named_for() {
+        let (a, beta, z) = (0.7, 0.3, 1.5);
+        let slopes = |wrong: &WrongLoss<B>, log_w: f64| {
+            let config = ObjectiveConfig {
+                kl: wrong.divergence,
+                beta,
+                z,
+                ..Default::default()
+            };
+            let tensor = |value: f64| {
+                let data = TensorData::from([[value]]).convert_dtype(DType::F64);
+                Tensor::<B, 2>::from_data(data, (&Default::default(), DType::F64))
+            };
+            let lp = tensor(-1.0).require_grad();
+            let old = tensor(-1.0 - log_w);
+            let ratios = Ratios::new(lp.clone(), old.clone(), old);
+            let grads = (wrong.loss)(&config, &ratios, tensor(a)).sum().backward();
+            let grad = lp.grad(&grads).unwrap();
+            grad.into_data().iter::<f64>().next().unwrap()
+        };
+        // With r = 1: u = log w. The clamp at 10 acts at the second weight alone.
+        for u in [0.2_f64, 2.5] {
+            let w = u.exp();
+            let clamped = if w * u > 10.0 {
+                0.0
+            } else {
+                beta * w * (u + 1.0)
+            };
+            let expected = [
+                z * (-w * a + beta * (1.0 - (-u).exp())),
+                -w * a + beta * w * (u + 2.0),
+                z * (-w * a + beta * w * (u + 1.0)),
+                -w * a - beta * w * (u + 1.0),
+                -w * a + clamped,
+                z * (-w * a + beta * w * (u + 2.0)),
+                z * (-w * a - beta * (w + 1.0)),
+            ];
+            let wrong_losses = wrong_losses::<B>();
+            assert_eq!(wrong_losses.len(), expected.len());
+            for (wrong, expected) in wrong_losses.iter().zip(expected) {
+                let actual = slopes(wrong, u);
+                let error = (actual - expected).abs();
+                assert!(
+                    error < 1e-12 * expected.abs(),
+                    "{}: {actual}, not {expected}",
+                    wrong.name
+                );
+            }
+        }
+    }
+}
