@@ -41,10 +41,10 @@ pub fn grpo_corrected<B: Backend>(
     bounds: ClipBounds,
 ) -> Tensor<B, 2> {
     // The product rule gives `w*k3 + w*(1 - exp(-u)) = w*u` as well, in a sum whose large terms cancel.
-    let value = (ratios.w.clone() * k3(ratios)).detach(); // The slope is that of the next line alone.
-    let slope = (ratios.w.clone() * ratios.u.clone()).detach();
-    let through = ratios.lp.clone() - ratios.lp.clone().detach();
-    ppo(ratios, advantages, bounds) + (value + slope * through) * beta
+    let constant = ratios.clone().detach(); // The slope stands in the last factor alone.
+    let slope = constant.w.clone() * constant.u.clone();
+    let kl = constant.w.clone() * k3(&constant) + slope * (ratios.lp.clone() - constant.lp);
+    ppo(ratios, advantages, bounds) + kl * beta
 }
 
 /// DAPO: dual clip with `eps_high > eps_low` and no KL term. Shapes: `[B, U]`. Minimised.

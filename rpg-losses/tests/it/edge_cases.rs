@@ -152,6 +152,28 @@ fn clamped_log_ratios_are_counted_where_they_enter() {
     }
 }
 
+/// `w*u` for `w*(exp(-u) - 1 + u) + w*(1 - exp(-u))`, of which nothing is left where `exp(-u)` is large.
+#[test]
+fn the_slope_of_the_corrected_kl_term_keeps_its_digits() {
+    let u = -19.5;
+    let step = Step {
+        logp: rows([[u]]),
+        logp_old: rows([[u]]),
+        logp_ref: Some(rows([[0.0]])),
+        advantages: rows([[0.0]]),
+        mask: vec![vec![true]],
+    };
+    let config = ObjectiveConfig {
+        beta: 1.0,
+        ..ObjectiveConfig::for_kind(rpg_losses::Kind::GrpoCorrected)
+    };
+    assert_eq!(step.reference(&config).grad, [[u]]);
+    for dtype in [DType::F32, DType::F64] {
+        assert_eq!(step.tensors(&config, dtype).grad, [[u]]);
+        assert_eq!(step.operations(&config, dtype, 1).grad, [[u]]);
+    }
+}
+
 #[test]
 fn masked_and_empty_steps_have_loss_and_gradient_zero() {
     let nan = f64::NAN;
