@@ -36,7 +36,8 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     for reading in &extraction.readings {
         let choice = letter.is_some_and(|letter| same_choice(letter, reading).is_some());
         match read(reading) {
-            Err(_) if choice => {
+            Err(error) if !choice => failure = failure.or(Some(error)),
+            _ => {
                 let reason = judge(reading, gold);
                 let extracted = Some(shown(reading));
                 return Verdict {
@@ -46,17 +47,6 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
                     reason,
                 };
             }
-            Ok(_) => {
-                let reason = judge(reading, gold);
-                let extracted = Some(shown(reading));
-                return Verdict {
-                    correct: reason == Reason::Correct,
-                    extracted,
-                    source,
-                    reason,
-                };
-            }
-            Err(error) => failure = failure.or(Some(error)),
         }
     }
     let reason = match failure {
@@ -85,8 +75,15 @@ fn read(text: &str) -> Result<Expr, Failure> {
     parse(text, true)
 }
 
-/// Compares an answer that can be read with the gold answer.
+/// Compares an answer that can be read with the gold answer: values, and the words around them.
 fn judge(answer: &str, gold: &str) -> Reason {
+    match compare(answer, gold) {
+        Reason::Correct if are_opposed(gold, answer) => Reason::Wrong,
+        reason => reason,
+    }
+}
+
+fn compare(answer: &str, gold: &str) -> Reason {
     // Letters of multiple choice and words are compared as they are written.
     if let Some(letter) = choice_letter(gold)
         && let Some(same) = same_choice(letter, answer)
@@ -102,9 +99,6 @@ fn judge(answer: &str, gold: &str) -> Reason {
         Ok(expr) => expr,
         Err(_) => return Reason::NotParsed,
     };
-    if are_opposed(gold, answer) {
-        return Reason::Wrong;
-    }
     if matches!(gold_expr, Expr::Text(_)) != matches!(answer_expr, Expr::Text(_))
         && same_words(answer, gold)
     {

@@ -14,6 +14,7 @@ use rpg_rollout::ops::ModelBackend;
 use rpg_rollout::sampling::SamplingParams;
 use rpg_rollout::tokenizer::Tokenizer;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::io::Write;
 use std::time::Instant;
 
@@ -108,32 +109,36 @@ impl OnBackend for Work {
         let console = Console::new(n_completions as u64, "generate");
         let start = Instant::now();
         let mut n_new_tokens = 0;
-        let mut written = Ok(());
+        let written = RefCell::new(Ok(()));
         let result = generate(
             &model,
             &tokenizer,
             &requests,
             &options,
             |group| {
-                written =
-                    std::mem::replace(&mut written, Ok(())).and_then(|()| write(&group, args.json))
+                let mut written = written.borrow_mut();
+                if written.is_ok() {
+                    *written = write(&group, args.json);
+                }
             },
             |progress| {
                 n_new_tokens = progress.n_new_tokens;
                 console.position(progress.n_finished as u64);
                 let rate = n_new_tokens as f64 / start.elapsed().as_secs_f64();
                 console.status(format!("{rate:.0} tokens/s"));
-                !interrupt.requested()
+                !interrupt.requested() && written.borrow().is_ok()
             },
         );
         console.done();
+        if let Err(error) = written.into_inner() {
+            return output::checked(Err(error));
+        }
         result.map_err(|e| match e {
             GenerateError::Interrupted => Failure::interrupted("interrupted"),
             GenerateError::NotFinite { .. } => Failure::internal(e),
             _ => Failure::input(format!("{}: {e}", input::name(&args.prompts)))
                 .hint("prompts are counted from 0; a lower --max-new-tokens leaves more room"),
         })?;
-        output::checked(written)?;
         let seconds = start.elapsed().as_secs_f64();
         eprintln!(
             "{n_completions} completions, {n_new_tokens} new tokens in {seconds:.1} s: {:.1} tokens/s",

@@ -68,7 +68,7 @@ pub(super) fn lines(
         let (number, line) = line?;
         match line {
             Ok(line) => Ok((number, line)),
-            Err(why) => Err(Failure::input(format!("{name}: line {number}: {why}"))),
+            Err(why) => Err(Failure::input(format!("{name}, line {number}: {why}"))),
         }
     }))
 }

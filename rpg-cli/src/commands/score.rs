@@ -55,13 +55,16 @@ impl OnBackend for Work {
                 )
             })?;
             if !pending.is_empty() && n_tokens + item.tokens.len() > PASS_TOKENS {
-                write(&model, &std::mem::take(&mut pending), args.temperature)?;
+                let written = write(&model, &std::mem::take(&mut pending), args.temperature);
+                if written.is_err() {
+                    return output::checked(written);
+                }
                 n_tokens = 0;
             }
             n_tokens += item.tokens.len();
             pending.push(item);
         }
-        write(&model, &pending, args.temperature)
+        output::checked(write(&model, &pending, args.temperature))
     }
 }
 
@@ -126,7 +129,7 @@ fn write<B: ModelBackend>(
     model: &CausalLm<B>,
     items: &[ScoreItem],
     temperature: f64,
-) -> Result<(), Failure> {
+) -> std::io::Result<()> {
     let scores = score(model, items, temperature);
     let logprobs: Vec<f32> = scores.logprobs.into_data().iter::<f32>().collect();
     let entropy: Vec<f32> = scores.entropy.into_data().iter::<f32>().collect();
@@ -141,7 +144,7 @@ fn write<B: ModelBackend>(
             "entropy": entropy[range.clone()],
             "sum": logprobs[range].iter().map(|&x| f64::from(x)).sum::<f64>(),
         });
-        output::checked(writeln!(out, "{line}"))?;
+        writeln!(out, "{line}")?;
     }
     Ok(())
 }

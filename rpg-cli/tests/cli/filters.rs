@@ -155,24 +155,45 @@ fn the_example_in_the_help_of_loss_works() {
 #[test]
 fn output_that_cannot_be_written() {
     let temp = tempfile::tempdir().unwrap();
-    let input = temp.path().join("input.json");
-    fs::write(
-        &input,
-        r#"{"objective": {"kind": "ppo"}, "logp": [], "logp_old": [], "mask": [], "advantages": []}"#,
-    )
-    .unwrap();
-    let args = ["loss", input.to_str().unwrap()];
-    let full = fs::OpenOptions::new()
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
-    let output = rpg().args(args).stdout(full).output().unwrap();
-    assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).starts_with("error: standard output: "));
+    let file = |name: &str, content: &str| {
+        let path = temp.path().join(name);
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let model = small_model(temp.path());
+    let model = model.to_str().unwrap();
+    let request = r#"{"objective": {"kind": "ppo"}, "logp": [], "logp_old": [], "mask": [], "advantages": []}"#;
+    let request = file("request.json", request);
+    let text_line = file("text.jsonl", "{\"text\": \"1+2=\"}\n");
+    let prompt = file("prompt.txt", "1+2=\n");
+    let commands: [&[&str]; 3] = [
+        &["loss", &request],
+        &["score", "--model", model, "--input", &text_line],
+        &[
+            "generate",
+            "--model",
+            model,
+            "--prompts",
+            &prompt,
+            "--max-new-tokens",
+            "2",
+        ],
+    ];
+    for args in commands {
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        let output = rpg().args(args).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{args:?}");
+        let said = text(&output.stderr);
+        assert!(said.contains("error: standard output: "), "{said}");
 
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let output = rpg().args(args).stdout(writer).output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(text(&output.stderr), "");
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = rpg().args(args).stdout(writer).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
+        assert!(!said.contains("error"), "{said}");
+    }
 }

@@ -83,7 +83,7 @@ pub(super) fn number_in_words(sentence: &str) -> Option<String> {
         return None;
     }
     let numbers = numbers(sentence);
-    let (first, last) = (*numbers.first()?, *numbers.last()?);
+    let first = *numbers.first()?;
     let lead = &sentence[..first.0];
     if changes_value(lead) || is_formula(sentence) || is_call(lead) || is_relation(lead) {
         return None;
@@ -105,9 +105,6 @@ pub(super) fn number_in_words(sentence: &str) -> Option<String> {
         } else {
             break;
         }
-    }
-    if numbers.len() == 1 {
-        end = last.1;
     }
     // A percent sign belongs to the number.
     let behind = sentence[end..]
@@ -150,7 +147,7 @@ fn numbers(text: &str) -> Vec<(usize, usize)> {
 
 /// Whether a sentence holds mathematics that failed to parse as a whole.
 fn is_formula(sentence: &str) -> bool {
-    if sentence.contains("__") || sentence.contains(['^', '_', '|', '?']) {
+    if sentence.contains(['^', '_', '|', '?']) {
         return true;
     }
     let mut rest = sentence;

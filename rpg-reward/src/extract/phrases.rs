@@ -241,11 +241,6 @@ fn readings(line: &str) -> Vec<String> {
     // `18 per day`
     const UNIT_TAILS: [&str; 5] = [" per ", " a day", " an hour", " in total", " off"];
     const CLAUSES: &[&str] = &[
-        " per ",
-        " a day",
-        " an hour",
-        " in total",
-        " off",
         " (see",
         ", which",
         ", where",
@@ -271,8 +266,9 @@ fn readings(line: &str) -> Vec<String> {
     // What a verb states, if the sentence has one with words before it.
     let tail = value_behind_verb(sentence);
     let from = tail.map_or(0, |tail| sentence.len() - tail.len());
-    let clause = CLAUSES
+    let clause = UNIT_TAILS
         .iter()
+        .chain(CLAUSES)
         .filter_map(|c| sentence[from..].find(c).map(|at| from + at))
         // A clause stands behind a value: `the price fell by 30%` has none before `by`.
         .filter(|&end| {

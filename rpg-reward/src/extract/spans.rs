@@ -24,13 +24,9 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
     {
         readings.push(trimmed.to_string());
     }
-    let has_span = match last_span(text) {
-        Some(span) => {
-            readings.push(span);
-            true
-        }
-        None => false,
-    };
+    let span = last_span(text);
+    let has_span = span.is_some();
+    readings.extend(span);
     if !has_span {
         let line = suffix(trimmed, MAX_WHOLE);
         let line = line.rsplit('\n').next().unwrap_or(line);

@@ -165,18 +165,21 @@ pub(crate) fn are_opposed(a: &str, b: &str) -> bool {
         ("north", "south"),
         ("east", "west"),
     ];
-    let words_of = |text: &str| -> Vec<String> {
+    let plain = |text: &str| {
         let lower = text.to_ascii_lowercase();
-        let lower = lower.replace("a.m", "am").replace("p.m", "pm");
-        words(&lower).map(str::to_string).collect()
+        lower.replace("a.m", "am").replace("p.m", "pm")
     };
-    let (a, b) = (words_of(a), words_of(b));
-    let has = |text: &[String], word: &str| text.iter().any(|w| w == word);
-    OPPOSITES.iter().any(|(one, other)| {
-        let opposed = |a: &[String], b: &[String]| {
-            has(a, one) && has(b, other) && !has(a, other) && !has(b, one)
-        };
-        opposed(&a, &b) || opposed(&b, &a)
+    let (a, b) = (plain(a), plain(b));
+    let has = |text: &str, word: &str| words(text).any(|w| w == word);
+    words(&a).any(|word| {
+        OPPOSITES.iter().any(|&(one, other)| {
+            let opposite = match word {
+                _ if word == one => other,
+                _ if word == other => one,
+                _ => return false,
+            };
+            has(&b, opposite) && !has(&a, opposite) && !has(&b, word)
+        })
     })
 }
 
