@@ -9,7 +9,7 @@ use crate::failure::{AtPath, Failure};
 use crate::optim::Schedule;
 use rpg_core::DeviceChoice;
 use rpg_losses::ObjectiveConfig;
-use rpg_reward::external::ExternalConfig;
+use rpg_reward::command::CommandConfig;
 use rpg_reward::shaping::{OverlongPenalty, RepetitionPenalty, ScoreScale};
 use rpg_reward::{AnswerStyle, GradeOptions};
 use rpg_rollout::sampling::SamplingParams;
@@ -199,7 +199,7 @@ pub struct RewardConfig {
     pub weights: RewardWeights,
     /// A program of the user's that scores completions.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<ExternalConfig>,
+    pub command: Option<CommandConfig>,
     /// A penalty on long completions, added to the sum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overlong: Option<OverlongPenalty>,

@@ -15,7 +15,7 @@ impl Interrupt {
         let flag = interrupt.clone();
         on_signal(move || {
             if flag.0.swap(true, Ordering::SeqCst) {
-                rpg_reward::external::stop_all_processes();
+                rpg_reward::command::stop_all_processes();
                 std::process::exit(exit::INTERRUPTED);
             }
             eprintln!("\nstopping after a checkpoint; press Ctrl-C again to quit at once");

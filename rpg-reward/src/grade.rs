@@ -1,7 +1,5 @@
 //! From a completion and a gold answer to a verdict.
 
-use rayon::prelude::*;
-
 use crate::ast::Expr;
 use crate::equal::{Comparer, Outcome, choice_letter, normalised, same_choice};
 use crate::extract::extract;
@@ -9,6 +7,8 @@ use crate::names::{are_opposed, without_multiplier};
 use crate::options::GradeOptions;
 use crate::parse::parse;
 use crate::verdict::{Failure, Reason, Verdict};
+#[cfg(feature = "parallel")]
+use rayon::prelude::*;
 
 /// Grades one completion against the gold answer.
 ///
@@ -63,10 +63,14 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     }
 }
 
-/// Grades many completions on all cores; `items` are pairs of completion and gold answer.
-pub fn grade_batch<'a>(items: &[(&'a str, &'a str)], options: &GradeOptions) -> Vec<Verdict> {
+/// Grades many pairs of a completion and a gold answer: with the feature `parallel` on all cores, else one
+/// after the other.
+pub fn grade_batch(items: &[(&str, &str)], options: &GradeOptions) -> Vec<Verdict> {
+    #[cfg(feature = "parallel")]
+    let items = items.par_iter();
+    #[cfg(not(feature = "parallel"))]
+    let items = items.iter();
     items
-        .par_iter()
         .map(|(completion, gold)| grade(completion, gold, options))
         .collect()
 }

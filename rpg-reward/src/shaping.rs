@@ -1,30 +1,11 @@
-//! From verdicts to rewards: score scales, penalties, and weighted sums of named parts.
+//! Parts of a reward beside the answer: penalties, the format reward, and weighted sums of named parts.
 
-use serde::{Deserialize, Serialize};
-
+use crate::extract::extract;
 use crate::options::GradeOptions;
-
-/// The numbers that right and wrong answers score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScoreScale {
-    /// 1 for a right answer, 0 for a wrong one.
-    #[default]
-    ZeroOne,
-    /// 1 for a right answer, -1 for a wrong one.
-    PlusMinusOne,
-}
-
-impl ScoreScale {
-    /// The score of an answer.
-    pub fn score(self, correct: bool) -> f64 {
-        match (self, correct) {
-            (_, true) => 1.0,
-            (Self::ZeroOne, false) => 0.0,
-            (Self::PlusMinusOne, false) => -1.0,
-        }
-    }
-}
+pub use crate::reward::ScoreScale;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::hash::Hash;
 
 /// DAPO's soft penalty on long completions.
 ///
@@ -68,7 +49,7 @@ pub fn format_reward(completion: &str, options: &GradeOptions) -> f64 {
         last_expression: false,
         ..options.clone()
     };
-    let found = crate::extract::extract(completion, &marked);
+    let found = extract(completion, &marked);
     f64::from(u8::from(found.is_some_and(|e| !e.readings.is_empty())))
 }
 
@@ -86,11 +67,11 @@ pub struct RepetitionPenalty {
 
 impl RepetitionPenalty {
     /// The penalty, zero or negative, of a completion given as tokens or words.
-    pub fn penalty<T: Eq + std::hash::Hash>(&self, tokens: &[T]) -> f64 {
+    pub fn penalty<T: Eq + Hash>(&self, tokens: &[T]) -> f64 {
         if self.ngram == 0 || tokens.len() < self.ngram {
             return 0.0;
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let total = tokens.len() - self.ngram + 1;
         let repeated = tokens
             .windows(self.ngram)
@@ -237,12 +218,5 @@ mod tests {
         for (completion, expected) in rows {
             assert_eq!(format_reward(completion, &boxed), expected, "{completion}");
         }
-    }
-
-    #[test]
-    fn scales() {
-        assert_eq!(ScoreScale::ZeroOne.score(false), 0.0);
-        assert_eq!(ScoreScale::PlusMinusOne.score(false), -1.0);
-        assert_eq!(ScoreScale::PlusMinusOne.score(true), 1.0);
     }
 }

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{GradeOptions, Verdict, grade};
@@ -93,19 +92,6 @@ pub fn grade_line(
     let case = read_line(line, number)?;
     let timed = Timed::grade(&case, options);
     Ok((CaseResult::new(&case, &timed.verdict), timed))
-}
-
-/// Grades many lines on all cores; the results are in the order of the lines. Blank lines are left out.
-pub fn grade_lines(
-    lines: &[&str],
-    options: &GradeOptions,
-) -> Vec<Result<(CaseResult, Timed), BadLine>> {
-    lines
-        .par_iter()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(index, line)| grade_line(line, index + 1, options))
-        .collect()
 }
 
 /// A verdict with the time it took and what was expected.
@@ -285,7 +271,11 @@ mod tests {
             r#"{"id": "d", "gold": 4, "pred": "4"}"#,
             r#"{"id": "e", "gold": [4], "pred": "4"}"#,
         ];
-        let results = grade_lines(&lines, &GradeOptions::default());
+        let results: Vec<_> = (1..)
+            .zip(lines)
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(number, line)| grade_line(line, number, &GradeOptions::default()))
+            .collect();
         let mut summary = Summary::default();
         let mut shown = Vec::new();
         for result in &results {

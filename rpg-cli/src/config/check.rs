@@ -3,7 +3,7 @@
 use super::{DataSource, RewardConfig, Task, TrainConfig};
 use crate::failure::Failure;
 use crate::optim::Schedule;
-use rpg_reward::external::ErrorPolicy;
+use rpg_reward::ErrorPolicy;
 
 impl TrainConfig {
     /// Refuses what cannot work: key, what was found, what would be right.

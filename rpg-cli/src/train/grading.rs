@@ -4,9 +4,11 @@ use crate::config::TrainConfig;
 use crate::data::{Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
 use rpg_core::{Completion, Group};
-use rpg_reward::external::{ErrorPolicy, ExternalReward, RewardError, RewardItem, Score};
+use rpg_reward::command::CommandReward;
 use rpg_reward::shaping::{RewardParts, format_reward};
-use rpg_reward::{GradeOptions, Reason, Verdict, grade_batch};
+use rpg_reward::{
+    ErrorPolicy, GradeOptions, Reason, Reward, RewardError, RewardItem, Score, Verdict, grade_batch,
+};
 use std::time::{Duration, Instant};
 
 /// A problem, its completions and what each of them is worth.
@@ -64,7 +66,7 @@ pub struct Grader {
     config: crate::config::RewardConfig,
     /// Where the answer has to stand for the format reward.
     form: GradeOptions,
-    command: Option<ExternalReward>,
+    command: Option<CommandReward>,
     started: Instant,
 }
 
@@ -74,7 +76,7 @@ const TIME_TO_FAIL: Duration = Duration::from_millis(1500);
 impl Grader {
     /// Looks for the user's command and starts it.
     pub fn new(config: &TrainConfig) -> Result<Self, Failure> {
-        let command = config.reward.command.clone().map(ExternalReward::new);
+        let command = config.reward.command.clone().map(CommandReward::new);
         if let Some(command) = &command {
             if command.config().find_program().is_none() {
                 let program = command.config().program.first();
@@ -215,11 +217,12 @@ impl Grader {
             .map(|(problem, completion)| RewardItem {
                 prompt: problem.problem.prompt.readable(),
                 completion: &completion.text,
+                tokens: &completion.tokens,
                 gold: &problem.problem.answer,
             })
             .collect();
         let mut stopped = false;
-        let scores = command.score_while(&items, &mut |done| {
+        let scores = command.score(&items, &mut |done| {
             stopped |= !go_on(done, items.len());
             !stopped
         });

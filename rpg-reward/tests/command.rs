@@ -1,17 +1,15 @@
 //! A pool of external processes: answers in order, crashes, time limits, bad answers.
 #![cfg(unix)]
 
+use rpg_reward::command::{CommandConfig, CommandReward};
+use rpg_reward::{ErrorPolicy, Reward, RewardError, RewardItem, Score};
 use std::time::{Duration, Instant};
 
-use rpg_reward::external::{
-    ErrorPolicy, ExternalConfig, ExternalReward, MathReward, Reward, RewardError, RewardItem,
-};
-
 /// A pool of shell scripts.
-fn pool(script: &str) -> ExternalConfig {
-    ExternalConfig {
+fn pool(script: &str) -> CommandConfig {
+    CommandConfig {
         timeout_seconds: 20.0,
-        ..ExternalConfig::new(["sh", "-c", script])
+        ..CommandConfig::new(["sh", "-c", script])
     }
 }
 
@@ -20,10 +18,15 @@ fn items(count: usize) -> Vec<RewardItem<'static>> {
         RewardItem {
             prompt: "2 + 2",
             completion: "\\boxed{4}",
+            tokens: &[],
             gold: "4"
         };
         count
     ]
+}
+
+fn score_all(reward: &CommandReward, items: &[RewardItem<'_>]) -> Vec<Result<Score, RewardError>> {
+    reward.score(items, &mut |_| true)
 }
 
 /// Answers every line with its number among those that this process has read.
@@ -31,13 +34,12 @@ const COUNTING: &str = r#"n=0; while read -r line; do echo "{\"score\": $n}"; n=
 
 #[test]
 fn answers_come_in_order_and_processes_stay() {
-    let reward = ExternalReward::new(ExternalConfig {
+    let reward = CommandReward::new(CommandConfig {
         processes: 2,
         ..pool(COUNTING)
     });
     let scores = |n| -> Vec<f64> {
-        reward
-            .score(&items(n))
+        score_all(&reward, &items(n))
             .into_iter()
             .map(|s| s.expect("a score").score)
             .collect()
@@ -50,26 +52,27 @@ fn answers_come_in_order_and_processes_stay() {
 
 #[test]
 fn large_batches_do_not_block() {
-    let reward = ExternalReward::new(pool(COUNTING));
+    let reward = CommandReward::new(pool(COUNTING));
     let long = "x".repeat(20_000);
     let items = vec![
         RewardItem {
             prompt: "",
             completion: &long,
+            tokens: &[],
             gold: "4"
         };
         100
     ];
-    assert!(reward.score(&items).iter().all(Result::is_ok));
+    assert!(score_all(&reward, &items).iter().all(Result::is_ok));
 }
 
 #[test]
 fn a_process_that_ends_is_started_again() {
     // Answers one line and ends.
     let once = r#"read -r line; echo '{"score": 1}'"#;
-    let reward = ExternalReward::new(pool(once));
-    assert!(reward.score(&items(5)).iter().all(Result::is_ok));
-    assert!(reward.score(&items(3)).iter().all(Result::is_ok));
+    let reward = CommandReward::new(pool(once));
+    assert!(score_all(&reward, &items(5)).iter().all(Result::is_ok));
+    assert!(score_all(&reward, &items(3)).iter().all(Result::is_ok));
     assert_eq!(reward.errors(), 0);
 }
 
@@ -85,6 +88,7 @@ fn obedient<'a>(completions: &[&'a str]) -> Vec<RewardItem<'a>> {
     let item = |completion: &&'a str| RewardItem {
         prompt: "",
         completion,
+        tokens: &[],
         gold: "",
     };
     completions.iter().map(item).collect()
@@ -96,13 +100,13 @@ fn only_the_item_that_fails_has_no_score_however_many_processes() {
         "a", "crash", "bb", "hang", "crash", "ccc", "babble", "dddd", "eeeee", "crash",
     ];
     let failures = |processes, on_error| {
-        let reward = ExternalReward::new(ExternalConfig {
+        let reward = CommandReward::new(CommandConfig {
             processes,
             on_error,
             timeout_seconds: 1.0,
             ..pool(OBEDIENT)
         });
-        let scores = reward.score(&obedient(&batch));
+        let scores = score_all(&reward, &obedient(&batch));
         let errors = reward.errors();
         (scores, errors)
     };
@@ -146,11 +150,11 @@ fn only_the_item_that_fails_has_no_score_however_many_processes() {
 fn the_first_failure_stops_the_batch() {
     let batch = ["a", "b", "crash", "c", "crash", "d", "e", "f"];
     for processes in 1..=8 {
-        let reward = ExternalReward::new(ExternalConfig {
+        let reward = CommandReward::new(CommandConfig {
             processes,
             ..pool(OBEDIENT)
         });
-        let scores = reward.score(&obedient(&batch));
+        let scores = score_all(&reward, &obedient(&batch));
         let first = scores.iter().position(Result::is_err);
         assert_eq!(first, Some(2), "{processes} processes");
         assert!(matches!(scores[2], Err(RewardError::Ended { .. })));
@@ -159,10 +163,10 @@ fn the_first_failure_stops_the_batch() {
 
 #[test]
 fn a_caller_who_wants_no_more_need_not_wait() {
-    let reward = ExternalReward::new(pool(OBEDIENT));
+    let reward = CommandReward::new(pool(OBEDIENT));
     let start = Instant::now();
     let mut n_done = 0;
-    let scores = reward.score_while(&obedient(&["a", "hang", "b", "c"]), &mut |done| {
+    let scores = reward.score(&obedient(&["a", "hang", "b", "c"]), &mut |done| {
         n_done = done;
         start.elapsed() < Duration::from_millis(300)
     });
@@ -175,7 +179,7 @@ fn a_caller_who_wants_no_more_need_not_wait() {
 #[test]
 fn a_command_that_ends_at_once_is_noticed_before_the_first_item() {
     let check = |script: &str| {
-        let reward = ExternalReward::new(pool(script));
+        let reward = CommandReward::new(pool(script));
         reward.start().expect("sh starts");
         std::thread::sleep(Duration::from_millis(300));
         reward.check_running()
@@ -194,12 +198,12 @@ fn no_process_outlives_the_pool() {
         "sleep 300 & echo $! >> {0}; echo $$ >> {0}; wait; :",
         started.display()
     );
-    let reward = ExternalReward::new(ExternalConfig {
+    let reward = CommandReward::new(CommandConfig {
         timeout_seconds: 0.5,
         max_restarts: 0,
         ..pool(&script)
     });
-    assert!(reward.score(&items(2)).iter().all(Result::is_err));
+    assert!(score_all(&reward, &items(2)).iter().all(Result::is_err));
     reward.start().expect("sh starts");
     std::thread::sleep(Duration::from_millis(200));
     drop(reward);
@@ -222,25 +226,25 @@ fn no_process_outlives_the_pool() {
 
 #[test]
 fn programs_are_found_as_the_system_finds_them() {
-    let find = |program: &str| ExternalConfig::new([program]).find_program();
+    let find = |program: &str| CommandConfig::new([program]).find_program();
     assert!(find("sh").is_some_and(|path| path.is_absolute()));
     assert!(find("/bin/sh").is_some());
     for missing in ["no-such-program", "/bin", "./sh", "/no/such/program"] {
         assert_eq!(find(missing), None, "{missing}");
     }
-    assert_eq!(ExternalConfig::new([""; 0]).find_program(), None);
+    assert_eq!(CommandConfig::new([""; 0]).find_program(), None);
 }
 
 #[test]
 fn a_process_that_hangs_is_stopped_in_time() {
-    let config = ExternalConfig {
+    let config = CommandConfig {
         timeout_seconds: 0.3,
         ..pool("exec sleep 60")
     };
-    let reward = ExternalReward::new(config);
+    let reward = CommandReward::new(config);
     let start = Instant::now();
     for _ in 0..2 {
-        let scores = reward.score(&items(3));
+        let scores = score_all(&reward, &items(3));
         assert_eq!(scores[0], Err(RewardError::Timeout { seconds: 0.3 }));
         assert!(scores.iter().all(Result::is_err), "{scores:?}");
     }
@@ -250,14 +254,14 @@ fn a_process_that_hangs_is_stopped_in_time() {
 #[test]
 fn a_batch_that_takes_too_long_keeps_what_was_answered() {
     let slow = r#"while read -r line; do echo '{"score": 1}'; sleep 0.4; done"#;
-    let reward = ExternalReward::new(ExternalConfig {
+    let reward = CommandReward::new(CommandConfig {
         processes: 1,
         batch_timeout_seconds: 1.0,
         on_error: ErrorPolicy::Skip,
         ..pool(slow)
     });
     let start = Instant::now();
-    let scores = reward.score(&items(100));
+    let scores = score_all(&reward, &items(100));
     assert!(start.elapsed() < Duration::from_secs(10));
     assert!(scores[0].is_ok());
     let late = Err(RewardError::BatchTimeout { seconds: 1.0 });
@@ -283,14 +287,14 @@ fn what_is_no_score_is_an_error() {
         ),
     ];
     for (script, message) in rows {
-        let reward = ExternalReward::new(pool(&format!("while read -r line; do {script}; done")));
-        let error = reward.score(&items(1)).remove(0).expect_err(script);
+        let reward = CommandReward::new(pool(&format!("while read -r line; do {script}; done")));
+        let error = score_all(&reward, &items(1)).remove(0).expect_err(script);
         assert!(matches!(error, RewardError::BadAnswer { .. }), "{error:?}");
         assert!(error.to_string().contains(message), "{error}");
     }
-    let missing = ExternalReward::new(ExternalConfig::new(["/no/such/program"]));
+    let missing = CommandReward::new(CommandConfig::new(["/no/such/program"]));
     assert!(matches!(
-        missing.score(&items(1))[0],
+        score_all(&missing, &items(1))[0],
         Err(RewardError::Start { .. })
     ));
 }
@@ -305,19 +309,7 @@ fn the_python_example_answers() {
         return;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/length_reward.py");
-    let reward = ExternalReward::new(ExternalConfig::new(["python3", script]));
-    let score = reward.score(&items(1)).remove(0).expect("a score");
+    let reward = CommandReward::new(CommandConfig::new(["python3", script]));
+    let score = score_all(&reward, &items(1)).remove(0).expect("a score");
     assert_eq!((score.score, score.parts["found"]), (0.999, 1.0));
-}
-
-#[test]
-fn the_grader_is_a_reward() {
-    let mut batch = items(2);
-    batch[1].gold = "5";
-    let scores: Vec<f64> = MathReward::default()
-        .score(&batch)
-        .into_iter()
-        .map(|s| s.expect("a score").score)
-        .collect();
-    assert_eq!(scores, [1.0, 0.0]);
 }

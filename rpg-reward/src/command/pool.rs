@@ -1,26 +1,26 @@
-//! The pool of processes of one command: shares of a batch, restarts, and what becomes of failures.
+//! The pool of processes of one command: the shares of a batch, restarts, and the handling of failures.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use crate::command::CommandConfig;
+use crate::command::process::{Fault, Process};
+use crate::reward::{ErrorPolicy, Reward, RewardError, RewardItem, Score};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
-
-use super::process::{Fault, Process};
-use super::{ErrorPolicy, ExternalConfig, Reward, RewardError, RewardItem, Score};
 
 type Outcome = Result<Score, RewardError>;
 
 /// A pool of processes that score completions.
 #[derive(Debug)]
-pub struct ExternalReward {
-    config: ExternalConfig,
+pub struct CommandReward {
+    config: CommandConfig,
     processes: Vec<Mutex<Option<Process>>>,
     errors: AtomicUsize,
 }
 
-impl ExternalReward {
+impl CommandReward {
     /// A pool whose processes start with the first batch, or with [`start`](Self::start).
-    pub fn new(config: ExternalConfig) -> Self {
+    pub fn new(config: CommandConfig) -> Self {
         let processes = (0..config.processes.max(1))
             .map(|_| Mutex::new(None))
             .collect();
@@ -32,11 +32,11 @@ impl ExternalReward {
     }
 
     /// How the command is run.
-    pub fn config(&self) -> &ExternalConfig {
+    pub fn config(&self) -> &CommandConfig {
         &self.config
     }
 
-    /// How many completions had no score so far.
+    /// How many completions have failed so far.
     pub fn errors(&self) -> usize {
         self.errors.load(Ordering::Relaxed)
     }
@@ -52,8 +52,8 @@ impl ExternalReward {
         Ok(())
     }
 
-    /// Fails if a process that was started has ended by itself: a command that waits for its first line
-    /// does not.
+    /// Fails if one of the started processes has already ended. A command that waits for its first line
+    /// has not.
     pub fn check_running(&self) -> Result<(), RewardError> {
         for slot in &self.processes {
             if let Some(status) = lock(slot).as_mut().and_then(Process::status_if_ended) {
@@ -66,54 +66,8 @@ impl ExternalReward {
         Ok(())
     }
 
-    /// Scores a batch, as [`Reward::score`] does, for as long as `go_on`, which is told how many items are
-    /// done some times a second, allows it. What is then left is [`RewardError::NotAsked`].
-    pub fn score_while(
-        &self,
-        items: &[RewardItem<'_>],
-        go_on: &mut dyn FnMut(usize) -> bool,
-    ) -> Vec<Outcome> {
-        let numbered: Vec<(usize, &RewardItem<'_>)> = items.iter().enumerate().collect();
-        let size = items.len().div_ceil(self.processes.len()).max(1);
-        let batch = Batch::new(items.len());
-        let start = Instant::now();
-        let limit = seconds(self.config.batch_timeout_seconds);
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = numbered
-                .chunks(size)
-                .zip(&self.processes)
-                .map(|(share, slot)| {
-                    let batch = &batch;
-                    scope.spawn(move || self.share(slot, share, batch))
-                })
-                .collect();
-            while !threads.iter().all(|thread| thread.is_finished()) {
-                if !go_on(batch.n_done.load(Ordering::Relaxed)) {
-                    batch.stopped.store(true, Ordering::Relaxed);
-                }
-                if start.elapsed() >= limit {
-                    batch.out_of_time.store(true, Ordering::Relaxed);
-                }
-                std::thread::park_timeout(Duration::from_millis(2));
-            }
-        });
-        let left = match batch.out_of_time.into_inner() && !batch.stopped.into_inner() {
-            true => RewardError::BatchTimeout {
-                seconds: self.config.batch_timeout_seconds,
-            },
-            false => RewardError::NotAsked,
-        };
-        let outcomes = batch.outcomes.into_iter().map(|outcome| {
-            let outcome = outcome
-                .into_inner()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            outcome.unwrap_or_else(|| Err(left.clone()))
-        });
-        outcomes.map(|outcome| self.judged(outcome)).collect()
-    }
-
-    /// Counts a failure and puts the score of the policy in its place.
-    fn judged(&self, outcome: Outcome) -> Outcome {
+    /// Counts a failure and applies the error policy to it.
+    fn with_policy(&self, outcome: Outcome) -> Outcome {
         let error = match outcome {
             Ok(_) | Err(RewardError::NotAsked) => return outcome,
             Err(error) => error,
@@ -122,30 +76,31 @@ impl ExternalReward {
         match self.config.on_error {
             ErrorPolicy::Stop | ErrorPolicy::Skip => Err(error),
             ErrorPolicy::Score(score) => Ok(Score {
-                score,
-                parts: BTreeMap::from([("error".to_string(), 1.0)]),
                 error: Some(error),
+                ..Score::new(score).with_part("error", 1.0)
             }),
         }
     }
 
-    /// The share of one process. An item without an answer costs its process; the next gets a new one.
-    fn share(
+    /// Scores the share of one process. An item that fails costs its process; the next item gets a new
+    /// one.
+    fn score_share(
         &self,
         slot: &Mutex<Option<Process>>,
         items: &[(usize, &RewardItem<'_>)],
         batch: &Batch,
     ) {
-        let limit = seconds(self.config.timeout_seconds);
+        let limit = duration(self.config.timeout_seconds);
         let mut slot = lock(slot);
-        // One that ended, or went on talking, since the last batch does not count against this one.
+        // A process that has ended or kept writing since the last batch is replaced and does not count
+        // against this batch.
         if slot.as_mut().is_some_and(|process| {
             process.has_unread_lines() || process.status_if_ended().is_some()
         }) {
             *slot = None;
         }
         let (mut done, mut restarts) = (0, 0);
-        while done < items.len() && batch.go_on(items[done].0) {
+        while done < items.len() && batch.is_wanted(items[done].0) {
             let process = match slot.take() {
                 Some(process) => slot.insert(process),
                 None => match Process::start(&self.config.program) {
@@ -161,9 +116,9 @@ impl ExternalReward {
             let asked = process.ask(
                 &items[done..],
                 limit,
-                |id| batch.go_on(id),
-                |id, score| {
-                    batch.finish(id, Ok(score));
+                |item_idx| batch.is_wanted(item_idx),
+                |item_idx, score| {
+                    batch.finish(item_idx, Ok(score));
                     done += 1;
                 },
             );
@@ -191,19 +146,67 @@ impl ExternalReward {
     }
 }
 
-impl Reward for ExternalReward {
+impl Reward for CommandReward {
     fn name(&self) -> &str {
-        "external"
+        "command"
     }
 
-    fn score(&self, items: &[RewardItem<'_>]) -> Vec<Outcome> {
-        self.score_while(items, &mut |_| true)
+    /// `on_progress` is called every few milliseconds.
+    fn score(
+        &self,
+        items: &[RewardItem<'_>],
+        on_progress: &mut dyn FnMut(usize) -> bool,
+    ) -> Vec<Outcome> {
+        let numbered: Vec<(usize, &RewardItem<'_>)> = items.iter().enumerate().collect();
+        let size = items.len().div_ceil(self.processes.len()).max(1);
+        let batch = Batch::new(items.len());
+        let start = Instant::now();
+        let limit = duration(self.config.batch_timeout_seconds);
+        thread::scope(|scope| {
+            let threads: Vec<_> = numbered
+                .chunks(size)
+                .zip(&self.processes)
+                .map(|(share, slot)| {
+                    let batch = &batch;
+                    scope.spawn(move || self.score_share(slot, share, batch))
+                })
+                .collect();
+            while !threads.iter().all(|thread| thread.is_finished()) {
+                if !on_progress(batch.n_done.load(Ordering::Relaxed)) {
+                    batch.stopped.store(true, Ordering::Relaxed);
+                }
+                if start.elapsed() >= limit {
+                    batch.out_of_time.store(true, Ordering::Relaxed);
+                }
+                thread::park_timeout(Duration::from_millis(2));
+            }
+        });
+        let left = if batch.out_of_time.into_inner() && !batch.stopped.into_inner() {
+            RewardError::BatchTimeout {
+                seconds: self.config.batch_timeout_seconds,
+            }
+        } else {
+            RewardError::NotAsked
+        };
+        let outcomes = batch.outcomes.into_iter().map(|outcome| {
+            let outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+            outcome.unwrap_or_else(|| Err(left.clone()))
+        });
+        outcomes.map(|outcome| self.with_policy(outcome)).collect()
+    }
+
+    fn on_error(&self) -> ErrorPolicy {
+        self.config.on_error
+    }
+
+    fn describe(&self) -> String {
+        self.config.program.join(" ")
     }
 }
 
-impl Drop for ExternalReward {
+impl Drop for CommandReward {
     fn drop(&mut self) {
-        // All of them are told before any is waited for.
+        // Every process is told before the first is waited for.
         for slot in &self.processes {
             if let Some(process) = lock(slot).as_mut() {
                 process.close_input();
@@ -212,23 +215,14 @@ impl Drop for ExternalReward {
     }
 }
 
-fn seconds(limit: f64) -> Duration {
-    Duration::try_from_secs_f64(limit).unwrap_or(Duration::MAX)
-}
-
-fn lock(slot: &Mutex<Option<Process>>) -> std::sync::MutexGuard<'_, Option<Process>> {
-    slot.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// What the threads of a batch share.
 struct Batch {
     outcomes: Vec<Mutex<Option<Outcome>>>,
     n_done: AtomicUsize,
     stopped: AtomicBool,
     out_of_time: AtomicBool,
-    /// The first item that ends the batch. Items before it are still asked, so that the one that is
-    /// reported does not depend on who came first.
+    /// The first item whose failure ends the batch. The items before it are still scored, so that which
+    /// failure is reported does not depend on the order in which the threads run.
     first_failure: AtomicUsize,
 }
 
@@ -243,7 +237,7 @@ impl Batch {
         }
     }
 
-    fn go_on(&self, item_idx: usize) -> bool {
+    fn is_wanted(&self, item_idx: usize) -> bool {
         !self.stopped.load(Ordering::Relaxed)
             && !self.out_of_time.load(Ordering::Relaxed)
             && item_idx < self.first_failure.load(Ordering::Relaxed)
@@ -252,7 +246,7 @@ impl Batch {
     fn finish(&self, item_idx: usize, outcome: Outcome) {
         *self.outcomes[item_idx]
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Some(outcome);
+            .unwrap_or_else(PoisonError::into_inner) = Some(outcome);
         self.n_done.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -262,4 +256,12 @@ impl Batch {
             self.first_failure.fetch_min(item_idx, Ordering::Relaxed);
         }
     }
+}
+
+fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+}
+
+fn lock(slot: &Mutex<Option<Process>>) -> MutexGuard<'_, Option<Process>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }

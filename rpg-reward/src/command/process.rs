@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{RewardError, RewardItem, Score};
+use crate::reward::{RewardError, RewardItem, Score};
 
 /// A longer line is no answer.
 const LONGEST_LINE: u64 = 1 << 20;
