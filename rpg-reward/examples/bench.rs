@@ -3,11 +3,11 @@
 //!
 //! `cargo run --release -p rpg-reward --example bench [-- --slowest N]`
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-
 use rpg_reward::{GradeOptions, grade, grade_batch};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 /// Counts the bytes that are held, and the most that ever were.
 struct Counting;

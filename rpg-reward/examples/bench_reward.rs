@@ -4,11 +4,10 @@
 //! `cargo run --release -p rpg-reward --example bench_reward -- CASES.jsonl`, or both sides with
 //! `cargo xtask bench reward --cases CASES.jsonl --venv`.
 
-use std::time::{Duration, Instant};
-
 use rpg_reward::suite::{Case, Summary, Timed, read_line};
 use rpg_reward::{GradeOptions, grade_batch};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// Cases made to break a grader; they are timed apart.
 const HOSTILE: &str = "adversarial";

@@ -279,7 +279,7 @@ fn what_is_no_score_is_an_error() {
     let rows = [
         ("echo nonsense", "expected"),
         (r#"echo '{"score": null}'"#, "null"),
-        (r#"echo '{"id": 7, "score": 1}'"#, "another item"),
+        (r#"echo '{"id": 7, "score": 1}'"#, "`id` is 7; expected 0"),
         (r#"echo '{"score": 1e999}'"#, "number out of range"),
         (
             r#"echo '{"score": 1, "parts": {"correct": 0.5}}'"#,

@@ -1,10 +1,10 @@
 //! The corpus of the fuzzer, one text a file, as an ordinary test: no panic, no overflow of a small stack,
 //! no text that takes long, and what the fuzz targets assert.
 
+mod fuzz_checks;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-mod fuzz_checks;
 
 /// Far above what any text needs, because machines that run tests are busy.
 const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 6000 } else { 300 });

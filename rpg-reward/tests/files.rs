@@ -1,9 +1,8 @@
 //! Cases that lie in files: the seeds of the fuzzer, and a larger suite where it is at hand.
 
-use std::path::Path;
-
 use rpg_reward::suite::{Summary, Timed, read_line};
 use rpg_reward::{GradeOptions, grade};
+use std::path::Path;
 
 #[test]
 fn the_seeds_of_the_fuzzer_are_survived() {

@@ -1,12 +1,10 @@
 //! Nothing hangs, overflows a small stack, panics or is rewarded for being hostile.
 
-use std::time::{Duration, Instant};
-
-use rpg_reward::{GradeOptions, grade};
-
 mod hostile_inputs;
 
 use hostile_inputs::hostile_inputs;
+use rpg_reward::{GradeOptions, grade};
+use std::time::{Duration, Instant};
 
 /// Far above what any input needs, because machines that run tests are busy; the benchmark example
 /// shows the true times.

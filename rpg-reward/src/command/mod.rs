@@ -1,22 +1,22 @@
 //! Rewards in other languages: a pool of processes of one command.
 //!
-//! [`CommandReward`] keeps a pool of processes of one command. Each gets one JSON object a line on its
-//! standard input and answers with one a line on its standard output, in the same order:
+//! Each process of a [`CommandReward`] reads one JSON object per line from its standard input and answers
+//! with one per line on its standard output, in the same order:
 //!
 //! ```text
 //! -> {"id": 0, "prompt": "2 + 2 = ?", "completion": "\\boxed{4}", "gold": "4"}
 //! <- {"id": 0, "score": 1.0, "parts": {"correct": 1.0}}
 //! ```
 //!
-//! `id` counts the items of a batch; an answer that repeats it is checked against it. `parts` may be left
-//! out; a part called `correct` is 0 or 1. What the command prints on standard error goes to the caller's.
+//! `id` numbers the items of a batch; an answer may repeat it, and then it must match. `parts` may be
+//! omitted; a part called `correct` is 0 or 1. The command's standard error is that of the caller.
 //!
-//! As long as the command answers each line by that line alone, the scores do not depend on the number of
-//! processes, and neither do failures: an item whose process ends, hangs or answers with something that is
-//! no score is the only one without a score, because the next item gets a new process.
+//! If each answer of the command depends only on its line, the scores do not depend on the number of
+//! processes. Neither do failures: if a process ends, hangs or gives an invalid answer, only that item has
+//! no score, because the next item gets a new process.
 //!
-//! **The command runs with the rights of the user who starts it.** It is not confined in any way: a
-//! command from someone you do not trust can do whatever you can.
+//! **The command runs with the permissions of the user who starts it.** It is not sandboxed: a command
+//! from someone you do not trust can do anything that you can.
 
 mod pool;
 mod process;
@@ -28,22 +28,22 @@ use crate::reward::ErrorPolicy;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// How an external command is run.
+/// How a reward command is run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandConfig {
     /// The program and its arguments; no shell is involved.
     pub program: Vec<String>,
-    /// How many processes share the work.
+    /// The number of processes.
     #[serde(default = "default_processes")]
     pub processes: usize,
-    /// The limit for one answer, in seconds; the first of a process has its start in it.
+    /// The time limit of one answer, in seconds; the first answer of a process includes its start.
     #[serde(default = "default_timeout")]
     pub timeout_seconds: f64,
-    /// The limit for a whole batch, in seconds: what is not answered by then has no score.
+    /// The time limit of a whole batch, in seconds: items that are not answered by then have no score.
     #[serde(default = "default_batch_timeout")]
     pub batch_timeout_seconds: f64,
-    /// How often a process that ends without an answer is started again for the same item.
+    /// How often a process that ends without an answer is restarted for the same item.
     #[serde(default = "default_restarts")]
     pub max_restarts: usize,
     /// What to do with completions that have no score.
@@ -68,7 +68,7 @@ fn default_restarts() -> usize {
 }
 
 impl CommandConfig {
-    /// A command with its arguments, and the default of everything else.
+    /// A command with its arguments; all else has its default.
     pub fn new<S: Into<String>>(program: impl IntoIterator<Item = S>) -> Self {
         Self {
             program: program.into_iter().map(Into::into).collect(),
@@ -80,8 +80,8 @@ impl CommandConfig {
         }
     }
 
-    /// The file that will be run: the program itself if it is a path, else the first on `PATH`. `None` if
-    /// there is none that can be executed.
+    /// The file that will be run: the program itself if it is a path, otherwise the first match on `PATH`.
+    /// `None` if there is no executable file.
     pub fn find_program(&self) -> Option<PathBuf> {
         let program = Path::new(self.program.first()?);
         if program.components().count() > 1 || program.is_absolute() {

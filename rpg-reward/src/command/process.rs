@@ -1,5 +1,7 @@
-//! One process of a reward command, and how it is asked.
+//! One process of a reward command, and the exchange with it.
 
+use crate::reward::{RewardError, RewardItem, Score};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -7,28 +9,24 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+/// The longest line that can be an answer.
+const MAX_LINE_BYTES: u64 = 1 << 20;
 
-use crate::reward::{RewardError, RewardItem, Score};
+/// How many lines are buffered before the process blocks.
+const MAX_BUFFERED_LINES: usize = 256;
 
-/// A longer line is no answer.
-const LONGEST_LINE: u64 = 1 << 20;
-
-/// Lines that may wait to be read before the process has to.
-const LINES_AHEAD: usize = 256;
-
-/// How long a process whose input has ended may take to end by itself.
+/// How long a process may keep running after the end of its input.
 const TIME_TO_END: Duration = Duration::from_secs(1);
 
-/// The process groups that are there now, for [`stop_all_processes`].
+/// The process groups that exist now, for [`stop_all_processes`].
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
-/// Stops the processes of all reward commands at once: for a program that is about to exit without
-/// dropping its pools, as at a second Ctrl-C.
+/// Kills the processes of all reward commands. For a program that is about to exit without dropping its
+/// pools, for example on a second Ctrl-C.
 pub fn stop_all_processes() {
     #[cfg(unix)]
     for id in running().iter() {
-        stop_group(*id);
+        kill_group(*id);
     }
 }
 
@@ -38,17 +36,17 @@ fn running() -> std::sync::MutexGuard<'static, Vec<u32>> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// The process and whatever it has started that stayed in its group.
+/// Kills a process and everything that it has started and that is still in its group.
 #[cfg(unix)]
-fn stop_group(id: u32) {
+fn kill_group(id: u32) {
     use rustix::process::{Pid, Signal, kill_process_group};
     if let Some(group) = i32::try_from(id).ok().and_then(Pid::from_raw) {
-        // It fails only if nothing of the group is left.
+        // This fails only if the group no longer exists.
         let _ = kill_process_group(group, Signal::KILL);
     }
 }
 
-/// A process; a thread of ours reads what it writes.
+/// A process, whose output is read by a thread.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -57,16 +55,16 @@ pub(super) struct Process {
     ended: bool,
 }
 
-/// How an item came to have no answer.
+/// Why an item has no answer.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Fault {
-    /// The process ended; it may be worth another try.
+    /// The process ended; the item may be tried again.
     Ended(String),
-    /// It hangs.
+    /// The process hangs.
     Timeout,
-    /// It answered, but not with a score.
+    /// The process answered, but not with a valid score.
     BadAnswer(RewardError),
-    /// The caller wants no more.
+    /// The caller stopped the batch.
     Stopped,
 }
 
@@ -84,13 +82,13 @@ impl Process {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        // A group of its own: a Ctrl-C at the terminal is for us, who then end the processes in order.
+        // In its own process group, Ctrl-C at the terminal does not reach it: we end the processes in order.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
         running().push(child.id());
         let stdin = child.stdin.take();
-        let (sender, lines) = sync_channel(LINES_AHEAD);
+        let (sender, lines) = sync_channel(MAX_BUFFERED_LINES);
         if let Some(stdout) = child.stdout.take() {
             std::thread::spawn(move || read_lines(stdout, &sender));
         }
@@ -110,19 +108,19 @@ impl Process {
         Some(self.end())
     }
 
-    /// Whether it has said something that nobody asked for: it has lost step with its input.
+    /// Whether it has written more lines than it was sent, so that its answers no longer match its input.
     pub(super) fn has_unread_lines(&self) -> bool {
         self.lines.try_recv().is_ok()
     }
 
-    /// Sends items and hands on their scores in order, until one has none; then the process is gone. The
-    /// items are sent in a thread of their own, so that a process that answers while it reads cannot block
-    /// both sides.
+    /// Sends the items and passes their scores to `on_score` in order, until one fails; then the process is
+    /// ended. A separate thread sends the items, so that a process that answers while it reads cannot cause
+    /// a deadlock.
     pub(super) fn ask(
         &mut self,
         items: &[(usize, &RewardItem<'_>)],
         limit: Duration,
-        go_on: impl Fn(usize) -> bool,
+        is_wanted: impl Fn(usize) -> bool,
         mut on_score: impl FnMut(usize, Score),
     ) -> Result<(), Fault> {
         let Some(mut stdin) = self.stdin.take() else {
@@ -140,10 +138,10 @@ impl Process {
             });
             let mut outcome = Ok(());
             for (id, _) in items {
-                match self.next_answer(*id, limit, &go_on) {
+                match self.next_answer(*id, limit, &is_wanted) {
                     Ok(score) => on_score(*id, score),
                     Err(fault) => {
-                        // The end of the process also frees a writer that waits for it to read.
+                        // Ending the process also unblocks a writer that waits for it to read.
                         let status = self.end();
                         outcome = Err(match fault {
                             Fault::Ended(_) => Fault::Ended(status),
@@ -155,7 +153,7 @@ impl Process {
             }
             (outcome, writer.join().ok().flatten())
         });
-        // Without its input the process is of no use: the next batch finds it ended.
+        // Without an input the process is useless: the next batch finds that it has ended.
         self.stdin = stdin;
         outcome
     }
@@ -164,11 +162,11 @@ impl Process {
         &mut self,
         id: usize,
         limit: Duration,
-        go_on: impl Fn(usize) -> bool,
+        is_wanted: impl Fn(usize) -> bool,
     ) -> Result<Score, Fault> {
         let start = Instant::now();
         loop {
-            if !go_on(id) {
+            if !is_wanted(id) {
                 return Err(Fault::Stopped);
             }
             let left = limit.saturating_sub(start.elapsed());
@@ -183,16 +181,16 @@ impl Process {
         }
     }
 
-    /// Tells the process that there is no more to do.
+    /// Closes the input, which tells the process to end.
     pub(super) fn close_input(&mut self) {
         self.stdin = None;
     }
 
-    /// Stops the process, if it is still there, and all that it has started; says how it ended.
+    /// Ends the process, if it still runs, and everything that it has started; returns how it ended.
     fn end(&mut self) -> String {
         self.stdin = None;
         if !self.ended {
-            // One that has closed its output is about to end; its own status says more than ours.
+            // A process that has closed its output is about to end, and its own status is more useful.
             let deadline = Instant::now() + Duration::from_millis(100);
             while !has_ended(&mut self.child) && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(2));
@@ -203,9 +201,9 @@ impl Process {
 
     fn stop(&mut self) -> String {
         if !self.ended {
-            // The group goes before the process is waited for: until then its number is not given away.
+            // The group is killed before the process is waited for: until then its id is not reused.
             #[cfg(unix)]
-            stop_group(self.child.id());
+            kill_group(self.child.id());
             let _ = self.child.kill();
             self.ended = true;
             let id = self.child.id();
@@ -220,7 +218,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A process that reads to the end of its input ends by itself; one that hangs is stopped.
+        // A process that reads to the end of its input ends by itself; one that hangs is killed.
         self.close_input();
         let deadline = Instant::now() + TIME_TO_END;
         while !self.ended && !has_ended(&mut self.child) && Instant::now() < deadline {
@@ -230,7 +228,7 @@ impl Drop for Process {
     }
 }
 
-/// Whether a process has ended; on Unix its number stays taken until it is waited for.
+/// Whether a process has ended; on Unix its id stays reserved until it is waited for.
 #[cfg(unix)]
 fn has_ended(child: &mut Child) -> bool {
     use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
@@ -251,7 +249,7 @@ fn read_lines(stdout: ChildStdout, sender: &SyncSender<String>) {
     loop {
         let mut line = Vec::new();
         match (&mut reader)
-            .take(LONGEST_LINE)
+            .take(MAX_LINE_BYTES)
             .read_until(b'\n', &mut line)
         {
             Ok(0) | Err(_) => return,
@@ -289,12 +287,14 @@ fn read_answer(line: &str, id: usize) -> Result<Score, RewardError> {
         }
     };
     let answer: Answer = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
-    if answer.id.is_some_and(|other| other != id) {
-        return Err(bad(format!("it answers another item than {id}")));
+    if let Some(found) = answer.id
+        && found != id
+    {
+        return Err(bad(format!("`id` is {found}; expected {id}")));
     }
-    // Beyond it, sums over a group would leave the numbers that training computes with.
-    const LARGEST: f64 = 1e9;
-    if answer.score.is_nan() || answer.score.abs() > LARGEST {
+    // Larger scores would make sums over a group overflow the range that training computes with.
+    const MAX_SCORE: f64 = 1e9;
+    if answer.score.is_nan() || answer.score.abs() > MAX_SCORE {
         return Err(bad(format!(
             "the score is {}; expected a number from -1e9 to 1e9",
             answer.score
@@ -309,8 +309,7 @@ fn read_answer(line: &str, id: usize) -> Result<Score, RewardError> {
         )));
     }
     Ok(Score {
-        score: answer.score,
         parts: answer.parts,
-        error: None,
+        ..Score::new(answer.score)
     })
 }

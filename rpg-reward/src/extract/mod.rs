@@ -1,30 +1,28 @@
 //! Finds the answer in a completion.
 //!
-//! Everything here is linear in the length of the completion. What is found is text; whether that
-//! text is mathematics is decided later, so an answer comes as a few readings in order of preference.
-
-use std::collections::VecDeque;
-
-use memchr::memmem;
-
-use crate::options::GradeOptions;
-use crate::verdict::AnswerSource;
+//! Everything here takes time linear in the length of the completion. What is found is text; whether it
+//! is mathematics is decided later, so an answer consists of a few readings in order of preference.
 
 mod boxes;
 mod fallback;
 mod phrases;
 mod spans;
 
-/// An answer as it stands in the completion.
+use crate::options::GradeOptions;
+use crate::verdict::AnswerSource;
+use memchr::memmem;
+use std::collections::VecDeque;
+
+/// An answer as found in the completion.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Extraction {
-    /// Where it stood.
+    /// Where it was found.
     pub(crate) source: AnswerSource,
-    /// The text, read from the most literal way to the most lenient.
+    /// The readings of the text, from the most literal to the most lenient.
     pub(crate) readings: Vec<String>,
 }
 
-/// Finds the answer of `completion`, by the first rule that applies.
+/// Finds the answer in `completion` by the first rule that applies.
 pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extraction> {
     let text = after_thinking(completion);
     if options.boxed
@@ -58,7 +56,7 @@ fn after_thinking(text: &str) -> &str {
     last_position(text, CLOSE).map_or(text, |at| &text[at + CLOSE.len()..])
 }
 
-/// The last answer that a marker announces.
+/// The last answer after a marker.
 fn marked(text: &str, options: &GradeOptions) -> Option<Extraction> {
     let mut best: Option<(usize, Extraction)> = None;
     let mut offer = |found: Option<(usize, Vec<String>)>, source| {
@@ -80,7 +78,7 @@ fn marked(text: &str, options: &GradeOptions) -> Option<Extraction> {
     best.map(|(_, extraction)| extraction)
 }
 
-/// The last occurrences of `needle`, the very last one first.
+/// The last `count` occurrences of `needle`, in reverse order.
 fn last_positions(text: &str, needle: &str, count: usize) -> Vec<usize> {
     let mut ring = VecDeque::with_capacity(count);
     for at in memmem::find_iter(text.as_bytes(), needle.as_bytes()) {
@@ -92,7 +90,7 @@ fn last_positions(text: &str, needle: &str, count: usize) -> Vec<usize> {
     ring.into_iter().rev().collect()
 }
 
-/// The last occurrence of `needle`; searching forwards is the fast way.
+/// The last occurrence of `needle`. Searching forward is faster than searching backward.
 fn last_position(text: &str, needle: &str) -> Option<usize> {
     memmem::find_iter(text.as_bytes(), needle.as_bytes()).last()
 }

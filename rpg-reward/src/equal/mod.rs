@@ -1,8 +1,8 @@
 //! Decides whether two answers are equal.
 //!
-//! An answer is first taken for what it is meant as (a value, a list, an interval, an equation, words)
-//! in [`value`], then compared with one of the same kind: numbers and expressions in [`scalar`], sets
-//! of real numbers in [`sets`], equations and inequalities in [`relations`].
+//! [`value`] first interprets an answer as a value of some kind: a number, a list, an interval, an
+//! equation, words. Values are then compared by kind: numbers and expressions in [`scalar`], sets of real
+//! numbers in [`sets`], equations and inequalities in [`relations`].
 
 mod matrices;
 mod relations;
@@ -12,19 +12,19 @@ mod structure;
 mod text;
 mod value;
 
+pub(crate) use text::{choice_letter, equal_words, normalized, same_choice};
+
 use crate::ast::Expr;
 use crate::verdict::{Budget, Failure};
 
-pub(crate) use text::{choice_letter, equal_words, normalised, same_choice};
-
-/// What a comparison shows.
+/// The outcome of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Equal,
     Different,
-    /// Neither could be shown.
+    /// Neither equality nor difference could be shown.
     Undecided,
-    /// The answer has no value that could be compared.
+    /// An answer has no value that could be compared.
     Failed(Failure),
 }
 
@@ -37,18 +37,18 @@ impl Outcome {
         self == Self::Equal
     }
 
-    /// Both must hold: the first that does not decides.
+    /// Equal if both are, otherwise the first outcome that is not.
     fn and(self, other: impl FnOnce() -> Self) -> Self {
         if self.is_equal() { other() } else { self }
     }
 }
 
-/// One comparison, with the work that is left for it.
+/// One comparison and its remaining budget of work.
 pub(crate) struct Comparer {
     fuel: u64,
 }
 
-/// Steps of work for one comparison of answers.
+/// The steps of work that one comparison may take.
 const FUEL: u64 = 120_000;
 
 impl Comparer {

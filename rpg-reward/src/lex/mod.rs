@@ -1,82 +1,26 @@
-//! Cuts the text of an answer, in LaTeX, ASCII or Unicode, into tokens.
+//! Splits the text of an answer, in LaTeX, ASCII or Unicode, into tokens.
 //!
-//! Layout (`\left`, `\,`, `\displaystyle`) disappears here, and Unicode forms become the same tokens
-//! as their LaTeX counterparts, so that the parser sees one language.
+//! Layout (`\left`, `\,`, `\displaystyle`) is dropped here, and Unicode forms become the same tokens as
+//! their LaTeX counterparts, so that the parser sees one language.
 
-use crate::ast::{Constant, Func, RelOp};
+mod commands;
+mod numbers;
+pub(crate) mod token;
+
+pub(crate) use token::{Tok, Token};
+
+use crate::ast::RelOp;
 use crate::names;
 use crate::verdict::{Budget, Failure};
 
-/// One token, and whether white space stood before it.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Token {
-    pub(crate) tok: Tok,
-    pub(crate) space: bool,
-}
-
-/// What a token is.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Tok {
-    /// Digits with at most one point; thousands separators are gone.
-    Num(String),
-    /// A decimal whose last digits repeat: the text before them, and the digits that repeat.
-    Repeating(String, String),
-    /// A one-letter or Greek variable.
-    Sym(String),
-    /// Several letters in a row that are no known name.
-    Word(String),
-    /// Text in `\text{}` and its kin.
-    Text(String),
-    Fun(Func),
-    Const(Constant),
-    /// `+ - * / ^ _ ! , ; : ±` and a few others.
-    Op(char),
-    Rel(RelOp),
-    /// `(`, `[`, `{` (from `\{`), `⟨`, `⌊`, `⌈`.
-    Open(char),
-    /// The matching closers.
-    Close(char),
-    /// `|`, which opens or closes, or means "such that".
-    Bar,
-    /// Braces that only group.
-    Begin,
-    End,
-    Frac,
-    Sqrt,
-    /// `\sqrt[3]` written as a name: `cbrt`.
-    Cbrt,
-    Binom,
-    Overline,
-    Percent,
-    Degree,
-    Prime,
-    Union,
-    Intersection,
-    Difference,
-    Pmod,
-    Bmod,
-    Sum,
-    Product,
-    Dots,
-    /// `or`.
-    Join,
-    /// `and`.
-    And,
-    Env(String),
-    EndEnv(String),
-    Cell,
-    Row,
-    Undefined,
-}
-
-/// Most characters in one answer.
+/// The most characters in one answer.
 pub(crate) const MAX_ANSWER_CHARS: usize = 20_000;
-/// Most tokens in one answer.
+/// The most tokens in one answer.
 pub(crate) const MAX_TOKENS: usize = 1_600;
-/// Most digits in one number.
+/// The most digits in one number.
 pub(crate) const MAX_DIGITS: usize = 10_000;
 
-/// Cuts `text` into tokens. With `thousands`, `1,000` is one number, else it is two.
+/// Splits `text` into tokens. With `thousands`, `1,000` is one number, otherwise two.
 pub(crate) fn lex(text: &str, thousands: bool) -> Result<Vec<Token>, Failure> {
     if text.len() > MAX_ANSWER_CHARS {
         return Err(Failure::OverBudget(Budget::Length));
@@ -98,15 +42,12 @@ pub(crate) fn lex(text: &str, thousands: bool) -> Result<Vec<Token>, Failure> {
     Ok(lexer.tokens)
 }
 
-mod commands;
-mod numbers;
-
 struct Lexer {
     chars: Vec<char>,
     pos: usize,
     tokens: Vec<Token>,
     space: bool,
-    /// Open brackets; inside them a comma always separates.
+    /// The number of open brackets; inside them a comma always separates.
     brackets: usize,
     thousands: bool,
 }
@@ -160,7 +101,7 @@ impl Lexer {
                     self.push(Tok::Dots);
                     return Ok(());
                 }
-                // A point that ends the answer is punctuation.
+                // A period that ends the answer is punctuation.
                 let rest_is_blank = self.chars[self.pos + 1..]
                     .iter()
                     .all(|c| c.is_whitespace() || matches!(c, '$' | '.' | '}' | '*'));
@@ -257,7 +198,7 @@ impl Lexer {
             return self.skip(1);
         }
         if c.is_alphabetic() {
-            // Words in other scripts are text.
+            // Words in non-Latin scripts are text.
             let mut text = String::new();
             while self.peek(0).is_alphabetic() && !self.peek(0).is_ascii() {
                 text.push(self.peek(0));
@@ -274,7 +215,7 @@ impl Lexer {
         Err(Failure::NotParsed)
     }
 
-    /// `√15` is the root of fifteen, unlike `\sqrt15`.
+    /// `√15` is the root of 15, whereas `\sqrt15` is the root of 1, times 5.
     fn root_sign(&mut self, c: char) -> Result<(), Failure> {
         self.one(names::unicode(c).ok_or(Failure::NotParsed)?)?;
         while self.peek(0) == ' ' {
@@ -288,7 +229,7 @@ impl Lexer {
         Ok(())
     }
 
-    /// `x²³`, `a₁₂`: the run becomes one braced script.
+    /// `x²³`, `a₁₂`: a run of them becomes one braced script.
     fn scripts(&mut self, op: char, plain: fn(char) -> Option<char>) -> Result<(), Failure> {
         self.push(Tok::Op(op));
         self.push(Tok::Begin);
@@ -315,7 +256,7 @@ impl Lexer {
         Ok(())
     }
 
-    /// Skips the point and the sign of a currency that was named before an amount: `Rs. 5`, `US$5`.
+    /// Skips the period and the sign between the name of a currency and an amount: `Rs. 5`, `US$5`.
     fn skip_to_amount(&mut self) -> bool {
         let between = self.chars[self.pos..]
             .iter()
@@ -328,10 +269,10 @@ impl Lexer {
         is_amount
     }
 
-    /// Writes `5 million` as five times a power of ten.
-    fn scales(&mut self, word: &str) -> bool {
-        let behind_number = matches!(self.tokens.last().map(|t| &t.tok), Some(Tok::Num(_)));
-        let Some((base, power)) = names::multiplier(word).filter(|_| behind_number) else {
+    /// Expands `5 million` to five times a power of ten.
+    fn expand_multiplier(&mut self, word: &str) -> bool {
+        let after_number = matches!(self.tokens.last().map(|t| &t.tok), Some(Tok::Num(_)));
+        let Some((base, power)) = names::multiplier(word).filter(|_| after_number) else {
             return false;
         };
         self.push(Tok::Op('*'));
@@ -352,7 +293,7 @@ impl Lexer {
         if names::is_currency_word(&word) && self.skip_to_amount() {
             return Ok(());
         }
-        if self.scales(&word) {
+        if self.expand_multiplier(&word) {
             return Ok(());
         }
         // `4:15 p.m.`

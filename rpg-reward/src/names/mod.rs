@@ -3,17 +3,17 @@
 mod characters;
 mod words;
 
-use crate::ast::{Constant, Func, RelOp};
-use crate::lex::Tok;
-
-use characters::GREEK;
 pub(crate) use characters::{
     is_currency, is_greek, is_invisible, narrow, subscript, superscript, unicode, vulgar_fraction,
 };
 pub(crate) use words::{
     are_opposed, changes_value, is_compound_unit, is_currency_word, joins_numbers, multiplier,
-    offers_more, sets_aside, without_multiplier,
+    offers_more, rejects_next, without_multiplier,
 };
+
+use crate::ast::{Constant, Func, RelOp};
+use crate::lex::token::Tok;
+use characters::GREEK;
 
 /// The token of a LaTeX command, given without its backslash.
 pub(crate) fn command(name: &str) -> Option<Tok> {
@@ -66,7 +66,7 @@ pub(crate) fn command(name: &str) -> Option<Tok> {
         "sum" => Tok::Sum,
         "prod" => Tok::Product,
         "ldots" | "dots" | "cdots" | "vdots" | "ddots" | "dotsc" | "dotsb" => Tok::Dots,
-        "lor" | "vee" => Tok::Join,
+        "lor" | "vee" => Tok::Or,
         "land" | "wedge" => Tok::And,
         "colon" => Tok::Op(':'),
         "over" => Tok::Op('⊘'),
@@ -140,7 +140,7 @@ pub(crate) fn plain(word: &str) -> Option<Tok> {
         "det" => Tok::Fun(Func::Det),
         "mod" => Tok::Bmod,
         "and" => Tok::And,
-        "or" => Tok::Join,
+        "or" => Tok::Or,
         "percent" | "pct" | "percents" | "percentage" => Tok::Percent,
         "degree" | "degrees" | "deg" => Tok::Degree,
         "times" => Tok::Op('*'),
@@ -152,7 +152,7 @@ pub(crate) fn plain(word: &str) -> Option<Tok> {
     Some(tok)
 }
 
-/// Commands that change only the look.
+/// Whether a command changes only the appearance.
 pub(crate) fn is_layout(name: &str) -> bool {
     matches!(
         name,
@@ -228,7 +228,7 @@ pub(crate) fn is_text_command(name: &str) -> bool {
     )
 }
 
-/// Commands that choose a font for mathematics, or put an accent on it.
+/// Whether a command chooses a font for mathematics or puts an accent on it.
 pub(crate) fn is_font_command(name: &str) -> bool {
     is_accent(name)
         || is_bold(name)
@@ -260,7 +260,7 @@ pub(crate) fn is_accent(name: &str) -> bool {
     )
 }
 
-/// The words of `\text{}`, without the commands in it.
+/// The content of `\text{}` without the commands in it.
 pub(crate) fn plain_text(raw: &str) -> String {
     let mut out = String::new();
     let mut chars = raw.chars().peekable();
@@ -287,7 +287,7 @@ pub(crate) fn plain_text(raw: &str) -> String {
     out
 }
 
-/// Whether a word after a number is a unit and not a product of variables.
+/// Whether a word after a number is a unit rather than a product of variables.
 pub(crate) fn is_unit(word: &str) -> bool {
     const UNITS: &[&str] = &[
         "mm",
@@ -399,7 +399,7 @@ pub(crate) fn is_unit(word: &str) -> bool {
     UNITS.contains(&word)
 }
 
-/// Short words that are answers in themselves.
+/// Whether a short word can be an answer by itself.
 pub(crate) fn is_short_word(word: &str) -> bool {
     matches!(
         word.to_ascii_lowercase().as_str(),
@@ -430,7 +430,7 @@ pub(crate) fn is_short_word(word: &str) -> bool {
     )
 }
 
-/// The base that a word names.
+/// The number base that a word names.
 pub(crate) fn number_word(word: &str) -> Option<u32> {
     const WORDS: [&str; 11] = [
         "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
@@ -439,7 +439,7 @@ pub(crate) fn number_word(word: &str) -> Option<u32> {
     u32::try_from(index).ok().map(|i| i + 2)
 }
 
-/// The words of a text whose commands only choose a font or set the layout; `None` for mathematics.
+/// The words of a text whose commands only choose fonts or set the layout; `None` for mathematics.
 pub(crate) fn words_only(raw: &str) -> Option<String> {
     let mut rest = raw;
     while let Some(at) = rest.find('\\') {

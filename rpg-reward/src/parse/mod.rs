@@ -1,26 +1,25 @@
 //! Parses the tokens of an answer into an [`Expr`].
 //!
-//! Recursive descent with a bound on the nesting. Forms that have no single reading are refused
-//! rather than guessed at: `2 3` is not a product.
-
-use num_bigint::BigInt;
-use num_integer::Integer;
-use num_rational::BigRational;
-use num_traits::{One, Zero};
-
-use crate::ast::{Constant, Expr, Func, Number, RelOp, SetOp};
-use crate::lex::{Tok, Token, lex};
-use crate::names;
-use crate::verdict::{Budget, Failure};
+//! Recursive descent with bounded nesting. Ambiguous forms are rejected, not guessed at: `2 3` is not a
+//! product.
 
 mod functions;
 mod groups;
 mod primary;
 mod terms;
 
-/// Deepest nesting of brackets, fractions, roots and powers.
+use crate::ast::{Constant, Expr, Func, Number, RelOp, SetOp};
+use crate::lex::{Tok, Token, lex};
+use crate::names;
+use crate::verdict::{Budget, Failure};
+use num_bigint::BigInt;
+use num_integer::Integer;
+use num_rational::BigRational;
+use num_traits::{One, Zero};
+
+/// The deepest nesting of brackets, fractions, roots and powers.
 const MAX_DEPTH: usize = 64;
-/// Most decimal places.
+/// The most decimal places.
 const MAX_PLACES: usize = 4_000;
 
 /// Parses a whole answer. With `thousands`, `1,000` outside brackets is one number.
@@ -54,14 +53,14 @@ struct Parser {
     tokens: Vec<Token>,
     pos: usize,
     depth: usize,
-    /// Open `|`, inside which a further `|` closes.
+    /// The number of open `|`, inside which another `|` closes.
     bars: usize,
 }
 
 type Parsed = Result<Expr, Failure>;
 
 impl Parser {
-    /// Drops the letter of a multiple choice before its value: `(B) 5`. Several of them are guesses.
+    /// Drops the letter of a multiple choice before its value: `(B) 5`. Several letters are guesses.
     fn drop_choice(&mut self) {
         let letter_at = |from: usize| {
             let mut toks = self.tokens[from..].iter().map(|t| &t.tok);
@@ -76,7 +75,7 @@ impl Parser {
             is_letter.then_some(if braced { 5 } else { 3 })
         };
         let Some(n) = letter_at(0) else { return };
-        // `(A) B` offers two of them.
+        // `(A) B` offers two letters.
         let is_letter = matches!(&self.tokens[n..], [one] if matches!(one.tok, Tok::Sym(_)));
         let value_apart = !is_letter && self.tokens.get(n).is_some_and(|t| t.space);
         if value_apart && (n..self.tokens.len()).all(|at| letter_at(at).is_none()) {
@@ -131,13 +130,13 @@ impl Parser {
                 )
             })
             .count();
-        // `= 5` and `: 5` are what remains of a sentence; `= = =` is nothing.
+        // `= 5` and `: 5` are left over from a sentence; `= = =` is nothing.
         if skip == 1 {
             self.tokens.remove(0);
         }
     }
 
-    /// The words of an answer that is made of nothing else.
+    /// The words of an answer that consists of nothing else.
     fn only_words(&self) -> Option<String> {
         let mut words: Vec<String> = Vec::new();
         let mut wordy = 0;
@@ -181,14 +180,14 @@ impl Parser {
         result
     }
 
-    /// Relations separated by commas, semicolons, `and`, `or`, or rows.
+    /// Relations separated by commas, semicolons, `and`, `or` or row breaks.
     fn list(&mut self) -> Parsed {
         let mut groups: Vec<Vec<Expr>> = vec![Vec::new()];
         let mut grouped = false;
         let (mut conjunction, mut disjunction) = (false, false);
         loop {
             let item = self.relation()?;
-            groups.last_mut().expect("one group at least").push(item);
+            groups.last_mut().expect("at least one group").push(item);
             let before = self.pos;
             let ordered = matches!(groups.last().and_then(|g| g.last()),
                 Some(Expr::Rel(_, rest)) if rest.iter().all(|(op, _)| op.is_order()));
@@ -197,7 +196,7 @@ impl Parser {
                 continue;
             }
             let mut semicolon = false;
-            while let Some(Tok::Op(',' | ';') | Tok::Join | Tok::And | Tok::Row) = self.peek() {
+            while let Some(Tok::Op(',' | ';') | Tok::Or | Tok::And | Tok::Row) = self.peek() {
                 conjunction |= self.next_is(&Tok::And);
                 disjunction |= !self.next_is(&Tok::And);
                 semicolon |= matches!(self.peek(), Some(Tok::Op(';') | Tok::Row));
@@ -252,8 +251,7 @@ impl Parser {
         while let Some(Tok::Rel(op)) = self.peek() {
             let op = *op;
             self.pos += 1;
-            // A relation that is followed by nothing, as in `x = `, has no value.
-            // `x < 1 \\cup x > 3` unites what the inequalities describe.
+            // The `\cup` of `x < 1 \cup x > 3` unites the inequalities, not their sides.
             let side = if op.is_order() {
                 self.ratio()?
             } else {
@@ -315,8 +313,8 @@ impl Parser {
         Ok(None)
     }
 
-    /// `f(x)`, `f(x, y)`, `P(n)` directly before an equals sign: the name of a function, and
-    /// how many tokens it takes.
+    /// `f(x)`, `f(x, y)`, `P(n)` directly before an equals sign: the function with its variables, and the
+    /// number of its tokens.
     fn function_head(&self) -> Option<(Expr, usize)> {
         let Some(Tok::Sym(name)) = self.peek() else {
             return None;
@@ -359,7 +357,7 @@ impl Parser {
                     Expr::SetOp(same, items)
                 }
                 other => {
-                    // Each change of operation nests the tree once more.
+                    // Each change of operation deepens the tree by one level.
                     self.depth += 1;
                     if self.depth > MAX_DEPTH {
                         return Err(Failure::OverBudget(Budget::Depth));
@@ -407,10 +405,10 @@ fn one_or(mut items: Vec<Expr>, wrap: impl FnOnce(Vec<Expr>) -> Expr) -> Expr {
     }
 }
 
-/// The number that digits with at most one point stand for.
+/// The number written as digits with at most one decimal point.
 fn decimal(text: &str) -> Result<Number, Failure> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    // Without zeros at its end the fraction has lost all common factors of ten.
+    // Without trailing zeros the fraction has no common factor of ten.
     let fraction = fraction.trim_end_matches('0');
     if fraction.len() > MAX_PLACES {
         return Err(Failure::OverBudget(Budget::Length));
@@ -429,7 +427,7 @@ fn decimal(text: &str) -> Result<Number, Failure> {
     })
 }
 
-/// The number whose digits after `before` repeat for ever.
+/// The number whose digits after `before` repeat forever.
 fn repeating(before: &str, repetend: &str) -> Result<Number, Failure> {
     let start = decimal(before)?;
     let places = before.split_once('.').map_or(0, |(_, f)| f.len());
@@ -442,8 +440,8 @@ fn repeating(before: &str, repetend: &str) -> Result<Number, Failure> {
     })
 }
 
-/// `digits / 10^places` in lowest terms, where ten does not divide the digits. Only twos or only fives
-/// can be common, so no greatest common divisor of long numbers is needed.
+/// `digits / 10^places` in lowest terms, where ten does not divide the digits. Only twos or only fives can
+/// be common factors, so no greatest common divisor of long numbers is needed.
 fn decimal_fraction(mut digits: BigInt, places: usize) -> BigRational {
     let mut denominator = power_of_ten(places);
     let twos = digits.trailing_zeros().unwrap_or(0).min(places as u64);
