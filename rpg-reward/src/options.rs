@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// finds something decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct GradeOptions {
     /// The last `\boxed{}` or `\fbox{}`, or the last few if they form one list.
     pub boxed: bool,
@@ -49,6 +50,7 @@ impl GradeOptions {
 /// A form in which a model can be asked to mark its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum AnswerStyle {
     /// `\boxed{5}`.
     Boxed,
@@ -62,7 +64,7 @@ pub enum AnswerStyle {
 
 impl AnswerStyle {
     /// Every style.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: &[Self] = &[
         Self::Boxed,
         Self::AnswerLine,
         Self::HashMarks,

@@ -90,6 +90,7 @@ pub struct RewardParts {
 
 /// One part of a reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RewardPart {
     /// The name under which it is logged.
     pub name: String,

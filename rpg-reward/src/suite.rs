@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 /// One case of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Case {
     /// Its name, a string or a number, which is copied to the result.
     #[serde(default)]
@@ -52,6 +53,7 @@ pub struct BadLine {
 
 /// The result of one case, as written to the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CaseResult {
     /// The name of the case.
     pub id: serde_json::Value,
@@ -96,6 +98,7 @@ pub fn grade_line(
 
 /// A verdict with its duration and the expected one.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Timed {
     /// The name of the case.
     pub id: serde_json::Value,
@@ -126,6 +129,7 @@ impl Timed {
 
 /// The counts of one group of cases.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
 pub struct Counts {
     /// Cases with an expected verdict.
     pub cases: usize,
@@ -159,6 +163,7 @@ impl Counts {
 
 /// The summary of a file of cases.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
 pub struct Summary {
     /// The counts of all cases with an expected verdict.
     pub total: Counts,

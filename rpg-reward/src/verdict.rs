@@ -5,6 +5,7 @@ use std::fmt;
 
 /// The result of grading one completion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Verdict {
     /// Whether the answer is right.
     pub correct: bool,
@@ -19,6 +20,7 @@ pub struct Verdict {
 /// Where in a completion an answer was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum AnswerSource {
     /// `\boxed{}` or `\fbox{}`.
     Boxed,
@@ -37,6 +39,7 @@ pub enum AnswerSource {
 /// Why a verdict is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Reason {
     /// The answer equals the gold answer.
     Correct,
@@ -59,6 +62,7 @@ pub enum Reason {
 /// The bound that was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Budget {
     /// Characters, tokens or digits of the answer.
     Length,

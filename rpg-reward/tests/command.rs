@@ -1,16 +1,16 @@
-//! A pool of external processes: answers in order, crashes, time limits, bad answers.
+//! The process pool of a command: answers in order, crashes, time limits, bad answers.
 #![cfg(unix)]
 
 use rpg_reward::command::{CommandConfig, CommandReward};
 use rpg_reward::{ErrorPolicy, Reward, RewardError, RewardItem, Score};
 use std::time::{Duration, Instant};
 
-/// A pool of shell scripts.
-fn pool(script: &str) -> CommandConfig {
-    CommandConfig {
-        timeout_seconds: 20.0,
-        ..CommandConfig::new(["sh", "-c", script])
-    }
+/// A pool of processes of a shell script.
+fn pool(script: &str, set: impl FnOnce(&mut CommandConfig)) -> CommandReward {
+    let mut config = CommandConfig::new(["sh", "-c", script]);
+    config.timeout_seconds = 20.0;
+    set(&mut config);
+    CommandReward::new(config)
 }
 
 fn items(count: usize) -> Vec<RewardItem<'static>> {
@@ -29,15 +29,12 @@ fn score_all(reward: &CommandReward, items: &[RewardItem<'_>]) -> Vec<Result<Sco
     reward.score(items, &mut |_| true)
 }
 
-/// Answers every line with its number among those that this process has read.
+/// Answers each line with its index among the lines that the process has read.
 const COUNTING: &str = r#"n=0; while read -r line; do echo "{\"score\": $n}"; n=$((n+1)); done"#;
 
 #[test]
-fn answers_come_in_order_and_processes_stay() {
-    let reward = CommandReward::new(CommandConfig {
-        processes: 2,
-        ..pool(COUNTING)
-    });
+fn answers_come_in_order_and_processes_are_kept() {
+    let reward = pool(COUNTING, |config| config.processes = 2);
     let scores = |n| -> Vec<f64> {
         score_all(&reward, &items(n))
             .into_iter()
@@ -51,8 +48,8 @@ fn answers_come_in_order_and_processes_stay() {
 }
 
 #[test]
-fn large_batches_do_not_block() {
-    let reward = CommandReward::new(pool(COUNTING));
+fn a_large_batch_does_not_block() {
+    let reward = pool(COUNTING, |_| {});
     let long = "x".repeat(20_000);
     let items = vec![
         RewardItem {
@@ -67,16 +64,16 @@ fn large_batches_do_not_block() {
 }
 
 #[test]
-fn a_process_that_ends_is_started_again() {
+fn a_process_that_ends_is_restarted() {
     // Answers one line and ends.
     let once = r#"read -r line; echo '{"score": 1}'"#;
-    let reward = CommandReward::new(pool(once));
+    let reward = pool(once, |_| {});
     assert!(score_all(&reward, &items(5)).iter().all(Result::is_ok));
     assert!(score_all(&reward, &items(3)).iter().all(Result::is_ok));
     assert_eq!(reward.errors(), 0);
 }
 
-/// Does to a line what the completion says, and otherwise answers with its length.
+/// Does what the completion says, or else answers with the length of the line.
 const OBEDIENT: &str = r#"while read -r line; do case "$line" in
     *crash*) exit 3;;
     *hang*) sleep 60;;
@@ -95,16 +92,15 @@ fn obedient<'a>(completions: &[&'a str]) -> Vec<RewardItem<'a>> {
 }
 
 #[test]
-fn only_the_item_that_fails_has_no_score_however_many_processes() {
+fn only_the_failing_item_has_no_score_whatever_the_number_of_processes() {
     let batch = [
         "a", "crash", "bb", "hang", "crash", "ccc", "babble", "dddd", "eeeee", "crash",
     ];
     let failures = |processes, on_error| {
-        let reward = CommandReward::new(CommandConfig {
-            processes,
-            on_error,
-            timeout_seconds: 1.0,
-            ..pool(OBEDIENT)
+        let reward = pool(OBEDIENT, |config| {
+            config.processes = processes;
+            config.on_error = on_error;
+            config.timeout_seconds = 1.0;
         });
         let scores = score_all(&reward, &obedient(&batch));
         let errors = reward.errors();
@@ -150,10 +146,7 @@ fn only_the_item_that_fails_has_no_score_however_many_processes() {
 fn the_first_failure_stops_the_batch() {
     let batch = ["a", "b", "crash", "c", "crash", "d", "e", "f"];
     for processes in 1..=8 {
-        let reward = CommandReward::new(CommandConfig {
-            processes,
-            ..pool(OBEDIENT)
-        });
+        let reward = pool(OBEDIENT, |config| config.processes = processes);
         let scores = score_all(&reward, &obedient(&batch));
         let first = scores.iter().position(Result::is_err);
         assert_eq!(first, Some(2), "{processes} processes");
@@ -162,8 +155,8 @@ fn the_first_failure_stops_the_batch() {
 }
 
 #[test]
-fn a_caller_who_wants_no_more_need_not_wait() {
-    let reward = CommandReward::new(pool(OBEDIENT));
+fn a_caller_who_stops_need_not_wait() {
+    let reward = pool(OBEDIENT, |_| {});
     let start = Instant::now();
     let mut n_done = 0;
     let scores = reward.score(&obedient(&["a", "hang", "b", "c"]), &mut |done| {
@@ -179,7 +172,7 @@ fn a_caller_who_wants_no_more_need_not_wait() {
 #[test]
 fn a_command_that_ends_at_once_is_noticed_before_the_first_item() {
     let check = |script: &str| {
-        let reward = CommandReward::new(pool(script));
+        let reward = pool(script, |_| {});
         reward.start().expect("sh starts");
         std::thread::sleep(Duration::from_millis(300));
         reward.check_running()
@@ -193,39 +186,38 @@ fn a_command_that_ends_at_once_is_noticed_before_the_first_item() {
 fn no_process_outlives_the_pool() {
     let file = |name: &str| std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
     let started = file("rpg-reward-started");
-    // The process that hangs has one of its own, which neither sees the end of its input nor is our child.
+    // The process that hangs has a child, which does not see the end of the input and is not our child.
     let script = format!(
         "sleep 300 & echo $! >> {0}; echo $$ >> {0}; wait; :",
         started.display()
     );
-    let reward = CommandReward::new(CommandConfig {
-        timeout_seconds: 0.5,
-        max_restarts: 0,
-        ..pool(&script)
+    let reward = pool(&script, |config| {
+        config.timeout_seconds = 0.5;
+        config.max_restarts = 0;
     });
     assert!(score_all(&reward, &items(2)).iter().all(Result::is_err));
     reward.start().expect("sh starts");
     std::thread::sleep(Duration::from_millis(200));
     drop(reward);
-    let ids = std::fs::read_to_string(&started).expect("the file is there");
+    let ids = std::fs::read_to_string(&started).expect("the file exists");
     let _ = std::fs::remove_file(&started);
     assert!(ids.lines().count() >= 6, "{ids}");
     for id in ids.lines() {
         let alive = || {
             let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-            // A zombie waits for whoever adopted it; it does nothing any more.
+            // A zombie waits to be reaped by the process that adopted it; it no longer runs.
             !state.is_empty() && !state.contains(") Z ")
         };
         let deadline = Instant::now() + Duration::from_secs(5);
         while alive() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
-        assert!(!alive(), "process {id} is still there");
+        assert!(!alive(), "process {id} still runs");
     }
 }
 
 #[test]
-fn programs_are_found_as_the_system_finds_them() {
+fn programs_are_found_on_the_path_as_the_system_finds_them() {
     let find = |program: &str| CommandConfig::new([program]).find_program();
     assert!(find("sh").is_some_and(|path| path.is_absolute()));
     assert!(find("/bin/sh").is_some());
@@ -236,12 +228,8 @@ fn programs_are_found_as_the_system_finds_them() {
 }
 
 #[test]
-fn a_process_that_hangs_is_stopped_in_time() {
-    let config = CommandConfig {
-        timeout_seconds: 0.3,
-        ..pool("exec sleep 60")
-    };
-    let reward = CommandReward::new(config);
+fn a_process_that_hangs_is_killed_in_time() {
+    let reward = pool("exec sleep 60", |config| config.timeout_seconds = 0.3);
     let start = Instant::now();
     for _ in 0..2 {
         let scores = score_all(&reward, &items(3));
@@ -254,11 +242,10 @@ fn a_process_that_hangs_is_stopped_in_time() {
 #[test]
 fn a_batch_that_takes_too_long_keeps_what_was_answered() {
     let slow = r#"while read -r line; do echo '{"score": 1}'; sleep 0.4; done"#;
-    let reward = CommandReward::new(CommandConfig {
-        processes: 1,
-        batch_timeout_seconds: 1.0,
-        on_error: ErrorPolicy::Skip,
-        ..pool(slow)
+    let reward = pool(slow, |config| {
+        config.processes = 1;
+        config.batch_timeout_seconds = 1.0;
+        config.on_error = ErrorPolicy::Skip;
     });
     let start = Instant::now();
     let scores = score_all(&reward, &items(100));
@@ -275,7 +262,7 @@ fn a_batch_that_takes_too_long_keeps_what_was_answered() {
 }
 
 #[test]
-fn what_is_no_score_is_an_error() {
+fn an_invalid_score_is_an_error() {
     let rows = [
         ("echo nonsense", "expected"),
         (r#"echo '{"score": null}'"#, "null"),
@@ -287,7 +274,7 @@ fn what_is_no_score_is_an_error() {
         ),
     ];
     for (script, message) in rows {
-        let reward = CommandReward::new(pool(&format!("while read -r line; do {script}; done")));
+        let reward = pool(&format!("while read -r line; do {script}; done"), |_| {});
         let error = score_all(&reward, &items(1)).remove(0).expect_err(script);
         assert!(matches!(error, RewardError::BadAnswer { .. }), "{error:?}");
         assert!(error.to_string().contains(message), "{error}");

@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 /// How a reward command is run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct CommandConfig {
     /// The program and its arguments; no shell is involved.
     pub program: Vec<String>,
