@@ -63,8 +63,8 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     }
 }
 
-/// Grades many pairs of a completion and a gold answer: with the feature `parallel` on all cores, else one
-/// after the other.
+/// Grades many pairs of a completion and a gold answer: on all cores with the feature `parallel`, otherwise
+/// one by one.
 pub fn grade_batch(items: &[(&str, &str)], options: &GradeOptions) -> Vec<Verdict> {
     #[cfg(feature = "parallel")]
     let items = items.par_iter();

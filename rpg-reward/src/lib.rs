@@ -1,3 +1,5 @@
+//! Grades mathematical answers of language models.
+//!
 // The example for the feature `command` compiles only with it.
 #![cfg_attr(any(not(doctest), feature = "command"), doc = include_str!("../README.md"))]
 

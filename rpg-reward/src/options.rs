@@ -63,7 +63,7 @@ pub enum AnswerStyle {
 }
 
 impl AnswerStyle {
-    /// Every style.
+    /// All styles.
     pub const ALL: &[Self] = &[
         Self::Boxed,
         Self::AnswerLine,

@@ -13,7 +13,7 @@ pub struct Verdict {
     pub extracted: Option<String>,
     /// Where that text was found.
     pub source: Option<AnswerSource>,
-    /// Why the verdict is what it is.
+    /// The reason for the verdict.
     pub reason: Reason,
 }
 
@@ -36,7 +36,7 @@ pub enum AnswerSource {
     LastNumber,
 }
 
-/// Why a verdict is what it is.
+/// The reason for a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

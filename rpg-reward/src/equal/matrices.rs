@@ -5,7 +5,7 @@ use crate::ast::Expr;
 use crate::exact::Canon;
 use crate::verdict::{Budget, Failure};
 
-/// The largest power of a matrix, and the most cells of a matrix in a product.
+/// The largest power of a matrix, and the maximum number of cells of a matrix in a product.
 const MAX_POWER: i64 = 16;
 const MAX_CELLS: usize = 64;
 

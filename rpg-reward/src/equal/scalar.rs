@@ -9,10 +9,11 @@ use num_rational::BigRational;
 
 /// The precisions that are tried in turn, in bits.
 const PRECISIONS: [u32; 3] = [192, 640, 1920];
-/// The most points at which expressions in variables are compared, and how many of them must have values.
+/// The maximum number of points at which expressions in variables are compared, and the number of them at
+/// which they must have values.
 const MAX_POINTS: usize = 14;
 const MIN_POINTS: usize = 3;
-/// The most variables of an expression that is evaluated.
+/// The maximum number of variables of an expression that is evaluated.
 const MAX_VARIABLES: usize = 12;
 
 impl Comparer {

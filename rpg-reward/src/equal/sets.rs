@@ -25,7 +25,7 @@ struct Piece {
 /// Pieces in order that do not touch each other.
 type RealSet = Vec<Piece>;
 
-/// The most pieces of one set.
+/// The maximum number of pieces of one set.
 const MAX_PIECES: usize = 64;
 
 impl Comparer {
@@ -396,11 +396,11 @@ impl Comparer {
 
     /// Where two sides that are linear in the variable are equal, and whether dividing flips the relation.
     fn linear_bound(&mut self, left: &Expr, right: &Expr, name: &str) -> Option<(Expr, bool)> {
-        let at = |value: i64| {
+        let value_at = |value: i64| {
             let replace = |e: &Expr| substitute(e, name, &Expr::int(value));
             Expr::Add(vec![replace(left), Expr::Neg(Box::new(replace(right)))])
         };
-        let (f0, f1, f2) = (at(0), at(1), at(2));
+        let (f0, f1, f2) = (value_at(0), value_at(1), value_at(2));
         let negative = |e: &Expr| Expr::Neg(Box::new(e.clone()));
         let slope = Expr::Add(vec![f1.clone(), negative(&f0)]);
         let next = Expr::Add(vec![f2, negative(&f1)]);
@@ -409,7 +409,7 @@ impl Comparer {
         }
         // Three points on a line do not prove linearity; a fourth one off the grid suffices for polynomials
         // as small as those of answers.
-        let far = Expr::Add(vec![at(11), negative(&f0)]);
+        let far = Expr::Add(vec![value_at(11), negative(&f0)]);
         let expected = Expr::Mul(vec![Expr::int(11), slope.clone()]);
         if !self.scalar(&far, &expected).is_equal() {
             return None;

@@ -39,7 +39,7 @@ pub(crate) enum Value {
     Based(String, u32),
 }
 
-/// The most items of a list, set or tuple.
+/// The maximum number of items of a list, set or tuple.
 const MAX_ITEMS: usize = 200;
 /// The deepest nesting of lists.
 const MAX_NESTING: usize = 12;
@@ -163,13 +163,17 @@ impl Comparer {
         depth: usize,
     ) -> Result<Value> {
         // Of an exact value and a rounded one, the exact one counts.
-        if let Some(at) = rest.iter().position(|(op, _)| *op == RelOp::Approx) {
-            let before: &Expr = if at == 0 { first } else { &rest[at - 1].1 };
-            let after = &rest[at].1;
+        if let Some(index) = rest.iter().position(|(op, _)| *op == RelOp::Approx) {
+            let before: &Expr = if index == 0 {
+                first
+            } else {
+                &rest[index - 1].1
+            };
+            let after = &rest[index].1;
             if before.has_decimal() && !after.has_decimal() {
                 return self.interpret(after, depth + 1);
             }
-            return if at == 0 {
+            return if index == 0 {
                 if is_name(first) {
                     return Ok(Value::Named(
                         first.clone(),
@@ -178,7 +182,7 @@ impl Comparer {
                 }
                 self.interpret(first, depth + 1)
             } else {
-                self.interpret_relation(first, &rest[..at], depth + 1)
+                self.interpret_relation(first, &rest[..index], depth + 1)
             };
         }
         if let [(RelOp::In, set)] = rest {

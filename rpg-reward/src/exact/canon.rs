@@ -9,7 +9,7 @@ use num_rational::BigRational;
 use num_traits::{One, Zero};
 use std::collections::BTreeMap;
 
-/// The most terms of a polynomial.
+/// The maximum number of terms of a polynomial.
 const MAX_TERMS: usize = 1_500;
 /// The steps of work for one comparison; a step is roughly a product of two small numbers.
 const FUEL: u64 = 60_000;

@@ -15,7 +15,7 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 /// The largest argument of a factorial.
 const MAX_FACTORIAL: u64 = 2_000;
 
-/// The most terms of an expanded sum.
+/// The maximum number of terms of an expanded sum.
 const MAX_SERIES: i64 = 1_000;
 
 impl Canon {

@@ -38,7 +38,7 @@ pub(crate) struct Kernels {
     index: HashMap<Kernel, u32>,
 }
 
-/// The most kernels of one comparison.
+/// The maximum number of kernels of one comparison.
 const MAX_KERNELS: usize = 256;
 
 impl Kernels {

@@ -9,9 +9,9 @@ use num_integer::Integer;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
 
-/// The most bits of a whole number.
+/// The maximum number of bits of a whole number.
 pub(crate) const MAX_BITS: u64 = 1 << 16;
-/// The most bits of a fraction's numerator and denominator together.
+/// The maximum number of bits of a fraction's numerator and denominator together.
 const MAX_FRACTION_BITS: u64 = 1 << 12;
 
 type Result<T> = std::result::Result<T, Failure>;

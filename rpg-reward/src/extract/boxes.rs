@@ -13,11 +13,11 @@ struct Span {
 
 /// The longest text between two boxes of one list.
 const MAX_GAP: usize = 48;
-/// The most words between two boxes of one list.
+/// The maximum number of words between two boxes of one list.
 const MAX_GAP_WORDS: usize = 3;
-/// The most boxes that are considered, from the end.
+/// The maximum number of boxes that are considered, from the end.
 const MAX_STARTS: usize = 4_096;
-/// The most boxes of one list.
+/// The maximum number of boxes of one list.
 const MAX_BOXES: usize = 256;
 
 /// The content of the last box, or of the boxes that form one list with it, joined by commas.
@@ -64,13 +64,13 @@ fn outermost(text: &str) -> Option<Vec<Span>> {
     let bytes = text.as_bytes();
     let mut starts: Vec<(usize, usize)> = Vec::new();
     for command in ["\\boxed", "\\fbox", "\\framebox"] {
-        for at in memmem::find_iter(bytes, command.as_bytes()) {
-            let after = at + command.len();
+        for pos in memmem::find_iter(bytes, command.as_bytes()) {
+            let after = pos + command.len();
             let rest = text[after..].trim_start_matches([' ', '\n', '\t']);
             if rest.starts_with('{') {
-                starts.push((at, text.len() - rest.len()));
+                starts.push((pos, text.len() - rest.len()));
             } else if let Some(token) = unbraced(&text[after..]) {
-                starts.push((at, usize::MAX - token));
+                starts.push((pos, usize::MAX - token));
             }
         }
     }
@@ -130,25 +130,25 @@ fn matching_braces(bytes: &[u8], from: usize, openings: &[usize]) -> Vec<Option<
     // The open braces: those of boxes by their index, all others as `u32::MAX`.
     let mut open: Vec<u32> = Vec::new();
     let mut next = openings.partition_point(|o| *o < from);
-    let mut at = from;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' => at += 1,
+    let mut pos = from;
+    while pos < bytes.len() {
+        match bytes[pos] {
+            b'\\' => pos += 1,
             b'{' => {
-                while next < openings.len() && openings[next] < at {
+                while next < openings.len() && openings[next] < pos {
                     next += 1;
                 }
-                let is_box = next < openings.len() && openings[next] == at;
+                let is_box = next < openings.len() && openings[next] == pos;
                 open.push(if is_box { next as u32 } else { u32::MAX });
             }
             b'}' => {
                 if let Some(closer) = open.pop().and_then(|index| closers.get_mut(index as usize)) {
-                    *closer = Some(at);
+                    *closer = Some(pos);
                 }
             }
             _ => {}
         }
-        at += 1;
+        pos += 1;
     }
     closers
 }

@@ -42,13 +42,13 @@ pub(super) fn value_after_verb(sentence: &str) -> Option<&str> {
     let lower = sentence.to_ascii_lowercase();
     let starts = VERBS
         .iter()
-        .flat_map(|verb| lower.match_indices(verb).map(|(at, _)| at + verb.len()))
-        .filter(|&at| begins_with_value(&sentence[at..]));
+        .flat_map(|verb| lower.match_indices(verb).map(|(pos, _)| pos + verb.len()))
+        .filter(|&pos| begins_with_value(&sentence[pos..]));
     let starts: Vec<usize> = starts.collect();
     // `The solutions are x = 2 and x = 3`: the last of several values is not the answer.
     let listed = starts
         .iter()
-        .filter(|&&at| lower[..at].ends_with(" are "))
+        .filter(|&&pos| lower[..pos].ends_with(" are "))
         .max();
     let start = *listed.or(starts.iter().max())?;
     let tail = &sentence[start..];
@@ -125,23 +125,23 @@ fn numbers(text: &str) -> Vec<(usize, usize)> {
     const MAX_NUMBERS: usize = 64;
     let bytes = text.as_bytes();
     let mut found = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() && found.len() < MAX_NUMBERS {
-        if !bytes[at].is_ascii_digit() {
-            at += 1;
+    let mut pos = 0;
+    while pos < bytes.len() && found.len() < MAX_NUMBERS {
+        if !bytes[pos].is_ascii_digit() {
+            pos += 1;
             continue;
         }
-        let start = at;
-        while at < bytes.len()
-            && (bytes[at].is_ascii_digit()
-                || (matches!(bytes[at], b',' | b'.' | b'/' | b':')
-                    && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)))
+        let start = pos;
+        while pos < bytes.len()
+            && (bytes[pos].is_ascii_digit()
+                || (matches!(bytes[pos], b',' | b'.' | b'/' | b':')
+                    && bytes.get(pos + 1).is_some_and(u8::is_ascii_digit)))
         {
-            at += 1;
+            pos += 1;
         }
         // The digits of `x1` and `H2` are not separate numbers.
         if start == 0 || !bytes[start - 1].is_ascii_alphabetic() {
-            found.push((start, at));
+            found.push((start, pos));
         }
     }
     found
@@ -153,8 +153,8 @@ fn is_formula(sentence: &str) -> bool {
         return true;
     }
     let mut rest = sentence;
-    while let Some(at) = rest.find('\\') {
-        let body = &rest[at + 1..];
+    while let Some(pos) = rest.find('\\') {
+        let body = &rest[pos + 1..];
         let length = body.bytes().take_while(u8::is_ascii_alphabetic).count();
         let name = &body[..length];
         let harmless = length == 0

@@ -39,7 +39,7 @@ pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extrac
         });
     }
     let text =
-        memmem::find(text.as_bytes(), b"I hope it is correct").map_or(text, |at| &text[..at]);
+        memmem::find(text.as_bytes(), b"I hope it is correct").map_or(text, |pos| &text[..pos]);
     if let Some(found) = marked(text, options) {
         return Some(found);
     }
@@ -53,17 +53,17 @@ pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extrac
 /// The text after the last `</think>`.
 fn after_thinking(text: &str) -> &str {
     const CLOSE: &str = "</think>";
-    last_position(text, CLOSE).map_or(text, |at| &text[at + CLOSE.len()..])
+    last_position(text, CLOSE).map_or(text, |pos| &text[pos + CLOSE.len()..])
 }
 
 /// The last answer after a marker.
 fn marked(text: &str, options: &GradeOptions) -> Option<Extraction> {
     let mut best: Option<(usize, Extraction)> = None;
     let mut offer = |found: Option<(usize, Vec<String>)>, source| {
-        if let Some((at, readings)) = found
-            && best.as_ref().is_none_or(|(other, _)| at > *other)
+        if let Some((pos, readings)) = found
+            && best.as_ref().is_none_or(|(other, _)| pos > *other)
         {
-            best = Some((at, Extraction { source, readings }));
+            best = Some((pos, Extraction { source, readings }));
         }
     };
     if options.answer_line {
@@ -81,11 +81,11 @@ fn marked(text: &str, options: &GradeOptions) -> Option<Extraction> {
 /// The last `count` occurrences of `needle`, in reverse order.
 fn last_positions(text: &str, needle: &str, count: usize) -> Vec<usize> {
     let mut ring = VecDeque::with_capacity(count);
-    for at in memmem::find_iter(text.as_bytes(), needle.as_bytes()) {
+    for pos in memmem::find_iter(text.as_bytes(), needle.as_bytes()) {
         if ring.len() == count {
             ring.pop_front();
         }
-        ring.push_back(at);
+        ring.push_back(pos);
     }
     ring.into_iter().rev().collect()
 }

@@ -16,29 +16,29 @@ type Found = Option<(usize, Vec<String>)>;
 
 /// The text after the last `####`.
 pub(super) fn hash_marks(text: &str) -> Found {
-    let at = last_position(text, "####")? + 4;
-    let line = prefix(&text[at..], MAX_LINE).lines().next().unwrap_or("");
+    let pos = last_position(text, "####")? + 4;
+    let line = prefix(&text[pos..], MAX_LINE).lines().next().unwrap_or("");
     // `#### Final answer` is a heading, not a mark.
     let readings = readings(line);
     let has_value =
         line.bytes().any(|b| b.is_ascii_digit() || b == b'\\') || line.trim().len() < 12;
     // "#### not 7" gives no answer, and no other rule must find 7.
     let is_negated = readings.is_empty() && line.bytes().any(|b| b.is_ascii_digit());
-    (has_value && (is_negated || !readings.is_empty())).then_some((at, readings))
+    (has_value && (is_negated || !readings.is_empty())).then_some((pos, readings))
 }
 
 /// The text in the last `<answer>` tag.
 pub(super) fn answer_tag(text: &str) -> Found {
     const OPEN: &str = "<answer>";
-    let at = last_position(text, OPEN)? + OPEN.len();
-    let body = prefix(&text[at..], MAX_LINE);
+    let pos = last_position(text, OPEN)? + OPEN.len();
+    let body = prefix(&text[pos..], MAX_LINE);
     let body = memmem::find(body.as_bytes(), b"</answer>").map_or(body, |end| &body[..end]);
     let body = body.trim();
     let mut found = readings(body);
     if found.is_empty() && !body.is_empty() {
         found.push(body.to_string());
     }
-    Some((at, found))
+    Some((pos, found))
 }
 
 /// The answer in the last sentence or line with the word "answer".
@@ -48,7 +48,7 @@ pub(super) fn answer_phrase(text: &str) -> Found {
         positions.extend(
             last_positions(text, word, MAX_MARKERS)
                 .into_iter()
-                .map(|at| (at, at + word.len())),
+                .map(|pos| (pos, pos + word.len())),
         );
     }
     positions.sort_unstable_by(|a, b| b.cmp(a));
@@ -61,9 +61,9 @@ pub(super) fn answer_phrase(text: &str) -> Found {
                 // A sentence that was cut off negates nothing: any other marker takes precedence.
                 let said = text[end..].trim();
                 let is_cut_off = said.len() < 16 && !said.contains(|c: char| c.is_ascii_digit());
-                let at = if is_cut_off { 0 } else { start };
-                if without_value.as_ref().is_none_or(|(other, _)| *other < at) {
-                    without_value = Some((at, readings));
+                let pos = if is_cut_off { 0 } else { start };
+                if without_value.as_ref().is_none_or(|(other, _)| *other < pos) {
+                    without_value = Some((pos, readings));
                 }
             }
             Some(readings) => return Some((start, readings)),
@@ -268,7 +268,7 @@ fn readings(line: &str) -> Vec<String> {
     let clause = UNIT_TAILS
         .iter()
         .chain(CLAUSES)
-        .filter_map(|c| sentence[from..].find(c).map(|at| from + at))
+        .filter_map(|c| sentence[from..].find(c).map(|pos| from + pos))
         // A clause follows a value: `the price fell by 30%` has none before `by`.
         .filter(|&end| {
             sentence[from..end].contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\'))
@@ -305,9 +305,9 @@ fn readings(line: &str) -> Vec<String> {
 
 /// `**5** apples` without the asterisks; `2**3` keeps them.
 fn without_bold(line: &str) -> Cow<'_, str> {
-    let is_power = line.match_indices("**").any(|(at, mark)| {
-        line[..at].ends_with(|c: char| c.is_alphanumeric() || c == ')')
-            && line[at + mark.len()..]
+    let is_power = line.match_indices("**").any(|(pos, mark)| {
+        line[..pos].ends_with(|c: char| c.is_alphanumeric() || c == ')')
+            && line[pos + mark.len()..]
                 .starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '-'))
     });
     if is_power {
@@ -331,11 +331,11 @@ fn states_none(sentence: &str) -> bool {
 
 /// `3 x 4` with a multiplication sign.
 fn with_times(line: &str) -> Cow<'_, str> {
-    let is_product = |at: usize| {
-        line[..at].ends_with(|c: char| c.is_ascii_digit())
-            && line[at + 3..].starts_with(|c: char| c.is_ascii_digit() || c == '$')
+    let is_product = |pos: usize| {
+        line[..pos].ends_with(|c: char| c.is_ascii_digit())
+            && line[pos + 3..].starts_with(|c: char| c.is_ascii_digit() || c == '$')
     };
-    if line.match_indices(" x ").all(|(at, _)| is_product(at)) {
+    if line.match_indices(" x ").all(|(pos, _)| is_product(pos)) {
         line.replace(" x ", " × ").into()
     } else {
         line.into()
@@ -344,7 +344,7 @@ fn with_times(line: &str) -> Cow<'_, str> {
 
 /// `\textbf{not} $5$`: whether the words before a span negate it.
 fn negated_span(sentence: &str) -> bool {
-    let lead = sentence.find(['$']).map_or("", |at| &sentence[..at]);
+    let lead = sentence.find(['$']).map_or("", |pos| &sentence[..pos]);
     let lead = lead.rsplit(" is ").next().unwrap_or(lead);
     lead.split(|c: char| !c.is_alphanumeric())
         .any(|word| word == "not" || word == "never")
@@ -354,17 +354,17 @@ fn negated_span(sentence: &str) -> bool {
 fn first_sentence(line: &str) -> &str {
     let mut from = 0;
     while let Some(offset) = line[from..].find(['.', '。']) {
-        let at = from + offset;
-        let after = &line[at..];
+        let pos = from + offset;
+        let after = &line[pos..];
         let width = after.chars().next().map_or(1, char::len_utf8);
         let next = after[width..].trim_start_matches(['*', '"', ')']);
         if width > 1
             || next.is_empty()
-            || (next.starts_with(' ') && !ends_abbreviation(&line[..at]))
+            || (next.starts_with(' ') && !ends_abbreviation(&line[..pos]))
         {
-            return &line[..at];
+            return &line[..pos];
         }
-        from = at + width;
+        from = pos + width;
     }
     line
 }

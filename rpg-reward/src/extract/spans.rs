@@ -90,12 +90,12 @@ struct Span {
 fn spans(text: &str) -> Vec<Span> {
     let bytes = text.as_bytes();
     let mut found: Vec<Span> = Vec::new();
-    let mut at = 0;
+    let mut pos = 0;
     // The position of the next closing delimiter of each kind, searched once and not from every opening.
     let mut closers: [Option<usize>; 2] = [None; 2];
-    while let Some(offset) = memchr::memchr2(b'$', b'\\', &bytes[at..]) {
-        let start = at + offset;
-        at = start + 1;
+    while let Some(offset) = memchr::memchr2(b'$', b'\\', &bytes[pos..]) {
+        let start = pos + offset;
+        pos = start + 1;
         let (content, close, width) = if bytes[start] == b'$' {
             if start > 0 && bytes[start - 1] == b'\\' {
                 continue;
@@ -111,7 +111,7 @@ fn spans(text: &str) -> Vec<Span> {
                 Some(b'(') => 0,
                 Some(b'[') => 1,
                 Some(_) => {
-                    at = start + 2;
+                    pos = start + 2;
                     continue;
                 }
                 None => break,
@@ -124,7 +124,7 @@ fn spans(text: &str) -> Vec<Span> {
             }
             let close = closers[kind].unwrap_or(usize::MAX);
             if close == usize::MAX {
-                at = start + 2;
+                pos = start + 2;
                 continue;
             }
             (start + 2, close, 2)
@@ -140,7 +140,7 @@ fn spans(text: &str) -> Vec<Span> {
                 end: close + width,
             });
         }
-        at = close + width;
+        pos = close + width;
     }
     found
 }

@@ -18,22 +18,22 @@ impl Lexer {
         }
         let start = self.pos + 1;
         let mut depth = 0usize;
-        let mut at = self.pos;
-        while at < self.chars.len() {
-            match self.chars[at] {
-                '\\' => at += 1,
+        let mut end = self.pos;
+        while end < self.chars.len() {
+            match self.chars[end] {
+                '\\' => end += 1,
                 '{' => depth += 1,
                 '}' => {
                     depth -= 1;
                     if depth == 0 {
-                        let text = self.chars[start..at].iter().collect();
-                        self.pos = at + 1;
+                        let text = self.chars[start..end].iter().collect();
+                        self.pos = end + 1;
                         return Ok(text);
                     }
                 }
                 _ => {}
             }
-            at += 1;
+            end += 1;
         }
         Err(Failure::NotParsed)
     }

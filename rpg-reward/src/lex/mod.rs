@@ -13,11 +13,11 @@ use crate::ast::RelOp;
 use crate::names;
 use crate::verdict::{Budget, Failure};
 
-/// The most characters in one answer.
+/// The maximum number of characters in one answer.
 pub(crate) const MAX_ANSWER_CHARS: usize = 20_000;
-/// The most tokens in one answer.
+/// The maximum number of tokens in one answer.
 pub(crate) const MAX_TOKENS: usize = 1_600;
-/// The most digits in one number.
+/// The maximum number of digits in one number.
 pub(crate) const MAX_DIGITS: usize = 10_000;
 
 /// Splits `text` into tokens. With `thousands`, `1,000` is one number, otherwise two.

@@ -5,7 +5,7 @@ use crate::ast::{Expr, Func};
 use crate::lex::Tok;
 use crate::verdict::Budget;
 
-/// The most cells of one matrix.
+/// The maximum number of cells of one matrix.
 const MAX_CELLS: usize = 400;
 
 impl Parser {
@@ -230,14 +230,17 @@ impl Parser {
             .take_while(|t| !matches!(t.tok, Tok::Row | Tok::EndEnv(_)))
             .position(|t| t.tok == Tok::Cell);
         if let Some(offset) = aligned {
-            let at = self.pos + offset;
-            let before_sign = matches!(self.tokens.get(at + 1).map(|t| &t.tok), Some(Tok::Rel(_)));
+            let index = self.pos + offset;
+            let before_sign = matches!(
+                self.tokens.get(index + 1).map(|t| &t.tok),
+                Some(Tok::Rel(_))
+            );
             let after_sign = matches!(
-                self.tokens.get(at.wrapping_sub(1)).map(|t| &t.tok),
+                self.tokens.get(index.wrapping_sub(1)).map(|t| &t.tok),
                 Some(Tok::Rel(_))
             );
             if before_sign || after_sign {
-                self.tokens.remove(at);
+                self.tokens.remove(index);
             }
         }
         self.relation()

@@ -19,7 +19,7 @@ use num_traits::{One, Zero};
 
 /// The deepest nesting of brackets, fractions, roots and powers.
 const MAX_DEPTH: usize = 64;
-/// The most decimal places.
+/// The maximum number of decimal places.
 const MAX_PLACES: usize = 4_000;
 
 /// Parses a whole answer. With `thousands`, `1,000` outside brackets is one number.
@@ -78,7 +78,7 @@ impl Parser {
         // `(A) B` offers two letters.
         let is_letter = matches!(&self.tokens[n..], [one] if matches!(one.tok, Tok::Sym(_)));
         let value_apart = !is_letter && self.tokens.get(n).is_some_and(|t| t.space);
-        if value_apart && (n..self.tokens.len()).all(|at| letter_at(at).is_none()) {
+        if value_apart && (n..self.tokens.len()).all(|index| letter_at(index).is_none()) {
             self.tokens.drain(..n);
         }
     }
@@ -322,21 +322,21 @@ impl Parser {
         if self.peek_at(1) != Some(&Tok::Open('(')) {
             return None;
         }
-        let mut at = 2;
+        let mut index = 2;
         let mut arguments = Vec::new();
         loop {
-            let Some(Tok::Sym(argument)) = self.peek_at(at) else {
+            let Some(Tok::Sym(argument)) = self.peek_at(index) else {
                 return None;
             };
             arguments.push(Expr::Sym(argument.clone()));
-            match self.peek_at(at + 1) {
-                Some(Tok::Op(',')) => at += 2,
+            match self.peek_at(index + 1) {
+                Some(Tok::Op(',')) => index += 2,
                 Some(Tok::Close(')')) => break,
                 _ => return None,
             }
         }
-        (self.peek_at(at + 2) == Some(&Tok::Rel(RelOp::Eq)))
-            .then(|| (Expr::Apply(name.clone(), arguments), at + 2))
+        (self.peek_at(index + 2) == Some(&Tok::Rel(RelOp::Eq)))
+            .then(|| (Expr::Apply(name.clone(), arguments), index + 2))
     }
 
     /// Sums joined by set operations.
