@@ -1,8 +1,8 @@
 //! The command line.
 
+use crate::device::DeviceChoice;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use rpg_core::DeviceChoice;
-use rpg_rollout::model::SaveDtype;
+use rpg_core::model::SaveDtype;
 use std::path::PathBuf;
 
 /// Reinforcement learning of language models with KL-regularized policy gradients.

@@ -1,9 +1,9 @@
 //! Which backend computes: what was compiled in, what the machine has, what the user asked for.
 
+use crate::device::DeviceChoice;
 use crate::failure::Failure;
 use burn::backend::Flex;
-use rpg_core::DeviceChoice;
-use rpg_rollout::ops::ModelBackend;
+use rpg_core::ops::ModelBackend;
 
 /// Work that runs on any backend.
 pub trait OnBackend: Send {

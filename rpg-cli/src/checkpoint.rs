@@ -3,9 +3,9 @@
 use crate::failure::{AtPath, Failure};
 use crate::optim::{AdamW, AdamWConfig};
 use crate::run_folder::RunFolder;
-use rpg_rollout::model::{CausalLm, SaveDtype};
-use rpg_rollout::ops::ModelBackend;
-use rpg_rollout::tokenizer::Tokenizer;
+use rpg_core::model::{CausalLm, SaveDtype};
+use rpg_core::ops::ModelBackend;
+use rpg_core::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -5,9 +5,9 @@
 
 mod check;
 
+use crate::device::DeviceChoice;
 use crate::failure::{AtPath, Failure};
 use crate::optim::Schedule;
-use rpg_core::DeviceChoice;
 use rpg_losses::ObjectiveConfig;
 use rpg_reward::external::ExternalConfig;
 use rpg_reward::shaping::{OverlongPenalty, RepetitionPenalty, ScoreScale};

@@ -4,8 +4,8 @@ use crate::data::PromptedProblem;
 use crate::failure::Failure;
 use crate::train::grading::{Grader, Sampled};
 use crate::train::rollout::Sampler;
+use rpg_core::ops::ModelBackend;
 use rpg_core::seed::{derive, stream};
-use rpg_rollout::ops::ModelBackend;
 
 /// What an evaluation found.
 #[derive(Debug, Clone, PartialEq)]

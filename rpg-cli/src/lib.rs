@@ -10,6 +10,7 @@ pub mod commands;
 pub mod config;
 pub mod console;
 pub mod data;
+pub mod device;
 pub mod evaluate;
 pub mod failure;
 pub mod interrupt;

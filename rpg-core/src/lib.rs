@@ -1,14 +1,20 @@
-//! The plain records that travel between the crates of the RPG workspace.
+//! The policy, and what travels between the crates of the RPG workspace.
 //!
-//! A [`Problem`] is read from a data set, a rollout turns it into a [`Group`] of [`Completion`]s, a
-//! grader turns those into rewards. Nothing here computes: the crate holds names for what the others
-//! exchange, the rule by which random [`seed`]s are derived, and the user's [`DeviceChoice`].
+//! [`model::CausalLm`] runs Llama-like models (Llama 3, SmolLM2, Mistral, Qwen2.5, Qwen3), read from a Hugging
+//! Face folder or a GGUF file; [`score`](score::score) gives differentiable log-probabilities. A [`Problem`] is
+//! read from a data set, a rollout turns it into a [`Group`] of [`Completion`]s, a grader turns those into
+//! rewards. [`seed`] is the rule by which every random draw gets its seed.
 
+pub mod cache;
+pub mod chat;
 mod completion;
-mod device;
+pub mod gguf;
+pub mod model;
+pub mod ops;
 mod problem;
+pub mod score;
 pub mod seed;
+pub mod tokenizer;
 
 pub use completion::{Completion, Group, StopReason};
-pub use device::{DeviceChoice, UnknownDevice};
 pub use problem::{Message, Problem, Prompt, Role};

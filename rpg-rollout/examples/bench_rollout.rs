@@ -9,12 +9,12 @@
 //! - `curve`: milliseconds per new token as one sequence grows to 1,024 tokens.
 
 use burn::backend::{Autodiff, Flex};
+use rpg_core::model::CausalLm;
+use rpg_core::ops::ModelBackend;
+use rpg_core::score::{ScoreItem, score};
+use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Prompt};
 use rpg_rollout::generate::{GenerateOptions, Request, generate};
-use rpg_rollout::model::CausalLm;
-use rpg_rollout::ops::ModelBackend;
-use rpg_rollout::score::{ScoreItem, score};
-use rpg_rollout::tokenizer::Tokenizer;
 use std::path::Path;
 use std::time::Instant;
 

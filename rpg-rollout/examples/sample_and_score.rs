@@ -3,11 +3,11 @@
 //! `cargo run --release -p rpg-rollout --example sample_and_score -- MODEL_DIR "What is 2 + 3?"`
 
 use burn::backend::Flex;
+use rpg_core::model::CausalLm;
+use rpg_core::score::{ScoreItem, score};
+use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Prompt};
 use rpg_rollout::generate::{GenerateOptions, Request, generate};
-use rpg_rollout::model::CausalLm;
-use rpg_rollout::score::{ScoreItem, score};
-use rpg_rollout::tokenizer::Tokenizer;
 use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

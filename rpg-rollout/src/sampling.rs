@@ -1,6 +1,6 @@
 //! From a row of logits to a token.
 
-use crate::ops::RowWeights;
+use rpg_core::ops::RowWeights;
 use serde::{Deserialize, Serialize};
 
 /// How tokens are drawn.

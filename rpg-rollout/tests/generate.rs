@@ -1,19 +1,25 @@
 //! Sampling: what a completion depends on, what ends it, and what is kept of it.
 
 use burn::backend::Flex;
+use rpg_core::model::{CausalLm, ModelConfig, SaveDtype};
+use rpg_core::score::{ScoreItem, score};
+use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Group, StopReason};
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, generate};
-use rpg_rollout::model::{CausalLm, SaveDtype};
 use rpg_rollout::sampling::SamplingParams;
-use rpg_rollout::score::{ScoreItem, score};
-use rpg_rollout::tokenizer::Tokenizer;
-use std::path::Path;
 
 const EOS: u32 = 2;
 
+/// Random weights in the shape of Qwen3: every token is about equally likely.
 fn model() -> CausalLm<Flex> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3");
-    CausalLm::load_hf(&dir, &Default::default()).unwrap()
+    let json = serde_json::json!({
+        "model_type": "qwen3", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+        "max_position_embeddings": 64, "vocab_size": 29, "eos_token_id": EOS,
+        "tie_word_embeddings": true,
+    });
+    let config = ModelConfig::from_hf_json(&json.to_string()).unwrap();
+    CausalLm::init(&config, 7, &Default::default())
 }
 
 /// One letter per token.

@@ -270,7 +270,7 @@ fn rollout(shell: &Shell, options: &Options) -> Result<()> {
 
 /// The least time and memory of each side over the rounds.
 fn scorer(shell: &Shell, options: &Options) -> Result<()> {
-    let binary = example(shell, "rpg-rollout", "bench_scorer")?;
+    let binary = example(shell, "rpg-core", "bench_scorer")?;
     let names = ["chunked", "whole"];
     let mut best: [Option<[f64; 4]>; 2] = [None, None];
     for round in 1..=options.rounds {

@@ -34,7 +34,7 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
         stage("wgpu", || {
             Ok(cmd!(
                 shell,
-                "cargo test --release --locked -p rpg-rollout -p rpg-cli --features wgpu --test wgpu"
+                "cargo test --release --locked -p rpg-core -p rpg-cli --features wgpu --test wgpu"
             )
             .run()?)
         })?;

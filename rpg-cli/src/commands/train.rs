@@ -11,9 +11,9 @@ use crate::models::load_model;
 use crate::run_folder::RunFolder;
 use crate::train::grading::Grader;
 use crate::train::{Outcome, Start, check_context, finish, newest_checkpoint, train};
-use rpg_rollout::model::{CausalLm, ModelConfig};
-use rpg_rollout::ops::ModelBackend;
-use rpg_rollout::tokenizer::Tokenizer;
+use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::ops::ModelBackend;
+use rpg_core::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 
 pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {

@@ -3,12 +3,12 @@
 use super::output;
 use crate::args::VerifyGradientsArgs;
 use crate::backend::{OnBackend, on_backend};
+use crate::device::DeviceChoice;
 use crate::failure::{Failure, exit};
 use crate::report;
 use burn::backend::Autodiff;
-use rpg_core::DeviceChoice;
+use rpg_core::ops::ModelBackend;
 use rpg_losses::verify::{Precision, Report, StudyOptions, VerifyOptions, run as verify, study};
-use rpg_rollout::ops::ModelBackend;
 
 struct Work {
     cases: Option<usize>,

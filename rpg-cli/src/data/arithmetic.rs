@@ -125,7 +125,7 @@ enum Side {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rpg_rollout::tokenizer::Tokenizer;
+    use rpg_core::tokenizer::Tokenizer;
     use std::collections::HashSet;
 
     #[test]

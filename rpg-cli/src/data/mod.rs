@@ -10,9 +10,9 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rpg_core::seed::{derive, stream};
+use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Problem, Prompt};
 use rpg_reward::AnswerStyle;
-use rpg_rollout::tokenizer::Tokenizer;
 
 /// A problem whose prompt has been tokenised, once.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,10 +4,10 @@ mod hub;
 
 use crate::failure::Failure;
 use hub::HubModel;
-use rpg_rollout::gguf::GgufFile;
-use rpg_rollout::model::CausalLm;
-use rpg_rollout::ops::ModelBackend;
-use rpg_rollout::tokenizer::Tokenizer;
+use rpg_core::gguf::GgufFile;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::ModelBackend;
+use rpg_core::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 
 const FOLDER_HINT: &str = "a model folder holds config.json, model.safetensors and tokenizer.json";

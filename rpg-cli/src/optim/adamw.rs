@@ -4,7 +4,7 @@ use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorData, TensorMetadata, TensorPrimitive};
-use rpg_rollout::ops::{AdamWUpdate, ModelBackend};
+use rpg_core::ops::{AdamWUpdate, ModelBackend};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -247,8 +247,8 @@ mod tests {
     use super::*;
     use crate::optim::global_norm;
     use burn::backend::Flex;
-    use rpg_rollout::model::{CausalLm, ModelConfig};
-    use rpg_rollout::score::{ScoreItem, score};
+    use rpg_core::model::{CausalLm, ModelConfig};
+    use rpg_core::score::{ScoreItem, score};
 
     type Grad = Autodiff<Flex>;
 

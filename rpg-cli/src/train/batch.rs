@@ -6,11 +6,11 @@ use crate::config::TrainConfig;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::ModelBackend;
+use rpg_core::score::{ScoreItem, score};
 use rpg_core::seed::{derive, stream};
 use rpg_losses::{TokenLogProbs, token_advantages};
-use rpg_rollout::model::CausalLm;
-use rpg_rollout::ops::ModelBackend;
-use rpg_rollout::score::{ScoreItem, score};
 
 /// Groups of a step.
 #[derive(Default)]

@@ -3,10 +3,10 @@
 use crate::data::PromptedProblem;
 use crate::failure::Failure;
 use rpg_core::Group;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::ModelBackend;
+use rpg_core::tokenizer::Tokenizer;
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Progress, Request, generate};
-use rpg_rollout::model::CausalLm;
-use rpg_rollout::ops::ModelBackend;
-use rpg_rollout::tokenizer::Tokenizer;
 
 /// A policy and how it is sampled.
 #[derive(Debug)]

@@ -4,10 +4,10 @@ use crate::optim::{AdamW, global_norm};
 use burn::backend::Autodiff;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
+use rpg_core::model::CausalLm;
+use rpg_core::ops::ModelBackend;
+use rpg_core::score::{ScoreItem, score};
 use rpg_losses::{Diagnostics, LossInputs, ObjectiveConfig, StepTotals, policy_loss};
-use rpg_rollout::model::CausalLm;
-use rpg_rollout::ops::ModelBackend;
-use rpg_rollout::score::{ScoreItem, score};
 use std::collections::BTreeMap;
 
 /// A response to train on.

@@ -21,10 +21,10 @@ use crate::optim::{AdamW, Schedule, constant_with_warmup, cosine, stable_decay};
 use crate::run_folder::RunFolder;
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::ModelBackend;
 use rpg_core::seed::of_sample;
-use rpg_rollout::model::CausalLm;
-use rpg_rollout::ops::ModelBackend;
-use rpg_rollout::tokenizer::Tokenizer;
+use rpg_core::tokenizer::Tokenizer;
 use std::path::PathBuf;
 use std::time::Instant;
 

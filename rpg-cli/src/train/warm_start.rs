@@ -6,10 +6,10 @@ use crate::failure::Failure;
 use crate::optim::{AdamW, cosine, global_norm};
 use burn::backend::Autodiff;
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use rpg_rollout::model::CausalLm;
-use rpg_rollout::ops::ModelBackend;
-use rpg_rollout::score::{ScoreItem, score};
-use rpg_rollout::tokenizer::Tokenizer;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::ModelBackend;
+use rpg_core::score::{ScoreItem, score};
+use rpg_core::tokenizer::Tokenizer;
 
 /// One step (counted from 1) on the next examples; returns the model and the mean negative
 /// log-likelihood per token.

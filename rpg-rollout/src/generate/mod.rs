@@ -9,17 +9,17 @@ mod options;
 
 pub use options::{GenerateError, GenerateOptions, Request};
 
-use crate::cache::KvCache;
-use crate::model::CausalLm;
-use crate::ops::{CacheRows, ModelBackend, Packing};
 use crate::sampling::{Draw, sample, sample_except};
-use crate::tokenizer::{Tokenizer, TokenizerError};
 use burn::tensor::{Int, Tensor, TensorData};
 use delivery::Delivery;
 use options::check;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use rpg_core::cache::KvCache;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::{CacheRows, ModelBackend, Packing};
+use rpg_core::tokenizer::{Tokenizer, TokenizerError};
 use rpg_core::{Completion, Group, StopReason};
 use std::collections::HashMap;
 

@@ -1,9 +1,9 @@
 //! What a rollout is asked for, and why it may be refused.
 
-use crate::model::CausalLm;
-use crate::ops::ModelBackend;
 use crate::sampling::SamplingParams;
-use crate::tokenizer::TokenizerError;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::ModelBackend;
+use rpg_core::tokenizer::TokenizerError;
 
 /// One prompt and how often to continue it.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,11 +3,11 @@
 use super::block::Block;
 use super::{CausalLm, ModelConfig, param_id};
 use crate::ops::ModelBackend;
+use crate::seed::{derive, stream};
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rpg_core::seed::{derive, stream};
 
 /// Standard deviation of the weights (the default of Hugging Face's `initializer_range`).
 const DEVIATION: f64 = 0.02;

@@ -2,7 +2,7 @@
 
 use crate::chat::{ChatTemplate, TemplateError};
 use crate::gguf::{GgufError, GgufFile};
-use rpg_core::{Message, Prompt};
+use crate::{Message, Prompt};
 use std::fs;
 use std::path::{Path, PathBuf};
 

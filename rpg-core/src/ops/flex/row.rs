@@ -7,7 +7,7 @@ const PIECE: usize = 256;
 
 /// The probabilities of one row of logits in host memory, up to their sum: `e^d` with
 /// `d = (x - max) / temperature`.
-pub(crate) struct RowWeights<'a> {
+pub struct RowWeights<'a> {
     row: &'a [f32],
     top: f32,
     inverse_temperature: f32,
@@ -15,7 +15,8 @@ pub(crate) struct RowWeights<'a> {
 }
 
 impl<'a> RowWeights<'a> {
-    pub(crate) fn new(row: &'a [f32], inverse_temperature: f32) -> Self {
+    /// The weights of `row`, its logits times `inverse_temperature`.
+    pub fn new(row: &'a [f32], inverse_temperature: f32) -> Self {
         let mut pieces = vec![0f32; row.len().div_ceil(PIECE)];
         let top = vectorized(
             #[inline(always)]
@@ -42,13 +43,13 @@ impl<'a> RowWeights<'a> {
     ///
     /// # Panics
     /// If `target` is not below the length of the row.
-    pub(crate) fn logprob(&self, target: usize) -> f32 {
+    pub fn logprob(&self, target: usize) -> f32 {
         let total = self.pieces.iter().fold(0f32, |sum, piece| sum + piece);
         (self.row[target] - self.top) * self.inverse_temperature - total.ln()
     }
 
     /// The first index at which the sum of the weights so far exceeds `part`, from 0 to 1, of all of them.
-    pub(crate) fn quantile(&self, part: f64) -> usize {
+    pub fn quantile(&self, part: f64) -> usize {
         let total: f64 = self.pieces.iter().map(|&piece| f64::from(piece)).sum();
         let threshold = part * total;
         let mut before = 0.0;
@@ -84,7 +85,7 @@ impl<'a> RowWeights<'a> {
     }
 
     /// All weights, in order; the largest is 1.
-    pub(crate) fn all(&self) -> Vec<f32> {
+    pub fn all(&self) -> Vec<f32> {
         let mut all = vec![0f32; self.row.len()];
         vectorized(
             #[inline(always)]

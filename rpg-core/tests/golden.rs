@@ -2,9 +2,9 @@
 //! checkpoint when it is written again.
 
 use burn::backend::Flex;
-use rpg_rollout::cache::KvCache;
-use rpg_rollout::model::{CausalLm, LoadError, SaveDtype};
-use rpg_rollout::ops::{CacheRows, Packing};
+use rpg_core::cache::KvCache;
+use rpg_core::model::{CausalLm, LoadError, SaveDtype};
+use rpg_core::ops::{CacheRows, Packing};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ mod row;
 mod simd;
 mod swiglu;
 
-pub(crate) use row::RowWeights;
+pub use row::RowWeights;
 
 use super::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable, composed};
 use burn::backend::Flex;

@@ -3,11 +3,11 @@
 
 use burn::backend::Flex;
 use proptest::prelude::*;
+use rpg_core::gguf::GgufFile;
+use rpg_core::model::{CausalLm, SaveDtype};
+use rpg_core::ops::Packing;
+use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Prompt};
-use rpg_rollout::gguf::GgufFile;
-use rpg_rollout::model::{CausalLm, SaveDtype};
-use rpg_rollout::ops::Packing;
-use rpg_rollout::tokenizer::Tokenizer;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -16,7 +16,7 @@ mod flex;
 mod gpu;
 mod layout;
 
-pub(crate) use flex::RowWeights;
+pub use flex::RowWeights;
 pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
 
 use burn::tensor::backend::Backend;

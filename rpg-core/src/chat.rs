@@ -1,9 +1,9 @@
 //! Chat templates: the Jinja that Hugging Face models carry.
 
+use crate::Message;
 use jiff::civil::Date;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
-use rpg_core::Message;
 use std::sync::Arc;
 
 /// A template is stopped after this many instructions: an endless loop is an error, not a hang.

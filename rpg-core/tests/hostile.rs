@@ -2,7 +2,7 @@
 
 use burn::backend::Flex;
 use proptest::prelude::*;
-use rpg_rollout::model::{CausalLm, LoadError, ModelConfig};
+use rpg_core::model::{CausalLm, LoadError, ModelConfig};
 use std::fs;
 use std::path::{Path, PathBuf};
 

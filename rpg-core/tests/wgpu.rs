@@ -5,10 +5,10 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
-use rpg_rollout::cache::KvCache;
-use rpg_rollout::model::{CausalLm, ModelConfig};
-use rpg_rollout::ops::{CacheRows, HeadLayout, ModelBackend, Packing, RopeTable};
-use rpg_rollout::score::{ScoreItem, score};
+use rpg_core::cache::KvCache;
+use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::ops::{CacheRows, HeadLayout, ModelBackend, Packing, RopeTable};
+use rpg_core::score::{ScoreItem, score};
 
 fn config() -> ModelConfig {
     let json = serde_json::json!({

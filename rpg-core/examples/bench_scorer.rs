@@ -9,9 +9,9 @@
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
-use rpg_rollout::model::{CausalLm, ModelConfig};
-use rpg_rollout::ops::Packing;
-use rpg_rollout::score::{ScoreItem, score};
+use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::ops::Packing;
+use rpg_core::score::{ScoreItem, score};
 use std::time::Instant;
 
 // As in `rpg`.

@@ -4,7 +4,7 @@
 //! test is skipped where `RPG_CHAT_TEMPLATES` does not name its output.
 
 use rpg_core::Message;
-use rpg_rollout::chat::ChatTemplate;
+use rpg_core::chat::ChatTemplate;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
