@@ -4,7 +4,7 @@ use crate::failure::{AtPath, Failure};
 use crate::optim::{AdamW, AdamWConfig};
 use crate::run_folder::RunFolder;
 use rpg_core::model::{CausalLm, SaveDtype};
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -31,7 +31,7 @@ pub struct TrainerState {
 }
 
 /// All that a run needs to go on.
-pub struct Checkpoint<'a, B: ModelBackend> {
+pub struct Checkpoint<'a, B: DecodeBackend> {
     /// The policy.
     pub model: &'a CausalLm<B>,
     /// The reference, if it is not the sampling policy.
@@ -44,7 +44,7 @@ pub struct Checkpoint<'a, B: ModelBackend> {
     pub state: TrainerState,
 }
 
-impl<B: ModelBackend> Checkpoint<'_, B> {
+impl<B: DecodeBackend> Checkpoint<'_, B> {
     /// Writes it into the run's folder; the number of its name counts all steps, supervised or not.
     pub fn write(&self, folder: &RunFolder, keep: usize) -> Result<PathBuf, Failure> {
         let number = self.state.warm_start_steps + self.state.steps;
@@ -77,7 +77,7 @@ pub fn read_state(dir: &Path) -> Result<TrainerState, Failure> {
 }
 
 /// Reads the optimizer's state.
-pub fn read_optimizer<B: ModelBackend>(
+pub fn read_optimizer<B: DecodeBackend>(
     dir: &Path,
     config: AdamWConfig,
     model: &CausalLm<B>,
@@ -89,7 +89,7 @@ pub fn read_optimizer<B: ModelBackend>(
 }
 
 /// Reads the reference policy, if the checkpoint has one of its own.
-pub fn read_reference<B: ModelBackend>(
+pub fn read_reference<B: DecodeBackend>(
     dir: &Path,
     device: &B::Device,
 ) -> Result<Option<CausalLm<B>>, Failure> {

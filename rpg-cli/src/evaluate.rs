@@ -4,7 +4,7 @@ use crate::data::PromptedProblem;
 use crate::failure::Failure;
 use crate::train::grading::{Grader, Sampled};
 use crate::train::rollout::Sampler;
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::seed::{derive, stream};
 
 /// What an evaluation found.
@@ -19,7 +19,7 @@ pub struct Evaluation {
 /// Samples every problem `k` times and grades the answers. The draws depend on the run's seed alone,
 /// so that two evaluations differ only by the policy. `go_on` is told what goes on, how much of it is done,
 /// and of how much.
-pub fn evaluate<B: ModelBackend>(
+pub fn evaluate<B: DecodeBackend>(
     sampler: &Sampler<B>,
     grader: &Grader,
     problems: &[PromptedProblem],

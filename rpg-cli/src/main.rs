@@ -17,7 +17,7 @@ fn keep_memory() {
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1) };
 }
 
-/// The pool's threads do all of the work on the CPU (`ModelBackend::on_workers`), so that they get as much
+/// The pool's threads do all of the work on the CPU (`DecodeBackend::on_workers`), so that they get as much
 /// stack as a main thread has.
 fn start_workers() {
     let started = rayon::ThreadPoolBuilder::new()

@@ -10,7 +10,7 @@
 
 use burn::backend::{Autodiff, Flex};
 use rpg_core::model::CausalLm;
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Prompt};

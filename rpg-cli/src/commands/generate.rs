@@ -7,7 +7,7 @@ use crate::console::Console;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::models::load_model;
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::seed::of_sample;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Group, Message, Prompt};
@@ -52,7 +52,7 @@ struct Work {
 impl OnBackend for Work {
     type Output = Result<(), Failure>;
 
-    fn run<B: ModelBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self { args, sampling } = self;
         let (model, mut tokenizer) = load_model::<B>(&args.model, &device)?;
         let model = model.compact();

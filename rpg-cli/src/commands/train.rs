@@ -12,7 +12,7 @@ use crate::run_folder::RunFolder;
 use crate::train::grading::Grader;
 use crate::train::{Outcome, Start, check_context, finish, newest_checkpoint, train};
 use rpg_core::model::{CausalLm, ModelConfig};
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
 
@@ -90,7 +90,7 @@ struct Work {
 impl OnBackend for Work {
     type Output = Result<(RunFolder, Outcome), Failure>;
 
-    fn run<B: ModelBackend>(self, device: B::Device) -> Self::Output {
+    fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self {
             args,
             config,
@@ -167,7 +167,7 @@ fn describe(config: &TrainConfig) -> String {
     }
 }
 
-fn new_policy<B: ModelBackend>(
+fn new_policy<B: DecodeBackend>(
     config: &TrainConfig,
     device: &B::Device,
 ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
@@ -219,7 +219,7 @@ fn check_shape(shape: &ScratchModel, found: &ModelConfig, root: &Path) -> Result
 }
 
 /// A Qwen3-like model with random weights for the built-in task.
-fn scratch<B: ModelBackend>(
+fn scratch<B: DecodeBackend>(
     shape: &ScratchModel,
     config: &TrainConfig,
     device: &B::Device,

@@ -4,7 +4,7 @@ use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorData, TensorMetadata, TensorPrimitive};
-use rpg_core::ops::{AdamWUpdate, ModelBackend};
+use rpg_core::ops::{AdamWUpdate, DecodeBackend};
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -22,7 +22,7 @@ pub struct AdamWConfig {
 
 /// The optimizer and its state: two moments per parameter.
 #[derive(Debug)]
-pub struct AdamW<B: ModelBackend> {
+pub struct AdamW<B: DecodeBackend> {
     config: AdamWConfig,
     n_updates: u32,
     moments: HashMap<ParamId, Moments<B>>,
@@ -50,7 +50,7 @@ impl std::fmt::Display for StateError {
 
 impl std::error::Error for StateError {}
 
-impl<B: ModelBackend> AdamW<B> {
+impl<B: DecodeBackend> AdamW<B> {
     /// Without any history.
     pub fn new(config: AdamWConfig) -> Self {
         Self {
@@ -159,7 +159,7 @@ impl<B: ModelBackend> AdamW<B> {
     }
 }
 
-fn read<B: ModelBackend>(moment: B::FloatTensorPrimitive) -> Vec<f32> {
+fn read<B: DecodeBackend>(moment: B::FloatTensorPrimitive) -> Vec<f32> {
     let n = moment.shape().num_elements();
     let flat = B::float_reshape(moment, [n].into());
     let tensor = Tensor::<B, 1>::from_primitive(TensorPrimitive::Float(flat));
@@ -170,13 +170,13 @@ fn read<B: ModelBackend>(moment: B::FloatTensorPrimitive) -> Vec<f32> {
         .expect("f32 data is a vector of f32")
 }
 
-struct Updater<'a, B: ModelBackend> {
+struct Updater<'a, B: DecodeBackend> {
     moments: &'a mut HashMap<ParamId, Moments<B>>,
     grads: GradientsParams,
     update: AdamWUpdate,
 }
 
-impl<B: ModelBackend> ModuleMapper<Autodiff<B>> for Updater<'_, B> {
+impl<B: DecodeBackend> ModuleMapper<Autodiff<B>> for Updater<'_, B> {
     fn map_float<const D: usize>(
         &mut self,
         param: Param<Tensor<Autodiff<B>, D>>,
@@ -202,7 +202,7 @@ impl<B: ModelBackend> ModuleMapper<Autodiff<B>> for Updater<'_, B> {
     }
 }
 
-struct Loader<'a, B: ModelBackend> {
+struct Loader<'a, B: DecodeBackend> {
     file: SafeTensors<'a>,
     device: &'a B::Device,
     moments: HashMap<ParamId, Moments<B>>,
@@ -210,7 +210,7 @@ struct Loader<'a, B: ModelBackend> {
     backend: PhantomData<B>,
 }
 
-impl<B: ModelBackend> ModuleVisitor<B> for Loader<'_, B> {
+impl<B: DecodeBackend> ModuleVisitor<B> for Loader<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let shape = param.val().shape();
         let load = |i: usize| {

@@ -4,13 +4,13 @@ use crate::data::PromptedProblem;
 use crate::failure::Failure;
 use rpg_core::Group;
 use rpg_core::model::CausalLm;
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Progress, Request, generate};
 
 /// A policy and how it is sampled.
 #[derive(Debug)]
-pub struct Sampler<'a, B: ModelBackend> {
+pub struct Sampler<'a, B: DecodeBackend> {
     /// The policy.
     pub model: &'a CausalLm<B>,
     /// Its tokenizer.
@@ -19,7 +19,7 @@ pub struct Sampler<'a, B: ModelBackend> {
     pub options: &'a GenerateOptions,
 }
 
-impl<B: ModelBackend> Sampler<'_, B> {
+impl<B: DecodeBackend> Sampler<'_, B> {
     /// Samples `k` completions of every problem, in the order of the problems.
     /// `seed_of(prompt, sample)` seeds each completion.
     pub fn sample(

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::optim::AdamWConfig;
 use crate::run_folder::RunFolder;
 use rpg_core::model::CausalLm;
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_rollout::generate::GenerateOptions;
 use rpg_rollout::sampling::SamplingParams;
@@ -16,7 +16,7 @@ use serde_json::json;
 use std::path::PathBuf;
 
 /// What a run begins with.
-pub struct Start<B: ModelBackend> {
+pub struct Start<B: DecodeBackend> {
     /// The policy.
     pub model: CausalLm<B>,
     /// Its tokenizer.
@@ -47,7 +47,7 @@ pub struct Outcome {
 }
 
 /// Refuses prompts that do not fit the model before the first token is sampled.
-pub fn check_context<B: ModelBackend>(
+pub fn check_context<B: DecodeBackend>(
     config: &TrainConfig,
     model: &CausalLm<B>,
     data: &Data,

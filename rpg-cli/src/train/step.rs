@@ -5,7 +5,7 @@ use burn::backend::Autodiff;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use rpg_core::model::CausalLm;
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
 use rpg_losses::{Diagnostics, LossInputs, ObjectiveConfig, StepTotals, policy_loss};
 use std::collections::BTreeMap;
@@ -54,7 +54,7 @@ pub struct UpdateSettings<'a> {
 }
 
 /// One update of the policy from a mini-batch.
-pub fn update<B: ModelBackend>(
+pub fn update<B: DecodeBackend>(
     model: CausalLm<Autodiff<B>>,
     optimizer: &mut AdamW<B>,
     responses: &[Response],
@@ -128,14 +128,14 @@ fn micro_batches(responses: &[Response], max_tokens: usize) -> impl Iterator<Ite
 }
 
 /// What is read back once per update.
-struct Sums<B: ModelBackend> {
+struct Sums<B: DecodeBackend> {
     diagnostics: Diagnostics<Autodiff<B>>,
     entropy: Tensor<Autodiff<B>, 1>,
     difference: Tensor<Autodiff<B>, 1>,
     largest: Tensor<Autodiff<B>, 1>,
 }
 
-impl<B: ModelBackend> Sums<B> {
+impl<B: DecodeBackend> Sums<B> {
     fn merge(self, other: Self) -> Self {
         Self {
             diagnostics: self.diagnostics.merge(other.diagnostics),
@@ -158,7 +158,7 @@ impl<B: ModelBackend> Sums<B> {
     }
 }
 
-fn forward<B: ModelBackend>(
+fn forward<B: DecodeBackend>(
     model: &CausalLm<Autodiff<B>>,
     responses: &[Response],
     objective: &ObjectiveConfig,
@@ -230,7 +230,7 @@ impl Rows {
     }
 
     /// Where each place of the padded tensor stands in the packed one; padding points at 0.
-    fn indices<B: ModelBackend>(&self, device: &B::Device) -> Tensor<Autodiff<B>, 1, Int> {
+    fn indices<B: DecodeBackend>(&self, device: &B::Device) -> Tensor<Autodiff<B>, 1, Int> {
         let mut indices = vec![0i32; self.b * self.t];
         let mut next = 0;
         for (row, &length) in self.lengths.iter().enumerate() {
@@ -242,7 +242,7 @@ impl Rows {
         Tensor::from_data(TensorData::new(indices, [self.b * self.t]), device)
     }
 
-    fn tensor<B: ModelBackend>(
+    fn tensor<B: DecodeBackend>(
         &self,
         responses: &[Response],
         device: &B::Device,
@@ -257,7 +257,7 @@ impl Rows {
         Tensor::from_data(TensorData::new(values, [self.b, self.t]), device)
     }
 
-    fn mask<B: ModelBackend>(&self, device: &B::Device) -> Tensor<Autodiff<B>, 2, Bool> {
+    fn mask<B: DecodeBackend>(&self, device: &B::Device) -> Tensor<Autodiff<B>, 2, Bool> {
         let mask: Vec<bool> = self
             .lengths
             .iter()

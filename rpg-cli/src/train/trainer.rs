@@ -22,14 +22,14 @@ use crate::run_folder::RunFolder;
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use rpg_core::model::CausalLm;
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::seed::of_sample;
 use rpg_core::tokenizer::Tokenizer;
 use std::path::PathBuf;
 use std::time::Instant;
 
 /// Everything that changes while a run goes on.
-struct Trainer<'a, B: ModelBackend> {
+struct Trainer<'a, B: DecodeBackend> {
     config: &'a TrainConfig,
     folder: &'a RunFolder,
     interrupt: &'a Interrupt,
@@ -48,7 +48,7 @@ struct Trainer<'a, B: ModelBackend> {
 }
 
 /// Runs a config to its end, or to an interruption, and leaves a checkpoint.
-pub fn train<B: ModelBackend>(
+pub fn train<B: DecodeBackend>(
     config: &TrainConfig,
     folder: &RunFolder,
     start: Start<B>,
@@ -66,7 +66,7 @@ pub fn train<B: ModelBackend>(
     }
 }
 
-impl<'a, B: ModelBackend> Trainer<'a, B> {
+impl<'a, B: DecodeBackend> Trainer<'a, B> {
     fn new(
         config: &'a TrainConfig,
         folder: &'a RunFolder,

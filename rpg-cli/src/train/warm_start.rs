@@ -7,13 +7,13 @@ use crate::optim::{AdamW, cosine, global_norm};
 use burn::backend::Autodiff;
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use rpg_core::model::CausalLm;
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::tokenizer::Tokenizer;
 
 /// One step (counted from 1) on the next examples; returns the model and the mean negative
 /// log-likelihood per token.
-pub fn step<B: ModelBackend>(
+pub fn step<B: DecodeBackend>(
     model: CausalLm<Autodiff<B>>,
     optimizer: &mut AdamW<B>,
     config: &WarmStart,

@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use rpg_core::cache::KvCache;
 use rpg_core::model::CausalLm;
-use rpg_core::ops::{CacheRows, ModelBackend, Packing};
+use rpg_core::ops::{CacheRows, DecodeBackend, Packing};
 use rpg_core::tokenizer::{Tokenizer, TokenizerError};
 use rpg_core::{Completion, Group, StopReason};
 use std::collections::HashMap;
@@ -39,7 +39,7 @@ pub type Continue = bool;
 
 /// Samples every request's group. `on_group` gets each group when it and all before it are complete;
 /// `on_progress` is called once per step and may stop the rollout.
-pub fn generate<B: ModelBackend>(
+pub fn generate<B: DecodeBackend>(
     model: &CausalLm<B>,
     tokenizer: &Tokenizer,
     requests: &[Request],
@@ -90,7 +90,7 @@ struct Slot {
 }
 
 /// The slots, the cache, and what waits.
-struct Batch<'a, B: ModelBackend> {
+struct Batch<'a, B: DecodeBackend> {
     model: &'a CausalLm<B>,
     requests: &'a [Request],
     options: &'a GenerateOptions,
@@ -103,7 +103,7 @@ struct Batch<'a, B: ModelBackend> {
     waiting: std::vec::IntoIter<Place>,
 }
 
-impl<'a, B: ModelBackend> Batch<'a, B> {
+impl<'a, B: DecodeBackend> Batch<'a, B> {
     fn new(
         model: &'a CausalLm<B>,
         requests: &'a [Request],
@@ -116,8 +116,9 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
             .max()
             .unwrap_or(0);
         let capacity = longest + options.max_new_tokens;
-        let affordable =
-            options.max_cache_bytes / KvCache::<B>::bytes(model.config(), 1, capacity).max(1);
+        let config = model.config();
+        let slot_bytes = KvCache::<B>::bytes(config.heads(), config.num_hidden_layers, 1, capacity);
+        let affordable = options.max_cache_bytes / slot_bytes.max(1);
         let n_slots = options.max_slots.min(n_completions).min(affordable).max(1);
         let places: Vec<Place> = requests
             .iter()
@@ -133,7 +134,7 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
             model,
             requests,
             options,
-            cache: KvCache::new(model.config(), n_slots, capacity, &model.device()),
+            cache: model.new_cache(n_slots, capacity),
             slots: (0..n_slots).map(|_| None).collect(),
             prompt_in_slot: vec![None; n_slots],
             prompt_logits: HashMap::new(),
@@ -332,7 +333,7 @@ impl<'a, B: ModelBackend> Batch<'a, B> {
 }
 
 /// The tokens that end a completion.
-fn ending_tokens<B: ModelBackend>(model: &CausalLm<B>, options: &GenerateOptions) -> Vec<u32> {
+fn ending_tokens<B: DecodeBackend>(model: &CausalLm<B>, options: &GenerateOptions) -> Vec<u32> {
     let eos: &[u32] = match options.ignore_eos {
         true => &[],
         false => &model.config().eos_token_ids,
@@ -340,7 +341,7 @@ fn ending_tokens<B: ModelBackend>(model: &CausalLm<B>, options: &GenerateOptions
     [eos, &options.stop_token_ids].concat()
 }
 
-fn stop_reason<B: ModelBackend>(
+fn stop_reason<B: DecodeBackend>(
     slot: &Slot,
     model: &CausalLm<B>,
     options: &GenerateOptions,
@@ -370,7 +371,7 @@ fn stop_reason<B: ModelBackend>(
     Ok((slot.tokens.len() >= options.max_new_tokens).then_some(StopReason::Length))
 }
 
-fn read<B: ModelBackend>(logits: Tensor<B, 2>) -> Vec<f32> {
+fn read<B: DecodeBackend>(logits: Tensor<B, 2>) -> Vec<f32> {
     logits
         .into_data()
         .convert::<f32>()
