@@ -11,10 +11,9 @@ use rpg_core::ops::DecodeBackend;
 use rpg_core::seed::of_sample;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Group, Message, Prompt};
-use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, generate};
-use rpg_rollout::sampling::SamplingParams;
+use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, Sampler};
+use rpg_rollout::sampling::{SamplingKey, SamplingParams};
 use serde_json::{Value, json};
-use std::cell::RefCell;
 use std::io::Write;
 use std::time::Instant;
 
@@ -25,9 +24,17 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
         top_k: args.top_k,
         min_p: args.min_p,
     };
-    sampling
-        .check()
-        .map_err(|e| Failure::input(format!("--{}", e.replace('_', "-"))))?;
+    sampling.check().map_err(|e| {
+        let flag = match e.key {
+            SamplingKey::Temperature => "--temperature",
+            SamplingKey::TopP => "--top-p",
+            SamplingKey::MinP => "--min-p",
+        };
+        Failure::input(format!(
+            "{flag}: found {}; expected {}",
+            e.found, e.expected
+        ))
+    })?;
     for (flag, value) in [("-n", args.n), ("--max-new-tokens", args.max_new_tokens)] {
         if value == 0 {
             return Err(Failure::input(format!(
@@ -82,63 +89,52 @@ impl OnBackend for Work {
                 .encode_prompt(&prompt)
                 .map_err(|e| at(e.to_string()))?;
             let index = requests.len() as u64;
-            let seeds = (0..args.n as u64)
-                .map(|i| of_sample(args.seed, 0, index, i))
-                .collect();
-            requests.push(Request {
-                prompt_tokens,
-                seeds,
-            });
+            let seeds = (0..args.n as u64).map(|i| of_sample(args.seed, 0, index, i));
+            requests.push(Request::new(prompt_tokens, seeds));
         }
         if args.stop.iter().any(String::is_empty) {
             return Err(Failure::input(
                 "--stop: found an empty text; expected at least one character",
             ));
         }
-        let options = GenerateOptions {
-            sampling,
-            max_new_tokens: args.max_new_tokens,
-            min_new_tokens: args.min_new_tokens,
-            stop_token_ids: args.stop_token.clone(),
-            stop_strings: args.stop.clone(),
-            ignore_eos: args.ignore_eos,
-            ..Default::default()
-        };
+        let mut options = GenerateOptions::default();
+        options.sampling = sampling;
+        options.max_new_tokens = args.max_new_tokens;
+        options.min_new_tokens = args.min_new_tokens;
+        options.stop_token_ids = args.stop_token.clone();
+        options.stop_strings = args.stop.clone();
+        options.ignore_eos = args.ignore_eos;
         let interrupt = Interrupt::listen();
         let n_completions = requests.len() * args.n;
         let console = Console::new(n_completions as u64, "generate");
         let start = Instant::now();
-        let mut n_new_tokens = 0;
-        let written = RefCell::new(Ok(()));
-        let result = generate(
-            &model,
-            &tokenizer,
-            &requests,
-            &options,
-            |group| {
-                let mut written = written.borrow_mut();
-                if written.is_ok() {
-                    *written = write(&group, args.json);
-                }
-            },
-            |progress| {
-                n_new_tokens = progress.n_new_tokens;
-                console.position(progress.n_finished as u64);
-                let rate = n_new_tokens as f64 / start.elapsed().as_secs_f64();
-                console.status(format!("{rate:.0} tokens/s"));
-                !interrupt.requested() && written.borrow().is_ok()
-            },
-        );
-        console.done();
-        if let Err(error) = written.into_inner() {
-            return output::checked(Err(error));
+        let failure = |e| {
+            console.done();
+            match e {
+                GenerateError::NotFinite { .. } => Failure::internal(e),
+                _ => Failure::input(format!("{}: {e}", input::name(&args.prompts)))
+                    .hint("prompts are counted from 0; a lower --max-new-tokens leaves more room"),
+            }
+        };
+        let mut sampler = Sampler::new(&model, &tokenizer, &requests, &options).map_err(failure)?;
+        while !sampler.is_done() {
+            let groups = sampler.step().map_err(failure)?;
+            let written = groups.iter().try_for_each(|group| write(group, args.json));
+            let progress = sampler.progress();
+            console.position(progress.n_finished as u64);
+            let rate = progress.n_new_tokens as f64 / start.elapsed().as_secs_f64();
+            console.status(format!("{rate:.0} tokens/s"));
+            if written.is_err() {
+                console.done();
+                return output::checked(written);
+            }
+            if interrupt.requested() {
+                console.done();
+                return Err(Failure::interrupted("interrupted"));
+            }
         }
-        result.map_err(|e| match e {
-            GenerateError::Interrupted => Failure::interrupted("interrupted"),
-            GenerateError::NotFinite { .. } => Failure::internal(e),
-            _ => Failure::input(format!("{}: {e}", input::name(&args.prompts)))
-                .hint("prompts are counted from 0; a lower --max-new-tokens leaves more room"),
-        })?;
+        console.done();
+        let n_new_tokens = sampler.progress().n_new_tokens;
         let seconds = start.elapsed().as_secs_f64();
         eprintln!(
             "{n_completions} completions, {n_new_tokens} new tokens in {seconds:.1} s: {:.1} tokens/s",

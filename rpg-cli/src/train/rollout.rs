@@ -6,7 +6,8 @@ use rpg_core::Group;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
-use rpg_rollout::generate::{GenerateError, GenerateOptions, Progress, Request, generate};
+use rpg_rollout::generate::{self, GenerateError, GenerateOptions, Progress, Request};
+use std::ops::ControlFlow;
 
 /// A policy and how it is sampled.
 #[derive(Debug)]
@@ -27,27 +28,23 @@ impl<B: DecodeBackend> Sampler<'_, B> {
         problems: &[PromptedProblem],
         k: usize,
         seed_of: impl Fn(usize, usize) -> u64,
-        on_progress: impl FnMut(Progress) -> bool,
+        mut on_progress: impl FnMut(Progress) -> bool,
     ) -> Result<Vec<Group>, Failure> {
         let requests: Vec<Request> = problems
             .iter()
             .enumerate()
-            .map(|(i, problem)| Request {
-                prompt_tokens: problem.prompt_tokens.clone(),
-                seeds: (0..k).map(|j| seed_of(i, j)).collect(),
+            .map(|(i, problem)| {
+                let seeds = (0..k).map(|j| seed_of(i, j));
+                Request::new(problem.prompt_tokens.as_slice(), seeds)
             })
             .collect();
-        let mut groups = Vec::with_capacity(problems.len());
-        generate(
-            self.model,
-            self.tokenizer,
-            &requests,
-            self.options,
-            |group| groups.push(group),
-            on_progress,
-        )
-        .map_err(|e| failure(e, problems))?;
-        Ok(groups)
+        let mut on_progress = |progress| match on_progress(progress) {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        };
+        generate::Sampler::new(self.model, self.tokenizer, &requests, self.options)
+            .and_then(|sampler| sampler.run(&mut on_progress))
+            .map_err(|e| failure(e, problems))
     }
 }
 
@@ -63,6 +60,6 @@ fn failure(error: GenerateError, problems: &[PromptedProblem]) -> Failure {
             Failure::input(format!("problem {}: {error}", id(*prompt_idx)))
         }
         GenerateError::Interrupted => Failure::interrupted("interrupted"),
-        GenerateError::NotFinite { .. } | GenerateError::Tokenizer(_) => Failure::internal(error),
+        _ => Failure::internal(error),
     }
 }

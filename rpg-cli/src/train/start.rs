@@ -108,10 +108,9 @@ pub(super) fn adamw_config(config: &TrainConfig) -> AdamWConfig {
 
 /// How a run samples.
 pub(super) fn generate_options(config: &TrainConfig, sampling: SamplingParams) -> GenerateOptions {
-    GenerateOptions {
-        sampling,
-        max_new_tokens: config.rollout.max_new_tokens,
-        max_slots: config.rollout.max_slots,
-        ..Default::default()
-    }
+    let mut options = GenerateOptions::default();
+    options.sampling = sampling;
+    options.max_new_tokens = config.rollout.max_new_tokens;
+    options.max_slots = config.rollout.max_slots;
+    options
 }
