@@ -3,7 +3,7 @@
 use crate::device::DeviceChoice;
 use crate::failure::Failure;
 use burn::backend::Flex;
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 
 /// Work that runs on any backend.
 pub trait OnBackend: Send {
@@ -11,7 +11,7 @@ pub trait OnBackend: Send {
     type Output: Send;
 
     /// Does it.
-    fn run<B: ModelBackend>(self, device: B::Device) -> Self::Output;
+    fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output;
 }
 
 /// Runs the work on the chosen backend. `Auto` takes the first of CUDA, WGPU and CPU that is compiled
@@ -98,7 +98,7 @@ fn cuda_libraries() -> Result<(), String> {
 
 /// Computes a small product. Backends panic where they find no device: the panic becomes the reason.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn smoke_test<B: ModelBackend>() -> Result<(), String> {
+fn smoke_test<B: DecodeBackend>() -> Result<(), String> {
     use burn::tensor::Tensor;
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
@@ -131,7 +131,7 @@ mod tests {
     impl OnBackend for Name {
         type Output = String;
 
-        fn run<B: ModelBackend>(self, device: B::Device) -> String {
+        fn run<B: DecodeBackend>(self, device: B::Device) -> String {
             B::name(&device)
         }
     }

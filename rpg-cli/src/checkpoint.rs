@@ -1,21 +1,25 @@
-//! Checkpoints: a Hugging Face folder with the optimizer's state and the place in the run beside it.
+//! Checkpoints: a Hugging Face folder together with the optimizer's state and the place in the run.
 
 use crate::failure::{AtPath, Failure};
-use crate::optim::{AdamW, AdamWConfig};
+use crate::optim::{Optimizer, OptimizerState, StateError};
 use crate::run_folder::RunFolder;
+use burn::tensor::{DType, TensorData};
 use rpg_core::model::{CausalLm, SaveDtype};
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const STATE: &str = "trainer_state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const REFERENCE: &str = "reference";
+const N_UPDATES: &str = "n_updates";
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {
     /// Supervised steps done.
@@ -30,26 +34,26 @@ pub struct TrainerState {
     pub before: Option<f64>,
 }
 
-/// All that a run needs to go on.
-pub struct Checkpoint<'a, B: ModelBackend> {
+/// All that a run needs to continue.
+pub struct Checkpoint<'a, B: DecodeBackend> {
     /// The policy.
-    pub model: &'a CausalLm<B>,
+    pub policy: &'a CausalLm<B>,
     /// The reference, if it is not the sampling policy.
     pub reference: Option<&'a CausalLm<B>>,
     /// Its tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// The optimizer.
-    pub optimizer: &'a AdamW<B>,
+    pub optimizer: &'a dyn Optimizer<B>,
     /// The place in the run.
     pub state: TrainerState,
 }
 
-impl<B: ModelBackend> Checkpoint<'_, B> {
-    /// Writes it into the run's folder; the number of its name counts all steps, supervised or not.
+impl<B: DecodeBackend> Checkpoint<'_, B> {
+    /// Writes it into the run's folder; the number in its name counts all steps, supervised or not.
     pub fn write(&self, folder: &RunFolder, keep: usize) -> Result<PathBuf, Failure> {
         let number = self.state.warm_start_steps + self.state.steps;
         folder.write_checkpoint(number, keep, |dir| {
-            self.model
+            self.policy
                 .save_hf(dir, SaveDtype::F32)
                 .map_err(Failure::internal)?;
             self.tokenizer.save(dir).map_err(Failure::internal)?;
@@ -61,7 +65,8 @@ impl<B: ModelBackend> Checkpoint<'_, B> {
                     .map_err(Failure::internal)?;
             }
             let path = dir.join(OPTIMIZER);
-            fs::write(&path, self.optimizer.to_bytes()).at(&path)?;
+            let bytes = to_safetensors(&self.optimizer.state()).map_err(Failure::internal)?;
+            fs::write(&path, bytes).at(&path)?;
             let path = dir.join(STATE);
             let state = serde_json::to_string_pretty(&self.state).map_err(Failure::internal)?;
             fs::write(&path, state + "\n").at(&path)
@@ -76,28 +81,100 @@ pub fn read_state(dir: &Path) -> Result<TrainerState, Failure> {
     serde_json::from_str(&text).map_err(|e| Failure::input(format!("{}: {e}", path.display())))
 }
 
-/// Reads the optimizer's state.
-pub fn read_optimizer<B: ModelBackend>(
+/// Reads the optimizer's state into `optimizer`.
+pub fn read_optimizer<B: DecodeBackend>(
     dir: &Path,
-    config: AdamWConfig,
-    model: &CausalLm<B>,
-) -> Result<AdamW<B>, Failure> {
+    policy: &CausalLm<B>,
+    optimizer: &mut dyn Optimizer<B>,
+) -> Result<(), Failure> {
     let path = dir.join(OPTIMIZER);
     let bytes = fs::read(&path).at(&path)?;
-    AdamW::from_bytes(config, model, &bytes, &model.device())
+    from_safetensors(&bytes)
+        .and_then(|state| optimizer.load_state(policy, &state))
         .map_err(|e| Failure::input(format!("{}: {e}", path.display())))
 }
 
 /// Reads the reference policy, if the checkpoint has one of its own.
-pub fn read_reference<B: ModelBackend>(
+pub fn read_reference<B: DecodeBackend>(
     dir: &Path,
     device: &B::Device,
 ) -> Result<Option<CausalLm<B>>, Failure> {
     let dir = dir.join(REFERENCE);
-    match dir.exists() {
-        true => CausalLm::load_hf(&dir, device)
-            .map(Some)
-            .map_err(Failure::input),
-        false => Ok(None),
+    if !dir.exists() {
+        return Ok(None);
+    }
+    let reference = CausalLm::load_hf(&dir, device).map_err(Failure::input)?;
+    Ok(Some(reference))
+}
+
+fn to_safetensors(state: &OptimizerState) -> Result<Vec<u8>, StateError> {
+    let format = |e: &dyn std::fmt::Display| StateError::Format(e.to_string());
+    let mut views = Vec::with_capacity(state.tensors.len());
+    for (name, data) in &state.tensors {
+        let dtype = match data.dtype {
+            DType::F32 => Dtype::F32,
+            DType::U8 => Dtype::U8,
+            other => return Err(format(&format_args!("`{name}` is of type {other:?}"))),
+        };
+        let view = TensorView::new(dtype, data.shape.to_vec(), data.as_bytes());
+        views.push((name, view.map_err(|e| format(&e))?));
+    }
+    let metadata = HashMap::from([(N_UPDATES.to_owned(), state.n_updates.to_string())]);
+    safetensors::serialize(views, Some(metadata)).map_err(|e| format(&e))
+}
+
+fn from_safetensors(bytes: &[u8]) -> Result<OptimizerState, StateError> {
+    let format = |e: safetensors::SafeTensorError| StateError::Format(e.to_string());
+    let file = SafeTensors::deserialize(bytes).map_err(format)?;
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(format)?;
+    let n_updates = metadata
+        .metadata()
+        .as_ref()
+        .and_then(|map| map.get(N_UPDATES)?.parse().ok())
+        .ok_or_else(|| StateError::Mismatch(format!("`{N_UPDATES}` is missing")))?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.tensors() {
+        let shape = view.shape().to_vec();
+        let data = match view.dtype() {
+            Dtype::F32 => {
+                let floats = view.data().chunks_exact(4);
+                let floats = floats.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                TensorData::new(floats.collect::<Vec<f32>>(), shape)
+            }
+            Dtype::U8 => TensorData::new(view.data().to_vec(), shape),
+            other => {
+                return Err(StateError::Mismatch(format!(
+                    "`{name}` is of type {other:?}"
+                )));
+            }
+        };
+        tensors.insert(name, data);
+    }
+    Ok(OptimizerState { n_updates, tensors })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_optimizer_state_survives_its_file() {
+        let state = OptimizerState {
+            n_updates: 7,
+            tensors: BTreeMap::from([
+                ("a.0".to_owned(), TensorData::from([0.1f32, -2.5e-30])),
+                ("a.1".to_owned(), TensorData::from([[1u8, 2], [3, 4]])),
+            ]),
+        };
+        let bytes = to_safetensors(&state).unwrap();
+        assert_eq!(from_safetensors(&bytes).unwrap(), state);
+        let half = from_safetensors(&bytes[..bytes.len() / 2]);
+        assert!(matches!(half, Err(StateError::Format(_))));
+        let none: [(&str, TensorView); 0] = [];
+        let bare = safetensors::serialize(none, None).unwrap();
+        assert!(matches!(
+            from_safetensors(&bare),
+            Err(StateError::Mismatch(_))
+        ));
     }
 }

@@ -1,19 +1,23 @@
-//! What the user is told when something goes wrong, and with which exit code.
+//! What goes wrong, in the words of the user: what was found and what would be right.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
-/// Exit codes of the `rpg` command.
-pub mod exit {
-    /// The work was done, and what it found is negative (a verification failed).
-    pub const NEGATIVE: i32 = 1;
+/// Whose fault a [`Failure`] is; the command turns it into an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FailureKind {
     /// Something given is wrong: a flag, a config, a file.
-    pub const BAD_INPUT: i32 = 2;
+    Input,
     /// Something failed that the user did not cause.
-    pub const FAILED: i32 = 3;
-    /// The user's reward command failed.
-    pub const REWARD: i32 = 4;
-    /// Ended by Ctrl-C.
-    pub const INTERRUPTED: i32 = 130;
+    Internal,
+    /// A reward failed to score a completion.
+    Reward,
+    /// The caller asked to stop.
+    Interrupted,
+    /// The work was done, and its result is negative: a verification failed.
+    Negative,
 }
 
 /// One clear error: what was found, and what to do about it.
@@ -23,48 +27,41 @@ pub struct Failure {
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
-    /// The exit code.
-    pub code: i32,
+    /// Whose fault it is.
+    pub kind: FailureKind,
 }
 
 impl Failure {
-    /// Something given is wrong.
-    pub fn input(message: impl fmt::Display) -> Self {
+    /// A failure without a hint.
+    pub fn new(kind: FailureKind, message: impl fmt::Display) -> Self {
         Self {
             message: message.to_string(),
             hint: None,
-            code: exit::BAD_INPUT,
+            kind,
         }
+    }
+
+    /// Something given is wrong.
+    pub fn input(message: impl fmt::Display) -> Self {
+        Self::new(FailureKind::Input, message)
     }
 
     /// Something failed that the user did not cause.
     pub fn internal(message: impl fmt::Display) -> Self {
-        Self {
-            message: message.to_string(),
-            hint: None,
-            code: exit::FAILED,
-        }
+        Self::new(FailureKind::Internal, message)
     }
 
-    /// The user's reward command failed.
+    /// A reward failed to score a completion.
     pub fn reward(message: impl fmt::Display) -> Self {
-        Self {
-            message: message.to_string(),
-            hint: None,
-            code: exit::REWARD,
-        }
+        Self::new(FailureKind::Reward, message)
     }
 
-    /// Ended by Ctrl-C.
-    pub fn interrupted(message: impl fmt::Display) -> Self {
-        Self {
-            message: message.to_string(),
-            hint: None,
-            code: exit::INTERRUPTED,
-        }
+    /// The caller asked to stop.
+    pub fn interrupted() -> Self {
+        Self::new(FailureKind::Interrupted, "interrupted")
     }
 
-    /// With advice.
+    /// Adds advice.
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint = Some(hint.to_string());
         self
@@ -73,7 +70,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        f.write_str(&self.message)?;
         match &self.hint {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
@@ -83,14 +80,14 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Adds the place to an error of the file system.
+/// Adds the path to an error of the file system.
 pub trait AtPath<T> {
     /// Names the path in the error.
-    fn at(self, path: &std::path::Path) -> Result<T, Failure>;
+    fn at(self, path: &Path) -> Result<T, Failure>;
 }
 
-impl<T> AtPath<T> for std::io::Result<T> {
-    fn at(self, path: &std::path::Path) -> Result<T, Failure> {
+impl<T> AtPath<T> for io::Result<T> {
+    fn at(self, path: &Path) -> Result<T, Failure> {
         self.map_err(|e| Failure::input(format!("{}: {e}", path.display())))
     }
 }

@@ -1,21 +1,23 @@
-//! Training with KL-regularized policy gradients: the library behind the `rpg` command.
+//! Training with KL-regularized policy gradients.
 //!
-//! [`train::train`] is the loop of the paper's Algorithm 2; [`config::TrainConfig`] says what it does,
-//! a [`run_folder::RunFolder`] holds what comes of it. The commands are thin files over the library.
+//! [`train::Trainer`] is the loop of the paper's Algorithm 2; [`config::TrainConfig`] says what it does, a
+//! [`run_folder::RunFolder`] holds what comes of it. What a run is made of can be exchanged, each part through
+//! one trait: [`rpg_rollout::rollouts::Rollouts`] samples, [`rpg_reward::Reward`] scores,
+//! [`optim::Optimizer`] updates, [`train::Ranks`] shares the work, [`train::report::Reporter`] is told.
+//!
+//! The library prints nothing and ends no process. The `rpg` command is the module `cli`, behind the feature of
+//! that name.
 
-pub mod args;
 pub mod backend;
 pub mod checkpoint;
-pub mod commands;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod config;
-pub mod console;
 pub mod data;
 pub mod device;
-pub mod evaluate;
 pub mod failure;
 pub mod interrupt;
 pub mod models;
 pub mod optim;
-pub mod report;
 pub mod run_folder;
 pub mod train;

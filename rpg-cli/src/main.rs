@@ -1,7 +1,7 @@
 //! The `rpg` command.
 
-use rpg_cli::args::Args;
-use rpg_cli::failure::exit;
+use rpg_cli::cli::args::Args;
+use rpg_cli::cli::exit;
 
 /// Training allocates and frees tensors of many megabytes at a fast pace; the system's allocator gives
 /// them back to the kernel each time and takes page faults to get them again.
@@ -17,7 +17,7 @@ fn keep_memory() {
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1) };
 }
 
-/// The pool's threads do all of the work on the CPU (`ModelBackend::on_workers`), so that they get as much
+/// The pool's threads do all of the work on the CPU (`DecodeBackend::on_workers`), so that they get as much
 /// stack as a main thread has.
 fn start_workers() {
     let started = rayon::ThreadPoolBuilder::new()
@@ -33,8 +33,8 @@ fn main() {
     keep_memory();
     start_workers();
     let args = Args::from_command_line();
-    if let Err(failure) = rpg_cli::commands::run(args) {
-        eprintln!("{failure}");
-        std::process::exit(failure.code);
+    if let Err(failure) = rpg_cli::cli::run(args) {
+        eprintln!("error: {failure}");
+        std::process::exit(exit::code(failure.kind));
     }
 }

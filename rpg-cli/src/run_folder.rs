@@ -24,8 +24,14 @@ pub struct RunFolder {
     root: PathBuf,
 }
 
+/// One object per step.
+pub const METRICS: &str = "metrics.jsonl";
+
+/// Some completions per step.
+pub const SAMPLES: &str = "samples.jsonl";
+
 /// The files of lines, each with a `step`.
-const LINES: [&str; 2] = ["metrics.jsonl", "samples.jsonl"];
+const LINES: [&str; 2] = [METRICS, SAMPLES];
 
 impl RunFolder {
     /// Makes a new folder; one that holds a run already is an error.
@@ -153,6 +159,17 @@ impl RunFolder {
         }
         found.sort();
         Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// The newest checkpoint.
+    pub fn newest_checkpoint(&self) -> Result<PathBuf, Failure> {
+        self.checkpoints()?.pop().ok_or_else(|| {
+            Failure::input(format!(
+                "{}: no checkpoint to resume from",
+                self.root.display()
+            ))
+            .hint("start the run again in a new folder")
+        })
     }
 
     /// Writes a checkpoint folder beside its place and moves it there; then removes all but the newest

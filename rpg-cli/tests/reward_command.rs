@@ -326,7 +326,7 @@ fn what_is_wrong_with_a_command_is_said_before_the_run_folder_appears() {
     check("[]", "reward.command.program: found []");
     check(
         "[\"sh\", \"no-such-script.sh\"]",
-        "reward.command: `sh no-such-script.sh`: the reward command ended before it had answered",
+        "reward.command: `sh no-such-script.sh`: the reward command ended before it answered",
     );
 }
 

@@ -1,8 +1,8 @@
 //! The key-value cache. It belongs to whoever samples, not to the model.
 
-use crate::model::ModelConfig;
-use crate::ops::{CacheRows, HeadLayout, ModelBackend};
-use burn::tensor::{Tensor, backend::Backend};
+use crate::ops::{CacheRows, DecodeBackend, HeadLayout};
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 
 /// Keys and values of every layer for a fixed number of slots, allocated once.
 #[derive(Debug, Clone)]
@@ -13,25 +13,24 @@ pub struct KvCache<B: Backend> {
     capacity: usize,
 }
 
-impl<B: ModelBackend> KvCache<B> {
-    /// Room for `n_slots` sequences of up to `capacity` tokens.
-    pub fn new(config: &ModelConfig, n_slots: usize, capacity: usize, device: &B::Device) -> Self {
-        let shape = [
-            n_slots,
-            config.num_key_value_heads,
-            capacity,
-            config.head_dim,
-        ];
+impl<B: DecodeBackend> KvCache<B> {
+    /// Room for `n_slots` sequences of up to `capacity` tokens in a model of `n_layers`; see also
+    /// [`CausalLm::new_cache`](crate::model::CausalLm::new_cache).
+    pub fn new(
+        heads: HeadLayout,
+        n_layers: usize,
+        n_slots: usize,
+        capacity: usize,
+        device: &B::Device,
+    ) -> Self {
+        let shape = [n_slots, heads.n_kv_heads, capacity, heads.head_dim];
         let empty = || {
             Tensor::<B, 4>::zeros(shape, device)
                 .into_primitive()
                 .tensor()
         };
-        let layers = (0..config.num_hidden_layers)
-            .map(|_| (empty(), empty()))
-            .collect();
         Self {
-            layers,
+            layers: (0..n_layers).map(|_| (empty(), empty())).collect(),
             n_slots,
             capacity,
         }
@@ -48,9 +47,8 @@ impl<B: ModelBackend> KvCache<B> {
     }
 
     /// Bytes that a cache of this size takes (f32).
-    pub fn bytes(config: &ModelConfig, n_slots: usize, capacity: usize) -> usize {
-        let heads = config.heads();
-        2 * 4 * config.num_hidden_layers * n_slots * capacity * heads.kv_width()
+    pub fn bytes(heads: HeadLayout, n_layers: usize, n_slots: usize, capacity: usize) -> usize {
+        2 * 4 * n_layers * n_slots * capacity * heads.kv_width()
     }
 
     /// Copies the first `len` positions of slot `from` to the slots `to`.

@@ -1,10 +1,12 @@
 //! What a rollout produces.
 
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Why a completion ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum StopReason {
     /// The policy sampled an end-of-sequence token.
     Eos,
@@ -36,7 +38,7 @@ pub struct Group {
     /// Which prompt of the batch this is.
     pub prompt_idx: usize,
     /// The prompt's tokens, made once and never re-tokenised.
-    pub prompt_tokens: Vec<u32>,
+    pub prompt_tokens: Arc<[u32]>,
     /// The samples, in order of their sample index.
     pub completions: Vec<Completion>,
 }

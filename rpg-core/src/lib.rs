@@ -5,6 +5,7 @@
 //! read from a data set, a rollout turns it into a [`Group`] of [`Completion`]s, a grader turns those into
 //! rewards. [`seed`] is the rule by which every random draw gets its seed.
 
+pub mod batch;
 pub mod cache;
 pub mod chat;
 mod completion;

@@ -3,6 +3,7 @@
 use crate::model::{CausalLm, float, primitive};
 use crate::ops::{ModelBackend, Packing};
 use burn::tensor::{Int, Tensor, TensorData};
+use std::borrow::Borrow;
 use std::ops::Range;
 
 /// Logits that exist at a time: 64 MiB of f32.
@@ -41,15 +42,16 @@ pub struct Scores<B: ModelBackend> {
 /// If an item scores its first token, or a token outside the vocabulary.
 pub fn score<B: ModelBackend>(
     model: &CausalLm<B>,
-    items: &[ScoreItem],
+    items: &[impl Borrow<ScoreItem>],
     temperature: f64,
 ) -> Scores<B> {
     let vocab_size = model.config().vocab_size;
-    let packing = Packing::new(items.iter().map(|item| item.tokens.len()));
+    let items = || items.iter().map(Borrow::borrow);
+    let packing = Packing::new(items().map(|item| item.tokens.len()));
     let mut tokens = Vec::with_capacity(packing.n_tokens());
     let mut sources: Vec<i32> = Vec::new();
     let mut targets: Vec<i32> = Vec::new();
-    for (item, range) in items.iter().zip(packing.ranges()) {
+    for (item, range) in items().zip(packing.ranges()) {
         assert!(
             item.scored.is_empty() || item.scored.start > 0,
             "the first token of a text has no log-probability"

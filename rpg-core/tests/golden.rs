@@ -2,7 +2,6 @@
 //! checkpoint when it is written again.
 
 use burn::backend::Flex;
-use rpg_core::cache::KvCache;
 use rpg_core::model::{CausalLm, LoadError, SaveDtype};
 use rpg_core::ops::{CacheRows, Packing};
 use serde_json::Value;
@@ -74,7 +73,7 @@ fn decoding_token_by_token_gives_the_same_logits() {
         let (tokens, expected) = expected(name);
         let model = load(&fixture(name)).unwrap();
         let vocab_size = model.config().vocab_size;
-        let mut cache = KvCache::new(model.config(), 3, 16, &model.device());
+        let mut cache = model.new_cache(3, 16);
         let prompt = 4;
         model.prefill(&tokens[..prompt], &Packing::new([prompt]), &[2], &mut cache);
         cache.copy_prefix(2, &[0], prompt);

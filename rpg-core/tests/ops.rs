@@ -4,7 +4,9 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rpg_core::ops::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable};
+use rpg_core::ops::{
+    AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable,
+};
 
 type Grad = Autodiff<Flex>;
 

@@ -5,9 +5,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
-use rpg_core::cache::KvCache;
 use rpg_core::model::{CausalLm, ModelConfig};
-use rpg_core::ops::{CacheRows, HeadLayout, ModelBackend, Packing, RopeTable};
+use rpg_core::ops::{CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable};
 use rpg_core::score::{ScoreItem, score};
 
 fn config() -> ModelConfig {
@@ -174,9 +173,9 @@ fn train<B: ModelBackend>() -> (Vec<f32>, Vec<f32>) {
 }
 
 /// Logits of the last of four tokens: the first three from a prefilled and copied cache.
-fn decode<B: ModelBackend>() -> (Vec<f32>, Vec<f32>) {
+fn decode<B: DecodeBackend>() -> (Vec<f32>, Vec<f32>) {
     let model = CausalLm::<B>::init(&config(), 3, &Default::default());
-    let mut cache = KvCache::<B>::new(model.config(), 3, 8, &model.device());
+    let mut cache = model.new_cache(3, 8);
     model.prefill(&[1, 2, 3], &Packing::new([3]), &[1], &mut cache);
     cache.copy_prefix(1, &[0, 2], 3);
     let rows = CacheRows {

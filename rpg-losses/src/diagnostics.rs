@@ -132,8 +132,23 @@ impl<B: Backend> Diagnostics<B> {
 
     /// Reads the sums back and forms the metrics: one synchronisation.
     pub fn read(self) -> BTreeMap<String, f64> {
-        let values: Vec<f64> = self.sums.into_data().iter::<f64>().collect();
-        let sums: [f64; N_SUMS] = std::array::from_fn(|idx| values[idx]);
+        Self::metrics(&self.read_sums())
+    }
+
+    /// Reads the sums back. They add up over micro-batches and over processes; [`metrics`](Self::metrics) takes
+    /// those of a whole step.
+    pub fn read_sums(self) -> Vec<f64> {
+        self.sums.into_data().iter::<f64>().collect()
+    }
+
+    /// The metrics of a step from its sums.
+    ///
+    /// # Panics
+    /// If these are not as many as [`read_sums`](Self::read_sums) returns.
+    pub fn metrics(sums: &[f64]) -> BTreeMap<String, f64> {
+        let sums: [f64; N_SUMS] = sums
+            .try_into()
+            .expect("the sums of a step are as many as those of a micro-batch");
         DiagnosticSums::from_array(sums).metrics()
     }
 

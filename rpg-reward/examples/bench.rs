@@ -1,32 +1,32 @@
 //! How fast the grader is, and how slow it can be made: cases per second on a mixture of ordinary
-//! answers, in one thread and on all cores, and the slowest of some thousand hostile inputs.
+//! answers, in one thread and on all cores, and the slowest of about two thousand hostile inputs.
 //!
-//! `cargo run --release -p rpg-reward --example bench [-- --slowest N]`
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+//! `cargo run --release -p rpg-reward --all-features --example bench [-- --slowest N]`
 
 use rpg_reward::{GradeOptions, grade, grade_batch};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
-/// Counts the bytes that are held, and the most that ever were.
+/// Counts the bytes that are allocated now, and the most since the last reset.
 struct Counting;
 
-static HELD: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes to the system's allocator unchanged.
+// SAFETY: every call is passed to the system allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let held = HELD.fetch_add(layout.size(), Relaxed) + layout.size();
-        PEAK.fetch_max(held, Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
+        let allocated = ALLOCATED.fetch_add(layout.size(), Relaxed) + layout.size();
+        PEAK.fetch_max(allocated, Relaxed);
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller keeps the contract of `dealloc`.
+        ALLOCATED.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller upholds the contract of `dealloc`.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -37,7 +37,7 @@ static ALLOCATOR: Counting = Counting;
 #[path = "../tests/hostile_inputs/mod.rs"]
 mod hostile_inputs;
 
-/// Ordinary answers: gold, then what is in the box.
+/// Ordinary answers: the gold answer and the content of the box.
 const ORDINARY: [(&str, &str); 20] = [
     ("42", "42"),
     ("42", "41"),
@@ -115,15 +115,15 @@ fn main() {
     let mut times: Vec<(Duration, &str)> = inputs
         .iter()
         .map(|(name, gold, text)| {
-            // The least of a few runs, so that a busy machine does not show.
+            // The fastest of a few runs, so that other load on the machine does not count.
             let mut best = Duration::MAX;
             for round in 0..5 {
-                let held = HELD.load(Relaxed);
-                PEAK.store(held, Relaxed);
+                let before = ALLOCATED.load(Relaxed);
+                PEAK.store(before, Relaxed);
                 let start = Instant::now();
                 let _ = grade(text, gold, &options);
                 best = best.min(start.elapsed());
-                most_memory = most_memory.max((PEAK.load(Relaxed) - held, name.as_str()));
+                most_memory = most_memory.max((PEAK.load(Relaxed) - before, name.as_str()));
                 if round == 0 && best < Duration::from_millis(2) {
                     break;
                 }

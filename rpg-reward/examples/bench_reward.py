@@ -2,9 +2,9 @@
 
     python bench_reward.py CASES.jsonl [--passes N] [--hostile]
 
-One thread, the main one, with the package's own time limits: `parse` and `verify` set an alarm for five
-seconds each, and what runs into it is no answer, or not equal. Gold answers are LaTeX or plain text without
-the dollar signs that `parse` looks for, so they get them, as the package's README asks for.
+Runs in the main thread with the package's own time limits: `parse` and `verify` set an alarm for five seconds
+each, and a case that exceeds it has no answer or is not equal. Gold answers are LaTeX or plain text without
+the dollar signs that `parse` looks for, so these are added, as the package's README asks for.
 """
 
 import json
@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-# Cases made to break a grader; they are timed apart.
+# The source of cases that are made to break a grader; they are timed separately.
 HOSTILE = "adversarial"
 
 CONFIG = [LatexExtractionConfig(), ExprExtractionConfig()]
@@ -29,7 +29,7 @@ def grade(case):
 
 
 def run(cases):
-    """Seconds of the whole, and per case what came of it."""
+    """The seconds of the run, and the result of each case."""
     results = []
     start = time.perf_counter()
     for case in cases:
@@ -41,17 +41,17 @@ def run(cases):
 
 def summary(results):
     slowest = max(results, key=lambda result: result[2])
-    wrong = [
+    judged = [
         (case["expect"], correct)
         for case, correct, _ in results
         if case.get("expect") is not None
     ]
     return {
         "cases": len(results),
-        "judged": len(wrong),
-        "agree": sum(expect == correct for expect, correct in wrong),
-        "false_positives": sum(correct and not expect for expect, correct in wrong),
-        "false_negatives": sum(expect and not correct for expect, correct in wrong),
+        "judged": len(judged),
+        "agree": sum(expect == correct for expect, correct in judged),
+        "false_positives": sum(correct and not expect for expect, correct in judged),
+        "false_negatives": sum(expect and not correct for expect, correct in judged),
         "slowest_ms": 1e3 * slowest[2],
         "slowest": str(slowest[0].get("id", "")),
     }
@@ -68,7 +68,7 @@ def peak_mib():
 
 
 def main():
-    # What times out or cannot be parsed is reported as a warning with a backtrace; the counts say it too.
+    # Timeouts and parse errors are warnings with a backtrace; the counts include them.
     logging.disable(logging.WARNING)
     path = sys.argv[1]
     n_passes = int(sys.argv[sys.argv.index("--passes") + 1]) if "--passes" in sys.argv else 3
@@ -77,8 +77,8 @@ def main():
     hostile = [case for case in all_cases if case.get("source", "").startswith(HOSTILE)]
     cases = [case for case in all_cases if not case.get("source", "").startswith(HOSTILE)]
     first, results = run(cases)
-    # Behind the first pass SymPy's and the parser's caches hold these very cases: the best of the passes is
-    # what the package can do at most.
+    # After the first pass the caches of SymPy and the parser contain these cases: the best pass is the
+    # fastest that the package can be.
     best = first
     for _ in range(n_passes - 1):
         seconds, again = run(cases)

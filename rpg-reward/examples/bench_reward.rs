@@ -1,19 +1,18 @@
-//! The grader on a file of cases, for comparison with Math-Verify (`bench_reward.py`): cases per second in
-//! one thread and with more, agreement with what is expected, the slowest case, peak memory.
+//! The grader on a file of cases, for comparison with Math-Verify (`bench_reward.py`): cases per second with
+//! one and more threads, agreement with the expected verdicts, the slowest case, peak memory.
 //!
-//! `cargo run --release -p rpg-reward --example bench_reward -- CASES.jsonl`, or both sides with
-//! `cargo xtask bench reward --cases CASES.jsonl --venv`.
-
-use std::time::{Duration, Instant};
+//! `cargo run --release -p rpg-reward --all-features --example bench_reward -- CASES.jsonl`, or both sides
+//! with `cargo xtask bench reward --cases CASES.jsonl --venv`.
 
 use rpg_reward::suite::{Case, Summary, Timed, read_line};
 use rpg_reward::{GradeOptions, grade_batch};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
-/// Cases made to break a grader; they are timed apart.
+/// The source of cases that are made to break a grader; they are timed separately.
 const HOSTILE: &str = "adversarial";
 
-/// How long each measurement takes at least.
+/// The minimum duration of each measurement.
 const MEASURE: Duration = Duration::from_millis(1500);
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -61,7 +60,7 @@ fn pass(cases: &[Case]) -> Vec<Timed> {
         .collect()
 }
 
-/// Seconds of the first pass and of each later one; every case with its least time.
+/// The seconds of the first pass and of every pass, and the cases with their shortest times.
 fn one_thread(cases: &[Case]) -> (f64, Vec<f64>, Vec<Timed>) {
     let start = Instant::now();
     let mut least = pass(cases);
@@ -78,9 +77,9 @@ fn one_thread(cases: &[Case]) -> (f64, Vec<f64>, Vec<Timed>) {
     (first, passes, least)
 }
 
-/// Cases per second with one thread, two, four, and so on up to all.
+/// Cases per second with one thread, two, four, and so on up to all cores.
 fn scaling(cases: &[Case]) -> Result<Vec<Value>, rayon::ThreadPoolBuildError> {
-    // Many enough that the threads do not wait for each other's last case.
+    // Enough items that waiting for the last case of a thread does not matter.
     let items: Vec<(&str, &str)> = cases
         .iter()
         .map(|case| (case.pred.as_str(), case.gold.as_str()))
@@ -128,7 +127,7 @@ fn summary(timed: &[Timed]) -> Value {
     })
 }
 
-/// The most memory that this process has had, where the system tells.
+/// The peak memory of this process, where the system reports it.
 fn peak_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

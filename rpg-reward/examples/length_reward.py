@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A reward command: one JSON object a line in, one a line out, in the same order.
+"""A reward command: one JSON object per line in, one per line out, in the same order.
 
-Scores a completion by whether the gold answer occurs in it, and takes a little off for every word.
+Scores a completion by whether the gold answer occurs in it, minus a little for every word.
 """
 
 import json
@@ -16,5 +16,5 @@ for line in sys.stdin:
         "score": found + brevity,
         "parts": {"found": found, "brevity": brevity},
     }
-    # Each answer is flushed: the other side waits for it.
+    # Flush each answer, because the caller waits for it.
     print(json.dumps(answer), flush=True)

@@ -1,6 +1,6 @@
-//! Grades a file of cases in one thread and prints agreement, speed and the worst time.
+//! Grades a file of cases in one thread and prints agreement, speed and the slowest case.
 //!
-//! `cargo run --release -p rpg-reward --example suite -- FILE.jsonl [--failures] [--repeat N]`
+//! `cargo run --release -p rpg-reward --all-features --example suite -- FILE.jsonl [--failures] [--repeat N]`
 
 use rpg_reward::GradeOptions;
 use rpg_reward::suite::{Summary, Timed, read_line};
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--failures" => failures = true,
-            "--repeat" => repeat = args.next().ok_or("--repeat wants a number")?.parse()?,
+            "--repeat" => repeat = args.next().ok_or("--repeat: expected a number")?.parse()?,
             _ => path = Some(arg),
         }
     }
@@ -29,13 +29,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
-    // The grader promises to live on a small stack.
+    // The grader promises to need only a small stack.
     let worker = std::thread::Builder::new()
         .stack_size(2 << 20)
         .spawn(move || {
             let options = GradeOptions::default();
             for case in &cases {
-                // The least of the repetitions, so that a busy machine does not show.
+                // The fastest of the repetitions, so that other load on the machine does not count.
                 let mut timed = Timed::grade(case, &options);
                 for _ in 1..repeat {
                     timed.elapsed = timed.elapsed.min(Timed::grade(case, &options).elapsed);
@@ -45,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     .is_some_and(|expect| expect != timed.verdict.correct);
                 if failures && wrong {
                     println!(
-                        "{} wanted {:?}: gold {:.100?}",
+                        "{} expected {:?}: gold {:.100?}",
                         case.id, case.expect, case.gold
                     );
                     println!("    {:.300?}", timed.verdict);

@@ -1,7 +1,7 @@
 //! The syntax tree that answers are parsed into.
 //!
-//! Sums and products are n-ary, so that a long answer makes a wide tree and never a deep one: the
-//! depth is bounded by the parser, and with it the stack of every function that walks the tree.
+//! Sums and products are n-ary, so that a long answer makes a broad tree and never a deep one: the parser
+//! bounds the depth, and with it the stack of every function that walks the tree.
 
 use num_rational::BigRational;
 
@@ -16,7 +16,7 @@ pub(crate) enum Expr {
     Const(Constant),
     /// A sum of terms.
     Add(Vec<Expr>),
-    /// The negative.
+    /// A negation.
     Neg(Box<Expr>),
     /// A product of factors.
     Mul(Vec<Expr>),
@@ -58,7 +58,7 @@ pub(crate) enum Expr {
     Congruence(Box<Expr>, Box<Expr>, Box<Expr>),
     /// A ratio `a : b : c`.
     Ratio(Vec<Expr>),
-    /// `\sum` or `\prod`: is it a product, the index, its first and last value, the body.
+    /// `\sum` or `\prod`: whether it is a product, the index, its first and last value, the body.
     Series(bool, String, Box<Expr>, Box<Expr>, Box<Expr>),
     /// An expression without a value, such as NaN.
     Undefined,
@@ -69,7 +69,7 @@ pub(crate) enum Expr {
 pub(crate) struct Number {
     /// Its exact value.
     pub(crate) value: BigRational,
-    /// Whether it is written with a decimal point, and so may stand for a rounded value.
+    /// Whether it is written with a decimal point and may therefore be rounded.
     pub(crate) decimal: bool,
 }
 
@@ -173,7 +173,7 @@ impl Expr {
         })
     }
 
-    /// The direct children, for walks that do not care what the node is.
+    /// The direct children, for walks that treat all nodes alike.
     pub(crate) fn children(&self) -> Vec<&Expr> {
         match self {
             Self::Num(_)
@@ -220,7 +220,7 @@ impl Expr {
 }
 
 impl RelOp {
-    /// Whether the relation is an inequality.
+    /// Whether the relation is an inequality, `\ne` included.
     pub(crate) fn is_order(self) -> bool {
         matches!(self, Self::Lt | Self::Le | Self::Gt | Self::Ge | Self::Ne)
     }

@@ -1,18 +1,18 @@
 //! From a completion and a gold answer to a verdict.
 
-use rayon::prelude::*;
-
 use crate::ast::Expr;
-use crate::equal::{Comparer, Outcome, choice_letter, normalised, same_choice};
+use crate::equal::{Comparer, Outcome, choice_letter, normalized, same_choice};
 use crate::extract::extract;
 use crate::names::{are_opposed, without_multiplier};
 use crate::options::GradeOptions;
 use crate::parse::parse;
 use crate::verdict::{Failure, Reason, Verdict};
+#[cfg(feature = "parallel")]
+use rayon::prelude::*;
 
 /// Grades one completion against the gold answer.
 ///
-/// `gold` is the answer alone, in LaTeX or plain text; `completion` is the whole output of a model.
+/// `gold` is just the answer, in LaTeX or plain text; `completion` is the whole output of a model.
 pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     let Some(extraction) = extract(completion, options) else {
         return Verdict {
@@ -63,10 +63,14 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     }
 }
 
-/// Grades many completions on all cores; `items` are pairs of completion and gold answer.
-pub fn grade_batch<'a>(items: &[(&'a str, &'a str)], options: &GradeOptions) -> Vec<Verdict> {
+/// Grades many pairs of a completion and a gold answer: on all cores with the feature `parallel`, otherwise
+/// one by one.
+pub fn grade_batch(items: &[(&str, &str)], options: &GradeOptions) -> Vec<Verdict> {
+    #[cfg(feature = "parallel")]
+    let items = items.par_iter();
+    #[cfg(not(feature = "parallel"))]
+    let items = items.iter();
     items
-        .par_iter()
         .map(|(completion, gold)| grade(completion, gold, options))
         .collect()
 }
@@ -75,7 +79,7 @@ fn read(text: &str) -> Result<Expr, Failure> {
     parse(text, true)
 }
 
-/// Compares an answer that can be read with the gold answer: values, and the words around them.
+/// Compares an answer that can be parsed with the gold answer: their values, and the words around them.
 fn judge(answer: &str, gold: &str) -> Reason {
     match compare(answer, gold) {
         Reason::Correct if are_opposed(gold, answer) => Reason::Wrong,
@@ -84,7 +88,7 @@ fn judge(answer: &str, gold: &str) -> Reason {
 }
 
 fn compare(answer: &str, gold: &str) -> Reason {
-    // Letters of multiple choice and words are compared as they are written.
+    // Multiple-choice letters are compared as written.
     if let Some(letter) = choice_letter(gold)
         && let Some(same) = same_choice(letter, answer)
     {
@@ -105,7 +109,7 @@ fn compare(answer: &str, gold: &str) -> Reason {
         return Reason::Correct;
     }
     let first = verdict_of(Comparer::new().compare(&gold_expr, &answer_expr));
-    // `5 million` where the question asks for millions: the word of one side alone is a unit.
+    // `5 million` where the question asks for millions: a multiplier on only one side is a unit.
     if first != Reason::Correct {
         let plain = match (without_multiplier(gold), without_multiplier(answer)) {
             (Some(gold), None) => parse(&gold, true).map(|gold| (gold, answer_expr.clone())),
@@ -121,7 +125,7 @@ fn compare(answer: &str, gold: &str) -> Reason {
     if first == Reason::Correct || !(grouped(gold) || grouped(answer)) {
         return first;
     }
-    // `1,000` may also be two numbers, if both sides mean it so.
+    // `1,000` may also be two numbers, if both sides mean that.
     match (parse(gold, false), parse(answer, false)) {
         (Ok(gold), Ok(answer)) => {
             let second = verdict_of(Comparer::new().compare(&gold, &answer));
@@ -146,7 +150,7 @@ fn verdict_of(outcome: Outcome) -> Reason {
     }
 }
 
-/// Whether a comma stands directly before three digits that may be a group of their own.
+/// Whether a comma directly precedes three digits that may also be a separate number.
 fn grouped(text: &str) -> bool {
     text.as_bytes().windows(4).any(|w| {
         w[0] == b',' && (b'1'..=b'9').contains(&w[1]) && w[2..].iter().all(u8::is_ascii_digit)
@@ -154,17 +158,17 @@ fn grouped(text: &str) -> bool {
 }
 
 fn same_words(a: &str, b: &str) -> bool {
-    normalised(a).is_some_and(|a| normalised(b) == Some(a))
+    normalized(a).is_some_and(|a| normalized(b) == Some(a))
 }
 
-/// Whether two texts are the same but for the width of white space.
+/// Whether two texts are the same apart from the amount of white space.
 fn same_text(a: &str, b: &str) -> bool {
     let mut a = a.split_whitespace().peekable();
     a.peek().is_some() && a.eq(b.split_whitespace())
 }
 
-/// The answer as a verdict shows it: at most a few hundred bytes.
+/// The answer as shown in a verdict: at most a few hundred bytes.
 fn shown(text: &str) -> String {
-    const MOST: usize = 512;
-    text[..text.floor_char_boundary(MOST)].to_string()
+    const MAX_BYTES: usize = 512;
+    text[..text.floor_char_boundary(MAX_BYTES)].to_string()
 }

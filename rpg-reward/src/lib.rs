@@ -1,9 +1,13 @@
-#![doc = include_str!("../README.md")]
+//! Grades mathematical answers of language models.
+//!
+// The example for the feature `command` compiles only with it.
+#![cfg_attr(any(not(doctest), feature = "command"), doc = include_str!("../README.md"))]
 
 mod ast;
+#[cfg(feature = "command")]
+pub mod command;
 mod equal;
 mod exact;
-pub mod external;
 mod extract;
 mod grade;
 mod lex;
@@ -11,10 +15,14 @@ mod names;
 mod numeric;
 mod options;
 mod parse;
+pub mod reward;
+#[cfg(feature = "shaping")]
 pub mod shaping;
+#[cfg(feature = "suite")]
 pub mod suite;
 mod verdict;
 
 pub use grade::{grade, grade_batch};
 pub use options::{AnswerStyle, GradeOptions};
+pub use reward::{ErrorPolicy, MathReward, Reward, RewardError, RewardItem, Score, ScoreScale};
 pub use verdict::{AnswerSource, Budget, Reason, Verdict};

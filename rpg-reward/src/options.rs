@@ -1,14 +1,16 @@
-//! What the grader looks for, and the texts that ask a model for it.
+//! Where the grader looks for the answer, and the instructions that ask a model for it.
 
 use serde::{Deserialize, Serialize};
 
-/// Which places of a completion may hold the answer.
+/// Where in a completion the answer may be.
 ///
-/// The rules are tried in the order of the fields; the first one that finds something decides.
+/// A box is looked for first, then the last of the markers, then the last expression; the first rule that
+/// finds something decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct GradeOptions {
-    /// The last `\boxed{}` or `\fbox{}`, or the last few that form one list.
+    /// The last `\boxed{}` or `\fbox{}`, or the last few if they form one list.
     pub boxed: bool,
     /// The last `Answer:` line or sentence such as "the final answer is".
     pub answer_line: bool,
@@ -16,7 +18,7 @@ pub struct GradeOptions {
     pub hash_marks: bool,
     /// The last `<answer>` tag.
     pub answer_tag: bool,
-    /// Without a marker: the last mathematical expression, else the last number.
+    /// Without a box or a marker: the last mathematical expression, or else the last number.
     pub last_expression: bool,
 }
 
@@ -33,7 +35,7 @@ impl Default for GradeOptions {
 }
 
 impl GradeOptions {
-    /// Only the answers written in `style` count.
+    /// Accepts only answers in `style`.
     pub fn only(style: AnswerStyle) -> Self {
         Self {
             boxed: style == AnswerStyle::Boxed,
@@ -45,9 +47,10 @@ impl GradeOptions {
     }
 }
 
-/// A way in which a model can be asked to mark its answer.
+/// A form in which a model can be asked to mark its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum AnswerStyle {
     /// `\boxed{5}`.
     Boxed,
@@ -60,15 +63,15 @@ pub enum AnswerStyle {
 }
 
 impl AnswerStyle {
-    /// Every style.
-    pub const ALL: [Self; 4] = [
+    /// All styles.
+    pub const ALL: &[Self] = &[
         Self::Boxed,
         Self::AnswerLine,
         Self::HashMarks,
         Self::AnswerTag,
     ];
 
-    /// The text that asks for this style, to be appended to a prompt.
+    /// The instruction that asks for this style, to be appended to a prompt.
     pub fn instruction(&self) -> &'static str {
         match self {
             Self::Boxed => {

@@ -1,52 +1,34 @@
-//! From verdicts to rewards: score scales, penalties, and weighted sums of named parts.
+//! Parts of a reward other than correctness: penalties, the format reward, and weighted sums of named parts.
 
-use serde::{Deserialize, Serialize};
+pub use crate::reward::ScoreScale;
 
+use crate::extract::extract;
 use crate::options::GradeOptions;
-
-/// The numbers that right and wrong answers score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScoreScale {
-    /// 1 for a right answer, 0 for a wrong one.
-    #[default]
-    ZeroOne,
-    /// 1 for a right answer, -1 for a wrong one.
-    PlusMinusOne,
-}
-
-impl ScoreScale {
-    /// The score of an answer.
-    pub fn score(self, correct: bool) -> f64 {
-        match (self, correct) {
-            (_, true) => 1.0,
-            (Self::ZeroOne, false) => 0.0,
-            (Self::PlusMinusOne, false) => -1.0,
-        }
-    }
-}
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::hash::Hash;
 
 /// DAPO's soft penalty on long completions.
 ///
-/// Nothing up to `max_length - buffer` tokens, then a line that reaches `-penalty` at `max_length`
-/// and stays there:
+/// Zero up to `max_length - buffer` tokens, then linear down to `-penalty` at `max_length`, and constant
+/// from there:
 ///
 /// `min(0, (max_length - buffer - length) / buffer * penalty)`, at least `-penalty`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverlongPenalty {
-    /// The longest completion, in tokens.
+    /// The length at which the full penalty applies, in tokens.
     pub max_length: usize,
-    /// The last tokens of that length, over which the penalty grows.
+    /// The number of tokens before that length over which the penalty grows.
     pub buffer: usize,
-    /// The penalty at the full length.
+    /// The full penalty, a positive number.
     pub penalty: f64,
 }
 
 impl OverlongPenalty {
     /// The penalty, zero or negative, of a completion of `length` tokens.
     ///
-    /// With a buffer of zero the penalty is a step behind `max_length`.
+    /// With a buffer of zero the penalty is a step after `max_length`.
     pub fn penalty(&self, length: usize) -> f64 {
         let over = length as f64 - (self.max_length as f64 - self.buffer as f64);
         if over <= 0.0 {
@@ -59,38 +41,38 @@ impl OverlongPenalty {
     }
 }
 
-/// Whether a completion keeps to the form that was asked for.
+/// Whether a completion has the requested format.
 ///
-/// 1 if an answer stands where `options` say that it must, else 0. Searching for the last expression
-/// is no form, so [`GradeOptions::only`] makes the options that this function is meant for.
+/// 1 if there is an answer where `options` expect one, otherwise 0. The last expression does not count as
+/// a format: use the options of [`GradeOptions::only`].
 pub fn format_reward(completion: &str, options: &GradeOptions) -> f64 {
     let marked = GradeOptions {
         last_expression: false,
         ..options.clone()
     };
-    let found = crate::extract::extract(completion, &marked);
+    let found = extract(completion, &marked);
     f64::from(u8::from(found.is_some_and(|e| !e.readings.is_empty())))
 }
 
 /// A penalty on completions that repeat themselves.
 ///
-/// The share of n-grams that have occurred before, times `-penalty`.
+/// The fraction of n-grams that occurred earlier in the completion, times `-penalty`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepetitionPenalty {
-    /// How many tokens are compared at a time.
+    /// The length of the n-grams in tokens.
     pub ngram: usize,
-    /// The penalty of a completion that is nothing but repetition.
+    /// The penalty of a completion that consists of repetition only, a positive number.
     pub penalty: f64,
 }
 
 impl RepetitionPenalty {
-    /// The penalty, zero or negative, of a completion given as tokens or words.
-    pub fn penalty<T: Eq + std::hash::Hash>(&self, tokens: &[T]) -> f64 {
+    /// The penalty, zero or negative, of a completion as tokens or words.
+    pub fn penalty<T: Eq + Hash>(&self, tokens: &[T]) -> f64 {
         if self.ngram == 0 || tokens.len() < self.ngram {
             return 0.0;
         }
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let total = tokens.len() - self.ngram + 1;
         let repeated = tokens
             .windows(self.ngram)
@@ -98,15 +80,9 @@ impl RepetitionPenalty {
             .count();
         -self.penalty * repeated as f64 / total as f64
     }
-
-    /// The penalty of a text, word by word.
-    pub fn penalty_of_text(&self, text: &str) -> f64 {
-        let words: Vec<&str> = text.split_whitespace().collect();
-        self.penalty(&words)
-    }
 }
 
-/// A reward made of parts that keep their names, so that each can be logged.
+/// A reward as a weighted sum of named parts, so that each can be logged.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RewardParts {
     parts: Vec<RewardPart>,
@@ -114,6 +90,7 @@ pub struct RewardParts {
 
 /// One part of a reward.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RewardPart {
     /// The name under which it is logged.
     pub name: String,
@@ -165,7 +142,7 @@ mod tests {
     use crate::options::AnswerStyle;
 
     #[test]
-    fn overlong_penalty_grows_over_the_buffer() {
+    fn the_overlong_penalty_grows_over_the_buffer() {
         let penalty = OverlongPenalty {
             max_length: 100,
             buffer: 20,
@@ -189,16 +166,19 @@ mod tests {
             penalty: 0.5,
         };
         assert_eq!((step.penalty(100), step.penalty(101)), (0.0, -0.5));
-        let wide = OverlongPenalty {
+        let all_buffer = OverlongPenalty {
             max_length: 10,
             buffer: 20,
             penalty: 2.0,
         };
-        assert_eq!((wide.penalty(0), wide.penalty(10)), (-1.0, -2.0));
+        assert_eq!(
+            (all_buffer.penalty(0), all_buffer.penalty(10)),
+            (-1.0, -2.0)
+        );
     }
 
     #[test]
-    fn repetition_counts_repeated_ngrams() {
+    fn the_repetition_penalty_counts_repeated_ngrams() {
         let penalty = RepetitionPenalty {
             ngram: 2,
             penalty: 1.0,
@@ -211,12 +191,13 @@ mod tests {
             ("a a a a a", -0.75),
         ];
         for (text, expected) in rows {
-            assert_eq!(penalty.penalty_of_text(text), expected, "{text}");
+            let words: Vec<&str> = text.split_whitespace().collect();
+            assert_eq!(penalty.penalty(&words), expected, "{text}");
         }
     }
 
     #[test]
-    fn weighted_sum_keeps_names() {
+    fn a_weighted_sum_keeps_the_names_of_its_parts() {
         let parts = RewardParts::new()
             .with("correct", 1.0, 1.0)
             .with("overlong", -0.5, 0.5);
@@ -226,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn format_reward_wants_the_style() {
+    fn the_format_reward_requires_the_style() {
         let boxed = GradeOptions::only(AnswerStyle::Boxed);
         let rows = [
             ("so \\boxed{5}", 1.0),
@@ -237,12 +218,5 @@ mod tests {
         for (completion, expected) in rows {
             assert_eq!(format_reward(completion, &boxed), expected, "{completion}");
         }
-    }
-
-    #[test]
-    fn scales() {
-        assert_eq!(ScoreScale::ZeroOne.score(false), 0.0);
-        assert_eq!(ScoreScale::PlusMinusOne.score(false), -1.0);
-        assert_eq!(ScoreScale::PlusMinusOne.score(true), 1.0);
     }
 }

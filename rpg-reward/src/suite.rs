@@ -1,32 +1,32 @@
-//! Grading of files: one JSON object a line in, one a line out, and a summary.
+//! Grades files of cases: one JSON object per line in, one per line out, and a summary.
 //!
 //! A line is `{"id", "gold", "pred"}`, with `"source"` and `"expect"` if it belongs to a test suite. A
-//! line that cannot be read becomes a [`BadLine`] and does not stop the others.
+//! line that cannot be read becomes a [`BadLine`] and does not affect the others.
 
+use crate::grade::grade;
+use crate::options::GradeOptions;
+use crate::verdict::Verdict;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
-
-use crate::{GradeOptions, Verdict, grade};
-
 /// One case of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Case {
-    /// Its name, a string or a number, handed through to the result.
+    /// Its name, a string or a number, which is copied to the result.
     #[serde(default)]
     pub id: serde_json::Value,
-    /// The gold answer; a number counts as its text.
+    /// The gold answer; a number is read as its text.
     #[serde(deserialize_with = "text_or_number")]
     pub gold: String,
     /// The whole output of the model.
     pub pred: String,
-    /// The group under which a summary counts it.
+    /// The group that a summary counts it in.
     #[serde(default)]
     pub source: Option<String>,
-    /// What the verdict should be.
+    /// The expected verdict.
     #[serde(default)]
     pub expect: Option<bool>,
 }
@@ -36,31 +36,32 @@ fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<S
         serde_json::Value::String(text) => Ok(text),
         serde_json::Value::Number(number) => Ok(number.to_string()),
         other => Err(serde::de::Error::custom(format!(
-            "`gold`: found {other}; expected a text or a number"
+            "`gold`: found {other}; expected a string or a number"
         ))),
     }
 }
 
-/// A line that is no case.
+/// A line that is not a valid case.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct BadLine {
-    /// Its number, from 1.
+    /// Its number, counted from 1.
     pub line: usize,
     /// What is wrong with it.
     pub message: String,
 }
 
-/// The result of one case, as it is written out.
+/// The result of one case, as written to the output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct CaseResult {
     /// The name of the case.
     pub id: serde_json::Value,
     /// Whether the answer is right.
     pub correct: bool,
-    /// The text that was taken for the answer.
+    /// The text that was taken as the answer.
     pub extracted: Option<String>,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
 }
 
@@ -76,7 +77,7 @@ impl CaseResult {
     }
 }
 
-/// Reads one line; its number, from 1, goes into the error.
+/// Reads one line. An error states its number, counted from 1.
 pub fn read_line(line: &str, number: usize) -> Result<Case, BadLine> {
     serde_json::from_str(line).map_err(|error| BadLine {
         line: number,
@@ -84,7 +85,7 @@ pub fn read_line(line: &str, number: usize) -> Result<Case, BadLine> {
     })
 }
 
-/// Grades one line of a file: the line of the result, and what the summary needs of it.
+/// Grades one line of a file; returns the result and what the summary needs.
 pub fn grade_line(
     line: &str,
     number: usize,
@@ -95,36 +96,24 @@ pub fn grade_line(
     Ok((CaseResult::new(&case, &timed.verdict), timed))
 }
 
-/// Grades many lines on all cores; the results are in the order of the lines. Blank lines are left out.
-pub fn grade_lines(
-    lines: &[&str],
-    options: &GradeOptions,
-) -> Vec<Result<(CaseResult, Timed), BadLine>> {
-    lines
-        .par_iter()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(index, line)| grade_line(line, index + 1, options))
-        .collect()
-}
-
-/// A verdict with the time it took and what was expected.
+/// A verdict with its duration and the expected one.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Timed {
     /// The name of the case.
     pub id: serde_json::Value,
     /// The group of the case.
     pub source: String,
-    /// What the verdict should be.
+    /// The expected verdict.
     pub expect: Option<bool>,
-    /// What it is.
+    /// The verdict.
     pub verdict: Verdict,
     /// The time it took.
     pub elapsed: Duration,
 }
 
 impl Timed {
-    /// Grades a case and takes the time.
+    /// Grades a case and measures the time.
     pub fn grade(case: &Case, options: &GradeOptions) -> Self {
         let start = Instant::now();
         let verdict = grade(&case.pred, &case.gold, options);
@@ -140,6 +129,7 @@ impl Timed {
 
 /// The counts of one group of cases.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
 pub struct Counts {
     /// Cases with an expected verdict.
     pub cases: usize,
@@ -161,7 +151,7 @@ impl Counts {
         }
     }
 
-    /// The share of verdicts as expected; 1 if there are no cases.
+    /// The fraction of verdicts as expected; 1 if there are no cases.
     pub fn agreement(&self) -> f64 {
         if self.cases == 0 {
             1.0
@@ -171,20 +161,21 @@ impl Counts {
     }
 }
 
-/// What a file of cases came to.
+/// The summary of a file of cases.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[non_exhaustive]
 pub struct Summary {
-    /// All cases with an expected verdict.
+    /// The counts of all cases with an expected verdict.
     pub total: Counts,
     /// The same by source.
     pub sources: BTreeMap<String, Counts>,
     /// How often each reason was given.
     pub reasons: BTreeMap<String, usize>,
-    /// Cases graded.
+    /// The number of graded cases.
     pub graded: usize,
-    /// Lines that could not be read.
+    /// The number of lines that could not be read.
     pub bad_lines: usize,
-    /// Seconds spent grading, added up over all cases.
+    /// The total time spent grading, in seconds.
     pub seconds: f64,
     /// The longest time of one case, in seconds, and its name.
     pub slowest: (f64, String),
@@ -215,7 +206,7 @@ impl Summary {
         self.bad_lines += 1;
     }
 
-    /// Cases graded per second in one thread.
+    /// Graded cases per second in one thread.
     pub fn cases_per_second(&self) -> f64 {
         if self.seconds > 0.0 {
             self.graded as f64 / self.seconds
@@ -285,7 +276,11 @@ mod tests {
             r#"{"id": "d", "gold": 4, "pred": "4"}"#,
             r#"{"id": "e", "gold": [4], "pred": "4"}"#,
         ];
-        let results = grade_lines(&lines, &GradeOptions::default());
+        let results: Vec<_> = (1..)
+            .zip(lines)
+            .filter(|(_, line)| !line.is_empty())
+            .map(|(number, line)| grade_line(line, number, &GradeOptions::default()))
+            .collect();
         let mut summary = Summary::default();
         let mut shown = Vec::new();
         for result in &results {

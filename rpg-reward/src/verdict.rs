@@ -1,25 +1,26 @@
-//! What grading says about a completion.
-
-use std::fmt;
+//! The result of grading a completion.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// The outcome of grading one completion.
+/// The result of grading one completion.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Verdict {
     /// Whether the answer is right.
     pub correct: bool,
-    /// The text that was taken for the answer.
+    /// The text that was taken as the answer, truncated if it is long.
     pub extracted: Option<String>,
-    /// Where that text stood.
+    /// Where that text was found.
     pub source: Option<AnswerSource>,
-    /// Why the verdict is what it is.
+    /// The reason for the verdict.
     pub reason: Reason,
 }
 
-/// Where in a completion an answer stood.
+/// Where in a completion an answer was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum AnswerSource {
     /// `\boxed{}` or `\fbox{}`.
     Boxed,
@@ -29,45 +30,47 @@ pub enum AnswerSource {
     HashMarks,
     /// Between `<answer>` and `</answer>`.
     AnswerTag,
-    /// The last expression in mathematical delimiters, or the whole text where it is one expression.
+    /// The last expression between mathematical delimiters, or the whole text if it is one expression.
     LastExpression,
     /// The last number in the prose.
     LastNumber,
 }
 
-/// Why a verdict is what it is.
+/// The reason for a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Reason {
     /// The answer equals the gold answer.
     Correct,
     /// The answer was understood and differs.
     Wrong,
-    /// The completion gives no answer.
+    /// The completion contains no answer.
     NoAnswer,
-    /// An answer was found, but it is not mathematics that the grader understands.
+    /// An answer was found, but the grader cannot parse it.
     NotParsed,
-    /// The answer was found and stands for nothing: `0/0`, NaN.
+    /// The answer has no value: `0/0`, NaN.
     Undefined,
-    /// Too large or too deep to be looked at within the bounds; it is not called equal.
+    /// The answer is too large or nested too deeply to be compared within the bounds; it counts as wrong.
     OverBudget(Budget),
-    /// Neither equality nor difference could be shown; it is not called equal.
+    /// Neither equality nor difference could be shown; the answer counts as wrong.
     Undecided,
-    /// The gold answer itself is not understood, and the completion does not repeat it.
+    /// The gold answer itself cannot be parsed, and the completion does not repeat it.
     GoldNotParsed,
 }
 
-/// The bound that was passed.
+/// The bound that was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Budget {
     /// Characters, tokens or digits of the answer.
     Length,
-    /// Nesting.
+    /// The depth of nesting.
     Depth,
     /// The size of a number or of an expanded expression.
     Size,
-    /// Steps of work.
+    /// The number of steps.
     Work,
 }
 
@@ -108,6 +111,6 @@ pub(crate) enum Failure {
     NotParsed,
     Undefined,
     OverBudget(Budget),
-    /// No rule applies to this form.
+    /// No rule covers this form.
     Unsupported,
 }

@@ -1,4 +1,4 @@
-//! Tables of completions, gold answers and what the verdict must be.
+//! Tables of completions, gold answers and the expected verdict.
 
 use rpg_reward::{AnswerSource, GradeOptions, Reason, grade, grade_batch};
 
@@ -9,7 +9,7 @@ fn check(rows: &[(&str, &str, bool)]) {
         .filter_map(|(completion, gold, expected)| {
             let verdict = grade(completion, gold, &options);
             (verdict.correct != *expected)
-                .then(|| format!("{completion:?} for {gold:?}, wanted {expected}: {verdict:?}"))
+                .then(|| format!("{completion:?} for {gold:?}, expected {expected}: {verdict:?}"))
         })
         .collect();
     assert!(
@@ -21,7 +21,7 @@ fn check(rows: &[(&str, &str, bool)]) {
 }
 
 #[test]
-fn numbers() {
+fn numbers_are_compared_by_value() {
     check(&[
         ("\\boxed{12}", "12", true),
         ("\\boxed{12}", "13", false),
@@ -44,7 +44,7 @@ fn numbers() {
 }
 
 #[test]
-fn where_the_answer_stands() {
+fn the_source_of_an_answer_is_reported() {
     let options = GradeOptions::default();
     let rows = [
         (
@@ -85,7 +85,7 @@ fn where_the_answer_stands() {
 }
 
 #[test]
-fn reasons() {
+fn every_verdict_has_its_reason() {
     let options = GradeOptions::default();
     let deep = format!("\\boxed{{{}1{}}}", "(".repeat(300), ")".repeat(300));
     let rows = [
@@ -115,7 +115,7 @@ fn reasons() {
 }
 
 #[test]
-fn batches_keep_order() {
+fn a_batch_keeps_its_order() {
     let items: Vec<(String, String)> = (0..200)
         .map(|i| (format!("\\boxed{{{}}}", i % 7), (i % 5).to_string()))
         .collect();
@@ -135,7 +135,7 @@ fn batches_keep_order() {
 }
 
 #[test]
-fn boxes() {
+fn the_last_box_or_list_of_boxes_is_the_answer() {
     check(&[
         (
             "\\boxed{1} or maybe not. Let me redo it: \\boxed{2}",
@@ -190,7 +190,7 @@ fn boxes() {
 }
 
 #[test]
-fn announced_answers() {
+fn marked_answers_are_found() {
     check(&[
         ("Answer: 4", "4", true),
         ("answer: 4", "4", true),
@@ -271,7 +271,7 @@ fn announced_answers() {
 }
 
 #[test]
-fn unannounced_answers() {
+fn answers_without_a_marker_are_found() {
     check(&[
         ("4", "4", true),
         ("-4", "-4", true),
@@ -310,7 +310,7 @@ fn unannounced_answers() {
 }
 
 #[test]
-fn answers_in_sentences() {
+fn answers_are_found_in_sentences() {
     check(&[
         ("Therefore, x = 5.", "5", true),
         ("Final answer: **5**", "5", true),
@@ -355,7 +355,7 @@ fn answers_in_sentences() {
 }
 
 #[test]
-fn words_around_a_value_may_make_another_of_it() {
+fn words_around_a_value_may_change_it() {
     check(&[
         ("\\boxed{\\text{not }42}", "42", false),
         ("\\boxed{\\text{at least }42}", "42", false),
@@ -397,7 +397,7 @@ fn words_around_a_value_may_make_another_of_it() {
 }
 
 #[test]
-fn sentences_state_a_value_with_a_verb() {
+fn the_value_of_a_sentence_follows_its_verb() {
     check(&[
         ("Answer: The sum of 10 and 21 is 31.", "31", true),
         ("Answer: The least common multiple is 6.", "6", true),
@@ -427,7 +427,7 @@ fn sentences_state_a_value_with_a_verb() {
 }
 
 #[test]
-fn forms_of_numbers_units_and_series() {
+fn numbers_units_and_series_are_understood_in_many_forms() {
     check(&[
         ("\\boxed{√21}", "\\sqrt{21}", true),
         ("\\boxed{2√21+√5}", "2\\sqrt{21}+\\sqrt{5}", true),

@@ -1,19 +1,17 @@
-//! Nothing hangs, overflows a small stack, panics or is rewarded for being hostile.
-
-use std::time::{Duration, Instant};
-
-use rpg_reward::{GradeOptions, grade};
+//! No hostile input makes the grader hang, overflow a small stack or panic.
 
 mod hostile_inputs;
 
 use hostile_inputs::hostile_inputs;
+use rpg_reward::{GradeOptions, grade};
+use std::time::{Duration, Instant};
 
-/// Far above what any input needs, because machines that run tests are busy; the benchmark example
-/// shows the true times.
+/// Far more than any input needs, because machines that run tests are busy; the example `bench` shows the
+/// true times.
 const LIMIT: Duration = Duration::from_millis(if cfg!(debug_assertions) { 3000 } else { 100 });
 
 #[test]
-fn every_input_ends_soon_on_a_small_stack() {
+fn every_input_is_graded_quickly_on_a_small_stack() {
     let inputs = hostile_inputs(if cfg!(debug_assertions) {
         100_000
     } else {
@@ -50,7 +48,7 @@ fn every_input_ends_soon_on_a_small_stack() {
 }
 
 #[test]
-fn hostile_gold_answers_are_survived_too() {
+fn hostile_gold_answers_are_graded_quickly_too() {
     let options = GradeOptions::default();
     for (name, gold, text) in hostile_inputs(20_000) {
         let start = Instant::now();

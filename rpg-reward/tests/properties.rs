@@ -12,7 +12,7 @@ fn equal(gold: &str, answer: &str) -> bool {
     .correct
 }
 
-/// Numbers as answers have them.
+/// Numbers as they occur in answers.
 fn number() -> impl Strategy<Value = String> {
     prop_oneof![
         (0i64..100_000).prop_map(|n| n.to_string()),
@@ -23,7 +23,7 @@ fn number() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Expressions, some with variables, all of them defined.
+/// Expressions, some with variables, that all have a value.
 fn expression() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         3 => number(),
@@ -60,24 +60,24 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn reflexive(a in answer()) {
+    fn equality_is_reflexive(a in answer()) {
         prop_assert!(equal(&a, &a), "{a}");
     }
 
     #[test]
-    fn symmetric_for_expressions(a in expression(), b in expression()) {
+    fn equality_is_symmetric_for_expressions(a in expression(), b in expression()) {
         prop_assert_eq!(equal(&a, &b), equal(&b, &a), "{} {}", a, b);
     }
 
     #[test]
-    fn symmetric_for_equal_forms(a in expression(), b in expression()) {
+    fn a_product_equals_itself_with_its_factors_swapped(a in expression(), b in expression()) {
         let (left, right) = (format!("({a})({b})"), format!("({b})({a})"));
         prop_assert!(equal(&left, &right), "{left}");
         prop_assert!(equal(&right, &left), "{right}");
     }
 
     #[test]
-    fn stable_under_layout(a in answer()) {
+    fn layout_does_not_matter(a in answer()) {
         let spaced = a.replace(',', " , ").replace('+', " +\\, ");
         prop_assert!(equal(&a, &spaced), "{spaced}");
         let sized = a.replace("\\left(", "\\big(").replace("\\right)", "\\big)");
@@ -89,7 +89,7 @@ proptest! {
     }
 
     #[test]
-    fn stable_under_redundant_braces(a in expression()) {
+    fn redundant_braces_do_not_matter(a in expression()) {
         prop_assert!(equal(&a, &format!("{{{a}}}")), "{a}");
         prop_assert!(equal(&a, &format!("\\left({a}\\right)")), "{a}");
     }
@@ -98,9 +98,9 @@ proptest! {
     fn a_changed_digit_is_never_equal(number in "[1-9][0-9]{0,24}(\\.[0-9]{1,12})?", place in 0usize..40, by in 1u8..10) {
         let digits: Vec<usize> =
             number.bytes().enumerate().filter(|(_, b)| b.is_ascii_digit()).map(|(i, _)| i).collect();
-        let at = digits[place % digits.len()];
+        let digit = digits[place % digits.len()];
         let mut changed = number.clone().into_bytes();
-        changed[at] = b'0' + (changed[at] - b'0' + by) % 10;
+        changed[digit] = b'0' + (changed[digit] - b'0' + by) % 10;
         let changed = String::from_utf8(changed).expect("digits");
         prop_assert!(!equal(&number, &changed), "{number} {changed}");
         let whole = number.split('.').next().expect("a whole part");
@@ -117,12 +117,12 @@ proptest! {
     fn one_more_is_never_equal(a in expression()) {
         prop_assert!(!equal(&a, &format!("{a}+1")), "{a}");
         let next = a.clone() + "+10^{-40}";
-        // A decimal may stand for a value that it is rounded from.
+        // A decimal may be a rounded value.
         prop_assert!(a.contains('.') || !equal(&a, &next), "{a}");
     }
 
     #[test]
-    fn any_text_is_survived(text in "[\\\\{}()$a-z0-9^_+=<>|,.:;!% \n*/&-]{0,120}") {
+    fn no_text_makes_the_grader_panic(text in "[\\\\{}()$a-z0-9^_+=<>|,.:;!% \n*/&-]{0,120}") {
         let options = GradeOptions::default();
         let _ = grade(&text, "1", &options);
         let _ = grade(&format!("\\boxed{{{text}}}"), &text, &options);
@@ -130,7 +130,7 @@ proptest! {
     }
 
     #[test]
-    fn any_unicode_is_survived(text in "\\PC{0,60}") {
+    fn no_unicode_makes_the_grader_panic(text in "\\PC{0,60}") {
         let options = GradeOptions::default();
         let _ = grade(&text, "1", &options);
         let _ = grade(&format!("Answer: {text}"), &text, &options);

@@ -1,4 +1,4 @@
-//! What counts as equal, kind by kind. Each row: gold answer, boxed answer, whether they are equal.
+//! What counts as equal, by kind. Each row: gold answer, boxed answer, whether they are equal.
 
 use rpg_reward::{GradeOptions, grade};
 
@@ -9,7 +9,7 @@ fn check(rows: &[(&str, &str, bool)]) {
         let verdict = grade(&format!("So we get $\\boxed{{{answer}}}$."), gold, &options);
         if verdict.correct != *expected {
             failed.push(format!(
-                "{gold:?} {answer:?}, wanted {expected}: {:?}",
+                "{gold:?} {answer:?}, expected {expected}: {:?}",
                 verdict.reason
             ));
         }
@@ -23,7 +23,7 @@ fn check(rows: &[(&str, &str, bool)]) {
 }
 
 #[test]
-fn fractions_and_mixed_numbers() {
+fn fractions_and_mixed_numbers_are_compared_by_value() {
     check(&[
         ("\\frac{7}{12}", "\\dfrac{7}{12}", true),
         ("\\frac{7}{12}", "\\tfrac7{12}", true),
@@ -58,7 +58,7 @@ fn fractions_and_mixed_numbers() {
 }
 
 #[test]
-fn numbers_as_they_are_written() {
+fn numbers_are_understood_however_they_are_written() {
     check(&[
         ("12345", "12,345", true),
         ("12345", "12{,}345", true),
@@ -119,7 +119,7 @@ fn numbers_as_they_are_written() {
 }
 
 #[test]
-fn units_words_and_layout() {
+fn units_words_and_layout_do_not_matter() {
     check(&[
         ("30", "30\\text{ cm}", true),
         ("30", "30\\,\\mathrm{cm}", true),
@@ -160,7 +160,7 @@ fn units_words_and_layout() {
 }
 
 #[test]
-fn multipliers_in_words() {
+fn multipliers_in_words_multiply() {
     check(&[
         ("5000000", "5 million", true),
         ("5000000", "5\\text{ million}", true),
@@ -169,7 +169,7 @@ fn multipliers_in_words() {
         ("2.5e9", "\\$2.5 billion", true),
         ("1200", "1.2 thousand", true),
         ("144", "12 dozen", true),
-        // Where the question asks for millions.
+        // If the question asks for millions.
         ("5", "5 million", true),
         ("5 million", "5", true),
         ("5 million", "5 billion", false),
@@ -180,7 +180,7 @@ fn multipliers_in_words() {
 }
 
 #[test]
-fn currencies_rates_and_products_of_units() {
+fn currencies_rates_and_products_of_units_are_dropped() {
     check(&[
         ("18", "\\$18/\\text{day}", true),
         ("18", "18/hour", true),
@@ -200,7 +200,7 @@ fn currencies_rates_and_products_of_units() {
 }
 
 #[test]
-fn letters_of_choices_before_their_values() {
+fn the_letter_of_a_choice_before_its_value_is_dropped() {
     check(&[
         ("5", "(B) 5", true),
         ("5", "\\mathrm{(B)}~5", true),
@@ -214,7 +214,7 @@ fn letters_of_choices_before_their_values() {
 }
 
 #[test]
-fn opposite_words_before_one_value() {
+fn opposite_words_at_the_same_value_are_not_equal() {
     check(&[
         (
             "\\text{increasing on }(0,1)",
@@ -237,7 +237,7 @@ fn opposite_words_before_one_value() {
 }
 
 #[test]
-fn radicals_and_powers() {
+fn radicals_and_powers_are_compared_exactly() {
     check(&[
         ("\\sqrt{12}", "2\\sqrt{3}", true),
         ("\\sqrt{12}", "2\\sqrt3", true),
@@ -278,7 +278,7 @@ fn radicals_and_powers() {
 }
 
 #[test]
-fn constants_and_functions() {
+fn constants_and_functions_are_compared_by_value() {
     check(&[
         ("2\\pi", "\\pi \\cdot 2", true),
         ("2\\pi", "2 pi", true),
@@ -359,7 +359,7 @@ fn constants_and_functions() {
 }
 
 #[test]
-fn polynomials_and_rational_expressions() {
+fn polynomials_and_rational_expressions_are_compared_as_functions() {
     check(&[
         ("x^2-1", "(x-1)(x+1)", true),
         ("x^2-1", "(x-1)^2", false),
@@ -410,7 +410,7 @@ fn polynomials_and_rational_expressions() {
 }
 
 #[test]
-fn lists_sets_and_tuples() {
+fn lists_and_sets_have_no_order_and_tuples_do() {
     check(&[
         ("1,2", "2, 1", true),
         ("1,2", "1", false),
@@ -481,7 +481,7 @@ fn lists_sets_and_tuples() {
 }
 
 #[test]
-fn intervals_and_inequalities() {
+fn intervals_and_inequalities_are_compared_as_sets() {
     check(&[
         ("(1,3)", "(1, 3)", true),
         ("[1,3)", "[1,3)", true),
@@ -549,7 +549,7 @@ fn intervals_and_inequalities() {
 }
 
 #[test]
-fn matrices() {
+fn matrices_are_compared_cell_by_cell() {
     check(&[
         (
             "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}",
@@ -592,7 +592,7 @@ fn matrices() {
 }
 
 #[test]
-fn words_and_choices() {
+fn words_and_choices_are_compared_by_their_letters() {
     check(&[
         ("\\mathbb{\\mu}hello", "\\mathbb{\\mu}hello", true),
         ("\\mathbb{\\mu}hello", "\\mathbb{\\nu}hello", false),
@@ -637,7 +637,7 @@ fn words_and_choices() {
 }
 
 #[test]
-fn what_has_no_value_matches_nothing() {
+fn an_answer_without_a_value_equals_nothing() {
     check(&[
         ("\\frac{0}{0}", "\\frac00", false),
         ("1", "\\frac{1-1}{1-1}", false),
@@ -686,7 +686,7 @@ fn what_has_no_value_matches_nothing() {
 }
 
 #[test]
-fn answers_of_many_kinds() {
+fn answers_of_many_kinds_are_graded_as_expected() {
     check(&[
         ("\\frac{1}{2}", "\\frac{1}{2}\\text{ cup}", true),
         ("1{,}000", "1000", true),

@@ -10,11 +10,11 @@
 
 use burn::backend::{Autodiff, Flex};
 use rpg_core::model::CausalLm;
-use rpg_core::ops::ModelBackend;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Prompt};
-use rpg_rollout::generate::{GenerateOptions, Request, generate};
+use rpg_rollout::generate::{GenerateOptions, Request, Sampler, generate};
 use std::path::Path;
 use std::time::Instant;
 
@@ -72,19 +72,15 @@ fn sampling(
 ) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
     let mut requests = Vec::new();
     for (i, question) in questions.iter().enumerate() {
-        requests.push(Request {
-            prompt_tokens: prompt(tokenizer, question)?,
-            seeds: (0..n).map(|j| 1000 * i as u64 + j).collect(),
-        });
+        let seeds = (0..n).map(|j| 1000 * i as u64 + j);
+        requests.push(Request::new(prompt(tokenizer, question)?, seeds));
     }
     let run = |max_new_tokens: usize| {
-        let options = GenerateOptions {
-            max_new_tokens,
-            ignore_eos: true,
-            ..Default::default()
-        };
+        let mut options = GenerateOptions::default();
+        options.max_new_tokens = max_new_tokens;
+        options.ignore_eos = true;
         let start = Instant::now();
-        generate(model, tokenizer, &requests, &options, |_| (), |_| true)?;
+        generate(model, tokenizer, &requests, &options)?;
         Ok::<f64, Box<dyn std::error::Error>>(start.elapsed().as_secs_f64())
     };
     run(4)?;
@@ -125,28 +121,17 @@ fn curve(
     model: &CausalLm<Flex>,
     tokenizer: &Tokenizer,
 ) -> Result<serde_json::Value, Box<dyn std::error::Error>> {
-    let request = Request {
-        prompt_tokens: prompt(tokenizer, QUESTIONS[0])?,
-        seeds: vec![0],
-    };
-    let n_prompt = request.prompt_tokens.len();
-    let options = GenerateOptions {
-        max_new_tokens: 1024 - n_prompt,
-        ignore_eos: true,
-        ..Default::default()
-    };
+    let requests = [Request::new(prompt(tokenizer, QUESTIONS[0])?, [0])];
+    let n_prompt = requests[0].prompt_tokens.len();
+    let mut options = GenerateOptions::default();
+    options.max_new_tokens = 1024 - n_prompt;
+    options.ignore_eos = true;
     let mut times = vec![Instant::now()];
-    generate(
-        model,
-        tokenizer,
-        &[request],
-        &options,
-        |_| (),
-        |_| {
-            times.push(Instant::now());
-            true
-        },
-    )?;
+    let mut sampler = Sampler::new(model, tokenizer, &requests, &options)?;
+    while !sampler.is_done() {
+        sampler.step()?;
+        times.push(Instant::now());
+    }
     let stretches: Vec<serde_json::Value> = times[1..]
         .chunks_exact(128)
         .enumerate()

@@ -24,23 +24,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         false => Prompt::Text(question),
     };
     let prompt_tokens = tokenizer.encode_prompt(&prompt)?;
-    let requests = [Request {
-        prompt_tokens,
-        seeds: vec![1, 2, 3],
-    }];
-    let options = GenerateOptions {
-        max_new_tokens: 40,
-        ..Default::default()
-    };
-    let mut groups = Vec::new();
-    generate(
-        &model,
-        &tokenizer,
-        &requests,
-        &options,
-        |group| groups.push(group),
-        |_| true,
-    )?;
+    let requests = [Request::new(prompt_tokens, [1, 2, 3])];
+    let mut options = GenerateOptions::default();
+    options.max_new_tokens = 40;
+    let groups = generate(&model, &tokenizer, &requests, &options)?;
 
     for completion in &groups[0].completions {
         let item = ScoreItem::response(&groups[0].prompt_tokens, &completion.tokens);

@@ -4,6 +4,7 @@
 //! log-probability of every token under the definition that [`rpg_core::score`] uses.
 
 pub mod generate;
+pub mod rollouts;
 pub mod sampling;
 
 /// The example of the README compiles.

@@ -1,11 +1,14 @@
 //! From a row of logits to a token.
 
 use rpg_core::ops::RowWeights;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
 
-/// How tokens are drawn.
+/// How tokens are drawn. What is deserialised has been checked.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+// `remote`: serde derives inherent functions, which the implementations below call.
+#[serde(deny_unknown_fields, default, remote = "Self")]
 pub struct SamplingParams {
     /// Logits are divided by this; 0 takes the most probable token.
     pub temperature: f64,
@@ -37,26 +40,29 @@ impl SamplingParams {
         min_p: 0.0,
     };
 
-    /// The first value out of range, as "key: what was found; what is allowed".
-    pub fn check(&self) -> Result<(), String> {
-        let refuse = |key: &str, value: f64, allowed: &str| {
-            Err(format!("{key}: found {value}; expected {allowed}"))
+    /// Refuses the first value that is out of range.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        let refuse = |key, found, expected| {
+            Err(OutOfRange {
+                key,
+                found,
+                expected,
+            })
         };
-        match self {
-            p if !(p.temperature >= 0.0 && p.temperature <= 100.0) => {
-                refuse("temperature", p.temperature, "a number from 0 to 100")
-            }
-            p if !(p.top_p > 0.0 && p.top_p <= 1.0) => {
-                refuse("top_p", p.top_p, "a number above 0, at most 1")
-            }
-            p if !(p.min_p >= 0.0 && p.min_p <= 1.0) => {
-                refuse("min_p", p.min_p, "a number from 0 to 1")
-            }
-            _ => Ok(()),
+        if !(0.0..=100.0).contains(&self.temperature) {
+            let expected = "a number from 0 to 100";
+            return refuse(SamplingKey::Temperature, self.temperature, expected);
         }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return refuse(SamplingKey::TopP, self.top_p, "a number above 0, at most 1");
+        }
+        if !(0.0..=1.0).contains(&self.min_p) {
+            return refuse(SamplingKey::MinP, self.min_p, "a number from 0 to 1");
+        }
+        Ok(())
     }
 
-    /// Whether some tokens are cut off, so that the sampled distribution is not the scored one.
+    /// Whether some tokens are never drawn, so that the sampled distribution is not the scored one.
     pub fn truncates(&self) -> bool {
         self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0 || self.min_p > 0.0)
     }
@@ -69,6 +75,54 @@ impl SamplingParams {
             1.0
         }
     }
+}
+
+impl<'de> Deserialize<'de> for SamplingParams {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let params = Self::deserialize(deserializer)?;
+        params.check().map_err(D::Error::custom)?;
+        Ok(params)
+    }
+}
+
+impl Serialize for SamplingParams {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+/// A sampling parameter that has a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SamplingKey {
+    /// [`SamplingParams::temperature`].
+    Temperature,
+    /// [`SamplingParams::top_p`].
+    TopP,
+    /// [`SamplingParams::min_p`].
+    MinP,
+}
+
+impl fmt::Display for SamplingKey {
+    /// The name of the field.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::Temperature => "temperature",
+            Self::TopP => "top_p",
+            Self::MinP => "min_p",
+        })
+    }
+}
+
+/// A sampling parameter is out of range.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("{key}: found {found}; expected {expected}")]
+pub struct OutOfRange {
+    /// Which parameter.
+    pub key: SamplingKey,
+    /// Its value.
+    pub found: f64,
+    /// What is allowed.
+    pub expected: &'static str,
 }
 
 /// A drawn token and its log-probability under the full softmax at the sampling temperature.
@@ -326,7 +380,7 @@ mod tests {
                     temperature: f64::NAN,
                     ..Default::default()
                 },
-                "temperature",
+                "temperature: found NaN",
             ),
             (
                 SamplingParams {
@@ -343,7 +397,32 @@ mod tests {
                 "min_p: found 2",
             ),
         ] {
-            assert!(params.check().unwrap_err().starts_with(key));
+            let message = params.check().unwrap_err().to_string();
+            assert!(message.starts_with(key), "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_deserialised_is_checked() {
+        let read =
+            |json: &str| serde_json::from_str::<SamplingParams>(json).map_err(|e| e.to_string());
+        let mut expected = SamplingParams::default();
+        assert_eq!(read("{}"), Ok(expected));
+        expected.top_p = 0.5;
+        assert_eq!(read(r#"{"top_p": 0.5}"#), Ok(expected));
+        assert_eq!(
+            read(&serde_json::to_string(&expected).unwrap()),
+            Ok(expected)
+        );
+        for (json, message) in [
+            (
+                r#"{"top_p": 1.5}"#,
+                "top_p: found 1.5; expected a number above 0, at most 1",
+            ),
+            (r#"{"topp": 1}"#, "unknown field `topp`"),
+        ] {
+            let found = read(json).unwrap_err();
+            assert!(found.starts_with(message), "{found}");
         }
     }
 }

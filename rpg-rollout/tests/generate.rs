@@ -5,8 +5,9 @@ use rpg_core::model::{CausalLm, ModelConfig, SaveDtype};
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Group, StopReason};
-use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, generate};
-use rpg_rollout::sampling::SamplingParams;
+use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, Sampler, generate};
+use rpg_rollout::rollouts::{LocalRollouts, Rollouts};
+use std::ops::ControlFlow;
 
 const EOS: u32 = 2;
 
@@ -38,9 +39,9 @@ fn tokenizer() -> Tokenizer {
 
 fn requests() -> Vec<Request> {
     (0..5u32)
-        .map(|i| Request {
-            prompt_tokens: (0..=i).map(|j| 3 + (i + 5 * j) % 26).collect(),
-            seeds: (0..4).map(|j| u64::from(100 * i + j)).collect(),
+        .map(|i| {
+            let prompt: Vec<u32> = (0..=i).map(|j| 3 + (i + 5 * j) % 26).collect();
+            Request::new(prompt, (0..4).map(|j| u64::from(100 * i + j)))
         })
         .collect()
 }
@@ -54,23 +55,13 @@ fn sample_from(
     requests: &[Request],
     options: &GenerateOptions,
 ) -> Result<Vec<Group>, GenerateError> {
-    let mut groups = Vec::new();
-    generate(
-        model,
-        &tokenizer(),
-        requests,
-        options,
-        |group| groups.push(group),
-        |_| true,
-    )?;
-    Ok(groups)
+    generate(model, &tokenizer(), requests, options)
 }
 
 fn options() -> GenerateOptions {
-    GenerateOptions {
-        max_new_tokens: 20,
-        ..Default::default()
-    }
+    let mut options = GenerateOptions::default();
+    options.max_new_tokens = 20;
+    options
 }
 
 /// The same tokens; log-probs to what the order of additions in a batch's products leaves.
@@ -96,10 +87,8 @@ fn a_completion_depends_on_its_prompt_and_seed_alone() {
         .collect();
     assert!(lengths.iter().min() < lengths.iter().max(), "{lengths:?}");
     for max_slots in [1, 3, 7] {
-        let few = GenerateOptions {
-            max_slots,
-            ..options()
-        };
+        let mut few = options();
+        few.max_slots = max_slots;
         let name = format!("{max_slots} slots");
         for (group, expected) in sample(&requests(), &few).unwrap().iter().zip(&expected) {
             same(&name, group, expected);
@@ -120,10 +109,8 @@ fn a_compact_model_samples_and_scores_the_same() {
     let model = CausalLm::<Flex>::load_hf(dir.path(), &Default::default()).unwrap();
     let compact = model.clone().compact();
     for max_slots in [1, 20] {
-        let options = GenerateOptions {
-            max_slots,
-            ..options()
-        };
+        let mut options = options();
+        options.max_slots = max_slots;
         let expected = sample_from(&model, &requests(), &options).unwrap();
         let groups = sample_from(&compact, &requests(), &options).unwrap();
         for (group, expected) in groups.iter().zip(&expected) {
@@ -141,16 +128,10 @@ fn a_compact_model_samples_and_scores_the_same() {
 #[test]
 fn what_is_kept_is_what_the_scorer_says() {
     // Whatever restricts the draw, log-probs are those of the full distribution at the temperature.
-    let sampling = SamplingParams {
-        temperature: 0.7,
-        top_p: 0.8,
-        ..Default::default()
-    };
-    let restricted = GenerateOptions {
-        sampling,
-        min_new_tokens: 6,
-        ..options()
-    };
+    let mut restricted = options();
+    restricted.sampling.temperature = 0.7;
+    restricted.sampling.top_p = 0.8;
+    restricted.min_new_tokens = 6;
     let model = model();
     for group in sample(&requests(), &restricted).unwrap() {
         for completion in &group.completions {
@@ -217,10 +198,88 @@ fn what_ends_a_completion() {
 fn prompts_that_cannot_be_continued_are_named() {
     let with = |prompt_tokens: Vec<u32>| {
         let mut all = requests();
-        all[3].prompt_tokens = prompt_tokens;
+        all[3].prompt_tokens = prompt_tokens.into();
         sample(&all, &options()).unwrap_err().to_string()
     };
     assert_eq!(with(vec![]), "prompt 3 is empty");
     assert!(with(vec![5; 60]).contains("prompt 3 has 60 tokens"));
     assert!(with(vec![99]).contains("token 99 is not in the model's vocabulary of 29"));
+}
+
+#[test]
+fn groups_come_in_order_as_soon_as_they_are_complete() {
+    let (model, tokenizer) = (model(), tokenizer());
+    // Groups without samples are complete from the start.
+    for empty in [&[][..], &[0], &[4], &[1, 2], &[0, 1, 2, 3, 4]] {
+        let mut requests = requests();
+        for &i in empty {
+            requests[i].seeds.clear();
+        }
+        let mut options = options();
+        options.max_slots = 3;
+        let mut sampler = Sampler::new(&model, &tokenizer, &requests, &options).unwrap();
+        let (mut groups, mut n_steps) = (Vec::new(), Vec::new());
+        for step in 0.. {
+            if sampler.is_done() {
+                break;
+            }
+            for group in sampler.step().unwrap() {
+                n_steps.push(step);
+                groups.push(group);
+            }
+        }
+        let all = generate(&model, &tokenizer, &requests, &options).unwrap();
+        assert_eq!(groups, all, "{empty:?}");
+        let order: Vec<usize> = groups.iter().map(|group| group.prompt_idx).collect();
+        assert_eq!(order, [0, 1, 2, 3, 4], "{empty:?}");
+        let progress = sampler.progress();
+        assert_eq!(progress.n_finished, progress.n_completions, "{empty:?}");
+        let completions = groups.iter().flat_map(|group| &group.completions);
+        let n_tokens: usize = completions.map(|completion| completion.tokens.len()).sum();
+        assert_eq!(progress.n_new_tokens, n_tokens, "{empty:?}");
+        if empty.is_empty() {
+            assert!(n_steps[0] < n_steps[4], "{n_steps:?}");
+        }
+    }
+}
+
+#[test]
+fn local_rollouts_sample_the_policy_they_were_given() {
+    let mut rollouts = LocalRollouts::new(tokenizer());
+    let (requests, options) = (requests(), options());
+    let sample = |rollouts: &mut LocalRollouts<Flex>| {
+        rollouts.sample(&requests, &options, &mut |_| ControlFlow::Continue(()))
+    };
+    assert!(matches!(
+        sample(&mut rollouts),
+        Err(GenerateError::NoPolicy)
+    ));
+    let other = CausalLm::init(model().config(), 8, &Default::default());
+    for policy in [model(), other] {
+        rollouts.sync(&policy).unwrap();
+        let expected = generate(&policy, &tokenizer(), &requests, &options).unwrap();
+        assert_eq!(sample(&mut rollouts).unwrap(), expected);
+    }
+    rollouts.release();
+    assert!(matches!(
+        sample(&mut rollouts),
+        Err(GenerateError::NoPolicy)
+    ));
+}
+
+#[test]
+fn a_rollout_ends_when_its_caller_wants_it_to() {
+    let mut rollouts = LocalRollouts::new(tokenizer());
+    rollouts.sync(&model()).unwrap();
+    let mut seen = Vec::new();
+    let result = rollouts.sample(&requests(), &options(), &mut |progress| {
+        seen.push(progress.n_new_tokens);
+        match seen.len() {
+            3 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
+    });
+    assert!(matches!(result, Err(GenerateError::Interrupted)));
+    assert_eq!(seen.len(), 3);
+    assert_eq!(seen[0], 20);
 }

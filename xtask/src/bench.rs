@@ -136,11 +136,11 @@ fn number(value: &Value, key: &str) -> Result<f64> {
         .with_context(|| format!("`{key}` is missing in {value}"))
 }
 
-fn example(shell: &Shell, package: &str, name: &str) -> Result<PathBuf> {
+fn example(shell: &Shell, package: &str, name: &str, features: &str) -> Result<PathBuf> {
     let manifest = root().join("Cargo.toml");
     cmd!(
         shell,
-        "cargo build --quiet --release --locked --manifest-path {manifest} -p {package} --example {name}"
+        "cargo build --quiet --release --locked --manifest-path {manifest} -p {package} --example {name} --features={features}"
     )
     .run()?;
     Ok(target_dir().join("release").join("examples").join(name))
@@ -157,7 +157,7 @@ struct Side {
 
 fn losses(shell: &Shell, options: &Options) -> Result<()> {
     let python = options.python(shell, &["numpy", "torch"])?;
-    let binary = example(shell, "rpg-losses", "bench_losses")?;
+    let binary = example(shell, "rpg-losses", "bench_losses", "")?;
     let script = root().join("rpg-losses/examples/bench_losses.py");
     let start = |side: &str| -> Command {
         match side {
@@ -223,7 +223,7 @@ fn rollout(shell: &Shell, options: &Options) -> Result<()> {
         .as_deref()
         .context("--model: name a Hugging Face model folder")?;
     let python = options.python(shell, &["torch", "transformers"])?;
-    let binary = example(shell, "rpg-rollout", "bench_rollout")?;
+    let binary = example(shell, "rpg-rollout", "bench_rollout", "")?;
     let script = root().join("rpg-rollout/examples/bench_rollout.py");
     let ours = |what: &str| {
         let mut command = with_arg(&binary, model);
@@ -270,7 +270,7 @@ fn rollout(shell: &Shell, options: &Options) -> Result<()> {
 
 /// The least time and memory of each side over the rounds.
 fn scorer(shell: &Shell, options: &Options) -> Result<()> {
-    let binary = example(shell, "rpg-core", "bench_scorer")?;
+    let binary = example(shell, "rpg-core", "bench_scorer", "")?;
     let names = ["chunked", "whole"];
     let mut best: [Option<[f64; 4]>; 2] = [None, None];
     for round in 1..=options.rounds {

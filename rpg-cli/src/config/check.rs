@@ -3,7 +3,7 @@
 use super::{DataSource, RewardConfig, Task, TrainConfig};
 use crate::failure::Failure;
 use crate::optim::Schedule;
-use rpg_reward::external::ErrorPolicy;
+use rpg_reward::ErrorPolicy;
 
 impl TrainConfig {
     /// Refuses what cannot work: key, what was found, what would be right.
@@ -176,9 +176,18 @@ impl RewardConfig {
             let expected = "no weight, as there is no reward.command";
             return Err(bad("reward.weights.command", weight, expected));
         }
-        finite("reward.weights.correct", self.correct_weight())?;
-        finite("reward.weights.command", self.command_weight())?;
-        finite("reward.weights.format", self.format_weight())?;
+        let has_command = self.command.is_some();
+        let weights = [
+            ("reward.weights.correct", self.weights.correct(has_command)),
+            (
+                "reward.weights.command",
+                if has_command { self.weights.own() } else { 0.0 },
+            ),
+            ("reward.weights.format", self.weights.format()),
+        ];
+        for (key, weight) in weights {
+            finite(key, weight)?;
+        }
         if let Some(repetition) = self.repetition
             && repetition.ngram == 0
         {
@@ -198,12 +207,8 @@ impl RewardConfig {
                 return Err(bad(key, penalty, "0 or above"));
             }
         }
-        let weights = [
-            self.correct_weight(),
-            self.command_weight(),
-            self.format_weight(),
-        ];
-        if weights == [0.0; 3] && self.overlong.is_none() && self.repetition.is_none() {
+        let no_weight = weights.iter().all(|(_, weight)| *weight == 0.0);
+        if no_weight && self.overlong.is_none() && self.repetition.is_none() {
             let message = "reward.weights: every part of the reward has weight 0";
             return Err(Failure::input(message).hint("give one of them another weight"));
         }

@@ -27,12 +27,7 @@ pub struct PromptedProblem {
 #[derive(Debug, Clone)]
 pub enum TrainData {
     /// Problems of a file, in a new order every epoch.
-    File {
-        /// The problems.
-        problems: Vec<PromptedProblem>,
-        /// The run's seed.
-        seed: u64,
-    },
+    File(ShuffledFile),
     /// Generated problems, as many as one asks for.
     Task {
         /// The task.
@@ -40,6 +35,16 @@ pub enum TrainData {
         /// Its tokenizer.
         tokenizer: Box<Tokenizer>,
     },
+}
+
+/// Problems of a file, shuffled once per epoch.
+#[derive(Debug, Clone)]
+pub struct ShuffledFile {
+    problems: Vec<PromptedProblem>,
+    seed: u64,
+    // The epoch that was asked for last, and its order.
+    epoch: u64,
+    order: Vec<usize>,
 }
 
 /// What a run trains and evaluates on; no problem is in both.
@@ -55,24 +60,54 @@ pub struct Data {
 
 impl TrainData {
     /// The problem at a place of the run's order; the order never ends.
-    pub fn get(&self, index: u64) -> Result<PromptedProblem, Failure> {
+    pub fn get(&mut self, index: u64) -> Result<PromptedProblem, Failure> {
         match self {
-            TrainData::File { problems, seed } => {
-                let n = problems.len() as u64;
-                let order = epoch_order(problems.len(), *seed, index / n);
-                Ok(problems[order[(index % n) as usize]].clone())
-            }
+            TrainData::File(file) => Ok(file.get(index).clone()),
             TrainData::Task { task, tokenizer } => prompted(task.train(index).problem, tokenizer),
         }
+    }
+
+    /// How often all problems have been used at a place of the run's order; a task has no end.
+    pub fn epoch(&self, index: u64) -> u64 {
+        match self {
+            TrainData::File(file) => index / file.problems.len() as u64,
+            TrainData::Task { .. } => 0,
+        }
+    }
+}
+
+impl ShuffledFile {
+    /// At least one problem.
+    fn new(problems: Vec<PromptedProblem>, seed: u64) -> Self {
+        let order = epoch_order(problems.len(), seed, 0);
+        Self {
+            problems,
+            seed,
+            epoch: 0,
+            order,
+        }
+    }
+
+    /// The problems, in the order of the file.
+    pub fn problems(&self) -> &[PromptedProblem] {
+        &self.problems
+    }
+
+    fn get(&mut self, index: u64) -> &PromptedProblem {
+        let n = self.problems.len() as u64;
+        let epoch = index / n;
+        if epoch != self.epoch {
+            self.order = epoch_order(self.problems.len(), self.seed, epoch);
+            self.epoch = epoch;
+        }
+        &self.problems[self.order[(index % n) as usize]]
     }
 }
 
 fn epoch_order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
     let mut order: Vec<usize> = (0..n).collect();
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(derive(
-        seed,
-        &[stream::SHUFFLE, epoch],
-    )));
+    let seed = derive(seed, &[stream::SHUFFLE, epoch]);
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     order
 }
 
@@ -141,10 +176,7 @@ pub fn load(
         None => hold_out(&mut train, seed, n_eval, path)?,
     };
     Ok(Data {
-        train: TrainData::File {
-            problems: train,
-            seed,
-        },
+        train: TrainData::File(ShuffledFile::new(train, seed)),
         eval,
         notes,
     })
@@ -217,4 +249,42 @@ fn prompted(problem: Problem, tokenizer: &Tokenizer) -> Result<PromptedProblem, 
         problem,
         prompt_tokens,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(n: usize) -> ShuffledFile {
+        let problem = |i: usize| PromptedProblem {
+            problem: Problem {
+                id: i.to_string(),
+                data_source: String::new(),
+                prompt: Prompt::Text(String::new()),
+                answer: String::new(),
+            },
+            prompt_tokens: vec![1],
+        };
+        ShuffledFile::new((0..n).map(problem).collect(), 7)
+    }
+
+    #[test]
+    fn every_epoch_has_every_problem_once_and_its_own_order() {
+        let mut data = file(10);
+        let mut epoch = |epoch: u64| -> Vec<String> {
+            let indices = epoch * 10..(epoch + 1) * 10;
+            indices.map(|i| data.get(i).problem.id.clone()).collect()
+        };
+        let (first, second) = (epoch(0), epoch(1));
+        assert_ne!(first, second);
+        // Going back, as a resumed run may, gives the same order again.
+        assert_eq!(epoch(0), first);
+        for mut order in [first, second] {
+            order.sort();
+            let all: Vec<String> = (0..10).map(|i: i32| i.to_string()).collect();
+            assert_eq!(order, all);
+        }
+        let data = TrainData::File(data);
+        assert_eq!((data.epoch(9), data.epoch(10)), (0, 1));
+    }
 }

@@ -1,13 +1,13 @@
-//! AdamW (Loshchilov and Hutter, 2019) with a state that can be saved.
+//! AdamW (Loshchilov and Hutter, 2019), one pass over parameter, gradient and moments.
 
+use super::{Optimizer, OptimizerState, StateError};
 use burn::backend::Autodiff;
-use burn::module::{AutodiffModule, Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorData, TensorMetadata, TensorPrimitive};
-use rpg_core::ops::{AdamWUpdate, ModelBackend};
-use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors, TensorView};
+use rpg_core::model::CausalLm;
+use rpg_core::ops::{AdamWUpdate, DecodeBackend};
 use std::collections::HashMap;
-use std::marker::PhantomData;
 
 /// What stays the same from update to update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,7 +22,7 @@ pub struct AdamWConfig {
 
 /// The optimizer and its state: two moments per parameter.
 #[derive(Debug)]
-pub struct AdamW<B: ModelBackend> {
+pub struct AdamW<B: DecodeBackend> {
     config: AdamWConfig,
     n_updates: u32,
     moments: HashMap<ParamId, Moments<B>>,
@@ -30,28 +30,8 @@ pub struct AdamW<B: ModelBackend> {
 
 type Moments<B> = [<B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive; 2];
 
-/// Why a saved state does not fit.
-#[derive(Debug)]
-pub enum StateError {
-    /// The file is damaged.
-    Format(SafeTensorError),
-    /// A parameter of the model has no moments in the file, or of another size.
-    Mismatch(String),
-}
-
-impl std::fmt::Display for StateError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StateError::Format(e) => write!(f, "not a usable safetensors file: {e}"),
-            StateError::Mismatch(what) => write!(f, "does not fit the model: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for StateError {}
-
-impl<B: ModelBackend> AdamW<B> {
-    /// Without any history.
+impl<B: DecodeBackend> AdamW<B> {
+    /// An optimizer without any history.
     pub fn new(config: AdamWConfig) -> Self {
         Self {
             config,
@@ -59,26 +39,19 @@ impl<B: ModelBackend> AdamW<B> {
             moments: HashMap::new(),
         }
     }
+}
 
-    /// Updates so far.
-    pub fn n_updates(&self) -> u64 {
-        self.n_updates.into()
-    }
-
-    /// One update. The gradients are multiplied by `grad_scale` first.
-    ///
-    /// # Panics
-    /// If no parameter has a gradient: the model was not tracked.
-    pub fn step<M: AutodiffModule<Autodiff<B>>>(
+impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
+    fn step(
         &mut self,
-        model: M,
+        policy: CausalLm<Autodiff<B>>,
         grads: GradientsParams,
         lr: f64,
         grad_scale: f64,
-    ) -> M {
+    ) -> CausalLm<Autodiff<B>> {
         assert!(
             !grads.is_empty(),
-            "no parameter of the model has a gradient"
+            "no parameter of the policy has a gradient"
         );
         self.n_updates += 1;
         let update = AdamWUpdate {
@@ -90,93 +63,79 @@ impl<B: ModelBackend> AdamW<B> {
             time: self.n_updates,
             grad_scale: grad_scale as f32,
         };
-        model.map(&mut Updater {
+        policy.map(&mut Updater {
             moments: &mut self.moments,
             grads,
             update,
         })
     }
 
-    /// The state as a safetensors file.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let tensor = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let stored: Vec<(String, Vec<u8>)> = self
-            .moments
-            .iter()
-            .flat_map(|(id, moments)| {
-                moments.iter().enumerate().map(move |(i, moment)| {
-                    (
-                        format!("{}.{i}", id.val()),
-                        tensor(&read::<B>(moment.clone())),
-                    )
-                })
-            })
-            .collect();
-        let views = stored.iter().map(|(name, bytes)| {
-            let view = TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes);
-            (
-                name,
-                view.expect("the bytes of n floats are a tensor of n floats"),
-            )
-        });
-        let updates = HashMap::from([("n_updates".to_owned(), self.n_updates.to_string())]);
-        safetensors::serialize(views, Some(updates)).expect("float tensors can be serialized")
+    fn n_updates(&self) -> u64 {
+        self.n_updates.into()
     }
 
-    /// Takes up a saved state; every parameter of `model` must have its moments there.
-    pub fn from_bytes<M: Module<B>>(
-        config: AdamWConfig,
-        model: &M,
-        bytes: &[u8],
-        device: &B::Device,
-    ) -> Result<Self, StateError> {
-        let file = SafeTensors::deserialize(bytes).map_err(StateError::Format)?;
-        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(StateError::Format)?;
-        let n_updates = metadata
-            .metadata()
-            .as_ref()
-            .and_then(|map| map.get("n_updates")?.parse().ok())
-            .ok_or_else(|| StateError::Mismatch("`n_updates` is missing".into()))?;
+    /// The moments as flat tensors, named by the parameter's id: `ID.0` and `ID.1`.
+    fn state(&self) -> OptimizerState {
+        let moments = self.moments.iter().flat_map(|(id, moments)| {
+            let named = move |(i, moment): (usize, &B::FloatTensorPrimitive)| {
+                (moment_name(*id, i), read::<B>(moment.clone()))
+            };
+            moments.iter().enumerate().map(named)
+        });
+        OptimizerState {
+            n_updates: self.n_updates(),
+            tensors: moments.collect(),
+        }
+    }
+
+    fn load_state(
+        &mut self,
+        policy: &CausalLm<B>,
+        state: &OptimizerState,
+    ) -> Result<(), StateError> {
+        let n_updates = u32::try_from(state.n_updates)
+            .map_err(|_| StateError::Mismatch(format!("{} updates", state.n_updates)))?;
         let mut loader = Loader::<B> {
-            file,
-            device,
+            tensors: &state.tensors,
+            device: policy.device(),
             moments: HashMap::new(),
             missing: None,
-            backend: PhantomData,
         };
         // No moments at all is the state before the first update.
-        if !loader.file.is_empty() {
-            model.visit(&mut loader);
+        if !state.tensors.is_empty() {
+            policy.visit(&mut loader);
         }
-        match loader.missing {
-            Some(what) => Err(StateError::Mismatch(what)),
-            None => Ok(Self {
-                config,
-                n_updates,
-                moments: loader.moments,
-            }),
+        if let Some(what) = loader.missing {
+            return Err(StateError::Mismatch(what));
         }
+        self.n_updates = n_updates;
+        self.moments = loader.moments;
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.config);
     }
 }
 
-fn read<B: ModelBackend>(moment: B::FloatTensorPrimitive) -> Vec<f32> {
+fn moment_name(id: ParamId, i: usize) -> String {
+    format!("{}.{i}", id.val())
+}
+
+fn read<B: DecodeBackend>(moment: B::FloatTensorPrimitive) -> TensorData {
     let n = moment.shape().num_elements();
     let flat = B::float_reshape(moment, [n].into());
     let tensor = Tensor::<B, 1>::from_primitive(TensorPrimitive::Float(flat));
-    tensor
-        .into_data()
-        .convert::<f32>()
-        .into_vec()
-        .expect("f32 data is a vector of f32")
+    tensor.into_data().convert::<f32>()
 }
 
-struct Updater<'a, B: ModelBackend> {
+struct Updater<'a, B: DecodeBackend> {
     moments: &'a mut HashMap<ParamId, Moments<B>>,
     grads: GradientsParams,
     update: AdamWUpdate,
 }
 
-impl<B: ModelBackend> ModuleMapper<Autodiff<B>> for Updater<'_, B> {
+impl<B: DecodeBackend> ModuleMapper<Autodiff<B>> for Updater<'_, B> {
     fn map_float<const D: usize>(
         &mut self,
         param: Param<Tensor<Autodiff<B>, D>>,
@@ -202,42 +161,31 @@ impl<B: ModelBackend> ModuleMapper<Autodiff<B>> for Updater<'_, B> {
     }
 }
 
-struct Loader<'a, B: ModelBackend> {
-    file: SafeTensors<'a>,
-    device: &'a B::Device,
+struct Loader<'a, B: DecodeBackend> {
+    tensors: &'a std::collections::BTreeMap<String, TensorData>,
+    device: B::Device,
     moments: HashMap<ParamId, Moments<B>>,
     missing: Option<String>,
-    backend: PhantomData<B>,
 }
 
-impl<B: ModelBackend> ModuleVisitor<B> for Loader<'_, B> {
+impl<B: DecodeBackend> ModuleVisitor<B> for Loader<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let shape = param.val().shape();
         let load = |i: usize| {
-            let name = format!("{}.{i}", param.id.val());
-            let view = self.file.tensor(&name).ok()?;
-            let is_right = view.dtype() == Dtype::F32 && view.shape() == [shape.num_elements()];
-            let values: Vec<f32> = view
-                .data()
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect();
-            let data = TensorData::new(values, [shape.num_elements()]);
-            is_right.then(|| {
-                let flat = Tensor::<B, 1>::from_data(data, (self.device, DType::F32));
+            let data = self.tensors.get(&moment_name(param.id, i))?;
+            let fits = data.dtype == DType::F32 && data.num_elements() == shape.num_elements();
+            fits.then(|| {
+                let flat = Tensor::<B, 1>::from_data(data.clone(), (&self.device, DType::F32));
                 flat.reshape::<D, _>(shape.clone())
                     .into_primitive()
                     .tensor()
             })
         };
-        match (load(0), load(1)) {
-            (Some(first), Some(second)) => {
-                self.moments.insert(param.id, [first, second]);
-            }
-            _ => {
-                let what = format!("no moments for a parameter of shape {:?}", shape.to_vec());
-                self.missing.get_or_insert(what);
-            }
+        if let (Some(first), Some(second)) = (load(0), load(1)) {
+            self.moments.insert(param.id, [first, second]);
+        } else {
+            let what = format!("no moments for a parameter of shape {:?}", shape.to_vec());
+            self.missing.get_or_insert(what);
         }
     }
 }
@@ -247,7 +195,8 @@ mod tests {
     use super::*;
     use crate::optim::global_norm;
     use burn::backend::Flex;
-    use rpg_core::model::{CausalLm, ModelConfig};
+    use burn::module::AutodiffModule;
+    use rpg_core::model::ModelConfig;
     use rpg_core::score::{ScoreItem, score};
 
     type Grad = Autodiff<Flex>;
@@ -310,10 +259,10 @@ mod tests {
         for _ in 0..3 {
             model = update(model, &mut optimizer);
         }
-        let bytes = optimizer.to_bytes();
-        let device = Default::default();
-        let mut restored =
-            AdamW::<Flex>::from_bytes(CONFIG, &model.clone().valid(), &bytes, &device).unwrap();
+        let mut restored = AdamW::<Flex>::new(CONFIG);
+        restored
+            .load_state(&model.valid(), &optimizer.state())
+            .unwrap();
         assert_eq!(restored.n_updates(), 3);
         let straight = update(update(model.clone(), &mut optimizer), &mut optimizer);
         let resumed = update(update(model, &mut restored), &mut restored);
@@ -325,18 +274,22 @@ mod tests {
         let model = model();
         let mut optimizer = AdamW::new(CONFIG);
         let model = update(model, &mut optimizer);
-        let bytes = optimizer.to_bytes();
-        let load = |bytes: &[u8]| {
-            let model = model.clone().valid();
-            AdamW::<Flex>::from_bytes(CONFIG, &model, bytes, &Default::default())
+        let load = |change: &dyn Fn(&mut OptimizerState)| {
+            let mut state = optimizer.state();
+            change(&mut state);
+            AdamW::<Flex>::new(CONFIG)
+                .load_state(&model.valid(), &state)
+                .is_ok()
         };
-        assert!(matches!(
-            load(&bytes[..bytes.len() / 2]),
-            Err(StateError::Format(_))
-        ));
-        let empty: [(&str, TensorView); 0] = [];
-        let bare = safetensors::serialize(empty, None).unwrap();
-        assert!(matches!(load(&bare), Err(StateError::Mismatch(_))));
+        assert!(load(&|_| ()));
+        assert!(!load(&|state| drop(state.tensors.pop_first())));
+        assert!(!load(&|state| {
+            let shorter = TensorData::from([0f32; 3]);
+            let first = state.tensors.values_mut().next().unwrap();
+            assert!(first.num_elements() != 3);
+            *first = shorter;
+        }));
+        assert!(!load(&|state| state.n_updates = u64::MAX));
     }
 
     #[test]

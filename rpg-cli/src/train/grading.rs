@@ -1,150 +1,99 @@
-//! From completions to rewards: the built-in grader, the user's command, and the sum of the parts.
+//! From completions to rewards: the built-in grader, a reward of the user's, and the sum of the parts.
 
-use crate::config::TrainConfig;
+use super::sample::{GradedGroup, Sample};
+use crate::config::{RewardConfig, TrainConfig};
 use crate::data::{Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
-use rpg_core::{Completion, Group};
-use rpg_reward::external::{ErrorPolicy, ExternalReward, RewardError, RewardItem, Score};
+use rpg_core::{Completion, Group, Problem};
+use rpg_reward::command::CommandReward;
 use rpg_reward::shaping::{RewardParts, format_reward};
-use rpg_reward::{GradeOptions, Reason, Verdict, grade_batch};
+use rpg_reward::{
+    ErrorPolicy, GradeOptions, Reason, Reward, RewardError, RewardItem, Score, Verdict, grade_batch,
+};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
-
-/// A problem, its completions and what each of them is worth.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sampled {
-    /// The problem.
-    pub problem: PromptedProblem,
-    /// The completions.
-    pub group: Group,
-    /// One grade per completion.
-    pub grades: Vec<Grade>,
-}
-
-impl Sampled {
-    /// The rewards of the completions that have one.
-    pub fn rewards(&self) -> Vec<f64> {
-        self.grades
-            .iter()
-            .filter_map(|grade| grade.reward)
-            .collect()
-    }
-
-    /// Without the completions that have no reward.
-    pub fn rewarded(&self) -> Self {
-        let mut rewarded = self.clone();
-        let mut has_reward = self.grades.iter().map(|grade| grade.reward.is_some());
-        let completions = &mut rewarded.group.completions;
-        completions.retain(|_| has_reward.next().unwrap_or(false));
-        rewarded.grades.retain(|grade| grade.reward.is_some());
-        rewarded
-    }
-}
 
 /// What a completion is worth.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Grade {
-    /// What the built-in grader says.
+    /// The verdict of the built-in grader.
     pub verdict: Verdict,
-    /// Whether it counts as right: as the command says in `parts.correct`, else as the built-in grader
-    /// does. `None` where the command failed.
+    /// Whether it counts as right: as the user's reward says in its part `correct`, else as the built-in
+    /// grader does. `None` where the user's reward failed.
     pub correct: Option<bool>,
-    /// What the reward is the weighted sum of; empty where the command failed.
+    /// The parts whose weighted sum is the reward; empty where the user's reward failed.
     pub parts: RewardParts,
-    /// The command's own parts, which are logged and not summed up.
-    pub command_parts: Vec<(String, f64)>,
+    /// The parts of the user's reward itself, which are logged and not summed up.
+    pub own_parts: Vec<(String, f64)>,
     /// The reward. `None`: the completion is left out.
     pub reward: Option<f64>,
-    /// Why the command gave no score.
+    /// Why the user's reward gave no score.
     pub error: Option<RewardError>,
 }
 
-/// Grades completions as a config says.
-#[derive(Debug)]
-pub struct Grader {
-    config: crate::config::RewardConfig,
-    /// Where the answer has to stand for the format reward.
-    form: GradeOptions,
-    command: Option<ExternalReward>,
-    started: Instant,
+impl Grade {
+    /// The parts by the names under which they are logged, those of the user's reward itself last.
+    pub fn named_parts(&self) -> impl Iterator<Item = (&str, f64)> {
+        let parts = self.parts.parts().iter();
+        let own = self.own_parts.iter();
+        parts
+            .map(|part| (part.name.as_str(), part.value))
+            .chain(own.map(|(name, value)| (name.as_str(), *value)))
+    }
 }
 
-/// How long a command has to show that it starts at all.
-const TIME_TO_FAIL: Duration = Duration::from_millis(1500);
+/// Grades completions as a config says.
+pub struct Grader {
+    config: RewardConfig,
+    /// Where the answer has to be for the format reward.
+    form: GradeOptions,
+    own: Option<Box<dyn Reward>>,
+}
 
 impl Grader {
-    /// Looks for the user's command and starts it.
-    pub fn new(config: &TrainConfig) -> Result<Self, Failure> {
-        let command = config.reward.command.clone().map(ExternalReward::new);
-        if let Some(command) = &command {
-            if command.config().find_program().is_none() {
-                let program = command.config().program.first();
-                return Err(Failure::input(format!(
-                    "reward.command.program: found `{}`; expected a path to an executable file, or the name of \
-                     one on PATH",
-                    program.map_or("", String::as_str)
-                )));
-            }
-            command
-                .start()
-                .map_err(|error| Failure::input(format!("reward.command: {error}")))?;
-        }
+    /// Grades with the built-in grader and, if given, with a reward of the user's, which counts as
+    /// `reward.weights.command` says.
+    pub fn new(config: &TrainConfig, own: Option<Box<dyn Reward>>) -> Self {
         let form = match config.data.answer_style {
             Some(style) => GradeOptions::only(style),
             None => config.reward.grade.clone(),
         };
-        Ok(Self {
+        Self {
             config: config.reward.clone(),
             form,
-            command,
-            started: Instant::now(),
-        })
-    }
-
-    /// Refuses a command that has ended by itself, as one whose script is missing does.
-    pub fn check(&self) -> Result<(), Failure> {
-        let Some(command) = &self.command else {
-            return Ok(());
-        };
-        // An interpreter takes a moment to find out that it has nothing to run; loading the model has
-        // given it most of that already.
-        let mut running = command.check_running();
-        while running.is_ok() && self.started.elapsed() < TIME_TO_FAIL {
-            std::thread::sleep(Duration::from_millis(50));
-            running = command.check_running();
+            own,
         }
-        running.map_err(|error| {
-            let program = command.config().program.join(" ");
-            Failure::input(format!("reward.command: `{program}`: {error}")).hint(
-                "it has to read one line after the other until its standard input ends; its own messages \
-                 stand above",
-            )
-        })
     }
 
-    /// Whether a command has a say.
-    pub fn has_command(&self) -> bool {
-        self.command.is_some()
+    /// Whether there is a reward beside the built-in grader.
+    pub fn has_own_reward(&self) -> bool {
+        self.own.is_some()
     }
 
     /// What a user should know of the expected answers where the built-in grader alone decides.
     pub fn note_on_answers(&self, data: &Data) -> Option<String> {
-        let TrainData::File { problems, .. } = &data.train else {
+        let TrainData::File(file) = &data.train else {
             return None;
         };
-        if self.has_command() {
+        if self.has_own_reward() {
             return None;
         }
-        let all: Vec<_> = problems.iter().chain(&data.eval).collect();
+        let all: Vec<&Problem> = file
+            .problems()
+            .iter()
+            .chain(&data.eval)
+            .map(|prompted| &prompted.problem)
+            .collect();
         let answers: Vec<(&str, &str)> = all
             .iter()
-            .map(|p| ("\\boxed{0}", p.problem.answer.as_str()))
+            .map(|problem| ("\\boxed{0}", problem.answer.as_str()))
             .collect();
         let verdicts = grade_batch(&answers, &self.config.grade);
         let mut not_parsed = all
             .iter()
             .zip(verdicts)
             .filter(|(_, verdict)| verdict.reason == Reason::GoldNotParsed)
-            .map(|(p, _)| &p.problem);
+            .map(|(problem, _)| problem);
         let first = not_parsed.next()?;
         Some(format!(
             "{} of {} expected answers are nothing that the grader understands, so that only a completion \
@@ -156,119 +105,134 @@ impl Grader {
         ))
     }
 
-    /// Grades the groups of these problems. `go_on` is told how many completions the command has scored,
-    /// of how many.
+    /// Grades the groups of these problems. `on_progress` is told how many completions the user's reward has
+    /// scored, of how many; it may stop it.
     pub fn grade(
         &self,
-        problems: &[PromptedProblem],
+        problems: Vec<PromptedProblem>,
         groups: Vec<Group>,
-        go_on: &mut dyn FnMut(usize, usize) -> bool,
-    ) -> Result<Vec<Sampled>, Failure> {
-        let all = || {
-            groups
-                .iter()
-                .zip(problems)
-                .flat_map(|(group, problem)| group.completions.iter().map(move |c| (problem, c)))
-        };
-        let answers: Vec<(&str, &str)> = all()
-            .map(|(problem, completion)| {
-                (completion.text.as_str(), problem.problem.answer.as_str())
+        on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Vec<GradedGroup>, Failure> {
+        let completions: Vec<(&Problem, &Completion)> = groups
+            .iter()
+            .zip(&problems)
+            .flat_map(|(group, prompted)| {
+                let completions = group.completions.iter();
+                completions.map(|completion| (&prompted.problem, completion))
             })
             .collect();
+        let answers: Vec<(&str, &str)> = completions
+            .iter()
+            .map(|(problem, completion)| (completion.text.as_str(), problem.answer.as_str()))
+            .collect();
         let verdicts = grade_batch(&answers, &self.config.grade);
-        let mut scores = self.command_scores(&all().collect::<Vec<_>>(), go_on)?;
-        let mut grades = all()
-            .zip(verdicts)
-            .map(
-                |((_, completion), verdict)| match scores.as_mut().map(Iterator::next) {
-                    None => self.graded(completion, verdict, None),
-                    Some(score) => match score.unwrap_or(Err(RewardError::NotAsked)) {
-                        Ok(score) => self.graded(completion, verdict, Some(score)),
-                        Err(error) => failed(verdict, None, error),
-                    },
-                },
-            )
-            .collect::<Vec<_>>()
-            .into_iter();
-        let sampled = groups.into_iter().zip(problems).map(|(group, problem)| {
-            let grades = grades.by_ref().take(group.completions.len()).collect();
-            Sampled {
-                problem: problem.clone(),
-                group,
-                grades,
+        let grades: Vec<Grade> = match self.own_scores(&completions, on_progress)? {
+            None => completions
+                .iter()
+                .zip(verdicts)
+                .map(|((_, completion), verdict)| self.graded(completion, verdict, None))
+                .collect(),
+            Some(scores) => completions
+                .iter()
+                .zip(verdicts)
+                .zip(scores)
+                .map(|(((_, completion), verdict), score)| match score {
+                    Ok(score) => self.graded(completion, verdict, Some(score)),
+                    Err(error) => failed(verdict, None, error),
+                })
+                .collect(),
+        };
+        let mut grades = grades.into_iter();
+        let graded = groups.into_iter().zip(problems).map(|(group, prompted)| {
+            let samples = group.completions.into_iter().zip(grades.by_ref());
+            GradedGroup {
+                problem: prompted.problem,
+                prompt_tokens: prompted.prompt_tokens,
+                samples: samples
+                    .map(|(completion, grade)| Sample { completion, grade })
+                    .collect(),
             }
         });
-        Ok(sampled.collect())
+        Ok(graded.collect())
     }
 
-    /// What the command says of each completion, if there is one.
-    fn command_scores(
+    /// What the user's reward says of each completion, if there is one.
+    fn own_scores(
         &self,
-        completions: &[(&PromptedProblem, &Completion)],
-        go_on: &mut dyn FnMut(usize, usize) -> bool,
-    ) -> Result<Option<std::vec::IntoIter<Result<Score, RewardError>>>, Failure> {
-        let Some(command) = &self.command else {
+        completions: &[(&Problem, &Completion)],
+        on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Option<Vec<Result<Score, RewardError>>>, Failure> {
+        let Some(reward) = &self.own else {
             return Ok(None);
         };
         let items: Vec<RewardItem> = completions
             .iter()
             .map(|(problem, completion)| RewardItem {
-                prompt: problem.problem.prompt.readable(),
+                prompt: problem.prompt.readable(),
                 completion: &completion.text,
-                gold: &problem.problem.answer,
+                tokens: &completion.tokens,
+                gold: &problem.answer,
             })
             .collect();
         let mut stopped = false;
-        let scores = command.score_while(&items, &mut |done| {
-            stopped |= !go_on(done, items.len());
-            !stopped
+        let scores = reward.score(&items, &mut |done| {
+            let flow = on_progress(done, items.len());
+            stopped |= flow.is_break();
+            flow
         });
         if stopped {
-            return Err(Failure::interrupted("interrupted"));
+            return Err(Failure::interrupted());
+        }
+        if scores.len() != items.len() {
+            return Err(Failure::reward(format!(
+                "reward `{}`: {} scores for {} completions",
+                reward.describe(),
+                scores.len(),
+                items.len()
+            )));
         }
         let first_error = scores.iter().position(Result::is_err);
         if let Some(i) = first_error
-            && command.config().on_error == ErrorPolicy::Stop
+            && reward.on_error() == ErrorPolicy::Stop
             && let Err(error) = &scores[i]
         {
             return Err(Failure::reward(format!(
-                "reward.command: `{}`, problem {}: {error}",
-                command.config().program.join(" "),
-                completions[i].0.problem.id
+                "reward.{}: `{}`, problem {}: {error}",
+                reward.name(),
+                reward.describe(),
+                completions[i].0.id
             ))
             .hint(
-                "what the command wrote on standard error stands above; `reward.command.on_error` says what \
-                 else may happen to such a completion",
+                "what a reward command writes on standard error is above; `reward.command.on_error` says \
+                 what else may happen to such a completion",
             ));
         }
-        Ok(Some(scores.into_iter()))
+        Ok(Some(scores))
     }
 
     fn graded(&self, completion: &Completion, verdict: Verdict, score: Option<Score>) -> Grade {
         let config = &self.config;
-        if let Some(Score {
-            score,
-            error: Some(error),
-            ..
-        }) = score
+        if let Some(score) = &score
+            && let Some(error) = &score.error
         {
-            return failed(verdict, Some(score), error);
+            return failed(verdict, Some(score.score), error.clone());
         }
         let correct = score
             .as_ref()
             .and_then(|score| score.parts.get("correct"))
             .map_or(verdict.correct, |&correct| correct == 1.0);
         let mut parts = RewardParts::new();
-        let correct_weight = config.correct_weight();
+        let correct_weight = config.weights.correct(self.has_own_reward());
         if correct_weight != 0.0 {
             parts = parts.with("correct", config.scale.score(correct), correct_weight);
         }
-        if let Some(score) = &score {
-            parts = parts.with("command", score.score, config.command_weight());
+        if let (Some(reward), Some(score)) = (&self.own, &score) {
+            parts = parts.with(reward.name(), score.score, config.weights.own());
         }
-        if config.format_weight() != 0.0 {
+        let format_weight = config.weights.format();
+        if format_weight != 0.0 {
             let format = format_reward(&completion.text, &self.form);
-            parts = parts.with("format", format, config.format_weight());
+            parts = parts.with("format", format, format_weight);
         }
         if let Some(overlong) = config.overlong {
             parts = parts.with("overlong", overlong.penalty(completion.tokens.len()), 1.0);
@@ -276,25 +240,87 @@ impl Grader {
         if let Some(repetition) = config.repetition {
             parts = parts.with("repetition", repetition.penalty(&completion.tokens), 1.0);
         }
+        let own_name = self.own.as_ref().map_or("", |reward| reward.name());
+        let own_parts = score.map_or_else(Vec::new, |score| {
+            let parts = score.parts.into_iter();
+            parts
+                .map(|(name, value)| (format!("{own_name}/{name}"), value))
+                .collect()
+        });
         Grade {
             verdict,
             correct: Some(correct),
             reward: Some(parts.total()),
             parts,
-            command_parts: score.map_or_else(Vec::new, |score| score.parts.into_iter().collect()),
+            own_parts,
             error: None,
         }
     }
 }
 
-/// A completion that the command gave no score: left out, or with the score that the config names.
+/// A completion without a score: left out, or with the reward that the error policy names.
 fn failed(verdict: Verdict, reward: Option<f64>, error: RewardError) -> Grade {
     Grade {
         verdict,
         correct: None,
         parts: RewardParts::new(),
-        command_parts: Vec::new(),
+        own_parts: Vec::new(),
         reward,
         error: Some(error),
+    }
+}
+
+/// The reward command of a config, started and not yet known to work.
+pub struct StartedCommand {
+    command: CommandReward,
+    started: Instant,
+}
+
+/// How long a command has to show that it starts at all.
+const TIME_TO_FAIL: Duration = Duration::from_millis(1500);
+
+impl StartedCommand {
+    /// Looks for the command of a config, if it has one, and starts it.
+    pub fn start(config: &RewardConfig) -> Result<Option<Self>, Failure> {
+        let Some(command) = config.command.clone().map(CommandReward::new) else {
+            return Ok(None);
+        };
+        if command.config().find_program().is_none() {
+            let program = command.config().program.first();
+            return Err(Failure::input(format!(
+                "reward.command.program: found `{}`; expected a path to an executable file, or the name of \
+                 one on PATH",
+                program.map_or("", String::as_str)
+            )));
+        }
+        command
+            .start()
+            .map_err(|error| Failure::input(format!("reward.command: {error}")))?;
+        Ok(Some(Self {
+            command,
+            started: Instant::now(),
+        }))
+    }
+
+    /// Refuses a command that has ended by itself, as one whose script is missing does.
+    pub fn check(self) -> Result<Box<dyn Reward>, Failure> {
+        // An interpreter takes a moment to find out that it has nothing to run; what happens between start
+        // and check, such as loading the model, gives it time.
+        let mut running = self.command.check_running();
+        while running.is_ok() && self.started.elapsed() < TIME_TO_FAIL {
+            std::thread::sleep(Duration::from_millis(50));
+            running = self.command.check_running();
+        }
+        match running {
+            Ok(()) => Ok(Box::new(self.command)),
+            Err(error) => Err(Failure::input(format!(
+                "reward.command: `{}`: {error}",
+                self.command.describe()
+            ))
+            .hint(
+                "it has to read one line after the other until its standard input ends; its own messages \
+                 are above",
+            )),
+        }
     }
 }

@@ -1,13 +1,24 @@
-//! Training: the loop of the paper's Algorithm 2, and what it needs.
+//! Training: the loop of the paper's Algorithm 2, and the parts that it is made of.
 
-mod batch;
-pub mod grading;
-mod log;
-pub mod rollout;
-mod start;
-pub mod step;
+mod collect;
+mod grading;
+mod learner;
+mod loss;
+mod prepare;
+mod ranks;
+mod reference;
+pub mod report;
+mod sample;
+mod setup;
 mod trainer;
-pub mod warm_start;
+mod warm_start;
 
-pub use start::{Outcome, Start, check_context, finish, newest_checkpoint};
-pub use trainer::train;
+pub use collect::Evaluation;
+pub use grading::{Grade, Grader, StartedCommand};
+pub use learner::{Learner, StepReport};
+pub use loss::UpdateReport;
+pub use ranks::{OneRank, Ranks};
+pub use reference::ReferenceRule;
+pub use sample::{GradedGroup, Rollout, Sample};
+pub use setup::{Outcome, Parts, Start};
+pub use trainer::Trainer;

@@ -1,65 +1,80 @@
 //! Supervised training on worked examples, before reinforcement learning.
 
+use super::learner::Learner;
+use super::ranks::Ranks;
 use crate::config::WarmStart;
 use crate::data::arithmetic::ColumnAddition;
 use crate::failure::Failure;
-use crate::optim::{AdamW, cosine, global_norm};
-use burn::backend::Autodiff;
-use burn::optim::{GradientsAccumulator, GradientsParams};
-use rpg_core::model::CausalLm;
-use rpg_core::ops::ModelBackend;
+use crate::optim::cosine;
+use rpg_core::batch::by_tokens;
+use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::tokenizer::Tokenizer;
 
-/// One step (counted from 1) on the next examples; returns the model and the mean negative
-/// log-likelihood per token.
-pub fn step<B: ModelBackend>(
-    model: CausalLm<Autodiff<B>>,
-    optimizer: &mut AdamW<B>,
+/// The gradient of all parameters together is scaled down to this norm.
+const MAX_GRAD_NORM: f64 = 1.0;
+
+/// One step (counted from 1) on the next examples; returns the mean negative log-likelihood per token.
+pub(super) fn step<B: DecodeBackend>(
+    learner: &mut Learner<B>,
     config: &WarmStart,
     task: &ColumnAddition,
     tokenizer: &Tokenizer,
-    number: u64,
+    step: u64,
     micro_batch_tokens: usize,
-) -> Result<(CausalLm<Autodiff<B>>, f64), Failure> {
-    let eos = *model
-        .config()
-        .eos_token_ids
-        .first()
-        .ok_or_else(|| Failure::internal("the model has no end-of-sequence token"))?;
-    let first = (number - 1) * config.batch_size as u64;
-    let mut items = Vec::with_capacity(config.batch_size);
-    for i in 0..config.batch_size as u64 {
-        let example = task.worked(first + i, config.slip);
-        let prompt = tokenizer
-            .encode_prompt(&example.problem.prompt)
-            .map_err(Failure::internal)?;
-        let mut answer = tokenizer
-            .encode(&example.solution, false)
-            .map_err(Failure::internal)?;
-        answer.push(eos);
-        items.push(ScoreItem::response(&prompt, &answer));
-    }
+    ranks: &dyn Ranks<B>,
+) -> Result<f64, Failure> {
+    let items = examples(learner, config, task, tokenizer, step)?;
     let n_tokens: usize = items.iter().map(|item| item.scored.len()).sum();
-    let mut accumulator = GradientsAccumulator::new();
-    let mut total = 0.0;
-    let per_pass = (micro_batch_tokens / items[0].tokens.len()).max(1);
-    for items in items.chunks(per_pass) {
-        let loss = score(&model, items, 1.0).logprobs.sum().neg() / n_tokens as f64;
-        total += loss.clone().into_data().iter::<f64>().sum::<f64>();
-        accumulator.accumulate(&model, GradientsParams::from_grads(loss.backward(), &model));
-    }
-    let grads = accumulator.grads();
-    let norm = global_norm(&model, &grads);
-    if !norm.is_finite() {
+    // Examples of a task have nearly one length; the first stands for all.
+    let n_tokens_each = items[0].tokens.len();
+    let parts = by_tokens(&items, micro_batch_tokens, |_| n_tokens_each);
+    let mut nll = 0.0;
+    let report = learner.step(
+        parts,
+        |policy, part| {
+            let loss = score(policy, part, 1.0).logprobs.sum().neg() / n_tokens as f64;
+            nll += loss.clone().into_data().iter::<f64>().sum::<f64>();
+            loss
+        },
+        config.lr * cosine(0.1, step as f64 / (config.steps + 1) as f64),
+        MAX_GRAD_NORM,
+        ranks,
+    )?;
+    if report.skipped {
         return Err(Failure::internal(format!(
-            "warm start, step {number}: the gradient is {norm}"
+            "warm start, step {step}: the gradient is {}",
+            report.grad_norm
         ))
         .hint("lower warm_start.lr"));
     }
-    let lr = config.lr * cosine(0.1, number as f64 / (config.steps + 1) as f64);
-    Ok((
-        optimizer.step(model, grads, lr, (1.0 / norm).min(1.0)),
-        total,
-    ))
+    Ok(nll)
+}
+
+fn examples<B: DecodeBackend>(
+    learner: &Learner<B>,
+    config: &WarmStart,
+    task: &ColumnAddition,
+    tokenizer: &Tokenizer,
+    step: u64,
+) -> Result<Vec<ScoreItem>, Failure> {
+    let eos = *learner
+        .model_config()
+        .eos_token_ids
+        .first()
+        .ok_or_else(|| Failure::internal("the model has no end-of-sequence token"))?;
+    let first = (step - 1) * config.batch_size as u64;
+    (first..first + config.batch_size as u64)
+        .map(|index| {
+            let example = task.worked(index, config.slip);
+            let prompt = tokenizer
+                .encode_prompt(&example.problem.prompt)
+                .map_err(Failure::internal)?;
+            let mut answer = tokenizer
+                .encode(&example.solution, false)
+                .map_err(Failure::internal)?;
+            answer.push(eos);
+            Ok(ScoreItem::response(&prompt, &answer))
+        })
+        .collect()
 }

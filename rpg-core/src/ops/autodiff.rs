@@ -1,6 +1,6 @@
 //! The operations on `Autodiff`: each forward and backward pair is one node of the graph.
 
-use super::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable};
+use super::{HeadLayout, ModelBackend, Packing, RopeTable};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -308,49 +308,4 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
         let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(entropy);
         (record!(HeadLogprobs, nodes, state, logprobs), constant)
     }
-
-    // Sampling and updates run on the inner backend; on this one they would lose the graph silently.
-
-    fn cache_write(
-        _keys: &mut Float<Self>,
-        _values: &mut Float<Self>,
-        _qkv: Float<Self>,
-        _heads: HeadLayout,
-        _rows: &CacheRows,
-    ) {
-        panic!("{INFERENCE_ONLY}");
-    }
-
-    fn cache_copy(
-        _keys: &mut Float<Self>,
-        _values: &mut Float<Self>,
-        _from: usize,
-        _to: &[usize],
-        _len: usize,
-    ) {
-        panic!("{INFERENCE_ONLY}");
-    }
-
-    fn cached_attention(
-        _qkv: Float<Self>,
-        _keys: &Float<Self>,
-        _values: &Float<Self>,
-        _heads: HeadLayout,
-        _rows: &CacheRows,
-    ) -> Float<Self> {
-        panic!("{INFERENCE_ONLY}");
-    }
-
-    fn adamw(
-        _param: Float<Self>,
-        _grad: Float<Self>,
-        _moment_1: &mut Float<Self>,
-        _moment_2: &mut Float<Self>,
-        _update: AdamWUpdate,
-    ) -> Float<Self> {
-        panic!("{INFERENCE_ONLY}");
-    }
 }
-
-const INFERENCE_ONLY: &str =
-    "the KV cache and parameter updates have no gradient: call them on the inner backend";

@@ -48,14 +48,6 @@ pub struct AdamWUpdate {
 /// The `_backward` methods take the gradient of the output last and return the gradients of the
 /// inputs in order.
 pub trait ModelBackend: Backend {
-    /// Whether [`project`](Self::project) reads bf16 weights as they are, instead of widening all of them first.
-    const READS_BF16: bool = false;
-
-    /// Does `work`, a pass over the model, in the thread from which this backend's operations start soonest.
-    fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        work()
-    }
-
     /// A linear layer without bias: `x * weight'`. `x`: `[N, inputs]`, `weight`: `[outputs, inputs]`, of the
     /// type of `x` or bf16; arithmetic is done in the type of `x`.
     fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -225,6 +217,37 @@ pub trait ModelBackend: Backend {
             max_logits,
             grad,
         )
+    }
+}
+
+/// A [`ModelBackend`] that also samples and updates parameters.
+///
+/// None of this has a gradient, so [`Autodiff`](burn::backend::Autodiff) does not implement it: one samples from a
+/// model, and updates its parameters, on the backend inside `Autodiff`.
+///
+/// ```
+/// # use rpg_core::{cache::KvCache, model::CausalLm, ops::DecodeBackend};
+/// fn cache_of<B: DecodeBackend>(model: CausalLm<B>) -> KvCache<B> {
+///     model.new_cache(1, 16)
+/// }
+/// ```
+///
+/// A model that is being differentiated cannot sample:
+///
+/// ```compile_fail
+/// # use burn::backend::Autodiff;
+/// # use rpg_core::{cache::KvCache, model::CausalLm, ops::DecodeBackend};
+/// fn cache_of<B: DecodeBackend>(model: CausalLm<B>) -> KvCache<Autodiff<B>> {
+///     model.into_trainable().new_cache(1, 16)
+/// }
+/// ```
+pub trait DecodeBackend: ModelBackend {
+    /// Whether [`project`](ModelBackend::project) reads bf16 weights as they are, instead of widening all of them first.
+    const READS_BF16: bool = false;
+
+    /// Does `work`, a pass over the model, in the thread from which this backend's operations start soonest.
+    fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        work()
     }
 
     /// Writes the keys and values of `qkv` (`[N, W]`) into a layer's cache, token `i` at `rows.of(i)`.

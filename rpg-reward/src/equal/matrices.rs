@@ -1,10 +1,11 @@
-//! Matrices: their arithmetic, as far as answers use it.
+//! Matrices: comparison, and the arithmetic that occurs in answers.
 
 use super::{Comparer, Outcome};
 use crate::ast::Expr;
+use crate::exact::Canon;
 use crate::verdict::{Budget, Failure};
 
-/// Largest power of a matrix, and most cells of a matrix that is multiplied.
+/// The largest power of a matrix, and the maximum number of cells of a matrix in a product.
 const MAX_POWER: i64 = 16;
 const MAX_CELLS: usize = 64;
 
@@ -18,7 +19,7 @@ impl Comparer {
         depth: usize,
     ) -> Result<Option<Rows>, Failure> {
         if depth == 0 {
-            // A determinant is a number, whatever is in it.
+            // A determinant is a number, whatever it contains.
             let scalar = matches!(expr, Expr::Fun(..) | Expr::Num(_) | Expr::Sym(_));
             if scalar || !expr.any(&mut |e| matches!(e, Expr::Matrix(_))) {
                 return Ok(None);
@@ -113,9 +114,9 @@ impl Comparer {
         }
     }
 
-    /// The same matrix with its number cells worked out, so that powers do not grow trees.
+    /// The same matrix with its numeric cells evaluated, so that powers do not grow the trees.
     fn reduced(&mut self, rows: &Rows) -> Result<Rows, Failure> {
-        let mut canon = crate::exact::Canon::new(self.fuel);
+        let mut canon = Canon::new(self.fuel);
         let mut reduced = Vec::new();
         for row in rows {
             let mut cells = Vec::new();
@@ -203,7 +204,7 @@ fn multiply(a: &Rows, b: &Rows) -> Result<Rows, Failure> {
         .collect())
 }
 
-/// The inverse of a two by two matrix.
+/// The inverse of a 2x2 matrix.
 fn inverse(rows: &Rows) -> Result<Rows, Failure> {
     let [first, second] = rows.as_slice() else {
         return Err(Failure::Unsupported);

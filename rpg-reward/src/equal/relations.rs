@@ -1,17 +1,15 @@
-//! Equations up to moving terms and scaling, inequalities up to flipping and positive scaling.
-
-use std::collections::BTreeMap;
-
-use num_traits::{One, Signed};
+//! Equations up to rearranging and scaling, inequalities up to flipping and positive scaling.
 
 use super::value::Value;
 use super::{Comparer, Outcome};
 use crate::ast::{Expr, RelOp};
 use crate::exact::{Canon, Monomial, Poly};
 use crate::verdict::Failure;
+use num_traits::{One, Signed};
+use std::collections::BTreeMap;
 
 impl Comparer {
-    /// Compares two equations: left minus right of one is a constant times that of the other.
+    /// Compares two equations: left minus right of one must be a constant multiple of that of the other.
     pub(super) fn same_equation(&mut self, gold: &Value, answer: &Value) -> Outcome {
         let (Some(a), Some(b)) = (zero_side(gold), zero_side(answer)) else {
             return Outcome::Different;
@@ -84,7 +82,7 @@ fn zero_side(value: &Value) -> Option<Expr> {
     }
 }
 
-/// The chain read so that its relations point upwards.
+/// The chain in the direction in which its values increase.
 fn ascending((sides, ops): (&[Expr], &[RelOp])) -> (Vec<Expr>, Vec<RelOp>) {
     if ops.iter().all(|op| matches!(op, RelOp::Gt | RelOp::Ge)) {
         let flip = |op: &RelOp| {
@@ -102,7 +100,8 @@ fn ascending((sides, ops): (&[Expr], &[RelOp])) -> (Vec<Expr>, Vec<RelOp>) {
     (sides.to_vec(), ops.to_vec())
 }
 
-/// Whether the numerators of two expressions differ by a constant factor, a positive one if `signed`.
+/// Whether the numerators of two expressions differ by a constant factor, which must be positive if
+/// `signed`.
 fn proportional(canon: &mut Canon, a: &Expr, b: &Expr, signed: bool) -> Result<bool, Failure> {
     let (a, b) = (canon.canon(a)?, canon.canon(b)?);
     if signed && !(a.is_poly() && b.is_poly()) {
@@ -135,7 +134,7 @@ fn proportional(canon: &mut Canon, a: &Expr, b: &Expr, signed: bool) -> Result<b
     Ok(canon.add_poly(&left, &right.neg())?.is_zero())
 }
 
-/// A polynomial multiplied through by what its negative exponents divide by.
+/// A polynomial multiplied by the powers that its negative exponents divide by.
 fn whole_exponents(canon: &mut Canon, poly: &Poly) -> Result<Poly, Failure> {
     let mut result = poly.clone();
     for id in poly.kernels() {
@@ -162,7 +161,7 @@ fn whole_exponents(canon: &mut Canon, poly: &Poly) -> Result<Poly, Failure> {
     Ok(result)
 }
 
-/// The coefficients, which are constants, of the products of variables.
+/// The constant coefficients of the products of variables.
 fn by_variables(canon: &Canon, poly: &Poly) -> BTreeMap<Monomial, Poly> {
     let mut parts: BTreeMap<Monomial, Poly> = BTreeMap::new();
     for (monomial, coefficient) in poly.terms() {

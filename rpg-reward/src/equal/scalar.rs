@@ -1,23 +1,23 @@
-//! Equality of numbers and expressions: exactly where that is possible, else by evaluation.
-
-use num_rational::BigRational;
+//! Equality of numbers and expressions: exact where possible, otherwise by evaluation.
 
 use super::{Comparer, Outcome};
 use crate::ast::{Constant, Expr, Func};
 use crate::exact::Canon;
 use crate::numeric::{Complex, Evaluator, Point};
 use crate::verdict::{Budget, Failure};
+use num_rational::BigRational;
 
-/// Bits of precision that are tried one after the other.
+/// The precisions that are tried in turn, in bits.
 const PRECISIONS: [u32; 3] = [192, 640, 1920];
-/// Points at which expressions in variables are compared, and how many of them must have values.
+/// The maximum number of points at which expressions in variables are compared, and the number of them at
+/// which they must have values.
 const MAX_POINTS: usize = 14;
 const MIN_POINTS: usize = 3;
-/// Most different variables of an expression that is evaluated.
+/// The maximum number of variables of an expression that is evaluated.
 const MAX_VARIABLES: usize = 12;
 
 impl Comparer {
-    /// Compares two expressions without brackets, relations or signs of percent.
+    /// Compares two expressions without brackets, relations or percent signs.
     pub(super) fn scalar(&mut self, gold: &Expr, answer: &Expr) -> Outcome {
         let plain = matches!((gold, answer), (Expr::Num(_), Expr::Num(_)));
         if let Err(failure) = self.spend(if plain { 4 } else { 80 }) {
@@ -39,7 +39,7 @@ impl Comparer {
             _ => {}
         }
         let outcome = self.numerically(gold, answer, rounded);
-        // The same expression on both sides is equal even where it cannot be evaluated.
+        // An expression equals itself even if it cannot be evaluated.
         if gold == answer
             && matches!(
                 outcome,
@@ -51,7 +51,7 @@ impl Comparer {
         outcome
     }
 
-    /// Whether the difference vanishes, if exact arithmetic can tell.
+    /// Whether the difference is zero, if exact arithmetic can tell.
     fn exactly(&mut self, gold: &Expr, answer: &Expr) -> Result<Option<bool>, Failure> {
         let mut canon = Canon::new(self.fuel);
         let result = difference(&mut canon, gold, answer);
@@ -59,7 +59,7 @@ impl Comparer {
         result
     }
 
-    /// Compares by evaluation with error bounds, at several points if there are variables.
+    /// Compares by evaluation with error bounds, at several points where there are variables.
     fn numerically(&mut self, gold: &Expr, answer: &Expr, rounded: bool) -> Outcome {
         let variables = variables(&[gold, answer]);
         if variables.len() > MAX_VARIABLES {
@@ -139,7 +139,7 @@ impl Comparer {
                     return Outcome::Failed(failure);
                 }
                 (_, Err(failure)) | (Err(failure), _) => {
-                    // A quotient or a branch that is not settled may settle with more bits.
+                    // An undecided quotient or branch may be decided with more bits.
                     if failure == Failure::Unsupported && point.is_empty() && prec < 1920 {
                         continue;
                     }
@@ -168,7 +168,7 @@ impl Comparer {
     }
 }
 
-/// Whether `gold - answer` vanishes; `None` where exact arithmetic cannot tell.
+/// Whether `gold - answer` is zero; `None` if exact arithmetic cannot tell.
 fn difference(canon: &mut Canon, gold: &Expr, answer: &Expr) -> Result<Option<bool>, Failure> {
     let b = canon.canon(answer)?;
     let a = match canon.canon(gold) {
@@ -191,7 +191,7 @@ fn difference(canon: &mut Canon, gold: &Expr, answer: &Expr) -> Result<Option<bo
         .then_some(false))
 }
 
-/// Whether one of two values may stand for the other rounded: a decimal beside an exact value.
+/// Whether one of the values may be the other one rounded: a decimal and an exact value.
 fn may_be_rounded(gold: &Expr, answer: &Expr) -> bool {
     let (a, b) = (gold.has_decimal(), answer.has_decimal());
     a != b || (a && b && is_literal(gold) != is_literal(answer))
@@ -264,7 +264,7 @@ fn needs_whole_numbers(expr: &Expr) -> bool {
     })
 }
 
-/// The bits of all number literals: how close two different values may come grows with them.
+/// The bits of all number literals: the more bits, the closer two different values can be.
 fn literal_bits(expr: &Expr) -> u32 {
     let mut bits = 0u64;
     expr.any(&mut |e| {
@@ -276,7 +276,7 @@ fn literal_bits(expr: &Expr) -> u32 {
     u32::try_from(bits).unwrap_or(u32::MAX)
 }
 
-/// Points chosen by a hash of what is compared, so that no answer can be written to suit them.
+/// Points chosen by a hash of both expressions, so that no answer can be tailored to them.
 struct Random(u64);
 
 impl Random {
@@ -296,10 +296,10 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A value for the point with this index: near one, larger, small, negative, in turn.
+    /// A value for the point with this index: in turn near one, larger, small, and negative.
     ///
-    /// Whole numbers run through a whole range, so that patterns such as even and odd all come up; each
-    /// variable starts elsewhere and goes with another step.
+    /// Whole numbers run through a range, so that even and odd values and similar patterns all occur; each
+    /// variable has its own start and step.
     fn value(&mut self, index: usize, whole: Option<usize>) -> BigRational {
         if let Some(which) = whole {
             const STEPS: [u64; 6] = [1, 2, 4, 5, 7, 8];

@@ -22,10 +22,10 @@ struct Piece {
     high: End,
 }
 
-/// Pieces in order, none touching the next.
+/// Pieces in order that do not touch each other.
 type RealSet = Vec<Piece>;
 
-/// Most pieces of one set.
+/// The maximum number of pieces of one set.
 const MAX_PIECES: usize = 64;
 
 impl Comparer {
@@ -59,7 +59,7 @@ impl Comparer {
         Outcome::Equal
     }
 
-    /// Set operations whose parts are no sets of real numbers: the same parts in any order.
+    /// Compares set operations on parts other than sets of real numbers: the same parts in any order.
     fn same_parts(&mut self, gold: &Value, answer: &Value) -> Outcome {
         let (Value::Combined(a, parts), Value::Combined(b, others)) = (gold, answer) else {
             return Outcome::Different;
@@ -121,7 +121,7 @@ impl Comparer {
         })
     }
 
-    /// The set of real numbers that a value stands for.
+    /// The set of real numbers that a value describes.
     fn real_set(&mut self, value: &Value) -> Option<RealSet> {
         self.spend(5).ok()?;
         match value {
@@ -146,7 +146,7 @@ impl Comparer {
                         high: end,
                     });
                 }
-                self.tidy(points)
+                self.merged(points)
             }
             Value::Combined(op, parts) => {
                 one_variable(parts)?;
@@ -157,7 +157,7 @@ impl Comparer {
                     result = match op {
                         SetOp::Union => {
                             result.extend(other);
-                            self.tidy(result)?
+                            self.merged(result)?
                         }
                         SetOp::Intersection => self.intersection(&result, &other)?,
                         SetOp::Difference => {
@@ -179,14 +179,14 @@ impl Comparer {
                     }
                     pieces.extend(self.real_set(item)?);
                 }
-                self.tidy(pieces)
+                self.merged(pieces)
             }
             Value::Named(_, inner) => self.real_set(inner),
             _ => None,
         }
     }
 
-    /// -1, 0 or 1 as `a` lies before, at or after `b`.
+    /// -1, 0 or 1 if `a` lies before, at or after `b`.
     fn order(&mut self, a: &End, b: &End) -> i8 {
         let scale = a.approx.abs().max(b.approx.abs()).max(1.0);
         let close = a.approx == b.approx || (a.approx - b.approx).abs() <= 1e-9 * scale;
@@ -202,8 +202,8 @@ impl Comparer {
         if a.approx < b.approx { -1 } else { 1 }
     }
 
-    /// Sorts pieces and joins those that overlap or touch.
-    fn tidy(&mut self, mut pieces: Vec<Piece>) -> Option<RealSet> {
+    /// Sorts the pieces and merges those that overlap or touch.
+    fn merged(&mut self, mut pieces: Vec<Piece>) -> Option<RealSet> {
         if pieces.len() > MAX_PIECES {
             return None;
         }
@@ -222,7 +222,7 @@ impl Comparer {
             let (high, low) = (last.high.clone(), piece.low.clone());
             let gap = self.order(&low, &high);
             if gap < 0 || (gap == 0 && (low.closed || high.closed)) {
-                // Two starts at the same place: the closed one wins.
+                // Of two starts at the same place the closed one wins.
                 let start = last.low.clone();
                 if self.order(&start, &low) == 0 && low.closed {
                     tidy.last_mut()?.low.closed = true;
@@ -266,7 +266,7 @@ impl Comparer {
                 }
             }
         }
-        self.tidy(pieces)
+        self.merged(pieces)
     }
 
     fn complement(&mut self, set: &RealSet) -> Option<RealSet> {
@@ -300,7 +300,7 @@ impl Comparer {
             };
             pieces.push(Piece { low, high });
         }
-        self.tidy(pieces)
+        self.merged(pieces)
     }
 
     /// The solutions of a chain of inequalities that are linear in one variable.
@@ -321,7 +321,7 @@ impl Comparer {
         if let Expr::Fun(Func::Abs, inner) = left
             && !mentions(right, name)
         {
-            return self.within(&inner[0], op, right, name);
+            return self.absolute_value_solutions(&inner[0], op, right, name);
         }
         let variable = Expr::Sym(name.to_string());
         let (bound, flipped) = if *left == variable && !mentions(right, name) {
@@ -344,7 +344,7 @@ impl Comparer {
             _ => None,
         };
         if let Some(positive) = infinite {
-            // `x < oo` says nothing.
+            // `x < \infty` is always true.
             let trivial = positive == matches!(op, RelOp::Lt | RelOp::Le);
             return trivial.then(everything);
         }
@@ -367,7 +367,13 @@ impl Comparer {
     }
 
     /// The solutions of `|inner| op bound`.
-    fn within(&mut self, inner: &Expr, op: RelOp, bound: &Expr, name: &str) -> Option<RealSet> {
+    fn absolute_value_solutions(
+        &mut self,
+        inner: &Expr,
+        op: RelOp,
+        bound: &Expr,
+        name: &str,
+    ) -> Option<RealSet> {
         let negative = Expr::Neg(Box::new(bound.clone()));
         if self.number(bound)? <= 0.0 {
             return None;
@@ -384,26 +390,26 @@ impl Comparer {
         if matches!(op, RelOp::Lt | RelOp::Le) {
             self.intersection(&above, &below)
         } else {
-            self.tidy(above.into_iter().chain(below).collect())
+            self.merged(above.into_iter().chain(below).collect())
         }
     }
 
-    /// Where two sides that are linear in the variable meet, and whether dividing flips the relation.
+    /// Where two sides that are linear in the variable are equal, and whether dividing flips the relation.
     fn linear_bound(&mut self, left: &Expr, right: &Expr, name: &str) -> Option<(Expr, bool)> {
-        let at = |value: i64| {
+        let value_at = |value: i64| {
             let replace = |e: &Expr| substitute(e, name, &Expr::int(value));
             Expr::Add(vec![replace(left), Expr::Neg(Box::new(replace(right)))])
         };
-        let (f0, f1, f2) = (at(0), at(1), at(2));
+        let (f0, f1, f2) = (value_at(0), value_at(1), value_at(2));
         let negative = |e: &Expr| Expr::Neg(Box::new(e.clone()));
         let slope = Expr::Add(vec![f1.clone(), negative(&f0)]);
         let next = Expr::Add(vec![f2, negative(&f1)]);
         if !self.scalar(&slope, &next).is_equal() {
             return None;
         }
-        // Three points on a line do not make a line; a fourth off the grid does for polynomials of
-        // the sizes that answers have.
-        let far = Expr::Add(vec![at(11), negative(&f0)]);
+        // Three points on a line do not prove linearity; a fourth one off the grid suffices for polynomials
+        // as small as those of answers.
+        let far = Expr::Add(vec![value_at(11), negative(&f0)]);
         let expected = Expr::Mul(vec![Expr::int(11), slope.clone()]);
         if !self.scalar(&far, &expected).is_equal() {
             return None;
@@ -417,7 +423,7 @@ impl Comparer {
     }
 }
 
-/// Nothing if there are conditions on different variables, which make no set of numbers.
+/// `None` if there are conditions on different variables, which do not describe a set of numbers.
 fn one_variable(items: &[Value]) -> Option<()> {
     let sides: Vec<&Expr> = items
         .iter()

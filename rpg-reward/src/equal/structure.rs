@@ -6,7 +6,7 @@ use crate::ast::{Expr, SetOp};
 use crate::verdict::Failure;
 
 impl Comparer {
-    /// Compares two values; kinds that can stand for one another are compared as such.
+    /// Compares two values, also of different kinds where one can be read as the other.
     pub(super) fn same(&mut self, gold: &Value, answer: &Value) -> Outcome {
         if let Err(failure) = self.spend(1) {
             return Outcome::Failed(failure);
@@ -86,7 +86,7 @@ impl Comparer {
                 &others.iter().collect::<Vec<_>>(),
             ),
             (V::Set(items) | V::List(items), single) | (single, V::Set(items) | V::List(items)) => {
-                // Repetitions vanish in a set; in a list they are guesses like others.
+                // In a set, repetitions do not count; in a list they are guesses.
                 let items = match (gold, answer) {
                     (V::Set(_), _) | (_, V::Set(_)) => self.distinct(items),
                     _ => items.clone(),
@@ -198,7 +198,7 @@ impl Comparer {
         self.same_equation(&gold, &answer)
     }
 
-    /// Lists in any order; lists of inequalities are unions.
+    /// Compares lists in any order; lists of inequalities are unions.
     fn same_lists(&mut self, gold: &Value, a: &[Value], answer: &Value, b: &[Value]) -> Outcome {
         let is_set = |v: &Value| matches!(v, Value::Inequality(..));
         if a.iter().all(is_set) || b.iter().all(is_set) {
@@ -263,7 +263,7 @@ impl Comparer {
         kept
     }
 
-    /// Finite sets under union, intersection and difference.
+    /// The elements of a finite set, or of unions, intersections and differences of finite sets.
     pub(super) fn finite_set(&mut self, value: &Value) -> Option<Vec<Value>> {
         match value {
             Value::Set(items) => Some(self.distinct(items)),
@@ -296,7 +296,7 @@ impl Comparer {
     }
 }
 
-/// Whether two names are the same; a name in words stands for any.
+/// Whether two names are the same; a name in words matches any name.
 fn same_name(a: &Expr, b: &Expr) -> bool {
     match (a, b) {
         (Expr::Text(_), _) | (_, Expr::Text(_)) => true,

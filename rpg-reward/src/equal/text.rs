@@ -1,12 +1,12 @@
-//! Answers in words, and the letters of multiple choice.
+//! Answers in words, and multiple-choice letters.
 
 use crate::names;
 
-/// Longest answer that is compared as words.
+/// The longest answer that is compared as words.
 const MAX_WORDS: usize = 2_000;
 
-/// The words of an answer: lower case, without commands, brackets and punctuation around them.
-pub(crate) fn normalised(raw: &str) -> Option<String> {
+/// The words of an answer: lower case, without commands or the brackets and punctuation around them.
+pub(crate) fn normalized(raw: &str) -> Option<String> {
     if raw.len() > MAX_WORDS {
         return None;
     }
@@ -30,17 +30,17 @@ pub(crate) fn normalised(raw: &str) -> Option<String> {
     out.chars().any(char::is_alphabetic).then_some(out)
 }
 
-/// Whether two answers are the same words. Where a command that is no layout stands among them they have to
-/// be written alike.
+/// Whether two answers are the same words. If they contain a command other than layout, they must be
+/// written alike.
 pub(crate) fn equal_words(a: &str, b: &str) -> bool {
-    match (normalised(a), normalised(b)) {
+    match (normalized(a), normalized(b)) {
         (Some(a), Some(b)) => a == b,
         (None, None) => a == b && a.chars().any(char::is_alphabetic),
         _ => false,
     }
 }
 
-/// The letter, if the gold answer is one of a multiple choice: a single capital, brackets aside.
+/// The letter, if the gold answer is a multiple-choice letter: a single capital, apart from brackets.
 pub(crate) fn choice_letter(gold: &str) -> Option<char> {
     let plain = names::words_only(gold)?;
     let inner = plain
@@ -77,7 +77,7 @@ pub(crate) fn same_choice(letter: char, answer: &str) -> Option<bool> {
     {
         return Some(equal);
     }
-    // More follows: then the letter must be set off, and no other letter may be offered.
+    // If more follows, the letter must be set off, and no other letter may be offered.
     let set_off = (bracketed && after.starts_with([')', ']']))
         || (body[1..].starts_with([')', ':']) || body[1..].starts_with(". "));
     if !set_off || !chosen.is_ascii_uppercase() {

@@ -1,4 +1,4 @@
-//! What an expression is meant as.
+//! The interpretation of an expression as a value.
 
 use super::{Comparer, Outcome};
 use crate::ast::{Constant, Expr, RelOp, SetOp};
@@ -11,7 +11,7 @@ pub(crate) enum Value {
     Scalar(Expr),
     /// Infinity, with its sign.
     Infinity(bool),
-    /// So many percent.
+    /// A percentage.
     Percent(Expr),
     /// Words.
     Text(String),
@@ -25,9 +25,9 @@ pub(crate) enum Value {
     Combined(SetOp, Vec<Value>),
     /// `name = value`.
     Named(Expr, Box<Value>),
-    /// Several of them, for different names, sorted by name.
+    /// Several named values with different names, sorted by name.
     Record(Vec<(Expr, Value)>),
-    /// Left side minus right side is zero.
+    /// The two sides of an equation.
     Equation(Expr, Expr),
     /// A chain of inequalities.
     Inequality(Vec<Expr>, Vec<RelOp>),
@@ -39,15 +39,15 @@ pub(crate) enum Value {
     Based(String, u32),
 }
 
-/// Most items of a list, set or tuple.
+/// The maximum number of items of a list, set or tuple.
 const MAX_ITEMS: usize = 200;
-/// Deepest nesting of lists in lists.
+/// The deepest nesting of lists.
 const MAX_NESTING: usize = 12;
 
 type Result<T> = std::result::Result<T, Failure>;
 
 impl Comparer {
-    /// Takes `expr` for what it is meant as.
+    /// Interprets `expr` as a value.
     pub(super) fn interpret(&mut self, expr: &Expr, depth: usize) -> Result<Value> {
         self.spend(1)?;
         if depth > MAX_NESTING {
@@ -55,7 +55,7 @@ impl Comparer {
         }
         match expr {
             Expr::Undefined => Err(Failure::Undefined),
-            Expr::Text(text) => Ok(match super::normalised(text).as_deref() {
+            Expr::Text(text) => Ok(match super::normalized(text).as_deref() {
                 Some("all real numbers" | "all reals" | "real numbers") => {
                     Value::NamedSet(Constant::Reals)
                 }
@@ -97,7 +97,7 @@ impl Comparer {
                 }
             }
             Expr::Tuple(open, items, close) => {
-                // `\pm` in a point is two points.
+                // A point with `\pm` in it is two points.
                 if let Some((plus, minus)) = split_plus_minus(expr) {
                     let pair = vec![
                         self.interpret(&plus, depth + 1)?,
@@ -106,7 +106,7 @@ impl Comparer {
                     return Ok(Value::List(pair));
                 }
                 let items = self.interpret_all(items, depth)?;
-                // Infinity is never part of an interval, however the bracket is written.
+                // An interval never contains infinity, whatever its bracket.
                 let open = match items.first() {
                     Some(Value::Infinity(_)) if *open == '[' => '(',
                     _ => *open,
@@ -162,14 +162,18 @@ impl Comparer {
         rest: &[(RelOp, Expr)],
         depth: usize,
     ) -> Result<Value> {
-        // Of exact and rounded values, the exact one counts.
-        if let Some(at) = rest.iter().position(|(op, _)| *op == RelOp::Approx) {
-            let before: &Expr = if at == 0 { first } else { &rest[at - 1].1 };
-            let after = &rest[at].1;
+        // Of an exact value and a rounded one, the exact one counts.
+        if let Some(index) = rest.iter().position(|(op, _)| *op == RelOp::Approx) {
+            let before: &Expr = if index == 0 {
+                first
+            } else {
+                &rest[index - 1].1
+            };
+            let after = &rest[index].1;
             if before.has_decimal() && !after.has_decimal() {
                 return self.interpret(after, depth + 1);
             }
-            return if at == 0 {
+            return if index == 0 {
                 if is_name(first) {
                     return Ok(Value::Named(
                         first.clone(),
@@ -178,7 +182,7 @@ impl Comparer {
                 }
                 self.interpret(first, depth + 1)
             } else {
-                self.interpret_relation(first, &rest[..at], depth + 1)
+                self.interpret_relation(first, &rest[..index], depth + 1)
             };
         }
         if let [(RelOp::In, set)] = rest {
@@ -210,8 +214,8 @@ impl Comparer {
         Err(Failure::Unsupported)
     }
 
-    /// The value that a chain of equals signs ends with. Constants in it must be equal, so that a chain
-    /// of guesses is none; of an exact value and a rounded one, the exact one counts.
+    /// The value at the end of a chain of equals signs. The constants in it must be equal, so that guesses
+    /// cannot be chained; of an exact value and a rounded one, the exact one counts.
     fn end_of_chain<'a>(&mut self, rest: &'a [(RelOp, Expr)]) -> Result<&'a Expr> {
         let constant = |e: &Expr| !e.any(&mut |e| matches!(e, Expr::Sym(_) | Expr::Apply(..)));
         let mut last = &rest[rest.len() - 1].1;
@@ -251,7 +255,7 @@ impl Comparer {
         }
         let constant = |e: &Expr| !e.any(&mut |e| matches!(e, Expr::Sym(_) | Expr::Apply(..)));
         if constant(first) && constant(last) {
-            // A computation: its result counts, if it is right.
+            // A computation: its result counts if it is right.
             return match self.scalar(first, last) {
                 Outcome::Equal => self.interpret(last, depth + 1),
                 Outcome::Failed(failure) => Err(failure),
@@ -286,7 +290,7 @@ pub(super) fn is_name(expr: &Expr) -> bool {
     }
 }
 
-/// The two values of an expression with plus-minus signs, all taken the same way.
+/// The two values of an expression with plus-minus signs, all with the same sign.
 fn split_plus_minus(expr: &Expr) -> Option<(Expr, Expr)> {
     if !expr.any(&mut |e| matches!(e, Expr::PlusMinus(_))) {
         return None;
@@ -314,7 +318,7 @@ fn take_sign(expr: &Expr, negative: bool) -> Expr {
     }
 }
 
-/// The items of lists in a list, side by side.
+/// The items with nested lists flattened.
 fn flatten(items: Vec<Value>) -> Vec<Value> {
     let mut flat = Vec::new();
     for item in items {
@@ -326,7 +330,7 @@ fn flatten(items: Vec<Value>) -> Vec<Value> {
     flat
 }
 
-/// A list, or a record where every item names another variable.
+/// A list, or a record if the items name different variables.
 fn gather(items: Vec<Value>) -> Value {
     let names: Vec<&Expr> = items
         .iter()

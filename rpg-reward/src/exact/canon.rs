@@ -1,35 +1,33 @@
 //! From the syntax tree to exact form.
 
-use std::collections::BTreeMap;
-
-use num_rational::BigRational;
-use num_traits::{One, Zero};
-
 use super::kernel::{Kernel, Kernels};
 use super::poly::{Exponent, Monomial, Poly, Quot};
 use super::rational;
 use crate::ast::{Constant, Expr, Func};
 use crate::verdict::{Budget, Failure};
+use num_rational::BigRational;
+use num_traits::{One, Zero};
+use std::collections::BTreeMap;
 
-/// Most terms of a polynomial.
+/// The maximum number of terms of a polynomial.
 const MAX_TERMS: usize = 1_500;
-/// Steps of work for one comparison; a step is about a product of two small numbers.
+/// The steps of work for one comparison; a step is roughly a product of two small numbers.
 const FUEL: u64 = 60_000;
 
 pub(super) type Result<T> = std::result::Result<T, Failure>;
 
-/// Brings expressions into exact form; the forms of one `Canon` can be compared.
+/// Converts expressions to exact form; forms from the same `Canon` can be compared.
 #[derive(Debug)]
 pub(crate) struct Canon {
     pub(super) kernels: Kernels,
     fuel: u64,
     given: u64,
-    /// Values of bound variables, as in the body of a sum.
+    /// The values of bound variables, as in the body of a sum.
     pub(super) bound: Vec<(String, BigRational)>,
 }
 
 impl Canon {
-    /// With work for at most `fuel` steps.
+    /// Allows at most `fuel` steps.
     pub(crate) fn new(fuel: u64) -> Self {
         let fuel = fuel.min(FUEL);
         Self {
@@ -40,7 +38,7 @@ impl Canon {
         }
     }
 
-    /// The steps that have been taken.
+    /// The steps taken so far.
     pub(crate) fn spent(&self) -> u64 {
         self.given - self.fuel
     }
@@ -91,7 +89,7 @@ impl Canon {
         Ok(product)
     }
 
-    /// Adds `coefficient * m * n` to `sum`, with roots of roots and powers of i worked out.
+    /// Adds `coefficient * m * n` to `sum`, with roots of roots and powers of i simplified.
     fn add_term_product(
         &mut self,
         sum: &mut Poly,
@@ -217,17 +215,17 @@ impl Canon {
         if a.num.is_zero() {
             return Err(Failure::Undefined);
         }
-        // A single term turns into negative exponents, which keeps most denominators away.
+        // A single term becomes negative exponents, which avoids most denominators.
         if let Some((monomial, coefficient)) = a.num.as_term() {
             let factors = monomial.factors().iter().map(|(k, e)| (*k, -e)).collect();
             let inverse = Poly::term(
                 Monomial::from_factors(factors),
                 rational::recip(coefficient)?,
             );
-            // Multiplying by one brings the new exponents into range.
+            // Multiplying by one normalizes the new exponents.
             let mut tidy = Poly::default();
             let (m, c) = inverse.as_term().ok_or(Failure::Undefined)?;
-            self.add_tidy(&mut tidy, m, c)?;
+            self.add_normalized(&mut tidy, m, c)?;
             return Ok(Quot {
                 num: self.mul_poly(&tidy, &a.den)?,
                 den: Poly::one(),
@@ -239,11 +237,11 @@ impl Canon {
         })
     }
 
-    fn add_tidy(&mut self, sum: &mut Poly, m: &Monomial, c: &BigRational) -> Result<()> {
+    fn add_normalized(&mut self, sum: &mut Poly, m: &Monomial, c: &BigRational) -> Result<()> {
         match m.factors() {
             [] => accumulate(sum, m.clone(), c.clone()),
             [first, rest @ ..] => {
-                // Split off one factor, so that the product rules see every exponent.
+                // Split off one factor, so that the product rules apply to every exponent.
                 let head = Monomial::power(first.0, first.1 - Exponent::one());
                 let mut tail: BTreeMap<u32, Exponent> = rest.iter().copied().collect();
                 tail.insert(first.0, Exponent::one());
@@ -367,7 +365,7 @@ pub(super) fn accumulate(
     }
 }
 
-/// An exponent that is small enough to be added to others without overflow.
+/// An exponent, if it is small enough to be added to others without overflow.
 pub(super) fn checked(exponent: Exponent) -> Result<Exponent> {
     let fits = exponent.numer().unsigned_abs() < 1 << 30 && *exponent.denom() < 1 << 15;
     if fits {

@@ -1,14 +1,14 @@
-//! Factors of whole numbers, as far as trial division finds them.
+//! Factors of whole numbers that trial division finds.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
-/// Largest trial divisor.
+/// The largest trial divisor.
 const LIMIT: u64 = 4096;
-/// Numbers with more bits are not divided at all.
+/// Numbers with more bits are not factored.
 const MAX_BITS: u64 = 512;
-/// Numbers with more bits are not even tried for being powers.
+/// Numbers with more bits are not even checked for being powers.
 const MAX_POWER_BITS: u64 = 2_048;
 
 /// The steps that factoring a number takes.
@@ -21,7 +21,7 @@ pub(super) fn cost(number: &BigInt) -> u64 {
     }
 }
 
-/// The factors of a positive number with their exponents; each with whether it is surely prime.
+/// The factors of a positive number, their exponents, and whether each is certainly prime.
 pub(super) fn factor(number: &BigInt) -> Vec<(BigInt, i64, bool)> {
     let mut found = Vec::new();
     if !number.is_positive() || number.is_one() {
@@ -68,7 +68,7 @@ pub(super) fn factor(number: &BigInt) -> Vec<(BigInt, i64, bool)> {
     found
 }
 
-/// The same for a number of one word.
+/// The same for a number of one machine word.
 fn factor_small(mut rest: u64) -> Vec<(BigInt, i64, bool)> {
     let mut found = Vec::new();
     let mut divisor = 2u64;
@@ -91,8 +91,8 @@ fn factor_small(mut rest: u64) -> Vec<(BigInt, i64, bool)> {
     found
 }
 
-/// A number as a power with the largest exponent of 2, 3 and 5 that fits; its base is not known to be
-/// prime.
+/// A number as a power with an exponent from products of 2, 3 and 5, as large as possible; its base is not
+/// known to be prime.
 fn split_power(number: &BigInt) -> (BigInt, i64, bool) {
     let mut base = number.clone();
     let mut exponent = 1;

@@ -1,10 +1,5 @@
 //! Functions of numbers and expressions in exact form.
 
-use num_bigint::BigInt;
-use num_integer::Integer;
-use num_rational::BigRational;
-use num_traits::{One, Signed, ToPrimitive, Zero};
-
 use super::canon::{Canon, Result};
 use super::kernel::Kernel;
 use super::poly::Quot;
@@ -12,11 +7,15 @@ use super::rational;
 use crate::ast::{Expr, Func};
 use crate::numeric::{Evaluator, Point};
 use crate::verdict::{Budget, Failure};
+use num_bigint::BigInt;
+use num_integer::Integer;
+use num_rational::BigRational;
+use num_traits::{One, Signed, ToPrimitive, Zero};
 
-/// Largest argument of a factorial.
+/// The largest argument of a factorial.
 const MAX_FACTORIAL: u64 = 2_000;
 
-/// Most terms of a written-out sum.
+/// The maximum number of terms of an expanded sum.
 const MAX_SERIES: i64 = 1_000;
 
 impl Canon {
@@ -215,7 +214,7 @@ impl Canon {
         })
     }
 
-    /// Absolute value, floor and sign of a constant, whose sign or size evaluation can tell.
+    /// Absolute value, floor and sign of a constant, if evaluation can determine its sign or size.
     pub(super) fn constant_function(
         &mut self,
         func: Func,

@@ -1,14 +1,12 @@
 //! Kernels and the table that numbers them.
 
-use std::collections::HashMap;
-
-use num_bigint::BigInt;
-
 use super::poly::{Monomial, Quot};
 use crate::ast::Func;
 use crate::verdict::{Budget, Failure};
+use num_bigint::BigInt;
+use std::collections::HashMap;
 
-/// Something that exact arithmetic does not look into.
+/// Something that exact arithmetic treats as opaque.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Kernel {
     /// A variable.
@@ -18,8 +16,8 @@ pub(crate) enum Kernel {
     E,
     /// The imaginary unit.
     I,
-    /// A prime, or a number without small factors, that is the base of a fractional power; the flag
-    /// says whether it is surely prime.
+    /// A prime, or a number without small factors, as the base of a fractional power; the flag says whether
+    /// it is certainly prime.
     Prime(BigInt, bool),
     /// The base of a fractional power.
     Base(Box<Quot>),
@@ -40,7 +38,7 @@ pub(crate) struct Kernels {
     index: HashMap<Kernel, u32>,
 }
 
-/// Most kernels of one comparison.
+/// The maximum number of kernels of one comparison.
 const MAX_KERNELS: usize = 256;
 
 impl Kernels {
@@ -75,10 +73,11 @@ impl Kernels {
         }
     }
 
-    /// Whether polynomials in `ids` that do not vanish are surely not zero.
+    /// Whether a polynomial in `ids` with a coefficient other than zero certainly has a value other than
+    /// zero.
     ///
-    /// Variables, roots of different primes and i are independent, and pi, or e, is transcendental over
-    /// all of them; of pi and e together that is not known.
+    /// Variables, roots of different primes and i are independent, and pi or e is transcendental over all
+    /// of them; for pi and e together this is not known.
     pub(crate) fn independent(&self, ids: &[u32]) -> bool {
         let mut transcendental = 0;
         ids.iter().all(|id| match self.get(*id) {

@@ -1,10 +1,9 @@
 //! Polynomials in kernels with rational exponents, and their quotients.
 
-use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
-
 use num_rational::{BigRational, Ratio};
 use num_traits::{One, Zero};
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 /// The exponent of a kernel.
 pub(crate) type Exponent = Ratio<i64>;
@@ -50,8 +49,8 @@ impl Monomial {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Poly(pub(super) BTreeMap<Monomial, BigRational>);
 
-// A ratio compares and hashes itself as a continued fraction, thousands of divisions for long numbers; ours are
-// reduced, so that numerator and denominator say it all.
+// `Ratio` compares and hashes by continued fractions, which takes thousands of divisions for long numbers.
+// Ours are reduced, so numerators and denominators can be compared directly.
 impl PartialEq for Poly {
     fn eq(&self, other: &Self) -> bool {
         let same = |((m, a), (n, b)): ((&Monomial, &BigRational), (&Monomial, &BigRational))| {
@@ -202,7 +201,7 @@ impl Quot {
         }
     }
 
-    /// All monomials above and below the line.
+    /// All monomials of the numerator and the denominator.
     pub(crate) fn monomials(&self) -> impl Iterator<Item = &Monomial> {
         self.num.0.keys().chain(self.den.0.keys())
     }

@@ -1,9 +1,5 @@
 //! Powers, roots and logarithms in exact form.
 
-use num_bigint::BigInt;
-use num_rational::BigRational;
-use num_traits::{One, Signed, ToPrimitive, Zero};
-
 use super::canon::{Canon, Result, checked};
 use super::factor::{cost as factor_cost, factor};
 use super::kernel::Kernel;
@@ -11,8 +7,11 @@ use super::poly::{Exponent, Monomial, Poly, Quot};
 use super::rational;
 use crate::ast::Func;
 use crate::verdict::{Budget, Failure};
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::{One, Signed, ToPrimitive, Zero};
 
-/// Largest whole exponent of something that is no number.
+/// The largest whole exponent of anything but a number.
 const MAX_POWER: u64 = 4_096;
 
 impl Canon {
@@ -97,7 +96,7 @@ impl Canon {
         Ok(Some(product))
     }
 
-    /// The power of a constant or a single variable whose exponent holds variables.
+    /// The power of a constant or a single variable, with variables in the exponent.
     fn symbolic_power(&mut self, base: &Quot, exponent: &Quot) -> Result<Option<Quot>> {
         if !exponent.is_poly() || !base.is_poly() {
             return Ok(None);
@@ -136,7 +135,7 @@ impl Canon {
             .collect();
         for (base, multiplicity) in bases {
             for (monomial, coefficient) in &terms {
-                let Some(coefficient) = small(coefficient) else {
+                let Some(coefficient) = as_exponent(coefficient) else {
                     return Ok(None);
                 };
                 let factor = self.tower(base, monomial, times(multiplicity, coefficient)?)?;
@@ -151,7 +150,7 @@ impl Canon {
         if monomial.is_one() {
             let one = Quot::int(1);
             let power = Quot::kernel(base, coefficient);
-            // The product rules bring the exponent of a prime into range.
+            // The product rules normalize the exponent of a prime.
             return if coefficient.is_integer() {
                 match self.kernels.get(base).clone() {
                     Kernel::Prime(p, _) => Ok(Quot::rational(rational::powi(
@@ -197,9 +196,9 @@ impl Canon {
         self.mul(&Quot::rational(number), &root)
     }
 
-    /// A power with an exponent that is a fraction.
+    /// A power with a fractional exponent.
     fn fractional_power(&mut self, base: &Quot, exponent: &BigRational) -> Result<Quot> {
-        let small_exponent = small(exponent).ok_or(Failure::OverBudget(Budget::Size))?;
+        let small_exponent = as_exponent(exponent).ok_or(Failure::OverBudget(Budget::Size))?;
         if base.is_zero() {
             return if exponent.is_positive() {
                 Ok(Quot::int(0))
@@ -213,7 +212,7 @@ impl Canon {
         {
             return Ok(result);
         }
-        // A common factor of the coefficients leaves the root.
+        // A common factor of the coefficients is moved out of the root.
         if base.is_poly() {
             let content = content(&base.num);
             if !content.is_one() {
@@ -230,7 +229,7 @@ impl Canon {
         self.base_power(base.clone(), small_exponent)
     }
 
-    /// A root that stays: its base is a kernel, and the whole part of the exponent multiplies out.
+    /// A root that cannot be simplified: its base is a kernel, and the whole part of the exponent is expanded.
     fn base_power(&mut self, base: Quot, exponent: Exponent) -> Result<Quot> {
         let id = self.kernels.id(Kernel::Base(Box::new(base.clone())))?;
         let whole = exponent.floor();
@@ -239,7 +238,7 @@ impl Canon {
         self.mul(&power, &root)
     }
 
-    /// The root of a single term, if it comes apart.
+    /// The root of a single term, if it is a product of simpler roots.
     fn root_of_term(
         &mut self,
         monomial: &Monomial,
@@ -307,7 +306,7 @@ impl Canon {
         Ok(Some(result))
     }
 
-    /// The natural logarithm: of a number, the sum over its primes.
+    /// The natural logarithm; that of a number is a sum over its primes.
     pub(super) fn logarithm(&mut self, argument: Quot) -> Result<Quot> {
         if argument.is_zero() {
             return Err(Failure::Undefined);
@@ -353,8 +352,8 @@ impl Canon {
     }
 }
 
-/// A rational number that fits an exponent.
-fn small(value: &BigRational) -> Option<Exponent> {
+/// A rational number as an exponent, if it fits.
+fn as_exponent(value: &BigRational) -> Option<Exponent> {
     let exponent = Exponent::new(value.numer().to_i64()?, value.denom().to_i64()?);
     checked(exponent).ok()
 }
@@ -364,7 +363,7 @@ fn times(a: Exponent, b: Exponent) -> Result<Exponent> {
     checked(checked(a)? * checked(b)?)
 }
 
-/// The greatest rational number that divides all coefficients into whole ones without common factor.
+/// The rational number that divides the coefficients into whole numbers without a common factor.
 fn content(poly: &Poly) -> BigRational {
     use num_integer::Integer;
     let mut numer = BigInt::zero();

@@ -1,18 +1,17 @@
 //! Rational arithmetic with a bound on the size of the numbers.
 //!
-//! Reducing a fraction takes time quadratic in its length, so fractions are held to fewer bits than
-//! whole numbers, which skip the reduction.
+//! Reducing a fraction takes time quadratic in its length, so fractions are limited to fewer bits than
+//! whole numbers, which need no reduction.
 
+use crate::verdict::{Budget, Failure};
 use num_bigint::BigInt;
 use num_integer::Integer;
 use num_rational::BigRational;
 use num_traits::{One, Zero};
 
-use crate::verdict::{Budget, Failure};
-
-/// Most bits of a whole number.
+/// The maximum number of bits of a whole number.
 pub(crate) const MAX_BITS: u64 = 1 << 16;
-/// Most bits of numerator and denominator of a fraction together.
+/// The maximum number of bits of a fraction's numerator and denominator together.
 const MAX_FRACTION_BITS: u64 = 1 << 12;
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -28,7 +27,7 @@ fn size(a: &BigRational) -> u64 {
     a.numer().bits() + a.denom().bits()
 }
 
-/// Whether `a` and `b` are small enough for an operation that reduces.
+/// Fails unless `a` and `b` are small enough for an operation that reduces.
 fn check_fractions(a: &BigRational, b: &BigRational) -> Result<()> {
     if size(a) + size(b) > 2 * MAX_FRACTION_BITS {
         return Err(Failure::OverBudget(Budget::Size));
@@ -36,7 +35,7 @@ fn check_fractions(a: &BigRational, b: &BigRational) -> Result<()> {
     Ok(())
 }
 
-/// The steps that an operation on two numbers takes, reducing the result included.
+/// The steps that an operation on two numbers takes, including the reduction of the result.
 pub(crate) fn cost(a: &BigRational, b: &BigRational) -> u64 {
     let words = (size(a) + size(b)) / 64;
     if a.is_integer() && b.is_integer() {
@@ -121,7 +120,7 @@ pub(crate) fn powi(base: &BigRational, exponent: i64) -> Result<BigRational> {
         return Err(Failure::OverBudget(Budget::Size));
     }
     let steps = u32::try_from(steps).map_err(|_| Failure::OverBudget(Budget::Size))?;
-    // Powers of coprime numbers are coprime: nothing to reduce.
+    // Powers of coprime numbers are coprime, so there is nothing to reduce.
     let power = BigRational::new_raw(base.numer().pow(steps), base.denom().pow(steps));
     Ok(if exponent < 0 { power.recip() } else { power })
 }

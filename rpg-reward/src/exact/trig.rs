@@ -1,15 +1,14 @@
 //! Trigonometric functions in exact form, and determinants.
 
-use num_rational::BigRational;
-use num_traits::{One, Signed, Zero};
-
 use super::canon::{Canon, Result};
 use super::kernel::Kernel;
 use super::poly::{Exponent, Monomial, Poly, Quot};
 use crate::ast::{Expr, Func};
 use crate::verdict::{Budget, Failure};
+use num_rational::BigRational;
+use num_traits::{One, Signed, Zero};
 
-/// Largest matrix whose determinant is expanded.
+/// The size of the largest matrix whose determinant is expanded.
 const MAX_DETERMINANT: usize = 5;
 
 impl Canon {
@@ -35,7 +34,7 @@ impl Canon {
         self.div(&top, &bottom).map(Some)
     }
 
-    /// An angle: degrees become parts of pi.
+    /// An angle: degrees become multiples of pi.
     fn angle(&mut self, argument: &Expr) -> Result<Quot> {
         match argument {
             Expr::Degree(a) => {
@@ -58,7 +57,7 @@ impl Canon {
     }
 
     /// The angle as a multiple of pi, if it is a rational one.
-    fn turn(&self, angle: &Quot) -> Option<BigRational> {
+    fn multiple_of_pi(&self, angle: &Quot) -> Option<BigRational> {
         if angle.is_zero() {
             return Some(BigRational::zero());
         }
@@ -72,7 +71,7 @@ impl Canon {
     }
 
     fn sine(&mut self, angle: &Quot) -> Result<Quot> {
-        if let Some(turn) = self.turn(angle) {
+        if let Some(turn) = self.multiple_of_pi(angle) {
             return self.sin_pi(&turn);
         }
         if is_negative(angle) {
@@ -83,7 +82,7 @@ impl Canon {
     }
 
     fn cosine(&mut self, angle: &Quot) -> Result<Quot> {
-        if let Some(turn) = self.turn(angle) {
+        if let Some(turn) = self.multiple_of_pi(angle) {
             return self.sin_pi(&(turn + BigRational::new(1.into(), 2.into())));
         }
         let angle = if is_negative(angle) {
@@ -165,7 +164,7 @@ impl Canon {
         self.determinant(&cells, &columns)
     }
 
-    /// The determinant of the last rows of `cells` in `columns`, by its first row.
+    /// The determinant of the last rows of `cells` in `columns`, expanded along the first of these rows.
     fn determinant(&mut self, cells: &[Vec<Quot>], columns: &[usize]) -> Result<Quot> {
         let Some(row) = cells
             .get(cells.len() - columns.len())

@@ -1,10 +1,9 @@
 //! The last `\boxed{}`, or the last few that form one list.
 
+use super::prefix;
 use memchr::memmem;
 
-use super::prefix;
-
-/// A box: where its command starts, where its content lies, where it ends.
+/// A box: the start of its command, the range of its content, and its end.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     start: usize,
@@ -12,27 +11,27 @@ struct Span {
     end: usize,
 }
 
-/// Longest text between two boxes of one list.
+/// The longest text between two boxes of one list.
 const MAX_GAP: usize = 48;
-/// Most words between two boxes of one list.
+/// The maximum number of words between two boxes of one list.
 const MAX_GAP_WORDS: usize = 3;
-/// Most boxes that are looked at, from the end.
+/// The maximum number of boxes that are considered, from the end.
 const MAX_STARTS: usize = 4_096;
-/// Most boxes of one list.
+/// The maximum number of boxes of one list.
 const MAX_BOXES: usize = 256;
 
 /// The content of the last box, or of the boxes that form one list with it, joined by commas.
 pub(super) fn last_boxes(text: &str) -> Option<String> {
     let mut boxes = outermost(text)?;
     // `\boxed{8}, not \boxed{7}`
-    while let [.., before, set_aside] = boxes.as_slice()
-        && ends_with_denial(&text[before.end..set_aside.start])
+    while let [.., before, rejected] = boxes.as_slice()
+        && ends_with_denial(&text[before.end..rejected.start])
     {
         boxes.pop();
     }
     let last = *boxes.last()?;
     let content = text[last.content.0..last.content.1].trim();
-    if content.is_empty() || taken_back(&text[last.end..]) {
+    if content.is_empty() || is_retracted(&text[last.end..]) {
         return Some(String::new());
     }
     let mut first = boxes.len() - 1;
@@ -59,19 +58,19 @@ pub(super) fn last_boxes(text: &str) -> Option<String> {
     Some(answer)
 }
 
-/// All boxes that are not inside another one, in order. `None` when there is none; a last box that is
-/// never closed counts as an empty one.
+/// All boxes that are not inside another one, in order. `None` if there is none; a last box that is never
+/// closed counts as empty.
 fn outermost(text: &str) -> Option<Vec<Span>> {
     let bytes = text.as_bytes();
     let mut starts: Vec<(usize, usize)> = Vec::new();
     for command in ["\\boxed", "\\fbox", "\\framebox"] {
-        for at in memmem::find_iter(bytes, command.as_bytes()) {
-            let after = at + command.len();
+        for pos in memmem::find_iter(bytes, command.as_bytes()) {
+            let after = pos + command.len();
             let rest = text[after..].trim_start_matches([' ', '\n', '\t']);
             if rest.starts_with('{') {
-                starts.push((at, text.len() - rest.len()));
+                starts.push((pos, text.len() - rest.len()));
             } else if let Some(token) = unbraced(&text[after..]) {
-                starts.push((at, usize::MAX - token));
+                starts.push((pos, usize::MAX - token));
             }
         }
     }
@@ -79,7 +78,7 @@ fn outermost(text: &str) -> Option<Vec<Span>> {
         return None;
     }
     starts.sort_unstable();
-    // Only the last boxes matter; of a box that holds thousands of others the outer one may be missed.
+    // Only the last boxes matter; a box that contains thousands of others may be missed.
     let starts = &starts[starts.len().saturating_sub(MAX_STARTS)..];
     let openings: Vec<usize> = starts.iter().map(|(_, open)| *open).collect();
     let closers = matching_braces(bytes, starts[0].0, &openings);
@@ -113,7 +112,7 @@ fn outermost(text: &str) -> Option<Vec<Span>> {
     Some(boxes)
 }
 
-/// `\boxed 5`: how many bytes of the text remain after the number that follows.
+/// `\boxed 5`: the number of bytes after the number that follows.
 fn unbraced(after: &str) -> Option<usize> {
     let body = after.strip_prefix(' ')?;
     let end = body.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | ',')));
@@ -125,31 +124,31 @@ fn unbraced(after: &str) -> Option<usize> {
         .then(|| after.len() - 1 - token.len())
 }
 
-/// Where the braces at `openings`, which are sorted, are closed; escaped braces do not count.
+/// Where the braces at the sorted `openings` are closed; escaped braces do not count.
 fn matching_braces(bytes: &[u8], from: usize, openings: &[usize]) -> Vec<Option<usize>> {
     let mut closers = vec![None; openings.len()];
-    // Of the open braces, those of boxes with their index, the others as none.
+    // The open braces: those of boxes by their index, all others as `u32::MAX`.
     let mut open: Vec<u32> = Vec::new();
     let mut next = openings.partition_point(|o| *o < from);
-    let mut at = from;
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' => at += 1,
+    let mut pos = from;
+    while pos < bytes.len() {
+        match bytes[pos] {
+            b'\\' => pos += 1,
             b'{' => {
-                while next < openings.len() && openings[next] < at {
+                while next < openings.len() && openings[next] < pos {
                     next += 1;
                 }
-                let is_box = next < openings.len() && openings[next] == at;
+                let is_box = next < openings.len() && openings[next] == pos;
                 open.push(if is_box { next as u32 } else { u32::MAX });
             }
             b'}' => {
                 if let Some(closer) = open.pop().and_then(|index| closers.get_mut(index as usize)) {
-                    *closer = Some(at);
+                    *closer = Some(pos);
                 }
             }
             _ => {}
         }
-        at += 1;
+        pos += 1;
     }
     closers
 }
@@ -179,7 +178,7 @@ fn joins(gap: &str) -> bool {
                 .find(|c: char| !c.is_alphabetic())
                 .unwrap_or(rest.len());
             let word = rest[..end].to_lowercase();
-            let revokes = matches!(
+            let separates = matches!(
                 word.as_str(),
                 "not"
                     | "no"
@@ -197,7 +196,7 @@ fn joins(gap: &str) -> bool {
                     | "correction"
                     | "is"
             );
-            if revokes {
+            if separates {
                 return false;
             }
             words += usize::from(!matches!(word.as_str(), "and" | "or"));
@@ -219,7 +218,7 @@ fn joins(gap: &str) -> bool {
     words <= MAX_GAP_WORDS && !gap.contains("\n\n")
 }
 
-/// Whether the text between two boxes sets the second one aside.
+/// Whether the text between two boxes rejects the second one.
 fn ends_with_denial(gap: &str) -> bool {
     let gap = gap.trim_end_matches(|c: char| !c.is_alphabetic());
     gap.len() <= MAX_GAP
@@ -230,7 +229,7 @@ fn ends_with_denial(gap: &str) -> bool {
 }
 
 /// Whether the text after a box says that its content is not the answer.
-fn taken_back(after: &str) -> bool {
+fn is_retracted(after: &str) -> bool {
     let rest = prefix(after, 40).trim_start_matches(|c: char| !c.is_alphabetic() && c != '\n');
     let rest = rest.to_lowercase();
     [
@@ -246,7 +245,7 @@ fn taken_back(after: &str) -> bool {
     .any(|words| rest.starts_with(words))
 }
 
-/// Whether a percent sign or the word stands directly after the box.
+/// Whether a percent sign or the word "percent" directly follows the box.
 fn percent_follows(after: &str) -> bool {
     let rest = prefix(after, 24).trim_start_matches([' ', '$', '*', '\\', ')', ']']);
     rest.starts_with('%')

@@ -1,14 +1,15 @@
-//! The number in words that are no expression: `that she has 7 eggs left`.
+//! The number in a text that is not an expression: `that she has 7 eggs left`.
 
 use super::spans::last_number;
-use crate::names::{changes_value, joins_numbers, sets_aside};
+use crate::names;
+use crate::names::{changes_value, joins_numbers, rejects_next};
 
-/// Longer sentences are no statements.
+/// The longest sentence that is read.
 const MAX_SENTENCE: usize = 600;
 
-/// What stands behind the last verb of a sentence that has a value as its object: `5 eggs` of `the sum of 2 and 3
-/// is 5 eggs`. `None` if there is no such verb, or if the sentence denies that there is a value.
-pub(super) fn value_behind_verb(sentence: &str) -> Option<&str> {
+/// What follows the last verb of a sentence that has a value as its object: `5 eggs` in `the sum of 2 and
+/// 3 is 5 eggs`. `None` if there is no such verb, or if the sentence denies that there is a value.
+pub(super) fn value_after_verb(sentence: &str) -> Option<&str> {
     const VERBS: [&str; 23] = [
         " at ",
         " is ",
@@ -41,13 +42,13 @@ pub(super) fn value_behind_verb(sentence: &str) -> Option<&str> {
     let lower = sentence.to_ascii_lowercase();
     let starts = VERBS
         .iter()
-        .flat_map(|verb| lower.match_indices(verb).map(|(at, _)| at + verb.len()))
-        .filter(|&at| begins_with_value(&sentence[at..]));
+        .flat_map(|verb| lower.match_indices(verb).map(|(pos, _)| pos + verb.len()))
+        .filter(|&pos| begins_with_value(&sentence[pos..]));
     let starts: Vec<usize> = starts.collect();
     // `The solutions are x = 2 and x = 3`: the last of several values is not the answer.
     let listed = starts
         .iter()
-        .filter(|&&at| lower[..at].ends_with(" are "))
+        .filter(|&&pos| lower[..pos].ends_with(" are "))
         .max();
     let start = *listed.or(starts.iter().max())?;
     let tail = &sentence[start..];
@@ -58,7 +59,7 @@ pub(super) fn value_behind_verb(sentence: &str) -> Option<&str> {
     }
     let lead = &lower[..lower.len() - tail.len()];
     let is_denied = denied.iter().any(|words| {
-        // "The number of those who do not is 5" has one.
+        // "The number of those who do not is 5" has a value.
         lead.contains(words)
             && !lead.trim_end().ends_with(" is")
             && !lead.trim_end().ends_with(" are")
@@ -74,10 +75,10 @@ fn begins_with_value(text: &str) -> bool {
             && text[1..].contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '='))
 }
 
-/// The number that a sentence gives as its answer; `None` where it may mean another one, or none.
+/// The number that a sentence gives as its answer; `None` if it may mean another one, or none.
 ///
-/// A sentence that begins with a number means that one; else it means its last one. Lists of guesses, words
-/// that make another value of the number, relations and formulas mean none.
+/// A sentence that begins with a number means that number, otherwise its last one. Lists of guesses, words
+/// that change the number, relations and formulas mean none.
 pub(super) fn number_in_words(sentence: &str) -> Option<String> {
     if sentence.len() > MAX_SENTENCE {
         return None;
@@ -92,7 +93,7 @@ pub(super) fn number_in_words(sentence: &str) -> Option<String> {
     let mut end = first.1;
     for pair in numbers.windows(2) {
         let gap = &sentence[pair[0].1..pair[1].0];
-        if sets_aside(gap) {
+        if rejects_next(gap) {
             break;
         }
         let chained = gap.trim_end_matches(['$', ' ']).ends_with('=');
@@ -107,58 +108,59 @@ pub(super) fn number_in_words(sentence: &str) -> Option<String> {
         }
     }
     // A percent sign belongs to the number.
-    let behind = sentence[end..]
+    let suffix = sentence[end..]
         .chars()
         .take_while(|c| matches!(c, ' ' | '%' | '\\'));
-    let end = end + behind.map(char::len_utf8).sum::<usize>();
-    let end = match sentence[end..].starts_with("percent") {
-        true => end + "percent".len(),
-        false => end,
+    let end = end + suffix.map(char::len_utf8).sum::<usize>();
+    let end = if sentence[end..].starts_with("percent") {
+        end + "percent".len()
+    } else {
+        end
     };
     last_number(&sentence[..end])
 }
 
-/// Where the numbers, fractions and ratios of a text stand.
+/// The ranges of the numbers, fractions and ratios in a text.
 fn numbers(text: &str) -> Vec<(usize, usize)> {
-    const MOST: usize = 64;
+    const MAX_NUMBERS: usize = 64;
     let bytes = text.as_bytes();
     let mut found = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() && found.len() < MOST {
-        if !bytes[at].is_ascii_digit() {
-            at += 1;
+    let mut pos = 0;
+    while pos < bytes.len() && found.len() < MAX_NUMBERS {
+        if !bytes[pos].is_ascii_digit() {
+            pos += 1;
             continue;
         }
-        let start = at;
-        while at < bytes.len()
-            && (bytes[at].is_ascii_digit()
-                || (matches!(bytes[at], b',' | b'.' | b'/' | b':')
-                    && bytes.get(at + 1).is_some_and(u8::is_ascii_digit)))
+        let start = pos;
+        while pos < bytes.len()
+            && (bytes[pos].is_ascii_digit()
+                || (matches!(bytes[pos], b',' | b'.' | b'/' | b':')
+                    && bytes.get(pos + 1).is_some_and(u8::is_ascii_digit)))
         {
-            at += 1;
+            pos += 1;
         }
-        // `x1` and `H2` hold digits that are no number of their own.
+        // The digits of `x1` and `H2` are not separate numbers.
         if start == 0 || !bytes[start - 1].is_ascii_alphabetic() {
-            found.push((start, at));
+            found.push((start, pos));
         }
     }
     found
 }
 
-/// Whether a sentence holds mathematics that failed to parse as a whole.
+/// Whether a sentence contains mathematics that failed to parse as a whole.
 fn is_formula(sentence: &str) -> bool {
     if sentence.contains(['^', '_', '|', '?']) {
         return true;
     }
     let mut rest = sentence;
-    while let Some(at) = rest.find('\\') {
-        let body = &rest[at + 1..];
+    while let Some(pos) = rest.find('\\') {
+        let body = &rest[pos + 1..];
         let length = body.bytes().take_while(u8::is_ascii_alphabetic).count();
         let name = &body[..length];
         let harmless = length == 0
-            || crate::names::is_text_command(name)
-            || crate::names::is_layout(name)
-            || crate::names::is_font_command(name);
+            || names::is_text_command(name)
+            || names::is_layout(name)
+            || names::is_font_command(name);
         if !harmless {
             return true;
         }
@@ -167,13 +169,13 @@ fn is_formula(sentence: &str) -> bool {
     false
 }
 
-/// Whether a number behind this text is the argument of a call or an index.
+/// Whether a number after this text is the argument of a call or an index.
 fn is_call(lead: &str) -> bool {
     let lead = lead.trim_end_matches(['"', '\'', ' ']);
     lead.ends_with(['(', '[']) || lead.contains("('") || lead.contains("(\"")
 }
 
-/// Whether a text ends with a sign of order or difference, so that the number behind it is a bound.
+/// Whether a text ends with a sign of order or inequality, so that the number after it is a bound.
 fn is_relation(lead: &str) -> bool {
     let lead = lead.trim_end_matches(['$', ' ']);
     lead.ends_with(['<', '>', '≤', '≥', '≠', '⩽', '⩾', '!', '&', '~'])

@@ -1,56 +1,54 @@
-//! Answers that words or marks announce: `Answer: 5`, "the final answer is 5", `#### 5`.
+//! Answers introduced by words or marks: `Answer: 5`, "the final answer is 5", `#### 5`.
 
-use std::borrow::Cow;
-
-use memchr::memmem;
-
-use super::fallback::{number_in_words, value_behind_verb};
+use super::fallback::{number_in_words, value_after_verb};
 use super::spans::{leading_spans, reads_as_prose};
 use super::{last_position, last_positions, prefix, suffix};
+use memchr::memmem;
+use std::borrow::Cow;
 
-/// Longest answer that is looked at after a marker.
+/// The longest answer that is read after a marker.
 const MAX_LINE: usize = 8_000;
-/// How many of the last markers are tried.
+/// How many markers are tried, from the last one.
 const MAX_MARKERS: usize = 24;
 
-/// Where the last announced answer starts, and its readings.
+/// Where the last marked answer starts, and its readings.
 type Found = Option<(usize, Vec<String>)>;
 
 /// The text after the last `####`.
 pub(super) fn hash_marks(text: &str) -> Found {
-    let at = last_position(text, "####")? + 4;
-    let line = prefix(&text[at..], MAX_LINE).lines().next().unwrap_or("");
+    let pos = last_position(text, "####")? + 4;
+    let line = prefix(&text[pos..], MAX_LINE).lines().next().unwrap_or("");
     // `#### Final answer` is a heading, not a mark.
     let readings = readings(line);
     let has_value =
         line.bytes().any(|b| b.is_ascii_digit() || b == b'\\') || line.trim().len() < 12;
-    // "#### not 7" gives no answer, and 7 is not to be picked up elsewhere.
-    let takes_back = readings.is_empty() && line.bytes().any(|b| b.is_ascii_digit());
-    (has_value && (takes_back || !readings.is_empty())).then_some((at, readings))
+    // "#### not 7" gives no answer, and no other rule must find 7.
+    let is_negated = readings.is_empty() && line.bytes().any(|b| b.is_ascii_digit());
+    (has_value && (is_negated || !readings.is_empty())).then_some((pos, readings))
 }
 
 /// The text in the last `<answer>` tag.
 pub(super) fn answer_tag(text: &str) -> Found {
     const OPEN: &str = "<answer>";
-    let at = last_position(text, OPEN)? + OPEN.len();
-    let body = prefix(&text[at..], MAX_LINE);
+    let pos = last_position(text, OPEN)? + OPEN.len();
+    let body = prefix(&text[pos..], MAX_LINE);
     let body = memmem::find(body.as_bytes(), b"</answer>").map_or(body, |end| &body[..end]);
     let body = body.trim();
     let mut found = readings(body);
     if found.is_empty() && !body.is_empty() {
         found.push(body.to_string());
     }
-    Some((at, found))
+    Some((pos, found))
 }
 
-/// The answer in the last sentence or line that speaks of an answer.
+/// The answer in the last sentence or line with the word "answer".
 pub(super) fn answer_phrase(text: &str) -> Found {
     let mut positions: Vec<(usize, usize)> = Vec::new();
     for word in ["nswer", "NSWER", "答案"] {
         positions.extend(
             last_positions(text, word, MAX_MARKERS)
                 .into_iter()
-                .map(|at| (at, at + word.len())),
+                .map(|pos| (pos, pos + word.len())),
         );
     }
     positions.sort_unstable_by(|a, b| b.cmp(a));
@@ -60,19 +58,19 @@ pub(super) fn answer_phrase(text: &str) -> Found {
         let found = after_word(text, start, &text[end..]).or_else(|| before_word(&text[..start]));
         match found {
             Some(readings) if readings.is_empty() => {
-                // A sentence that was cut off takes nothing back: any other marker counts before it.
+                // A sentence that was cut off negates nothing: any other marker takes precedence.
                 let said = text[end..].trim();
                 let is_cut_off = said.len() < 16 && !said.contains(|c: char| c.is_ascii_digit());
-                let at = if is_cut_off { 0 } else { start };
-                if without_value.as_ref().is_none_or(|(other, _)| *other < at) {
-                    without_value = Some((at, readings));
+                let pos = if is_cut_off { 0 } else { start };
+                if without_value.as_ref().is_none_or(|(other, _)| *other < pos) {
+                    without_value = Some((pos, readings));
                 }
             }
             Some(readings) => return Some((start, readings)),
             None => {}
         }
     }
-    // "The answer is not 5" gives no answer, and 5 is not to be picked up elsewhere.
+    // "The answer is not 5" gives no answer, and no other rule must find 5.
     without_value
 }
 
@@ -111,7 +109,7 @@ fn after_word(text: &str, start: usize, rest: &str) -> Option<Vec<String>> {
     after_verb(bare[verb..].trim_start()).map(line_readings)
 }
 
-/// What follows "is", "are", "should be" and the words of filling after them.
+/// What follows "is", "are", "should be" and filler words after them.
 fn after_verb(text: &str) -> Option<&str> {
     const VERBS: [&str; 11] = [
         "is",
@@ -126,7 +124,7 @@ fn after_verb(text: &str) -> Option<&str> {
         "becomes",
         "be",
     ];
-    const FILLING: [&str; 22] = [
+    const FILLERS: [&str; 22] = [
         "simply",
         "just",
         "therefore",
@@ -153,7 +151,7 @@ fn after_verb(text: &str) -> Option<&str> {
     let verb = VERBS.iter().find(|v| begins_with_word(text, v))?;
     let decoration: &[char] = &['*', '_', ' ', '\t', ':', '：', '"'];
     let mut rest = text[verb.len()..].trim_start_matches(decoration);
-    while let Some(word) = FILLING.iter().find(|w| begins_with_word(rest, w)) {
+    while let Some(word) = FILLERS.iter().find(|w| begins_with_word(rest, w)) {
         rest = rest[word.len()..]
             .trim_start_matches(decoration)
             .trim_start_matches(',')
@@ -169,7 +167,7 @@ fn begins_with_word(text: &str, word: &str) -> bool {
         && !text[word.len()..].starts_with(|c: char| c.is_alphanumeric())
 }
 
-/// "15 is the answer": the readings of what stands before the word.
+/// "15 is the answer": the readings of what precedes the word.
 fn before_word(before: &str) -> Option<Vec<String>> {
     let mut head = before.strip_suffix(['a', 'A'])?.trim_end();
     loop {
@@ -201,15 +199,16 @@ fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
         .then(|| &text[..start])
 }
 
-/// The readings of the line that begins at `text`; a blank line is passed over.
+/// The readings of the line that begins at `text`, or of the next one that is not blank.
 fn line_readings(text: &str) -> Vec<String> {
     let text = prefix(text, MAX_LINE);
     let begun = text.trim_start_matches(['*', '_', ' ', '\t', '\n', '\r', ':']);
-    // A line may begin with the mark of a quotation; elsewhere the sign is a relation.
+    // At the start of a line `>` is a quotation mark; elsewhere it is a relation.
     let is_new_line = text[..text.len() - begun.len()].contains('\n');
-    let text = match is_new_line {
-        true => text.trim_start_matches(['*', '_', ' ', '\t', '\n', '\r', ':', '>']),
-        false => begun,
+    let text = if is_new_line {
+        text.trim_start_matches(['*', '_', ' ', '\t', '\n', '\r', ':', '>'])
+    } else {
+        begun
     };
     for (open, close) in [("$$", "$$"), ("\\[", "\\]")] {
         if let Some(body) = text.strip_prefix(open)
@@ -221,9 +220,9 @@ fn line_readings(text: &str) -> Vec<String> {
     readings(text.lines().next().unwrap_or(""))
 }
 
-/// A line read from the most literal way to the most lenient.
+/// The readings of a line, from the most literal to the most lenient.
 fn readings(line: &str) -> Vec<String> {
-    // The token that ends a turn, where a sampler left it in.
+    // Drop an end-of-turn token that a sampler left in.
     let line = line.split("<|").next().unwrap_or(line);
     let bold = without_bold(line);
     let bold = with_times(&bold);
@@ -263,14 +262,14 @@ fn readings(line: &str) -> Vec<String> {
         ", with ",
         " by ",
     ];
-    // What a verb states, if the sentence has one with words before it.
-    let tail = value_behind_verb(sentence);
+    // The object of the verb, if the sentence has a verb with words before it.
+    let tail = value_after_verb(sentence);
     let from = tail.map_or(0, |tail| sentence.len() - tail.len());
     let clause = UNIT_TAILS
         .iter()
         .chain(CLAUSES)
-        .filter_map(|c| sentence[from..].find(c).map(|at| from + at))
-        // A clause stands behind a value: `the price fell by 30%` has none before `by`.
+        .filter_map(|c| sentence[from..].find(c).map(|pos| from + pos))
+        // A clause follows a value: `the price fell by 30%` has none before `by`.
         .filter(|&end| {
             sentence[from..end].contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\'))
         })
@@ -304,16 +303,17 @@ fn readings(line: &str) -> Vec<String> {
     found
 }
 
-/// `**5** apples` without its marks; `2**3` keeps them.
+/// `**5** apples` without the asterisks; `2**3` keeps them.
 fn without_bold(line: &str) -> Cow<'_, str> {
-    let is_power = line.match_indices("**").any(|(at, mark)| {
-        line[..at].ends_with(|c: char| c.is_alphanumeric() || c == ')')
-            && line[at + mark.len()..]
+    let is_power = line.match_indices("**").any(|(pos, mark)| {
+        line[..pos].ends_with(|c: char| c.is_alphanumeric() || c == ')')
+            && line[pos + mark.len()..]
                 .starts_with(|c: char| c.is_alphanumeric() || matches!(c, '(' | '-'))
     });
-    match is_power {
-        true => line.into(),
-        false => line.replace("**", "").into(),
+    if is_power {
+        line.into()
+    } else {
+        line.replace("**", "").into()
     }
 }
 
@@ -329,41 +329,42 @@ fn states_none(sentence: &str) -> bool {
     none.iter().any(|words| lower.contains(words)) && lower.contains(|c: char| c.is_ascii_digit())
 }
 
-/// `3 x 4` with a sign of multiplication.
+/// `3 x 4` with a multiplication sign.
 fn with_times(line: &str) -> Cow<'_, str> {
-    let is_product = |at: usize| {
-        line[..at].ends_with(|c: char| c.is_ascii_digit())
-            && line[at + 3..].starts_with(|c: char| c.is_ascii_digit() || c == '$')
+    let is_product = |pos: usize| {
+        line[..pos].ends_with(|c: char| c.is_ascii_digit())
+            && line[pos + 3..].starts_with(|c: char| c.is_ascii_digit() || c == '$')
     };
-    match line.match_indices(" x ").all(|(at, _)| is_product(at)) {
-        true => line.replace(" x ", " × ").into(),
-        false => line.into(),
+    if line.match_indices(" x ").all(|(pos, _)| is_product(pos)) {
+        line.replace(" x ", " × ").into()
+    } else {
+        line.into()
     }
 }
 
-/// `\textbf{not} $5$`: the words before a span take it back.
+/// `\textbf{not} $5$`: whether the words before a span negate it.
 fn negated_span(sentence: &str) -> bool {
-    let lead = sentence.find(['$']).map_or("", |at| &sentence[..at]);
+    let lead = sentence.find(['$']).map_or("", |pos| &sentence[..pos]);
     let lead = lead.rsplit(" is ").next().unwrap_or(lead);
     lead.split(|c: char| !c.is_alphanumeric())
         .any(|word| word == "not" || word == "never")
 }
 
-/// The text up to a point that ends a sentence.
+/// The text up to the period that ends the first sentence.
 fn first_sentence(line: &str) -> &str {
     let mut from = 0;
     while let Some(offset) = line[from..].find(['.', '。']) {
-        let at = from + offset;
-        let after = &line[at..];
+        let pos = from + offset;
+        let after = &line[pos..];
         let width = after.chars().next().map_or(1, char::len_utf8);
         let next = after[width..].trim_start_matches(['*', '"', ')']);
         if width > 1
             || next.is_empty()
-            || (next.starts_with(' ') && !ends_abbreviation(&line[..at]))
+            || (next.starts_with(' ') && !ends_abbreviation(&line[..pos]))
         {
-            return &line[..at];
+            return &line[..pos];
         }
-        from = at + width;
+        from = pos + width;
     }
     line
 }

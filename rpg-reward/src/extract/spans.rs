@@ -1,23 +1,23 @@
-//! Mathematical spans and numbers in running text.
-
-use memchr::memmem;
+//! Mathematical spans and numbers in prose.
 
 use super::{Extraction, prefix, suffix};
+use crate::names;
 use crate::verdict::AnswerSource;
+use memchr::memmem;
 
-/// Longest span that is taken for an answer.
+/// The longest span that can be an answer.
 const MAX_SPAN: usize = 4_000;
-/// Longest text that is read as one expression.
-const MAX_WHOLE: usize = 1_000;
+/// The longest text that is read as one expression.
+const MAX_EXPRESSION: usize = 1_000;
 
-/// The last expression between mathematical delimiters, else the last number in the prose.
+/// The last expression between mathematical delimiters, or else the last number in the prose.
 pub(super) fn last_expression(text: &str) -> Option<Extraction> {
     let trimmed = text.trim();
     let mut readings = Vec::new();
-    // Words alone are prose, unless the completion is a single word.
+    // Only words are prose, unless the completion is a single word.
     let may_be_answer = trimmed.contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\'))
         || (!trimmed.is_empty() && !trimmed.contains(char::is_whitespace));
-    if trimmed.len() <= MAX_WHOLE
+    if trimmed.len() <= MAX_EXPRESSION
         && !trimmed.contains('\n')
         && may_be_answer
         && !reads_as_prose(trimmed)
@@ -28,7 +28,7 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
     let has_span = span.is_some();
     readings.extend(span);
     if !has_span {
-        let line = suffix(trimmed, MAX_WHOLE);
+        let line = suffix(trimmed, MAX_EXPRESSION);
         let line = line.rsplit('\n').next().unwrap_or(line);
         if line.contains('\\') {
             let cut = ["=", " is ", ": ", " are "]
@@ -64,7 +64,7 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
         }
     }
     let has_expression = !readings.is_empty();
-    // In a formula that says nothing a number says nothing either.
+    // A number inside a formula that is not an answer is not one either.
     if let Some(number) = last_number(suffix(trimmed, 20_000)).filter(|_| !has_span) {
         readings.push(number);
     }
@@ -78,7 +78,7 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
     })
 }
 
-/// One span between delimiters: the bytes of its content, and where it ends.
+/// One span between delimiters: its start, the range of its content, and its end.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     start: usize,
@@ -86,16 +86,16 @@ struct Span {
     end: usize,
 }
 
-/// The spans of `text`, in order; of many only the last ones.
+/// The spans of `text`, in order; if there are many, only the last ones.
 fn spans(text: &str) -> Vec<Span> {
     let bytes = text.as_bytes();
     let mut found: Vec<Span> = Vec::new();
-    let mut at = 0;
-    // Where the next closing delimiter of each kind stands; searched for once, not from every opening.
+    let mut pos = 0;
+    // The position of the next closing delimiter of each kind, searched once and not from every opening.
     let mut closers: [Option<usize>; 2] = [None; 2];
-    while let Some(offset) = memchr::memchr2(b'$', b'\\', &bytes[at..]) {
-        let start = at + offset;
-        at = start + 1;
+    while let Some(offset) = memchr::memchr2(b'$', b'\\', &bytes[pos..]) {
+        let start = pos + offset;
+        pos = start + 1;
         let (content, close, width) = if bytes[start] == b'$' {
             if start > 0 && bytes[start - 1] == b'\\' {
                 continue;
@@ -111,7 +111,7 @@ fn spans(text: &str) -> Vec<Span> {
                 Some(b'(') => 0,
                 Some(b'[') => 1,
                 Some(_) => {
-                    at = start + 2;
+                    pos = start + 2;
                     continue;
                 }
                 None => break,
@@ -124,7 +124,7 @@ fn spans(text: &str) -> Vec<Span> {
             }
             let close = closers[kind].unwrap_or(usize::MAX);
             if close == usize::MAX {
-                at = start + 2;
+                pos = start + 2;
                 continue;
             }
             (start + 2, close, 2)
@@ -140,12 +140,12 @@ fn spans(text: &str) -> Vec<Span> {
                 end: close + width,
             });
         }
-        at = close + width;
+        pos = close + width;
     }
     found
 }
 
-/// Where the dollar sign stands that closes the span opened before `open`.
+/// The position of the dollar sign that closes the span opened before `open`.
 fn dollar_close(text: &str, open: usize, double: bool) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut from = open;
@@ -174,7 +174,7 @@ fn dollar_close(text: &str, open: usize, double: bool) -> Option<usize> {
     }
 }
 
-/// The last span, with those before it that are joined to it by `and`, `or` or commas.
+/// The last span, together with the spans before it that are joined to it by `and`, `or` or commas.
 fn last_span(text: &str) -> Option<String> {
     let spans = spans(text);
     let last = spans.last()?;
@@ -190,7 +190,7 @@ fn last_span(text: &str) -> Option<String> {
     Some(answer)
 }
 
-/// The spans that stand at the start of a line after at most a few words, as one list.
+/// The first span of a line, together with the spans joined to it, as one list.
 pub(super) fn leading_spans(line: &str) -> Option<String> {
     let spans = spans(line);
     spans.first()?;
@@ -236,7 +236,7 @@ pub(super) fn trailing_value(line: &str) -> Option<String> {
         return Some(line[span.content.0..span.content.1].to_string());
     }
     let word = line.rsplit(char::is_whitespace).next()?;
-    // An expression is taken whole.
+    // An expression is taken as a whole.
     if word.contains(['\\', '^', '+', '√']) || word.trim_start_matches('-').contains('-') {
         return Some(word.to_string());
     }
@@ -264,7 +264,7 @@ pub(super) fn last_number(text: &str) -> Option<String> {
             start -= 1;
         }
         let before = text[..start].chars().next_back();
-        // `cm^2`, `x_1` and `H2` hold digits that are no number of their own.
+        // The digits of `cm^2`, `x_1` and `H2` are not separate numbers.
         if before.is_some_and(|c| c == '^' || c == '_' || c.is_ascii_alphabetic()) && start > 0 {
             end = start;
             continue;
@@ -300,8 +300,8 @@ pub(super) fn last_number(text: &str) -> Option<String> {
     None
 }
 
-/// Whether a text is a sentence rather than one expression: it has words that are no names of
-/// mathematics, and they are more than a unit at its end.
+/// Whether a text is a sentence rather than one expression: it has words that are not mathematical names,
+/// and they are more than a unit at the end.
 pub(super) fn reads_as_prose(text: &str) -> bool {
     let mut words = 0;
     let mut after_value = false;
@@ -329,9 +329,8 @@ pub(super) fn reads_as_prose(text: &str) -> bool {
                     Some(')' | ']') => in_math = false,
                     _ => {}
                 }
-                if crate::names::is_text_command(command) || crate::names::is_font_command(command)
-                {
-                    // The words of \text{} are looked at where the answer is parsed.
+                if names::is_text_command(command) || names::is_font_command(command) {
+                    // The parser looks at the words of `\text{}`.
                     let skip = rest[length..].find('}').map_or(0, |i| i + 1);
                     length += skip;
                 }
@@ -344,10 +343,8 @@ pub(super) fn reads_as_prose(text: &str) -> bool {
                 let run = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
                 let word = &rest[..run];
                 length = run;
-                let known = run == 1
-                    || in_math
-                    || crate::names::plain(word).is_some()
-                    || crate::names::is_unit(word);
+                let known =
+                    run == 1 || in_math || names::plain(word).is_some() || names::is_unit(word);
                 if !known {
                     words += 1;
                     if !after_value && !trailing {
@@ -367,7 +364,7 @@ pub(super) fn reads_as_prose(text: &str) -> bool {
                 separated |= trailing;
                 after_value = false;
             }
-            // What stands before an equals sign is a name.
+            // What precedes an equals sign is a name.
             '=' if !in_math && !separated => {
                 (words, trailing, after_value) = (0, false, false);
             }
@@ -376,7 +373,7 @@ pub(super) fn reads_as_prose(text: &str) -> bool {
         }
         rest = &rest[length..];
     }
-    // Words alone are an answer in words; before a value, or many after it, they are a sentence.
+    // Only words are an answer in words; words before a value, or many after it, make a sentence.
     let has_value = text.contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\'));
     has_value && words > 3
 }

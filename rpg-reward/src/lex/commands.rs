@@ -6,7 +6,7 @@ use crate::names;
 use crate::verdict::Failure;
 
 impl Lexer {
-    /// The argument in braces at the cursor, or one character; nested braces stay in it.
+    /// The argument in braces at the cursor, with its nested braces, or one character.
     pub(super) fn raw_argument(&mut self) -> Result<String, Failure> {
         while self.peek(0).is_whitespace() {
             self.pos += 1;
@@ -18,22 +18,22 @@ impl Lexer {
         }
         let start = self.pos + 1;
         let mut depth = 0usize;
-        let mut at = self.pos;
-        while at < self.chars.len() {
-            match self.chars[at] {
-                '\\' => at += 1,
+        let mut end = self.pos;
+        while end < self.chars.len() {
+            match self.chars[end] {
+                '\\' => end += 1,
                 '{' => depth += 1,
                 '}' => {
                     depth -= 1;
                     if depth == 0 {
-                        let text = self.chars[start..at].iter().collect();
-                        self.pos = at + 1;
+                        let text = self.chars[start..end].iter().collect();
+                        self.pos = end + 1;
                         return Ok(text);
                     }
                 }
                 _ => {}
             }
-            at += 1;
+            end += 1;
         }
         Err(Failure::NotParsed)
     }
@@ -69,7 +69,7 @@ impl Lexer {
                 '_' => Err(Failure::NotParsed),
                 '\\' => {
                     self.push(Tok::Row);
-                    // `\\[2pt]` sets the row distance.
+                    // `\\[2pt]` sets the distance between rows.
                     if self.peek(0) == '['
                         && let Some(close) = self.chars[self.pos..]
                             .iter()
@@ -162,7 +162,7 @@ impl Lexer {
                     self.push(tok);
                     Ok(())
                 }
-                // `\cdotx`, `\pir`: no such command; some models glue names together.
+                // `\cdotx`, `\pir`: no such command; some models run names together.
                 None => Err(Failure::NotParsed),
             },
         }
@@ -183,7 +183,7 @@ impl Lexer {
             && lower.chars().any(char::is_alphabetic)
         {
             self.push(if lower.contains("or") {
-                Tok::Join
+                Tok::Or
             } else {
                 Tok::And
             });
@@ -204,7 +204,7 @@ impl Lexer {
             && lower
                 .split(|c: char| !c.is_alphabetic())
                 .all(|w| matches!(w, "" | "and" | "or"));
-        // `\text{A and C}`: letters of choices, side by side.
+        // `\text{A and C}`: several letters of choices.
         let mut words = lower
             .split(|c: char| !c.is_alphanumeric())
             .filter(|w| !w.is_empty());
@@ -212,17 +212,17 @@ impl Lexer {
         let plain_list =
             plain_list || (choices && words.all(|w| w.len() == 1 || matches!(w, "and" | "or")));
         if plain_list || !trimmed.chars().any(char::is_alphabetic) {
-            // Digits and signs in \text{} are as good as outside; the depth cannot grow, because the
-            // commands are gone.
+            // Digits and signs in `\text{}` mean what they mean outside it. This call cannot nest, because
+            // the commands have been removed.
             for token in lex(trimmed, self.thousands)? {
                 self.space |= token.space;
                 self.push(token.tok);
             }
             return Ok(());
         }
-        // `5 \text{ million dollars}`: a factor, and perhaps a unit.
+        // `5 \text{ million dollars}`: a factor, possibly with a unit.
         let (first, rest) = trimmed.split_once(' ').unwrap_or((trimmed, ""));
-        if self.scales(first) {
+        if self.expand_multiplier(first) {
             if !rest.is_empty() {
                 self.push(Tok::Text(rest.into()));
             }
@@ -249,7 +249,7 @@ impl Lexer {
         Ok(())
     }
 
-    /// Whether a degree sign, in braces or not, was the last to be read.
+    /// Whether the last token is a degree sign, in braces or not.
     fn after_degree(&self) -> bool {
         let mut before = self.tokens.iter().rev().map(|token| &token.tok);
         match before.next() {
@@ -265,7 +265,7 @@ impl Lexer {
         let raw = self.raw_argument()?;
         let inner = raw.trim();
         if names::is_accent(name) || (names::is_bold(name) && matches!(inner, "i" | "j" | "k")) {
-            // An accent makes another variable, and a bold i is a unit vector.
+            // An accent makes a different variable, and a bold i is a unit vector.
             let base: String = inner.chars().filter(|c| c.is_alphanumeric()).collect();
             if base.is_empty() || inner.len() > 40 {
                 return Err(Failure::NotParsed);
@@ -286,7 +286,7 @@ impl Lexer {
             return Ok(());
         }
         let letters = inner.chars().filter(|c| c.is_ascii_alphabetic()).count();
-        // An upright letter behind a number is a unit.
+        // An upright letter after a number is a unit.
         let is_unit = name == "mathrm"
             && matches!(
                 inner,
@@ -300,15 +300,15 @@ impl Lexer {
         if is_unit && is_micro {
             self.tokens.pop();
         }
-        let behind_value = matches!(
+        let after_value = matches!(
             self.tokens.last().map(|t| &t.tok),
             Some(Tok::Num(_) | Tok::Text(_))
         );
-        if is_unit && behind_value {
+        if is_unit && after_value {
             self.push(Tok::Text(inner.into()));
             return Ok(());
         }
-        if name == "mathrm" && behind_value && names::is_compound_unit(inner) {
+        if name == "mathrm" && after_value && names::is_compound_unit(inner) {
             self.push(Tok::Text("unit".into()));
             return Ok(());
         }
@@ -318,7 +318,7 @@ impl Lexer {
             return Ok(());
         }
         if letters < 2 || inner.contains('\\') && !inner.contains("\\ ") {
-            // The font says nothing: read the argument as if it stood alone.
+            // The font has no meaning: read the argument as if it had none.
             self.pos = save;
             return Ok(());
         }

@@ -11,7 +11,7 @@ impl Lexer {
         }
     }
 
-    /// How many characters of separator stand here before a group of exactly three digits.
+    /// The thousands separator at the cursor, if exactly three digits follow it.
     pub(super) fn separator(
         &self,
         so_far: &str,
@@ -63,7 +63,7 @@ impl Lexer {
             && !self.chars[self.pos + 1..].iter().all(|c| c.is_whitespace())
             && !self.peek(1).is_whitespace()
         {
-            // `5.` before something that is no digit: the point means nothing.
+            // The point of `5.` before something other than a digit has no meaning.
             self.pos += 1;
         }
         if text.len() > MAX_DIGITS {
@@ -83,7 +83,7 @@ impl Lexer {
                 return Ok(());
             }
         }
-        // `1.5e3`: an exponent directly after the digits.
+        // `1.5e3`: the exponent follows the digits directly.
         let sign = usize::from(matches!(self.peek(1), '+' | '-'));
         let is_exponent = (self.peek(0) == 'e' && text.contains('.') || self.peek(0) == 'E')
             || (self.peek(0) == 'e' && sign + usize::from(self.peek(1).is_ascii_digit()) > 0);
@@ -108,9 +108,9 @@ impl Lexer {
         Ok(())
     }
 
-    /// `\overline{3}` and its kin at `ahead`: the digits that repeat, and the length of the whole.
+    /// `\overline{3}` or a similar form at `ahead`: the repeating digits and the length of the form.
     pub(super) fn repetend(&self, ahead: usize) -> Option<(String, usize)> {
-        // Without braces the bar stands over one digit.
+        // Without braces the bar covers one digit.
         for command in ["\\overline", "\\bar", "\\dot"] {
             let length = command.len();
             let matches = command
@@ -135,24 +135,21 @@ impl Lexer {
             if !matches {
                 continue;
             }
-            let mut at = ahead + command.len();
+            let mut end = ahead + command.len();
             let mut digits = String::new();
-            while self.peek(at).is_ascii_digit() {
-                digits.push(self.peek(at));
-                at += 1;
+            while self.peek(end).is_ascii_digit() {
+                digits.push(self.peek(end));
+                end += 1;
             }
-            let closed = !command.ends_with('{') || self.peek(at) == '}';
+            let closed = !command.ends_with('{') || self.peek(end) == '}';
             if closed && !digits.is_empty() && digits.len() <= 200 {
-                return Some((
-                    digits,
-                    at + usize::from(command.ends_with('{')) - ahead + ahead,
-                ));
+                return Some((digits, end + usize::from(command.ends_with('{'))));
             }
         }
         None
     }
 
-    /// `0.333...`: dots after a decimal whose last digits stand there three times.
+    /// `0.333...`: dots after a decimal that ends with three repetitions of the same digits.
     pub(super) fn repeats_by_dots(&mut self, text: &str) -> Option<(String, String)> {
         let length = ["...", "…", "\\ldots", "\\dots", "\\cdots"]
             .into_iter()

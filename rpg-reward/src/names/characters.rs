@@ -1,7 +1,7 @@
-//! What single characters stand for.
+//! What single characters mean.
 
 use crate::ast::{Constant, RelOp};
-use crate::lex::Tok;
+use crate::lex::token::Tok;
 
 /// The token of a Unicode symbol or of an ASCII operator.
 pub(crate) fn unicode(c: char) -> Option<Tok> {
@@ -42,7 +42,7 @@ pub(crate) fn unicode(c: char) -> Option<Tok> {
         '∪' => Tok::Union,
         '∩' => Tok::Intersection,
         '∖' => Tok::Difference,
-        '∨' => Tok::Join,
+        '∨' => Tok::Or,
         '∧' => Tok::And,
         '∞' => Tok::Const(Constant::Infinity),
         '∅' | 'Ø' => Tok::Const(Constant::EmptySet),
@@ -110,8 +110,8 @@ pub(crate) fn is_greek(c: char) -> bool {
     GREEK.iter().any(|(_, letter)| *letter == c)
 }
 
-/// Characters without width that carry no meaning. Marks that reorder text are not among them: what
-/// is shown then differs from what is written.
+/// Whether a character has neither width nor meaning. Marks that reorder text are not among them, because
+/// what they show differs from what is written.
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -119,7 +119,7 @@ pub(crate) fn is_invisible(c: char) -> bool {
     )
 }
 
-/// The ASCII form of wide characters and of digits in mathematical fonts.
+/// The ASCII form of full-width characters and of digits in mathematical fonts.
 pub(crate) fn narrow(c: char) -> char {
     let code = c as u32;
     match code {
@@ -165,7 +165,7 @@ pub(crate) fn subscript(c: char) -> Option<char> {
     })
 }
 
-/// `½` and its kin.
+/// The numerator and denominator of `½` and similar characters.
 pub(crate) fn vulgar_fraction(c: char) -> Option<(u8, u8)> {
     Some(match c {
         '½' => (1, 2),

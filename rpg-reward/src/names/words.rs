@@ -1,4 +1,4 @@
-//! Words that make another value, or none, of the value beside them.
+//! Words that change or negate the value next to them.
 
 /// Whether words before a value change it: `at least 5`, `not 5`, `twice 5`.
 pub(crate) fn changes_value(text: &str) -> bool {
@@ -21,7 +21,7 @@ pub(crate) fn changes_value(text: &str) -> bool {
     ];
     phrases.iter().any(|phrase| lower.contains(phrase))
         || words(&lower).any(|word| {
-            takes_back(word)
+            negates(word)
                 || offers_another(word)
                 || matches!(
                     word,
@@ -50,18 +50,18 @@ pub(crate) fn changes_value(text: &str) -> bool {
         })
 }
 
-/// Whether words behind a value offer another one or take it back.
+/// Whether words after a value offer another one or negate it.
 pub(crate) fn offers_more(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     words(&lower).any(|word| {
         word.starts_with(|c: char| c.is_ascii_digit())
             || word == "and"
-            || takes_back(word)
+            || negates(word)
             || offers_another(word)
     })
 }
 
-/// Whether words between two numbers leave open which of them is meant, or compute with them.
+/// Whether the words between two numbers leave open which of them is meant, or compute with both.
 pub(crate) fn joins_numbers(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     words(&lower).any(|word| {
@@ -87,13 +87,13 @@ pub(crate) fn joins_numbers(text: &str) -> bool {
     })
 }
 
-/// `8, not 7`, `8 rather than 7`: the number behind these words is not meant, the one before is.
-pub(crate) fn sets_aside(text: &str) -> bool {
+/// Whether the words between two numbers reject the second: `8, not 7`, `8 rather than 7`.
+pub(crate) fn rejects_next(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     words(&lower).any(|word| matches!(word, "not" | "rather" | "instead"))
 }
 
-/// Words that multiply the number before them, with base and exponent of their factor.
+/// Words that multiply the number before them, with the base and the exponent of their factor.
 const MULTIPLIERS: [(&str, &str, &str); 6] = [
     ("dozen", "12", "1"),
     ("hundred", "10", "2"),
@@ -103,13 +103,13 @@ const MULTIPLIERS: [(&str, &str, &str); 6] = [
     ("trillion", "10", "12"),
 ];
 
-/// Base and exponent of the factor for which a word behind a number stands: 10 and 6 for `million`.
+/// The base and the exponent of the factor that a word after a number means: 10 and 6 for `million`.
 pub(crate) fn multiplier(word: &str) -> Option<(&'static str, &'static str)> {
     let found = MULTIPLIERS.iter().find(|(name, ..)| *name == word)?;
     Some((found.1, found.2))
 }
 
-/// The text without the word of [`multiplier`] behind its number, if it has one.
+/// The text without the [`multiplier`] after its number, if it has one.
 pub(crate) fn without_multiplier(text: &str) -> Option<String> {
     let is_gap = |c: char| matches!(c, ' ' | '~' | ',' | '\\' | '{');
     MULTIPLIERS.iter().find_map(|(name, ..)| {
@@ -119,12 +119,12 @@ pub(crate) fn without_multiplier(text: &str) -> Option<String> {
             .strip_suffix("text")
             .unwrap_or(lead)
             .trim_end_matches(is_gap);
-        let behind_number = lead.ends_with(|c: char| c.is_ascii_digit());
-        behind_number.then(|| format!("{before} {after}"))
+        let after_number = lead.ends_with(|c: char| c.is_ascii_digit());
+        after_number.then(|| format!("{before} {after}"))
     })
 }
 
-/// Whether a word before a number is a currency.
+/// Whether a word before a number names a currency.
 pub(crate) fn is_currency_word(word: &str) -> bool {
     matches!(
         word,
@@ -144,7 +144,8 @@ pub(crate) fn is_currency_word(word: &str) -> bool {
     )
 }
 
-/// Whether one text has a word whose opposite the other has: `increasing on (0, 1)` is not `decreasing on (0, 1)`.
+/// Whether one text has a word whose opposite the other has: `increasing on (0, 1)` is not
+/// `decreasing on (0, 1)`.
 pub(crate) fn are_opposed(a: &str, b: &str) -> bool {
     const OPPOSITES: [(&str, &str); 17] = [
         ("increasing", "decreasing"),
@@ -189,10 +190,10 @@ pub(crate) fn is_compound_unit(inner: &str) -> bool {
         "m", "s", "g", "h", "N", "J", "W", "V", "K", "L", "A", "C", "F", "T",
     ];
     let plain = inner.replace("\\cdot", " ").replace("\\mu", " micro ");
-    let is_between = |c: char| c.is_ascii_digit() || " \\,;!~/*.^{}()-·²³".contains(c);
-    let mut parts = plain.split(is_between).filter(|part| !part.is_empty());
+    let separates = |c: char| c.is_ascii_digit() || " \\,;!~/*.^{}()-·²³".contains(c);
+    let mut parts = plain.split(separates).filter(|part| !part.is_empty());
     let is_unit = |part: &str| part == "micro" || SYMBOLS.contains(&part) || super::is_unit(part);
-    plain.contains(is_between) && parts.all(is_unit)
+    plain.contains(separates) && parts.all(is_unit)
 }
 
 fn words(lower: &str) -> impl Iterator<Item = &str> {
@@ -201,7 +202,7 @@ fn words(lower: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-fn takes_back(word: &str) -> bool {
+fn negates(word: &str) -> bool {
     matches!(
         word,
         "not"

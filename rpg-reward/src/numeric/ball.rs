@@ -1,10 +1,9 @@
-//! Real numbers as midpoint and radius.
+//! Real numbers as a midpoint and a radius.
 
+use crate::verdict::{Budget, Failure};
 use num_bigint::{BigInt, BigUint, Sign};
 use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
-
-use crate::verdict::{Budget, Failure};
 
 /// Every number within `radius * 2^exponent` of `mid * 2^exponent`.
 #[derive(Debug, Clone)]
@@ -14,9 +13,9 @@ pub(crate) struct Ball {
     pub(super) radius: u64,
 }
 
-/// Bits that a radius keeps.
+/// The bits of a radius.
 const RADIUS_BITS: u64 = 32;
-/// Largest binary exponent of a value.
+/// The largest binary exponent of a value.
 const MAX_EXPONENT: i64 = 1 << 40;
 
 pub(super) fn bits(value: &BigInt) -> i64 {
@@ -69,7 +68,7 @@ impl Ball {
         Self::rounded(value, -places, BigUint::from(error), prec)
     }
 
-    /// Rounds to `prec` bits, the rounding error going into the radius.
+    /// Rounds to `prec` bits and adds the rounding error to the radius.
     pub(super) fn rounded(
         mid: BigInt,
         exponent: i64,
@@ -109,7 +108,7 @@ impl Ball {
         self.mid.magnitude() <= &BigUint::from(self.radius)
     }
 
-    /// The sign, if all values have the same.
+    /// The sign, if all values have the same one.
     pub(crate) fn sign(&self) -> Option<i8> {
         if self.is_exact_zero() {
             return Some(0);
@@ -138,7 +137,7 @@ impl Ball {
         i64::from(u64::BITS - self.radius.leading_zeros()) + self.exponent
     }
 
-    /// The largest whole number that is not above any value, if there is just one such.
+    /// The floor, if it is the same for all values.
     pub(crate) fn floor(&self) -> Option<BigInt> {
         let radius = BigInt::from(self.radius);
         if self.top() > 1 << 16 {
@@ -181,7 +180,7 @@ impl Ball {
         if other.is_exact_zero() {
             return Ok(self.clone());
         }
-        // Bits far below the larger operand are rounded away before aligning.
+        // Bits far below the larger operand are rounded off before aligning.
         let floor = self.top().max(other.top()) - i64::from(prec) - 64;
         let exponent = self.exponent.min(other.exponent).max(floor);
         let mut radius = BigUint::zero();
@@ -219,7 +218,7 @@ impl Ball {
         Self::rounded(mid, self.exponent + other.exponent, radius, prec)
     }
 
-    /// The quotient; a divisor that may be zero is refused.
+    /// The quotient; fails if the divisor may be zero.
     pub(crate) fn div(&self, other: &Self, prec: u32) -> Result<Self, Failure> {
         if other.is_exact_zero() {
             return Err(Failure::Undefined);
@@ -241,13 +240,13 @@ impl Ball {
         Self::rounded(mid, self.exponent - other.exponent - by, radius, prec)
     }
 
-    /// The square root of a ball of numbers that are not negative.
+    /// The square root of a ball of non-negative numbers.
     pub(crate) fn sqrt(&self, prec: u32) -> Result<Self, Failure> {
         if self.is_exact_zero() {
             return Ok(Self::zero());
         }
         if self.contains_zero() {
-            // The root of something in [0, h] lies in [0, sqrt h].
+            // The root of a number in [0, h] lies in [0, sqrt h].
             let half = (self.top() + 2).div_euclid(2);
             return Ok(Self {
                 mid: BigInt::one(),

@@ -1,4 +1,4 @@
-//! Complex numbers with ball parts.
+//! Complex numbers whose parts are balls.
 
 use super::ball::Ball;
 use super::elementary;
@@ -191,7 +191,7 @@ impl Complex {
         self.ln(prec)?.mul(exponent, prec)?.exp(prec)
     }
 
-    /// Sine and cosine, by exponentials off the real line.
+    /// Sine and cosine, by exponentials for numbers that are not real.
     pub(crate) fn sin_cos(&self, prec: u32) -> Result<(Self, Self)> {
         if self.is_real() {
             let (sin, cos) = elementary::sin_cos(&self.re, prec)?;
@@ -206,7 +206,7 @@ impl Complex {
         let half = Self::real(Ball::from_int(1).div(&Ball::from_int(2), prec)?);
         let cos = plus.add(&minus, prec)?.mul(&half, prec)?;
         let difference = plus.sub(&minus, prec)?.mul(&half, prec)?;
-        // Dividing by i turns by a quarter.
+        // Dividing by i rotates by a quarter turn.
         let sin = Self {
             re: difference.im.clone(),
             im: difference.re.neg(),

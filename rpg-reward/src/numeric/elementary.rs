@@ -1,21 +1,19 @@
 //! The elementary functions of real balls.
 //!
-//! Each works in fixed point with [`GUARD`] bits to spare: a series of n terms is off by at most n
-//! units in the last place, doubling steps multiply that, and the guard bits swallow the product.
-
-use std::sync::OnceLock;
-
-use num_bigint::{BigInt, BigUint};
-use num_traits::{One, Signed, Zero};
+//! Each works in fixed point with [`GUARD`] spare bits: a series of n terms is off by at most n units in
+//! the last place, doubling steps multiply this error, and the guard bits absorb the product.
 
 use super::ball::{Ball, bits, shift};
 use crate::verdict::{Budget, Failure};
+use num_bigint::{BigInt, BigUint};
+use num_traits::{One, Signed, Zero};
+use std::sync::OnceLock;
 
-/// Spare bits of fixed-point work.
+/// The spare bits of fixed-point computations.
 const GUARD: i64 = 48;
-/// Error, in units of the last place of the working precision, that covers every function here.
+/// An error, in units of the last place of the working precision, that covers every function here.
 const ERROR: u64 = 1 << 32;
-/// Largest exponent of e, in bits.
+/// The largest exponent of e, in bits.
 const MAX_EXP_BITS: i64 = 24;
 
 /// `atanh(1/n)` or, alternating, `atan(1/n)` in fixed point.
@@ -40,41 +38,41 @@ fn inverse_series(n: u32, places: i64, alternating: bool) -> BigInt {
     sum
 }
 
-/// Binary places to which pi and ln 2 are kept once they are known.
-const KEPT: i64 = 4_096;
+/// The binary places to which pi and ln 2 are cached.
+const CACHED_PLACES: i64 = 4_096;
 
-/// A constant to `places` places, from the copy that is kept if that is long enough.
-fn kept(copy: &OnceLock<BigInt>, places: i64, compute: fn(i64) -> BigInt) -> BigInt {
-    if places > KEPT {
+/// A constant to `places` places, from the cached copy if that is long enough.
+fn cached(copy: &OnceLock<BigInt>, places: i64, compute: fn(i64) -> BigInt) -> BigInt {
+    if places > CACHED_PLACES {
         return compute(places);
     }
-    copy.get_or_init(|| compute(KEPT)) >> (KEPT - places) as u64
+    copy.get_or_init(|| compute(CACHED_PLACES)) >> (CACHED_PLACES - places) as u64
 }
 
 fn pi_fixed(places: i64) -> BigInt {
     static COPY: OnceLock<BigInt> = OnceLock::new();
-    kept(&COPY, places, compute_pi)
+    cached(&COPY, places, compute_pi)
 }
 
 fn ln2_fixed(places: i64) -> BigInt {
     static COPY: OnceLock<BigInt> = OnceLock::new();
-    kept(&COPY, places, compute_ln2)
+    cached(&COPY, places, compute_ln2)
 }
 
 /// Pi in fixed point, off by fewer than `places` units.
 fn compute_pi(places: i64) -> BigInt {
     // Machin: pi = 16 atan(1/5) - 4 atan(1/239)
-    let wide = places + 16;
-    let pi = inverse_series(5, wide, true) * 16 - inverse_series(239, wide, true) * 4;
+    let extended = places + 16;
+    let pi = inverse_series(5, extended, true) * 16 - inverse_series(239, extended, true) * 4;
     pi >> 16u32
 }
 
 /// ln 2 in fixed point, off by fewer than `places` units.
 fn compute_ln2(places: i64) -> BigInt {
     // ln 2 = 18 atanh(1/26) - 2 atanh(1/4801) + 8 atanh(1/8749)
-    let wide = places + 16;
-    let ln2 = inverse_series(26, wide, false) * 18 - inverse_series(4801, wide, false) * 2
-        + inverse_series(8749, wide, false) * 8;
+    let extended = places + 16;
+    let ln2 = inverse_series(26, extended, false) * 18 - inverse_series(4801, extended, false) * 2
+        + inverse_series(8749, extended, false) * 8;
     ln2 >> 16u32
 }
 
@@ -83,7 +81,7 @@ pub(super) fn pi(prec: u32) -> Result<Ball, Failure> {
     Ball::from_fixed(pi_fixed(places), places, ERROR, prec)
 }
 
-/// The error of an argument as a radius that is added to a result whose slope is at most one.
+/// A result whose radius includes the error of its argument, for functions whose slope is at most one.
 fn with_error(value: BigInt, places: i64, error: BigUint, prec: u32) -> Result<Ball, Failure> {
     Ball::rounded(value, -places, error + ERROR, prec)
 }
@@ -102,7 +100,7 @@ pub(super) fn exp(x: &Ball, prec: u32) -> Result<Ball, Failure> {
     let (fixed, error) = x.to_fixed(places);
     let ln2 = ln2_fixed(places);
     // x = n ln 2 + f with 0 <= f < ln 2
-    let n = num_integer_floor(&fixed, &ln2);
+    let n = div_floor(&fixed, &ln2);
     let f = &fixed - &n * &ln2;
     const HALVINGS: u32 = 8;
     let f = f >> HALVINGS;
@@ -128,7 +126,7 @@ pub(super) fn exp(x: &Ball, prec: u32) -> Result<Ball, Failure> {
 }
 
 /// The quotient rounded down.
-fn num_integer_floor(a: &BigInt, b: &BigInt) -> BigInt {
+fn div_floor(a: &BigInt, b: &BigInt) -> BigInt {
     let quotient = a / b;
     if a.is_negative() && &quotient * b != *a {
         quotient - 1
@@ -148,7 +146,7 @@ pub(super) fn ln(x: &Ball, prec: u32) -> Result<Ball, Failure> {
     }
     let size = bits(&x.mid);
     let scale = x.exponent + size;
-    // The exponent costs as many bits in front of the point as it has itself.
+    // The exponent needs as many bits before the binary point as it has itself.
     let places = i64::from(prec) + GUARD + 8;
     // y = x / 2^scale lies in [1/2, 1).
     let mut y = shift(&x.mid, places - size);
@@ -184,13 +182,13 @@ pub(super) fn sin_cos(x: &Ball, prec: u32) -> Result<(Ball, Ball), Failure> {
     }
     let places = i64::from(prec) + GUARD;
     let (fixed, error) = x.to_fixed(places);
-    // x = n pi/2 + f with |f| <= pi/4: n has `top` bits, and so many more are needed of pi; of f no more
-    // than of the result.
+    // x = n pi/2 + f with |f| <= pi/4: n has `top` bits, so pi needs that many more; f needs no more than
+    // the result.
     let more = (top + 8) as u64;
     let half_pi = pi_fixed(places + top + 8) >> 1u32;
-    let wide = fixed << more;
-    let n = num_integer_floor(&((&wide << 1u32) + &half_pi), &(&half_pi << 1u32));
-    let f = (wide - &n * half_pi) >> more;
+    let extended = fixed << more;
+    let n = div_floor(&((&extended << 1u32) + &half_pi), &(&half_pi << 1u32));
+    let f = (extended - &n * half_pi) >> more;
     let square = (&f * &f) >> places as u64;
     let series = |first: BigInt, mut k: u32| {
         let mut term = first;
@@ -324,7 +322,7 @@ mod tests {
         }
     }
 
-    /// Whether the ball of `x - y` holds zero and is small: the identity holds as far as can be seen.
+    /// Whether the ball of `x - y` contains zero and is small.
     fn same(x: &Ball, y: &Ball) {
         let difference = x.sub(y, 400).unwrap();
         assert!(difference.contains_zero(), "{x:?} {y:?}");
@@ -355,7 +353,7 @@ mod tests {
             let (s, c) = sin_cos(&atan(&t, prec).unwrap(), prec).unwrap();
             same(&s.div(&c, prec).unwrap(), &t);
         }
-        // Precisions agree with each other: the radii are honest.
+        // Different precisions agree within their radii.
         same(&pi(200).unwrap(), &pi(1000).unwrap());
         same(
             &ln(&ball(10, 1, 200), 200).unwrap(),

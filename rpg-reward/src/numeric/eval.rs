@@ -1,12 +1,11 @@
 //! The value of an expression at a point.
 
-use num_traits::{Signed, ToPrimitive};
-
 use super::ball::Ball;
 use super::complex::Complex;
 use super::elementary;
 use crate::ast::{Constant, Expr, Func};
 use crate::verdict::{Budget, Failure};
+use num_traits::{Signed, ToPrimitive};
 
 /// The values of the variables.
 pub(crate) type Point = Vec<(String, num_rational::BigRational)>;
@@ -15,12 +14,12 @@ pub(crate) type Point = Vec<(String, num_rational::BigRational)>;
 pub(crate) struct Evaluator<'a> {
     pub(crate) prec: u32,
     pub(crate) point: &'a Point,
-    /// Refuse values off the real line that come from roots and logarithms of negative numbers.
+    /// Rejects values that are not real and come from roots or logarithms of negative numbers.
     pub(crate) real: bool,
-    /// The widest gap, in bits, between two numbers that were added: what is smaller than the rest by
-    /// more than the precision leaves no trace in a sum.
+    /// The largest gap, in bits, between two numbers that were added: a term that is smaller than the
+    /// others by more than the precision has no effect on the sum.
     pub(crate) gap: i64,
-    /// Steps of work left.
+    /// The remaining steps of work.
     pub(crate) fuel: u32,
 }
 
@@ -236,7 +235,7 @@ impl Evaluator<'_> {
                 let x = if inverse { one.div(&x, prec)? } else { x };
                 self.arc(&x.re, matches!(func, Func::Arccos | Func::Arcsec))
             }
-            Func::Arcsinh | Func::Arccosh | Func::Arctanh => self.area(func, &x),
+            Func::Arcsinh | Func::Arccosh | Func::Arctanh => self.inverse_hyperbolic(func, &x),
             Func::Floor | Func::Ceil => {
                 let x = if func == Func::Ceil { x.re.neg() } else { x.re };
                 let floor = x.floor().ok_or(Failure::Unsupported)?;
@@ -301,8 +300,8 @@ impl Evaluator<'_> {
         x.ln(self.prec)
     }
 
-    /// The whole number that a ball without radius is, if it is not above `most`.
-    fn small_whole(&self, x: &Ball, most: i64) -> Result<i64> {
+    /// The value of a ball without a radius, if it is a whole number that is at most `max`.
+    fn small_whole(&self, x: &Ball, max: i64) -> Result<i64> {
         if x.radius > 0 || x.mid.is_negative() {
             return Err(Failure::Unsupported);
         }
@@ -315,7 +314,7 @@ impl Evaluator<'_> {
         }
         whole
             .to_i64()
-            .filter(|n| *n <= most)
+            .filter(|n| *n <= max)
             .ok_or(Failure::OverBudget(Budget::Size))
     }
 
@@ -344,7 +343,7 @@ impl Evaluator<'_> {
     }
 
     /// The inverse hyperbolic functions, by logarithms.
-    fn area(&self, func: Func, x: &Complex) -> Result<Complex> {
+    fn inverse_hyperbolic(&self, func: Func, x: &Complex) -> Result<Complex> {
         let prec = self.prec;
         let one = Complex::real(Ball::from_int(1));
         if func == Func::Arctanh {
@@ -362,7 +361,7 @@ impl Evaluator<'_> {
     }
 }
 
-/// The steps that one node takes: a series is many products.
+/// The steps that one node takes; a series consists of many products.
 fn cost(expr: &Expr) -> u32 {
     match expr {
         Expr::Num(n) if n.value.is_integer() => 1,

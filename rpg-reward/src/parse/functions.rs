@@ -1,8 +1,9 @@
-//! Functions, roots, sums and the arguments they take.
+//! Functions, roots, sums, and their arguments.
 
 use super::{Failure, Parsed, Parser, one_or};
 use crate::ast::{Constant, Expr, Func, RelOp};
 use crate::lex::Tok;
+use crate::names;
 
 impl Parser {
     /// The argument of a command: a braced group, a bracketed one, or a single digit or letter.
@@ -10,7 +11,7 @@ impl Parser {
         match self.peek() {
             Some(Tok::Begin) => self.deeper(|p| p.group()),
             Some(Tok::Num(text)) if text.len() > 1 && !text.contains('.') => {
-                // TeX takes one digit: `\frac12` is a half, `\sqrt2b` is the root of two times b.
+                // TeX takes one digit: `\frac12` is one half, `\sqrt2b` is the root of two, times b.
                 let (digit, rest) = (text[..1].to_string(), text[1..].to_string());
                 self.tokens[self.pos].tok = Tok::Num(rest);
                 Ok(Expr::Num(super::decimal(&digit)?))
@@ -26,7 +27,7 @@ impl Parser {
                 let mut letters = word.chars();
                 let first = letters.next().ok_or(Failure::NotParsed)?;
                 let rest: String = letters.collect();
-                let tok = match crate::names::plain(&rest) {
+                let tok = match names::plain(&rest) {
                     Some(tok) => tok,
                     None if rest.len() == 1 => Tok::Sym(rest),
                     None => Tok::Word(rest),
@@ -171,7 +172,7 @@ impl Parser {
                     factors.push(self.power()?);
                     break;
                 }
-                // `\sin \pi/4`: an angle is divided before the function is taken.
+                // `\sin \pi/4`: an angle is divided before the function is applied.
                 Some(Tok::Op('/'))
                     if factors.contains(&Expr::Const(Constant::Pi))
                         && matches!(self.peek_at(1), Some(Tok::Num(_))) =>
@@ -206,7 +207,7 @@ impl Parser {
                 last = Some(self.exponent()?);
             }
         }
-        // An index called i is no imaginary unit, in the terms of its series.
+        // In the terms of its series, an index called i is not the imaginary unit.
         let is_i =
             matches!(&head, Some(Expr::Rel(index, _)) if **index == Expr::Const(Constant::I));
         let (unit, variable) = (Tok::Const(Constant::I), Tok::Sym("i".into()));
@@ -245,7 +246,7 @@ impl Parser {
         }
     }
 
-    /// `\mathbb{Z}^+`, `\mathbb{R}_{>0}`: a set whose decoration is part of its name.
+    /// `\mathbb{Z}^+`, `\mathbb{R}_{>0}`: a set with a script that is part of its name.
     pub(super) fn decorated_set(&mut self, constant: Constant) -> Parsed {
         if constant == Constant::Infinity || constant == Constant::EmptySet {
             return Ok(Expr::Const(constant));

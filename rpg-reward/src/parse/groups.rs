@@ -5,7 +5,7 @@ use crate::ast::{Expr, Func};
 use crate::lex::Tok;
 use crate::verdict::Budget;
 
-/// Most cells of one matrix.
+/// The maximum number of cells of one matrix.
 const MAX_CELLS: usize = 400;
 
 impl Parser {
@@ -35,9 +35,8 @@ impl Parser {
         result
     }
 
-    /// Braces that group; with commas in them they are taken for a set.
+    /// Braces that group; with commas in them they are read as a set.
     fn braces(&mut self) -> Parsed {
-        // `{}` before a sign or a script is an empty anchor.
         let first = self.relation()?;
         match self.peek() {
             Some(Tok::End) => {
@@ -67,7 +66,7 @@ impl Parser {
     /// The items after the first one, separated by commas or semicolons.
     fn items(&mut self, first: Expr) -> Result<Vec<Expr>, Failure> {
         let mut items = vec![first];
-        while let Some(Tok::Op(',' | ';') | Tok::Join | Tok::And) = self.peek() {
+        while let Some(Tok::Op(',' | ';') | Tok::Or | Tok::And) = self.peek() {
             self.pos += 1;
             if matches!(self.peek(), Some(Tok::Close(_))) {
                 break;
@@ -189,7 +188,7 @@ impl Parser {
                     if cells > MAX_CELLS {
                         return Err(Failure::OverBudget(Budget::Size));
                     }
-                    rows.last_mut().expect("one row at least").push(cell);
+                    rows.last_mut().expect("at least one row").push(cell);
                 }
                 None => return Err(Failure::NotParsed),
             }
@@ -224,21 +223,24 @@ impl Parser {
         })
     }
 
-    /// A relation whose sign may stand behind a `&` that aligns it.
+    /// A relation whose sign may follow a `&` that aligns it.
     fn aligned_relation(&mut self) -> Parsed {
         let aligned = self.tokens[self.pos..]
             .iter()
             .take_while(|t| !matches!(t.tok, Tok::Row | Tok::EndEnv(_)))
             .position(|t| t.tok == Tok::Cell);
         if let Some(offset) = aligned {
-            let at = self.pos + offset;
-            let before_sign = matches!(self.tokens.get(at + 1).map(|t| &t.tok), Some(Tok::Rel(_)));
+            let index = self.pos + offset;
+            let before_sign = matches!(
+                self.tokens.get(index + 1).map(|t| &t.tok),
+                Some(Tok::Rel(_))
+            );
             let after_sign = matches!(
-                self.tokens.get(at.wrapping_sub(1)).map(|t| &t.tok),
+                self.tokens.get(index.wrapping_sub(1)).map(|t| &t.tok),
                 Some(Tok::Rel(_))
             );
             if before_sign || after_sign {
-                self.tokens.remove(at);
+                self.tokens.remove(index);
             }
         }
         self.relation()

@@ -41,16 +41,17 @@ impl Parser {
             }
             Tok::Text(text) => {
                 self.pos += 1;
-                // Words before a value introduce it; alone they are the value.
+                // Words before a value introduce it; on their own they are the value.
                 match self.peek() {
                     Some(next)
                         if self.starts_factor(next)
                             || matches!(next, Tok::Op('-') | Tok::Open('{')) =>
                     {
                         let value = self.deeper(|p| p.sum())?;
-                        Ok(match names::changes_value(&text) {
-                            true => Expr::Apply(text.trim().to_lowercase(), vec![value]),
-                            false => value,
+                        Ok(if names::changes_value(&text) {
+                            Expr::Apply(text.trim().to_lowercase(), vec![value])
+                        } else {
+                            value
                         })
                     }
                     _ => Ok(Expr::Text(text)),
@@ -149,7 +150,7 @@ impl Parser {
         ])))
     }
 
-    /// Letters in a row: a product of one-letter variables, unless they read as a word.
+    /// Letters in a row: a product of one-letter variables, unless they form a word.
     fn word(&mut self, word: &str) -> Parsed {
         if word.len() > 3 || names::is_short_word(word) {
             return Ok(Expr::Text(word.to_string()));
@@ -184,7 +185,7 @@ impl Parser {
         Ok(name)
     }
 
-    /// A braced group or one token as text, read without recursion.
+    /// A braced group or one token as text, without recursion.
     fn flat_text(&mut self) -> Result<String, Failure> {
         let mut text = String::new();
         let mut depth = 0usize;

@@ -1,12 +1,11 @@
-//! Sums, products, powers, and the units behind them.
-
-use num_traits::Zero;
+//! Sums, products, powers, and the units after them.
 
 use super::{Failure, MAX_DEPTH, Parsed, Parser, one_or, with_signs};
 use crate::ast::{Expr, Func, Number};
 use crate::lex::Tok;
 use crate::names;
 use crate::verdict::Budget;
+use num_traits::Zero;
 
 impl Parser {
     pub(super) fn sum(&mut self) -> Parsed {
@@ -50,7 +49,7 @@ impl Parser {
         (negative, plus_minus)
     }
 
-    /// Factors, with or without signs of multiplication and division between them.
+    /// Factors, with or without multiplication and division signs between them.
     pub(super) fn product(&mut self) -> Parsed {
         let mut factors: Vec<Expr> = vec![self.power()?];
         // Whether the last factor is a plain integer that a fraction may follow as a mixed number.
@@ -64,7 +63,7 @@ impl Parser {
                     mixable = !negative && self.ended_with_integer(&factor);
                     factors.push(with_signs(factor, negative, plus_minus));
                 }
-                // `18/day`, `18/\text{day}`: a unit, and not a divisor.
+                // `18/day`, `18/\text{day}`: a unit, not a divisor.
                 Some(Tok::Op('/')) if self.unit_at(1) => {
                     self.pos += 1;
                     self.skip_unit()?;
@@ -108,7 +107,7 @@ impl Parser {
                     let fraction = self.power()?;
                     let numeric = matches!(&fraction, Expr::Div(a, b)
                         if matches!((&**a, &**b), (Expr::Num(_), Expr::Num(_))));
-                    let last = factors.pop().expect("one factor at least");
+                    let last = factors.pop().expect("at least one factor");
                     if numeric {
                         factors.push(Expr::Add(vec![last, fraction]));
                     } else {
@@ -126,7 +125,7 @@ impl Parser {
                         mixable = false;
                         continue;
                     }
-                    // Words are no factors.
+                    // Words are not factors.
                     if factors.len() > 1 && factors.iter().any(|f| matches!(f, Expr::Text(_))) {
                         return Err(Failure::NotParsed);
                     }
@@ -159,7 +158,7 @@ impl Parser {
             | Tok::Sum
             | Tok::Product => true,
             Tok::Word(_) | Tok::Sym(_) => !self.at_unit(),
-            // Digits directly after digits are refused, after anything else they multiply.
+            // Digits directly after digits are rejected; after anything else they multiply.
             Tok::Num(_) | Tok::Repeating(..) => !matches!(
                 self.tokens.get(self.pos.wrapping_sub(1)).map(|t| &t.tok),
                 Some(Tok::Num(_) | Tok::Repeating(..))
@@ -170,12 +169,12 @@ impl Parser {
         }
     }
 
-    /// Whether the token here begins a unit of measurement or words of explanation.
+    /// Whether the next token begins a unit of measurement or an explanation in words.
     pub(super) fn at_unit(&self) -> bool {
         let after_value = self.pos > 0;
         match self.peek() {
             Some(Tok::Text(_)) => true,
-            // `10 m/s`: one letter is a unit only beside another.
+            // `10 m/s`: a single letter is a unit only next to another one.
             Some(Tok::Sym(letter)) => {
                 let per = match (self.peek_at(1), self.peek_at(2)) {
                     (Some(Tok::Op('/')), Some(Tok::Sym(time))) => time == "s" || time == "h",
@@ -190,7 +189,7 @@ impl Parser {
         }
     }
 
-    /// Whether a word some tokens ahead is a unit, whatever stands before it.
+    /// Whether the token `ahead` is a unit, whatever precedes it.
     fn unit_at(&self, ahead: usize) -> bool {
         match self.peek_at(ahead) {
             Some(Tok::Text(text)) => names::is_unit(text.trim()),
@@ -199,7 +198,7 @@ impl Parser {
         }
     }
 
-    /// Skips units and words after a value, if what follows shows that they end the term.
+    /// Skips units and words after a value if what follows shows that they end the term.
     pub(super) fn skip_unit(&mut self) -> Result<bool, Failure> {
         if !self.at_unit() {
             return Ok(false);
@@ -223,7 +222,7 @@ impl Parser {
             in_unit = match self.peek_at(ahead) {
                 Some(Tok::Text(_)) => true,
                 Some(Tok::Word(w)) => ahead == 1 || names::is_unit(w) || self.space_at(ahead),
-                // `m/s`, `cm per s`: one letter is a unit only beside another unit.
+                // `m/s`, `cm per s`: a single letter is a unit only next to another unit.
                 Some(Tok::Sym(_)) => ahead == 1 || self.space_at(ahead),
                 _ => false,
             };
@@ -239,7 +238,7 @@ impl Parser {
                     | Tok::End
                     | Tok::Op(',' | ';' | '+' | '-' | ':' | '±')
                     | Tok::Rel(_)
-                    | Tok::Join
+                    | Tok::Or
                     | Tok::And
                     | Tok::Row
                     | Tok::Cell
@@ -255,7 +254,7 @@ impl Parser {
         }
     }
 
-    /// A primary with what stands after it: powers, factorials, degree signs.
+    /// A primary with what follows it: powers, factorials, degree signs.
     pub(super) fn power(&mut self) -> Parsed {
         let mut base = self.primary()?;
         let mut wrapped = 0;
@@ -316,7 +315,7 @@ impl Parser {
         true
     }
 
-    /// The ending of an ordinal number, as in `3^{\\text{rd}}`.
+    /// The ending of an ordinal number, as in `3^{\text{rd}}`.
     pub(super) fn eat_ordinal(&mut self) -> bool {
         let braced = usize::from(self.next_is(&Tok::Begin));
         let ending = match self.peek_at(braced) {
@@ -334,7 +333,7 @@ impl Parser {
         self.deeper(|p| {
             let (negative, _) = p.signs();
             let inner = match p.peek() {
-                // `e^xe^y`: of letters in a row only the first one stands above.
+                // `e^xe^y`: of several letters only the first is the exponent.
                 Some(Tok::Begin | Tok::Word(_)) => p.argument()?,
                 // `2^3^4` is 2^(3^4), and `2^10` means the whole number.
                 _ => {

@@ -1,4 +1,4 @@
-//! What holds for every text: the bodies of the fuzz targets, which the tests run over the corpus too.
+//! What must hold for every text: the bodies of the fuzz targets, which the tests also run over the corpus.
 
 // Each fuzz target uses one of them.
 #![allow(dead_code)]
@@ -10,14 +10,14 @@ pub(crate) fn completion(text: &str) {
     let (gold, completion) = text.split_once('\n').unwrap_or((text, text));
     let verdict = grade(completion, gold, &GradeOptions::default());
     assert_eq!(verdict.correct, verdict.reason == Reason::Correct);
-    // A right answer was found somewhere, and a blank gold answer has none.
+    // A right answer was found somewhere, and nothing equals a blank gold answer.
     if verdict.correct {
         assert!(verdict.extracted.is_some() && !gold.trim().is_empty());
     }
 }
 
-/// The parser and the comparison: a text as the content of a box against itself, against the number that
-/// follows it, and against a gold answer of its own, which is the first line if there are two.
+/// The parser and the comparison: a text in a box against itself, against the next number, and, if it has
+/// two lines, against the first line as the gold answer.
 pub(crate) fn answer(text: &str) {
     let options = GradeOptions::default();
     let (gold, answer) = text.split_once('\n').unwrap_or((text, text));
@@ -34,15 +34,12 @@ pub(crate) fn answer(text: &str) {
     let next = grade(&boxed, &format!("({answer})+1"), &options);
     // A text of digits, operators and pairs of round brackets has one finite value or none.
     if is_arithmetic(answer) && same.correct {
-        assert!(
-            !next.correct,
-            "{answer} is called equal to the number after it"
-        );
+        assert!(!next.correct, "{answer} is called equal to the next number");
     }
 }
 
-/// Whether a text is the whole of an answer that states nothing: no bracket in it ends the box, no other
-/// box or marker is in it, and no relation, as one that nothing fulfils equals nothing.
+/// Whether a text is a complete answer without relations: no brace in it ends the box, and there is no
+/// other box or marker in it. A relation is excluded because one without solutions equals nothing.
 fn is_plain(text: &str) -> bool {
     let mut depth = 0;
     for byte in text.bytes() {
@@ -53,11 +50,11 @@ fn is_plain(text: &str) -> bool {
             _ => {}
         }
     }
-    let states = |character: char| "=＝<＜>＞≤⩽≦≥⩾≧≠≈≃≅≡∈∉⊂⊆→".contains(character);
+    let is_relation = |character: char| "=＝<＜>＞≤⩽≦≥⩾≧≠≈≃≅≡∈∉⊂⊆→".contains(character);
     depth == 0
         && !text.contains("box")
         && !text.contains("think")
-        && !text.contains(states)
+        && !text.contains(is_relation)
         && !commands(text).any(|name| RELATIONS.contains(&name))
 }
 
@@ -91,7 +88,7 @@ const RELATIONS: [&str; 27] = [
     "mapsto",
 ];
 
-/// The names behind backslashes.
+/// The names after backslashes.
 fn commands(text: &str) -> impl Iterator<Item = &str> {
     text.split('\\').skip(1).map(|rest| {
         let end = rest.find(|c: char| !c.is_ascii_alphabetic());

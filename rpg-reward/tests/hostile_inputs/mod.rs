@@ -1,6 +1,6 @@
-//! Completions made to hang, to overflow or to fool a grader, with a name for each.
+//! Named completions that are made to hang, overflow or fool a grader.
 
-/// Every input with its gold answer; those that grow have about `size` bytes.
+/// All inputs, each with its name and gold answer; the scalable ones have about `size` bytes.
 pub(crate) fn hostile_inputs(size: usize) -> Vec<(String, String, String)> {
     let mut inputs: Vec<(String, String, String)> = Vec::new();
     let repeated = [
@@ -355,7 +355,7 @@ pub(crate) fn hostile_inputs(size: usize) -> Vec<(String, String, String)> {
                 format!("\\boxed{{{forward}}}"),
             ));
             inputs.push((
-                format!("{count} {name} turned round"),
+                format!("{count} {name} reversed"),
                 backward.clone(),
                 format!("\\boxed{{{forward}}}"),
             ));

@@ -1,9 +1,10 @@
-//! Completed groups in the order of their prompts.
+//! Puts completions back into groups, in the order of the requests.
 
-use super::{Place, Request};
+use super::batch::Place;
+use super::options::Request;
 use rpg_core::{Completion, Group};
 
-/// Hands out groups in the order of their prompts.
+/// Completions that have ended, until all of their group and all groups before it have.
 pub(super) struct Delivery<'a> {
     requests: &'a [Request],
     pending: Vec<Vec<Option<Completion>>>,
@@ -20,29 +21,28 @@ impl<'a> Delivery<'a> {
         }
     }
 
-    pub(super) fn put(
-        &mut self,
-        place: Place,
-        completion: Completion,
-        on_group: &mut impl FnMut(Group),
-    ) {
-        self.pending[place.prompt_idx][place.sample_idx] = Some(completion);
-        self.finish(on_group);
+    pub(super) fn is_done(&self) -> bool {
+        self.next == self.pending.len()
     }
 
-    pub(super) fn finish(&mut self, on_group: &mut impl FnMut(Group)) {
+    pub(super) fn put(&mut self, place: Place, completion: Completion) {
+        self.pending[place.prompt_idx][place.sample_idx] = Some(completion);
+    }
+
+    /// The groups that can be handed out now.
+    pub(super) fn take_complete(&mut self) -> Vec<Group> {
+        let mut groups = Vec::new();
         while let Some(group) = self.pending.get_mut(self.next) {
             if group.iter().any(Option::is_none) {
-                return;
+                break;
             }
-            let completions = std::mem::take(group).into_iter().flatten().collect();
-            let prompt_tokens = self.requests[self.next].prompt_tokens.clone();
-            on_group(Group {
+            groups.push(Group {
                 prompt_idx: self.next,
-                prompt_tokens,
-                completions,
+                prompt_tokens: self.requests[self.next].prompt_tokens.clone(),
+                completions: std::mem::take(group).into_iter().flatten().collect(),
             });
             self.next += 1;
         }
+        groups
     }
 }

@@ -1,32 +1,29 @@
 //! Batched sampling: continuous batching over a fixed number of slots.
 //!
-//! A prompt is computed once and its keys and values are copied to the slots of its other samples; a
-//! slot whose completion ended takes the next one at once. Each completion draws from its own stream of
-//! random numbers, so its text does not depend on its neighbours.
+//! A prompt is computed once, and its keys and values are copied to the slots of its other samples. A slot whose
+//! completion has ended takes the next one at once. Each completion draws from its own stream of random numbers,
+//! so its text does not depend on its neighbours.
 
+mod batch;
 mod delivery;
+mod error;
 mod options;
 
-pub use options::{GenerateError, GenerateOptions, Request};
+pub use error::GenerateError;
+pub use options::{GenerateOptions, Request};
 
-use crate::sampling::{Draw, sample, sample_except};
-use burn::tensor::{Int, Tensor, TensorData};
+use batch::Batch;
 use delivery::Delivery;
-use options::check;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
-use rpg_core::cache::KvCache;
+use rpg_core::Group;
 use rpg_core::model::CausalLm;
-use rpg_core::ops::{CacheRows, ModelBackend, Packing};
-use rpg_core::tokenizer::{Tokenizer, TokenizerError};
-use rpg_core::{Completion, Group, StopReason};
-use std::collections::HashMap;
+use rpg_core::ops::DecodeBackend;
+use rpg_core::tokenizer::Tokenizer;
+use std::ops::ControlFlow;
 
-/// What a rollout tells its caller after every step.
+/// How far a rollout is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Completions that ended.
+    /// Completions that have ended.
     pub n_finished: usize,
     /// All completions of the rollout.
     pub n_completions: usize,
@@ -34,346 +31,106 @@ pub struct Progress {
     pub n_new_tokens: usize,
 }
 
-/// Whether the caller wants the rollout to go on.
-pub type Continue = bool;
-
-/// Samples every request's group. `on_group` gets each group when it and all before it are complete;
-/// `on_progress` is called once per step and may stop the rollout.
-pub fn generate<B: ModelBackend>(
+/// Samples every request's group, in the order of the requests.
+///
+/// [`Sampler`] does the same step by step, for callers who show progress, who may stop early, or who cannot
+/// hold all groups at once.
+pub fn generate<B: DecodeBackend>(
     model: &CausalLm<B>,
     tokenizer: &Tokenizer,
     requests: &[Request],
     options: &GenerateOptions,
-    mut on_group: impl FnMut(Group),
-    mut on_progress: impl FnMut(Progress) -> Continue,
-) -> Result<(), GenerateError> {
-    check(model, requests, options)?;
-    let n_completions = requests.iter().map(|request| request.seeds.len()).sum();
-    let mut batch = Batch::new(model, requests, options, n_completions);
-    let mut delivery = Delivery::new(requests);
-    let mut progress = Progress {
-        n_finished: 0,
-        n_completions,
-        n_new_tokens: 0,
-    };
-    while progress.n_finished < n_completions {
+) -> Result<Vec<Group>, GenerateError> {
+    Sampler::new(model, tokenizer, requests, options)?.run(&mut |_| ControlFlow::Continue(()))
+}
+
+/// A rollout under way.
+///
+/// ```
+/// # use rpg_core::{Group, model::CausalLm, ops::DecodeBackend, tokenizer::Tokenizer};
+/// # use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, Sampler};
+/// # fn write(_: Group) {}
+/// # fn sample<B: DecodeBackend>(
+/// #     model: &CausalLm<B>,
+/// #     tokenizer: &Tokenizer,
+/// #     requests: &[Request],
+/// #     options: &GenerateOptions,
+/// # ) -> Result<(), GenerateError> {
+/// let mut sampler = Sampler::new(model, tokenizer, requests, options)?;
+/// while !sampler.is_done() {
+///     sampler.step()?.into_iter().for_each(write);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Sampler<'a, B: DecodeBackend> {
+    batch: Batch<'a, B>,
+    tokenizer: &'a Tokenizer,
+    delivery: Delivery<'a>,
+    progress: Progress,
+}
+
+impl<'a, B: DecodeBackend> Sampler<'a, B> {
+    /// Checks the requests and allocates the cache; nothing is sampled yet.
+    pub fn new(
+        model: &'a CausalLm<B>,
+        tokenizer: &'a Tokenizer,
+        requests: &'a [Request],
+        options: &'a GenerateOptions,
+    ) -> Result<Self, GenerateError> {
+        options::check(model.config(), requests, options)?;
+        let n_completions = requests.iter().map(|request| request.seeds.len()).sum();
+        Ok(Self {
+            batch: Batch::new(model, requests, options, n_completions),
+            tokenizer,
+            delivery: Delivery::new(requests),
+            progress: Progress {
+                n_finished: 0,
+                n_completions,
+                n_new_tokens: 0,
+            },
+        })
+    }
+
+    /// Samples one token of every completion in flight. Returns the groups that this completes, in the order of
+    /// the requests: a group waits for those before it.
+    pub fn step(&mut self) -> Result<Vec<Group>, GenerateError> {
+        let (batch, tokenizer) = (&mut self.batch, self.tokenizer);
         let finished = B::on_workers(|| {
             batch.admit();
             batch.step(tokenizer)
         })?;
-        progress.n_new_tokens += batch.n_active() + finished.len();
-        progress.n_finished += finished.len();
+        self.progress.n_new_tokens += self.batch.n_active() + finished.len();
+        self.progress.n_finished += finished.len();
         for (place, completion) in finished {
-            delivery.put(place, completion, &mut on_group);
+            self.delivery.put(place, completion);
         }
-        if !on_progress(progress) {
-            return Err(GenerateError::Interrupted);
-        }
-    }
-    delivery.finish(&mut on_group);
-    Ok(())
-}
-
-/// Which completion of which request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    prompt_idx: usize,
-    sample_idx: usize,
-}
-
-/// A completion in flight.
-struct Slot {
-    place: Place,
-    rng: ChaCha8Rng,
-    tokens: Vec<u32>,
-    logprobs: Vec<f32>,
-}
-
-/// The slots, the cache, and what waits.
-struct Batch<'a, B: ModelBackend> {
-    model: &'a CausalLm<B>,
-    requests: &'a [Request],
-    options: &'a GenerateOptions,
-    cache: KvCache<B>,
-    slots: Vec<Option<Slot>>,
-    // The prompt whose keys and values stand at the beginning of each slot.
-    prompt_in_slot: Vec<Option<usize>>,
-    // Logits behind the prompt, kept while samples of the group wait for their first token.
-    prompt_logits: HashMap<usize, Vec<f32>>,
-    waiting: std::vec::IntoIter<Place>,
-}
-
-impl<'a, B: ModelBackend> Batch<'a, B> {
-    fn new(
-        model: &'a CausalLm<B>,
-        requests: &'a [Request],
-        options: &'a GenerateOptions,
-        n_completions: usize,
-    ) -> Self {
-        let longest = requests
-            .iter()
-            .map(|r| r.prompt_tokens.len())
-            .max()
-            .unwrap_or(0);
-        let capacity = longest + options.max_new_tokens;
-        let affordable =
-            options.max_cache_bytes / KvCache::<B>::bytes(model.config(), 1, capacity).max(1);
-        let n_slots = options.max_slots.min(n_completions).min(affordable).max(1);
-        let places: Vec<Place> = requests
-            .iter()
-            .enumerate()
-            .flat_map(|(prompt_idx, request)| {
-                (0..request.seeds.len()).map(move |sample_idx| Place {
-                    prompt_idx,
-                    sample_idx,
-                })
-            })
-            .collect();
-        Self {
-            model,
-            requests,
-            options,
-            cache: KvCache::new(model.config(), n_slots, capacity, &model.device()),
-            slots: (0..n_slots).map(|_| None).collect(),
-            prompt_in_slot: vec![None; n_slots],
-            prompt_logits: HashMap::new(),
-            waiting: places.into_iter(),
-        }
+        Ok(self.delivery.take_complete())
     }
 
-    fn n_active(&self) -> usize {
-        self.slots.iter().flatten().count()
+    /// Whether every group has been returned.
+    pub fn is_done(&self) -> bool {
+        self.delivery.is_done()
     }
 
-    /// Fills free slots with waiting completions, and brings their prompts into the cache: computed
-    /// where no slot holds the prompt yet, copied where one does.
-    fn admit(&mut self) {
-        let mut to_compute: Vec<(usize, usize)> = Vec::new();
-        let mut to_copy: Vec<(usize, Vec<usize>)> = Vec::new();
-        for slot in 0..self.slots.len() {
-            if self.slots[slot].is_some() {
-                continue;
-            }
-            let Some(place) = self.waiting.next() else {
-                break;
-            };
-            let prompt_idx = place.prompt_idx;
-            let seed = self.requests[prompt_idx].seeds[place.sample_idx];
-            self.slots[slot] = Some(Slot {
-                place,
-                rng: ChaCha8Rng::seed_from_u64(seed),
-                tokens: Vec::new(),
-                logprobs: Vec::new(),
-            });
-            if self.prompt_in_slot[slot] == Some(prompt_idx) {
-                continue;
-            }
-            let source = self
-                .prompt_in_slot
-                .iter()
-                .position(|p| *p == Some(prompt_idx));
-            self.prompt_in_slot[slot] = Some(prompt_idx);
-            match source {
-                None => to_compute.push((slot, prompt_idx)),
-                Some(source) => match to_copy.last_mut() {
-                    Some((last, targets)) if *last == source => targets.push(slot),
-                    _ => to_copy.push((source, vec![slot])),
-                },
+    /// How far the rollout is.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Samples what is left and returns its groups. `on_progress` is called after every step; if it breaks, the
+    /// rollout ends with [`GenerateError::Interrupted`].
+    pub fn run(
+        mut self,
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Group>, GenerateError> {
+        let mut groups = Vec::new();
+        while !self.is_done() {
+            groups.extend(self.step()?);
+            if on_progress(self.progress).is_break() {
+                return Err(GenerateError::Interrupted);
             }
         }
-        self.prefill(&to_compute);
-        for (source, targets) in to_copy {
-            let prompt_idx = self.prompt_in_slot[source].expect("a source holds a prompt");
-            let len = self.requests[prompt_idx].prompt_tokens.len();
-            self.cache.copy_prefix(source, &targets, len);
-        }
+        Ok(groups)
     }
-
-    fn prefill(&mut self, prompts: &[(usize, usize)]) {
-        // Bounds the memory of one forward pass.
-        const MAX_TOKENS: usize = 16_384;
-        let mut rest = prompts;
-        while !rest.is_empty() {
-            let mut n_tokens = 0;
-            let fitting = rest.iter().take_while(|(_, prompt_idx)| {
-                n_tokens += self.requests[*prompt_idx].prompt_tokens.len();
-                n_tokens <= MAX_TOKENS
-            });
-            let (now, later) = rest.split_at(fitting.count().max(1));
-            rest = later;
-            let prompt = |prompt_idx: usize| &self.requests[prompt_idx].prompt_tokens;
-            let tokens: Vec<u32> = now.iter().flat_map(|(_, p)| prompt(*p)).copied().collect();
-            let packing = Packing::new(now.iter().map(|(_, p)| prompt(*p).len()));
-            let slots: Vec<usize> = now.iter().map(|(slot, _)| *slot).collect();
-            let hidden = self
-                .model
-                .prefill(&tokens, &packing, &slots, &mut self.cache);
-            let last: Vec<i32> = packing.ranges().map(|range| range.end as i32 - 1).collect();
-            let last = TensorData::new(last, [now.len()]);
-            let last = Tensor::<B, 1, Int>::from_data(last, &hidden.device());
-            let logits = read(self.model.logits(hidden.select(0, last)));
-            let rows = logits.chunks_exact(self.model.config().vocab_size);
-            for ((_, prompt_idx), row) in now.iter().zip(rows) {
-                self.prompt_logits.insert(*prompt_idx, row.to_vec());
-            }
-        }
-    }
-
-    /// Samples one token of every active completion; returns those that ended.
-    fn step(&mut self, tokenizer: &Tokenizer) -> Result<Vec<(Place, Completion)>, GenerateError> {
-        let vocab_size = self.model.config().vocab_size;
-        let mut decoding = Vec::new();
-        for (i, slot) in self.slots.iter().enumerate() {
-            if slot.as_ref().is_some_and(|slot| !slot.tokens.is_empty()) {
-                decoding.push(i);
-            }
-        }
-        let logits = self.decode(&decoding);
-        let mut row_of = vec![None; self.slots.len()];
-        for (row, &slot) in decoding.iter().enumerate() {
-            row_of[slot] = Some(&logits[row * vocab_size..][..vocab_size]);
-        }
-        let (prompt_logits, options) = (&self.prompt_logits, self.options);
-        let enders = ending_tokens(self.model, options);
-        self.slots
-            .par_iter_mut()
-            .zip(row_of)
-            .filter_map(|(slot, row)| slot.as_mut().map(|slot| (slot, row)))
-            .try_for_each(|(slot, row)| {
-                let prompt_idx = slot.place.prompt_idx;
-                let row = row.unwrap_or_else(|| &prompt_logits[&prompt_idx]);
-                let uniform = slot.rng.random::<f64>();
-                let draw = match slot.tokens.len() < options.min_new_tokens {
-                    true => sample_except(row, &enders, &options.sampling, uniform),
-                    false => sample(row, &options.sampling, uniform),
-                };
-                let Draw { token, logprob } = draw;
-                if !logprob.is_finite() {
-                    let n_tokens = slot.tokens.len();
-                    return Err(GenerateError::NotFinite {
-                        prompt_idx,
-                        n_tokens,
-                    });
-                }
-                slot.tokens.push(token);
-                slot.logprobs.push(logprob);
-                Ok(())
-            })?;
-        self.collect(tokenizer)
-    }
-
-    /// The logits behind the last token of the given slots.
-    fn decode(&mut self, slots: &[usize]) -> Vec<f32> {
-        if slots.is_empty() {
-            return Vec::new();
-        }
-        let active = |slot: usize| self.slots[slot].as_ref().expect("only active slots decode");
-        let tokens: Vec<u32> = slots
-            .iter()
-            .map(|&s| *active(s).tokens.last().expect("a token to go on from"))
-            .collect();
-        let positions: Vec<u32> = slots
-            .iter()
-            .map(|&s| {
-                let prompt = &self.requests[active(s).place.prompt_idx].prompt_tokens;
-                (prompt.len() + active(s).tokens.len() - 1) as u32
-            })
-            .collect();
-        let rows = CacheRows {
-            slots,
-            positions: &positions,
-        };
-        read(
-            self.model
-                .logits(self.model.decode(&tokens, &rows, &mut self.cache)),
-        )
-    }
-
-    /// Takes the completions that ended out of their slots.
-    fn collect(
-        &mut self,
-        tokenizer: &Tokenizer,
-    ) -> Result<Vec<(Place, Completion)>, GenerateError> {
-        let mut finished = Vec::new();
-        for slot in &mut self.slots {
-            let Some(active) = slot else { continue };
-            let Some(stop) = stop_reason(active, self.model, self.options, tokenizer)? else {
-                continue;
-            };
-            let text = tokenizer.decode(&active.tokens)?;
-            let Some(done) = slot.take() else { continue };
-            let Slot {
-                place,
-                tokens,
-                logprobs,
-                ..
-            } = done;
-            finished.push((
-                place,
-                Completion {
-                    tokens,
-                    logprobs,
-                    text,
-                    stop,
-                },
-            ));
-        }
-        // Logits of a prompt are needed until its last sample has its first token, which it gets in the
-        // step that follows its admission.
-        let next = self
-            .waiting
-            .as_slice()
-            .first()
-            .map(|place| place.prompt_idx);
-        self.prompt_logits
-            .retain(|prompt_idx, _| next == Some(*prompt_idx));
-        Ok(finished)
-    }
-}
-
-/// The tokens that end a completion.
-fn ending_tokens<B: ModelBackend>(model: &CausalLm<B>, options: &GenerateOptions) -> Vec<u32> {
-    let eos: &[u32] = match options.ignore_eos {
-        true => &[],
-        false => &model.config().eos_token_ids,
-    };
-    [eos, &options.stop_token_ids].concat()
-}
-
-fn stop_reason<B: ModelBackend>(
-    slot: &Slot,
-    model: &CausalLm<B>,
-    options: &GenerateOptions,
-    tokenizer: &Tokenizer,
-) -> Result<Option<StopReason>, TokenizerError> {
-    let last = *slot.tokens.last().expect("a token was just sampled");
-    if !options.ignore_eos && model.config().eos_token_ids.contains(&last) {
-        return Ok(Some(StopReason::Eos));
-    }
-    if options.stop_token_ids.contains(&last) {
-        return Ok(Some(StopReason::StopToken));
-    }
-    if !options.stop_strings.is_empty() {
-        // Each token adds at least a byte, so a text that ends now began at most this many tokens ago.
-        let longest = options
-            .stop_strings
-            .iter()
-            .map(String::len)
-            .max()
-            .unwrap_or(0);
-        let recent = &slot.tokens[slot.tokens.len().saturating_sub(longest + 1)..];
-        let text = tokenizer.decode(recent)?;
-        if options.stop_strings.iter().any(|stop| text.contains(stop)) {
-            return Ok(Some(StopReason::StopString));
-        }
-    }
-    Ok((slot.tokens.len() >= options.max_new_tokens).then_some(StopReason::Length))
-}
-
-fn read<B: ModelBackend>(logits: Tensor<B, 2>) -> Vec<f32> {
-    logits
-        .into_data()
-        .convert::<f32>()
-        .into_vec()
-        .expect("f32 data is a vector of f32")
 }

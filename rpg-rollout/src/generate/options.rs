@@ -1,38 +1,56 @@
-//! What a rollout is asked for, and why it may be refused.
+//! What a rollout is asked for.
 
+use super::error::GenerateError;
 use crate::sampling::SamplingParams;
-use rpg_core::model::CausalLm;
-use rpg_core::ops::ModelBackend;
-use rpg_core::tokenizer::TokenizerError;
+use rpg_core::model::ModelConfig;
+use std::sync::Arc;
 
-/// One prompt and how often to continue it.
+/// One prompt, and a seed for each completion of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// The prompt's tokens; at least one.
-    pub prompt_tokens: Vec<u32>,
+    /// The prompt's tokens, at least one; shared with the [`Group`](rpg_core::Group) that comes back.
+    pub prompt_tokens: Arc<[u32]>,
     /// The seed of each sample; their number is the size of the group.
     pub seeds: Vec<u64>,
 }
 
-/// Settings of a rollout.
+impl Request {
+    /// Asks for one completion per seed.
+    pub fn new(prompt_tokens: impl Into<Arc<[u32]>>, seeds: impl IntoIterator<Item = u64>) -> Self {
+        Self {
+            prompt_tokens: prompt_tokens.into(),
+            seeds: seeds.into_iter().collect(),
+        }
+    }
+}
+
+/// Settings of a rollout; start from the default and assign what differs.
+///
+/// ```
+/// # use rpg_rollout::generate::GenerateOptions;
+/// let mut options = GenerateOptions::default();
+/// options.max_new_tokens = 40;
+/// options.sampling.temperature = 0.7;
+/// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct GenerateOptions {
     /// How tokens are drawn.
     pub sampling: SamplingParams,
     /// A completion ends after this many tokens.
     pub max_new_tokens: usize,
-    /// Before it has this many, no token that would end it is drawn. Log-probs stay those of the full
-    /// distribution.
+    /// Until it has this many, no token that would end it is drawn. Log-probs stay those of the full distribution.
     pub min_new_tokens: usize,
     /// Tokens that end a completion, besides the model's own end-of-sequence tokens.
     pub stop_token_ids: Vec<u32>,
-    /// Texts that end a completion; it keeps the tokens in which the text appeared.
+    /// Texts that end a completion, which keeps the tokens in which the text appeared.
     pub stop_strings: Vec<String>,
-    /// Goes on after an end-of-sequence token (for measurements).
+    /// Does not stop at an end-of-sequence token (for measurements).
     pub ignore_eos: bool,
-    /// Completions in flight at a time.
+    /// At most this many completions are sampled at a time.
     pub max_slots: usize,
-    /// Upper limit on the memory of keys and values, in bytes; lowers the number of slots.
+    /// Upper limit on the memory for keys and values, in bytes. Where it is reached, fewer completions are sampled
+    /// at a time.
     pub max_cache_bytes: usize,
 }
 
@@ -51,68 +69,17 @@ impl Default for GenerateOptions {
     }
 }
 
-/// Why a rollout cannot start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum GenerateError {
-    /// A prompt without tokens has nothing to continue.
-    #[error("prompt {prompt_idx} is empty")]
-    EmptyPrompt {
-        /// Which prompt.
-        prompt_idx: usize,
-    },
-    /// Prompt and completion do not fit the model's context.
-    #[error(
-        "prompt {prompt_idx} has {n_tokens} tokens; with {max_new_tokens} new ones that is more than the model's context of {context}"
-    )]
-    TooLong {
-        /// Which prompt.
-        prompt_idx: usize,
-        /// Its tokens.
-        n_tokens: usize,
-        /// The limit on new tokens.
-        max_new_tokens: usize,
-        /// The model's context.
-        context: usize,
-    },
-    /// A token id is not in the model's vocabulary.
-    #[error("prompt {prompt_idx}: token {token} is not in the model's vocabulary of {vocab_size}")]
-    UnknownToken {
-        /// Which prompt.
-        prompt_idx: usize,
-        /// The token.
-        token: u32,
-        /// The model's vocabulary.
-        vocab_size: usize,
-    },
-    /// The model computes logits that are not numbers.
-    #[error("the model's logits are not finite (prompt {prompt_idx}, after {n_tokens} new tokens)")]
-    NotFinite {
-        /// Which prompt.
-        prompt_idx: usize,
-        /// Tokens sampled before.
-        n_tokens: usize,
-    },
-    /// The tokenizer cannot decode what was sampled.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// The caller asked to stop.
-    #[error("interrupted")]
-    Interrupted,
-}
-
 /// Refuses prompts that cannot be continued.
-pub(super) fn check<B: ModelBackend>(
-    model: &CausalLm<B>,
+pub(super) fn check(
+    model: &ModelConfig,
     requests: &[Request],
     options: &GenerateOptions,
 ) -> Result<(), GenerateError> {
-    let (context, vocab_size) = (
-        model.config().max_position_embeddings,
-        model.config().vocab_size,
-    );
+    let (context, vocab_size) = (model.max_position_embeddings, model.vocab_size);
+    let max_new_tokens = options.max_new_tokens;
     for (prompt_idx, request) in requests.iter().enumerate() {
-        let n_tokens = request.prompt_tokens.len();
-        let max_new_tokens = options.max_new_tokens;
+        let tokens = &request.prompt_tokens;
+        let n_tokens = tokens.len();
         if n_tokens == 0 {
             return Err(GenerateError::EmptyPrompt { prompt_idx });
         }
@@ -124,11 +91,7 @@ pub(super) fn check<B: ModelBackend>(
                 context,
             });
         }
-        if let Some(&token) = request
-            .prompt_tokens
-            .iter()
-            .find(|&&t| t as usize >= vocab_size)
-        {
+        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
             return Err(GenerateError::UnknownToken {
                 prompt_idx,
                 token,

@@ -75,7 +75,7 @@ pub(super) fn run(shell: &Shell, options: &Options) -> Result<()> {
     )?;
     ensure!(cases.is_file(), "--cases: {} is no file", cases.display());
     let python = options.python(shell, &[PACKAGE])?;
-    let binary = example(shell, "rpg-reward", "bench_reward")?;
+    let binary = example(shell, "rpg-reward", "bench_reward", "parallel,suite")?;
     let script = root().join("rpg-reward/examples/bench_reward.py");
     let start = |name: &str, round: usize| -> Command {
         if name == OURS {

@@ -18,7 +18,9 @@ mod swiglu;
 
 pub use row::RowWeights;
 
-use super::{AdamWUpdate, CacheRows, HeadLayout, ModelBackend, Packing, RopeTable, composed};
+use super::{
+    AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable, composed,
+};
 use burn::backend::Flex;
 use burn::tensor::ops::IntTensor;
 use burn::tensor::{DType, TensorData, TensorMetadata, bf16};
@@ -70,13 +72,6 @@ fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
 }
 
 impl ModelBackend for Flex {
-    const READS_BF16: bool = true;
-
-    // A thread outside the pool would fall asleep, and be woken, at each of some hundred operations.
-    fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        rayon::scope(|_| work())
-    }
-
     fn project(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
         let ([m, k], [n, _]) = (dims(&x), dims(&weight));
         let y = match (x.dtype(), weight.dtype()) {
@@ -316,6 +311,15 @@ impl ModelBackend for Flex {
         let (d_hidden, d_head) =
             head::backward(operands, &Values::new(&logprobs), &Values::new(&grad));
         (from_vec(d_hidden, [m, d]), from_vec(d_head, [v, d]))
+    }
+}
+
+impl DecodeBackend for Flex {
+    const READS_BF16: bool = true;
+
+    // A thread outside the pool would fall asleep, and be woken, at each of some hundred operations.
+    fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        rayon::scope(|_| work())
     }
 
     fn cache_write(

@@ -1,0 +1,194 @@
+//! `rpg generate`: completions as JSONL, in the order of the prompts.
+
+use super::{input, output};
+use crate::backend::{OnBackend, on_backend};
+use crate::cli::args::GenerateArgs;
+use crate::cli::console::Console;
+use crate::cli::{policy, signals};
+use crate::failure::Failure;
+use rpg_core::ops::DecodeBackend;
+use rpg_core::seed::of_sample;
+use rpg_core::tokenizer::Tokenizer;
+use rpg_core::{Group, Message, Prompt};
+use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, Sampler};
+use rpg_rollout::sampling::{SamplingKey, SamplingParams};
+use serde_json::{Value, json};
+use std::io::Write;
+use std::time::Instant;
+
+pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
+    let sampling = SamplingParams {
+        temperature: args.temperature,
+        top_p: args.top_p,
+        top_k: args.top_k,
+        min_p: args.min_p,
+    };
+    sampling.check().map_err(|e| {
+        let flag = match e.key {
+            SamplingKey::Temperature => "--temperature",
+            SamplingKey::TopP => "--top-p",
+            SamplingKey::MinP => "--min-p",
+        };
+        Failure::input(format!(
+            "{flag}: found {}; expected {}",
+            e.found, e.expected
+        ))
+    })?;
+    for (flag, value) in [("-n", args.n), ("--max-new-tokens", args.max_new_tokens)] {
+        if value == 0 {
+            return Err(Failure::input(format!(
+                "{flag}: found 0; expected at least 1"
+            )));
+        }
+    }
+    if sampling.truncates() {
+        eprintln!(
+            "note: log-probs are those of the full distribution, of which sampling cuts a part off"
+        );
+    }
+    let backend = args.backend;
+    on_backend(backend, Work { args, sampling })?.0
+}
+
+struct Work {
+    args: GenerateArgs,
+    sampling: SamplingParams,
+}
+
+impl OnBackend for Work {
+    type Output = Result<(), Failure>;
+
+    fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
+        let Self { args, sampling } = self;
+        let (model, mut tokenizer) = policy::load::<B>(&args.model, &device)?;
+        let model = model.compact();
+        if let Some(enabled) = args.thinking {
+            tokenizer.set_thinking(enabled);
+        }
+        if let Some(date) = args.date {
+            tokenizer.set_date(date);
+        }
+        if args.system.is_some() && !tokenizer.has_chat_template() {
+            return Err(Failure::input(format!(
+                "--system: the model in {} has no chat template",
+                args.model.display()
+            )));
+        }
+        let mut requests = Vec::new();
+        for line in input::lines(&args.prompts)? {
+            let (number, line) = line?;
+            let at = |e: String| {
+                Failure::input(format!(
+                    "{}, line {number}: {e}",
+                    input::name(&args.prompts)
+                ))
+            };
+            let prompt = prompt(&line, &args, &tokenizer).map_err(at)?;
+            let prompt_tokens = tokenizer
+                .encode_prompt(&prompt)
+                .map_err(|e| at(e.to_string()))?;
+            let index = requests.len() as u64;
+            let seeds = (0..args.n as u64).map(|i| of_sample(args.seed, 0, index, i));
+            requests.push(Request::new(prompt_tokens, seeds));
+        }
+        if args.stop.iter().any(String::is_empty) {
+            return Err(Failure::input(
+                "--stop: found an empty text; expected at least one character",
+            ));
+        }
+        let mut options = GenerateOptions::default();
+        options.sampling = sampling;
+        options.max_new_tokens = args.max_new_tokens;
+        options.min_new_tokens = args.min_new_tokens;
+        options.stop_token_ids = args.stop_token.clone();
+        options.stop_strings = args.stop.clone();
+        options.ignore_eos = args.ignore_eos;
+        let interrupt = signals::listen();
+        let n_completions = requests.len() * args.n;
+        let console = Console::new(n_completions as u64, "generate");
+        let start = Instant::now();
+        let failure = |e| {
+            console.done();
+            match e {
+                GenerateError::NotFinite { .. } => Failure::internal(e),
+                _ => Failure::input(format!("{}: {e}", input::name(&args.prompts)))
+                    .hint("prompts are counted from 0; a lower --max-new-tokens leaves more room"),
+            }
+        };
+        let mut sampler = Sampler::new(&model, &tokenizer, &requests, &options).map_err(failure)?;
+        while !sampler.is_done() {
+            let groups = sampler.step().map_err(failure)?;
+            let written = groups.iter().try_for_each(|group| write(group, args.json));
+            let progress = sampler.progress();
+            console.position(progress.n_finished as u64);
+            let rate = progress.n_new_tokens as f64 / start.elapsed().as_secs_f64();
+            console.status(|| format!("{rate:.0} tokens/s"));
+            if written.is_err() {
+                console.done();
+                return output::checked(written);
+            }
+            if interrupt.requested() {
+                console.done();
+                return Err(Failure::interrupted());
+            }
+        }
+        console.done();
+        let n_new_tokens = sampler.progress().n_new_tokens;
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!(
+            "{n_completions} completions, {n_new_tokens} new tokens in {seconds:.1} s: {:.1} tokens/s",
+            n_new_tokens as f64 / seconds
+        );
+        Ok(())
+    }
+}
+
+/// A line is text, or JSON with a `prompt` or `messages`.
+fn prompt(line: &str, args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prompt, String> {
+    let system = args.system.iter().map(Message::system);
+    let text = match serde_json::from_str::<Value>(line) {
+        Ok(Value::Object(object)) => {
+            if let Some(messages) = object.get("messages") {
+                let messages: Vec<Message> = serde_json::from_value(messages.clone())
+                    .map_err(|e| format!("`messages`: {e}"))?;
+                return Ok(Prompt::Chat(system.chain(messages).collect()));
+            }
+            let text = ["prompt", "question", "problem"]
+                .iter()
+                .find_map(|key| object.get(*key));
+            match text {
+                Some(Value::String(text)) => text.clone(),
+                Some(other) => return Err(format!("`prompt`: found {other}; expected text")),
+                None => return Err("an object needs `prompt` or `messages`".into()),
+            }
+        }
+        Ok(Value::String(text)) => text,
+        Err(error) if line.trim_start().starts_with('{') => {
+            return Err(format!("not a JSON object: {error}"));
+        }
+        _ => line.to_owned(),
+    };
+    Ok(match tokenizer.has_chat_template() && !args.raw {
+        true => Prompt::Chat(system.chain([Message::user(text)]).collect()),
+        false => Prompt::Text(text),
+    })
+}
+
+fn write(group: &Group, with_tokens: bool) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for (sample_idx, completion) in group.completions.iter().enumerate() {
+        let mut line = json!({
+            "prompt_idx": group.prompt_idx,
+            "sample_idx": sample_idx,
+            "text": completion.text,
+            "stop": completion.stop,
+        });
+        if with_tokens {
+            line["prompt_tokens"] = json!(group.prompt_tokens);
+            line["tokens"] = json!(completion.tokens);
+            line["logprobs"] = json!(completion.logprobs);
+        }
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}

@@ -1,0 +1,17 @@
+//! `rpg loss`: a loss and its gradient, for those who check their own.
+
+use super::{input, output};
+use crate::cli::args::LossArgs;
+use crate::failure::Failure;
+use rpg_losses::compute_json;
+
+pub(super) fn run(args: &LossArgs) -> Result<(), Failure> {
+    let name = input::name(&args.input);
+    let hint = "`rpg loss --help` describes the form";
+    let response = compute_json(&input::text(&args.input)?)
+        .map_err(|e| Failure::input(format!("{name}: {e}")).hint(hint))?;
+    for warning in &response.warnings {
+        eprintln!("warning: {warning}");
+    }
+    output::line(serde_json::to_string(&response).map_err(Failure::internal)?)
+}

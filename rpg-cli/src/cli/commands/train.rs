@@ -1,0 +1,225 @@
+//! `rpg train`.
+
+use super::output;
+use crate::backend::{OnBackend, on_backend};
+use crate::cli::args::TrainArgs;
+use crate::cli::console::TrainConsole;
+use crate::cli::{curve, policy, signals};
+use crate::config::{ScratchModel, TrainConfig};
+use crate::failure::{Failure, FailureKind};
+use crate::models::load_model;
+use crate::run_folder::RunFolder;
+use crate::train::{Outcome, Parts, Start, StartedCommand, Trainer};
+use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::ops::DecodeBackend;
+use rpg_core::tokenizer::Tokenizer;
+use rpg_losses::{Kind, ObjectiveConfig};
+use std::path::Path;
+
+pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
+    let (config, name) = match &args.resume {
+        Some(root) => {
+            let folder = RunFolder::open(root)?;
+            (
+                TrainConfig::from_file(&folder.path("config.toml"), &[])?,
+                String::new(),
+            )
+        }
+        None => resolve(&args)?,
+    };
+    if args.print_config {
+        return output::line(config.to_toml().trim_end());
+    }
+    for warning in config.objective.warnings() {
+        eprintln!("warning: objective: {warning}");
+    }
+    let json = args.json;
+    let backend = args.backend.unwrap_or(config.backend);
+    let run = Run { args, config, name };
+    let (result, _) = on_backend(backend, run)?;
+    let (folder, outcome) = result?;
+    report(&folder, &outcome, json)
+}
+
+/// The config that the flags describe, and a name for the run.
+fn resolve(args: &TrainArgs) -> Result<(TrainConfig, String), Failure> {
+    let mut sets = Vec::new();
+    let quoted = |path: &Path| toml::Value::String(path.display().to_string()).to_string();
+    sets.extend(
+        args.model
+            .iter()
+            .map(|path| format!("model.path={}", quoted(path))),
+    );
+    sets.extend(
+        args.data
+            .iter()
+            .map(|path| format!("data.train={}", quoted(path))),
+    );
+    sets.extend(args.seed.map(|seed| format!("seed={seed}")));
+    sets.extend(args.steps.map(|steps| format!("train.steps={steps}")));
+    sets.extend(args.backend.map(|backend| format!("backend=\"{backend}\"")));
+    sets.extend(args.set.iter().cloned());
+    if let Some(path) = &args.config {
+        let name = path
+            .file_stem()
+            .map_or("run".into(), |s| s.to_string_lossy().into_owned());
+        return Ok((TrainConfig::from_file(path, &sets)?, name));
+    }
+    let default = match (&args.model, &args.data) {
+        (None, None) => "arithmetic",
+        _ => "finetune",
+    };
+    let name = args.recipe.as_deref().unwrap_or(default);
+    Ok((TrainConfig::recipe(name, &sets)?, name.to_owned()))
+}
+
+struct Run {
+    args: TrainArgs,
+    config: TrainConfig,
+    name: String,
+}
+
+impl OnBackend for Run {
+    type Output = Result<(RunFolder, Outcome), Failure>;
+
+    fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
+        let Self { args, config, name } = self;
+        // Everything that can be wrong is found before the run folder appears.
+        let command = StartedCommand::start(&config.reward)?;
+        let resumed = match &args.resume {
+            Some(root) => Some(RunFolder::open(root)?),
+            None => None,
+        };
+        let checkpoint = match &resumed {
+            Some(folder) => Some(folder.newest_checkpoint()?),
+            None => None,
+        };
+        let (policy, tokenizer) = first_policy::<B>(&config, checkpoint.as_deref(), &device)?;
+        if let Some(folder) = &resumed {
+            check_shape(&config, policy.config(), folder)?;
+        }
+        let mut start = Start::new(&config, policy, tokenizer)?;
+        let reward = command.map(StartedCommand::check).transpose()?;
+        let folder = match (resumed, checkpoint) {
+            (Some(folder), Some(checkpoint)) => {
+                eprintln!("resuming from {}", checkpoint.display());
+                start = start.resume(checkpoint);
+                folder
+            }
+            _ => {
+                let root = args
+                    .run_dir
+                    .unwrap_or_else(|| RunFolder::next_free(Path::new("runs"), &name));
+                RunFolder::create(&root, &config.to_toml())?
+            }
+        };
+        eprintln!(
+            "{} parameters on {}; objective {}, seed {}; run folder {}",
+            start.policy().config().n_parameters(),
+            B::name(&device),
+            describe(&config.objective),
+            config.seed,
+            folder.root().display()
+        );
+        let mut parts = Parts::new(&config, &start, &folder, reward);
+        parts.reporters.insert(0, Box::new(TrainConsole::default()));
+        parts.interrupt = signals::listen();
+        let outcome = Trainer::new(&config, &folder, start, parts)?.run();
+        let outcome = outcome.map_err(|failure| resumable(failure, &folder))?;
+        Ok((folder, outcome))
+    }
+}
+
+/// A run whose reward failed can go on once the reward is mended.
+fn resumable(failure: Failure, folder: &RunFolder) -> Failure {
+    if failure.kind != FailureKind::Reward {
+        return failure;
+    }
+    let resume = format!("go on with: rpg train --resume {}", folder.root().display());
+    let hint = match &failure.hint {
+        Some(hint) => format!("{hint}; {resume}"),
+        None => resume,
+    };
+    failure.hint(hint)
+}
+
+fn describe(objective: &ObjectiveConfig) -> String {
+    match objective.kind {
+        Kind::Rpg => format!(
+            "rpg ({}, {}, clip {})",
+            objective.kl, objective.estimator, objective.clip
+        ),
+        kind => kind.to_string(),
+    }
+}
+
+/// The policy of a checkpoint, or the one that a new run begins with.
+fn first_policy<B: DecodeBackend>(
+    config: &TrainConfig,
+    checkpoint: Option<&Path>,
+    device: &B::Device,
+) -> Result<(CausalLm<B>, Tokenizer), Failure> {
+    match (checkpoint, &config.model.path, &config.model.scratch) {
+        (Some(dir), ..) => load_model(dir, device),
+        (None, Some(given), _) => policy::load(given, device),
+        (None, None, Some(shape)) => shape.init(config.seed, device),
+        (None, None, None) => Err(Failure::input(
+            "model: neither `path` nor `scratch` is given",
+        )),
+    }
+}
+
+/// Refuses sizes in a run's config that are not those of its checkpoint.
+fn check_shape(
+    config: &TrainConfig,
+    found: &ModelConfig,
+    folder: &RunFolder,
+) -> Result<(), Failure> {
+    let Some(shape) = &config.model.scratch else {
+        return Ok(());
+    };
+    let given = shape.sizes();
+    for ((key, given), (_, found)) in given.into_iter().zip(ScratchModel::of(found).sizes()) {
+        if given != found {
+            let path = folder.path("config.toml");
+            return Err(Failure::input(format!(
+                "{}: model.scratch.{key}: found {given}; expected {found}, as the run's checkpoint has it",
+                path.display()
+            ))
+            .hint("a model of another size is another run: start it without --resume"));
+        }
+    }
+    Ok(())
+}
+
+fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failure> {
+    let root = folder.root().display();
+    if outcome.interrupted {
+        eprintln!("checkpoint: {}", outcome.checkpoint.display());
+        let message = format!("interrupted after step {}", outcome.steps);
+        return Err(Failure::new(FailureKind::Interrupted, message)
+            .hint(format!("go on with: rpg train --resume {root}")));
+    }
+    outcome.write_summary(folder)?;
+    let curve = curve::draw(folder)?;
+    if json {
+        let summary =
+            std::fs::read_to_string(folder.path("summary.json")).map_err(Failure::internal)?;
+        return output::line(summary.trim_end());
+    }
+    let k = outcome.k;
+    output::line(format_args!(
+        "\n{:<24} {:>8} {:>8}\n{:<24} {:>8.3} {:>8.3}\n\n{} steps in {:.0} s\nrun folder      {root}\n\
+         checkpoint      {}\nlearning curve  {}",
+        "held-out problems",
+        "before",
+        "after",
+        format!("mean@{k}"),
+        outcome.before,
+        outcome.after,
+        outcome.steps,
+        outcome.seconds,
+        outcome.checkpoint.display(),
+        curve.display()
+    ))
+}

@@ -1,0 +1,97 @@
+//! `rpg verify`: grades answers from JSONL.
+
+use super::input::{self, Line};
+use super::output;
+use crate::cli::args::VerifyArgs;
+use crate::failure::Failure;
+use rayon::prelude::*;
+use rpg_reward::GradeOptions;
+use rpg_reward::suite::{BadLine, Summary, grade_line};
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, sync_channel};
+
+/// Lines graded at a time, on all cores.
+const CHUNK: usize = 512;
+
+pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
+    let name = input::name(&args.input);
+    let mut summary = Summary::default();
+    let lines = read_ahead(input::raw_lines(&args.input)?);
+    match grade_all(args, &lines, &mut summary) {
+        Ok(read) => read?,
+        Err(error) => return output::checked(Err(error)),
+    }
+    match summary.bad_lines {
+        0 => Ok(()),
+        n => Err(Failure::input(format!(
+            "{name}: {n} {} could not be read",
+            if n == 1 { "line" } else { "lines" }
+        ))
+        .hint("each line must be an object with \"gold\" and \"pred\"")),
+    }
+}
+
+/// The lines as a thread reads them: what has come is graded at once, be it one line.
+fn read_ahead(
+    lines: impl Iterator<Item = Result<Line, Failure>> + Send + 'static,
+) -> Receiver<Result<Line, Failure>> {
+    let (sender, receiver) = sync_channel(4 * CHUNK);
+    std::thread::spawn(move || {
+        for line in lines {
+            let failed = line.is_err();
+            if sender.send(line).is_err() || failed {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+/// Grades line by line; the outer error is that of standard output.
+fn grade_all(
+    args: &VerifyArgs,
+    lines: &Receiver<Result<Line, Failure>>,
+    summary: &mut Summary,
+) -> io::Result<Result<(), Failure>> {
+    let name = input::name(&args.input);
+    let options = GradeOptions::default();
+    let mut out = io::stdout().lock();
+    while let Ok(first) = lines.recv() {
+        let chunk: Result<Vec<Line>, Failure> = std::iter::once(first)
+            .chain(lines.try_iter().take(CHUNK - 1))
+            .collect();
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let results: Vec<_> = chunk
+            .par_iter()
+            .map(|(number, line)| match line {
+                Ok(line) => grade_line(line, *number, &options),
+                Err(why) => Err(BadLine {
+                    line: *number,
+                    message: why.clone(),
+                }),
+            })
+            .collect();
+        for result in results {
+            match result {
+                Ok((result, timed)) => {
+                    summary.add(&timed);
+                    if !args.summary {
+                        writeln!(out, "{}", serde_json::to_string(&result)?)?;
+                    }
+                }
+                Err(bad) => {
+                    summary.add_bad_line();
+                    eprintln!("warning: {name}: {bad}");
+                }
+            }
+        }
+        out.flush()?;
+    }
+    if args.summary {
+        write!(out, "{summary}")?;
+    }
+    Ok(Ok(()))
+}

@@ -1,0 +1,64 @@
+//! `rpg verify-gradients`: the theory against the code.
+
+use super::output;
+use crate::backend::{OnBackend, on_backend};
+use crate::cli::args::VerifyGradientsArgs;
+use crate::cli::study as study_page;
+use crate::device::DeviceChoice;
+use crate::failure::{Failure, FailureKind};
+use burn::backend::Autodiff;
+use rpg_core::ops::DecodeBackend;
+use rpg_losses::verify::{Precision, Report, StudyOptions, VerifyOptions, run as verify, study};
+
+struct Work {
+    cases: Option<usize>,
+    seed: u64,
+    precision: Precision,
+}
+
+impl OnBackend for Work {
+    type Output = Report;
+
+    fn run<B: DecodeBackend>(self, device: B::Device) -> Report {
+        let mut options = VerifyOptions::<Autodiff<B>>::new(device, self.precision);
+        options.seed = self.seed;
+        options.n_cases = self.cases.unwrap_or(options.n_cases);
+        verify(&options)
+    }
+}
+
+pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
+    if let Some(page) = &args.study {
+        study_page::write(&study(&StudyOptions::default()), page)?;
+        return output::line(page.display());
+    }
+    if args.cases == Some(0) {
+        return Err(Failure::input("--cases: found 0; expected at least 1"));
+    }
+    // Only the processor computes in f64.
+    let precision = match args.backend {
+        DeviceChoice::Cpu => Precision::F64,
+        _ => Precision::F32,
+    };
+    let work = Work {
+        cases: args.cases,
+        seed: args.seed,
+        precision,
+    };
+    let (report, _) = on_backend(args.backend, work)?;
+    output::line(match args.json {
+        true => serde_json::to_string(&report).map_err(Failure::internal)?,
+        false => format!(
+            "{}\nBy configuration:\n\n{}",
+            report.table(),
+            report.summary().trim_end()
+        ),
+    })?;
+    match report.passed() {
+        true => Ok(()),
+        false => Err(Failure::new(
+            FailureKind::Negative,
+            "a row is above its tolerance, or a negative control was accepted",
+        )),
+    }
+}

@@ -1,0 +1,243 @@
+//! The terminal: a progress bar with lines above it, on standard error; plain lines where that is no terminal.
+
+use crate::failure::Failure;
+use crate::train::report::{Activity, Event, Metrics, Moment, Progress, Reporter};
+use crate::train::{GradedGroup, Sample};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+
+/// Steps of a warm start from one line to the next.
+const WARM_START_LINES: u64 = 50;
+
+/// Steps from one printed sample to the next.
+const SAMPLE_EVERY: u64 = 25;
+
+/// Where a long piece of work reports.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Console {
+    bar: Option<ProgressBar>,
+}
+
+impl Console {
+    /// A bar of `total` steps.
+    pub(super) fn new(total: u64, what: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let style = "{prefix:>11} [{bar:32}] {pos}/{len} {elapsed} (left {eta}) {wide_msg}";
+            let style = ProgressStyle::with_template(style)
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("=> ");
+            let bar = ProgressBar::new(total)
+                .with_style(style)
+                .with_prefix(what.to_owned());
+            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+            bar
+        });
+        Self { bar }
+    }
+
+    /// Prints a line.
+    pub(super) fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// Says what happens at the moment, after the bar.
+    pub(super) fn status(&self, text: impl FnOnce() -> String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text());
+        }
+    }
+
+    /// Moves the bar.
+    pub(super) fn position(&self, position: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(position);
+        }
+    }
+
+    /// Removes the bar.
+    pub(super) fn done(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Tells the reader of a terminal what a training run does.
+#[derive(Debug, Default)]
+pub(super) struct TrainConsole(Console);
+
+impl Reporter for TrainConsole {
+    fn on(&mut self, event: &Event<'_>) -> Result<(), Failure> {
+        match event {
+            Event::WarmStart {
+                done,
+                steps,
+                batch_size,
+            } => {
+                self.0 = Console::new(*steps, "warm start");
+                self.0.position(*done);
+                self.0.line(&format!(
+                    "warm start: {steps} supervised steps of {batch_size} worked examples"
+                ));
+            }
+            Event::WarmStartStep {
+                step,
+                steps,
+                metrics,
+            } => {
+                let nll = metrics.get("warm_start/nll").unwrap_or(f64::NAN);
+                self.0.position(*step);
+                self.0.status(|| format!("nll {nll:.4}"));
+                if *step == 1 || step.is_multiple_of(WARM_START_LINES) || step == steps {
+                    let line = format!("warm start {step:>4}/{steps} | nll {nll:.4}");
+                    self.0.line(&line);
+                }
+            }
+            Event::WarmStartEnd | Event::End => self.0.done(),
+            Event::Start { done, steps, notes } => {
+                self.0 = Console::new(*steps, "train");
+                self.0.position(*done);
+                for note in *notes {
+                    self.0.line(&format!("note: {note}"));
+                }
+            }
+            Event::Graded { step, groups } => {
+                let when = match step {
+                    Some(step) => format!("step {step}"),
+                    None => "evaluation".into(),
+                };
+                if let Some(line) = errors(&when, groups) {
+                    self.0.line(&line);
+                }
+            }
+            Event::Evaluated {
+                moment,
+                evaluation,
+                k,
+                ..
+            } => {
+                let groups = &evaluation.groups;
+                match moment {
+                    Moment::Before => self.0.line(&format!(
+                        "held-out mean@{k} before training: {:.3} ({} problems); two samples:",
+                        evaluation.mean_at_k,
+                        groups.len()
+                    )),
+                    Moment::During => return Ok(()),
+                    Moment::After => self.0.line("two samples of the trained policy:"),
+                }
+                groups.iter().take(2).for_each(|group| self.sample(group));
+            }
+            Event::Updated { update, updates } => {
+                self.0.status(|| format!("update {update}/{updates}"));
+            }
+            Event::Step {
+                step,
+                steps,
+                rollout,
+                metrics,
+                held_out,
+            } => {
+                self.0.line(&step_line(*step, *steps, metrics, *held_out));
+                self.0.position(*step);
+                if step.is_multiple_of(SAMPLE_EVERY) {
+                    rollout
+                        .groups
+                        .iter()
+                        .take(1)
+                        .for_each(|group| self.sample(group));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_progress(&mut self, progress: Progress) {
+        let what = match progress.activity {
+            Activity::Sampling => "sampling",
+            Activity::Evaluating => "evaluating",
+            Activity::Grading => "grading",
+        };
+        let Progress { done, total, .. } = progress;
+        self.0.status(|| format!("{what} {done}/{total}"));
+    }
+}
+
+impl TrainConsole {
+    /// The first sample of a group in readable form.
+    fn sample(&self, group: &GradedGroup) {
+        if let Some(sample) = group.samples.first() {
+            self.0.line(&readable(group, sample));
+        }
+    }
+}
+
+fn step_line(step: u64, steps: u64, metrics: &Metrics, held_out: f64) -> String {
+    let number = |name: &str| metrics.get(name).unwrap_or(f64::NAN);
+    let updates = match metrics.get("train/num_updates") {
+        Some(0.0) => "no update, as rewards are equal within every group".into(),
+        _ => format!(
+            "kl {:.1e} | entropy {:.3} | clip {:.3}",
+            number("actor/kl_loss"),
+            number("actor/entropy"),
+            number("actor/pg_clipfrac"),
+        ),
+    };
+    format!(
+        "step {step:>4}/{steps} | reward {:.3} | held-out {held_out:.3} | {updates} | length {:.1} | {:.0} tokens/s",
+        number("critic/rewards/mean"),
+        number("response_length/mean"),
+        number("perf/throughput"),
+    )
+}
+
+/// Which completions the user's reward gave no score, if any.
+fn errors(when: &str, groups: &[GradedGroup]) -> Option<String> {
+    let all = || {
+        groups
+            .iter()
+            .flat_map(|group| group.samples.iter().map(move |sample| (group, sample)))
+    };
+    let mut errors =
+        all().filter_map(|(group, sample)| Some((group, sample.grade.error.as_ref()?)));
+    let (group, error) = errors.next()?;
+    Some(format!(
+        "{when}: {} of {} completions have no score; the first, of problem {}: {error}",
+        errors.count() + 1,
+        all().count(),
+        group.problem.id
+    ))
+}
+
+fn readable(group: &GradedGroup, sample: &Sample) -> String {
+    let grade = &sample.grade;
+    let prompt = group.problem.prompt.readable().trim_end();
+    let text = sample.completion.text.trim_end();
+    let mark = match grade.correct {
+        Some(true) => "right",
+        Some(false) => "wrong",
+        None => "not graded",
+    };
+    // The user's reward may have decided otherwise than the built-in grader, whose reason this is.
+    let by = if grade.correct == Some(grade.verdict.correct) {
+        ""
+    } else {
+        "built-in grader: "
+    };
+    let extracted = grade.verdict.extracted.as_deref().unwrap_or("nothing");
+    let shown = |text: &str| {
+        text.lines()
+            .map(|line| format!("  | {line}\n"))
+            .collect::<String>()
+    };
+    format!(
+        "{}{}  {mark}: {extracted} where {} is expected ({by}{})",
+        shown(prompt),
+        shown(text),
+        group.problem.answer,
+        grade.verdict.reason
+    )
+}

@@ -1,0 +1,325 @@
+//! Models of the Hugging Face hub, through the cache that Python's `huggingface_hub` keeps too.
+//!
+//! The same variables rule it: `HF_HUB_CACHE` and `HF_HOME` (where the cache is), `HF_ENDPOINT` (a mirror),
+//! `HF_TOKEN` (for gated and private models) and `HF_HUB_OFFLINE` (the cache and nothing else).
+
+use crate::failure::Failure;
+use crate::models::is_gguf;
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use hf_hub::{Cache, Repo, RepoType};
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// What a model folder may hold besides weights.
+const SIDE_FILES: [&str; 10] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+];
+
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A model on the hub: `ORGANISATION/NAME`, `ORGANISATION/NAME@REVISION` or `ORGANISATION/NAME/FILE.gguf`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HubModel {
+    repo: String,
+    revision: String,
+    gguf: Option<String>,
+}
+
+impl HubModel {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (path, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let is_name = |part: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.chars().all(allowed)
+        };
+        let parts: Vec<&str> = path.split('/').collect();
+        let (repo, gguf) = match parts.as_slice() {
+            [organisation, name] => (format!("{organisation}/{name}"), None),
+            [organisation, name, file] if is_gguf(Path::new(file)) => {
+                (format!("{organisation}/{name}"), Some((*file).to_owned()))
+            }
+            _ => return None,
+        };
+        let is_valid = parts.iter().all(|part| is_name(part)) && is_name(revision);
+        is_valid.then(|| Self {
+            repo,
+            revision: revision.into(),
+            gguf,
+        })
+    }
+
+    /// The model's folder or file in the cache, brought there if need be.
+    pub(super) fn fetch(&self) -> Result<PathBuf, Failure> {
+        let cache = Cache::new(cache_folder()?);
+        let cached = self.cached(&cache);
+        if env::var("HF_HUB_OFFLINE").is_ok_and(|v| is_true(&v)) {
+            return cached.ok_or_else(|| {
+                self.failure(&format!(
+                    "not in the cache {}, and HF_HUB_OFFLINE is set",
+                    cache.path().display()
+                ))
+            });
+        }
+        match (self.download(&cache), cached) {
+            (Ok(path), _) => Ok(path),
+            (Err(Trouble::Unreachable(why)), Some(path)) => {
+                eprintln!(
+                    "note: the hub cannot be reached ({why}); taking {} from the cache",
+                    self.repo
+                );
+                Ok(path)
+            }
+            (Err(Trouble::Unreachable(why)), None) => Err(self
+                .failure(&format!("{} cannot be reached: {why}", endpoint()))
+                .hint(
+                    "name a folder or a .gguf file on this machine; HF_ENDPOINT names a mirror, HF_HOME \
+                     another cache",
+                )),
+            (Err(Trouble::Refused(failure)), _) => Err(failure),
+        }
+    }
+
+    fn failure(&self, what: &str) -> Failure {
+        Failure::input(format!(
+            "{}: no such folder or file here, and as a model of the Hugging Face hub: {what}",
+            self.repo
+        ))
+    }
+
+    fn repo(&self) -> Repo {
+        Repo::with_revision(self.repo.clone(), RepoType::Model, self.revision.clone())
+    }
+
+    /// What the cache holds of this revision.
+    fn cached(&self, cache: &Cache) -> Option<PathBuf> {
+        let cached = cache.repo(self.repo());
+        let marker = self.gguf.as_deref().unwrap_or(SIDE_FILES[0]);
+        let by_name = cached.get(marker);
+        // A revision may also be a commit.
+        let by_commit = || Some(cached.pointer_path(&self.revision).join(marker));
+        let file = by_name.or_else(by_commit).filter(|path| path.is_file())?;
+        match self.gguf {
+            Some(_) => Some(file),
+            None => file.parent().map(Path::to_owned),
+        }
+    }
+
+    fn download(&self, cache: &Cache) -> Result<PathBuf, Trouble> {
+        let api = self.api(cache)?;
+        let remote = api.repo(self.repo());
+        let info = remote.info().map_err(|error| self.trouble(error))?;
+        let names: Vec<&str> = info.siblings.iter().map(|f| f.rfilename.as_str()).collect();
+        let folder = cache.repo(self.repo()).pointer_path(&info.sha);
+        for name in self.wanted(&names)? {
+            if folder.join(name).is_file() {
+                continue;
+            }
+            eprintln!("fetching {}/{name}", self.repo);
+            remote.download(name).map_err(|error| self.trouble(error))?;
+        }
+        Ok(match &self.gguf {
+            Some(file) => folder.join(file),
+            None => folder,
+        })
+    }
+
+    fn api(&self, cache: &Cache) -> Result<Api, Trouble> {
+        let token = env::var("HF_TOKEN").ok().or_else(|| cache.token());
+        ApiBuilder::from_cache(cache.clone())
+            .with_endpoint(endpoint())
+            .with_token(token.filter(|token| !token.is_empty()))
+            .with_retries(3)
+            .with_user_agent("rpg", env!("CARGO_PKG_VERSION"))
+            .build()
+            .map_err(|error| self.trouble(error))
+    }
+
+    /// The files to fetch of those that the model has.
+    fn wanted<'a>(&self, names: &[&'a str]) -> Result<Vec<&'a str>, Trouble> {
+        let is_there = |wanted: &str| names.contains(&wanted);
+        let ggufs: Vec<&str> = names
+            .iter()
+            .copied()
+            .filter(|name| is_gguf(Path::new(name)) && !name.contains('/'))
+            .collect();
+        if let Some(file) = &self.gguf {
+            let found = ggufs.iter().copied().find(|name| name == file);
+            return found.map(|name| vec![name]).ok_or_else(|| {
+                let what = format!("it has no file {file}, but {}", listed(&ggufs));
+                Trouble::Refused(self.failure(&what))
+            });
+        }
+        let is_weights: fn(&str) -> bool = match (is_there("model.safetensors"), is_there(INDEX)) {
+            (true, _) => |name| name == "model.safetensors",
+            (false, true) => |name| {
+                let shard = name.starts_with("model-") && name.ends_with(".safetensors");
+                name == INDEX || shard
+            },
+            (false, false) => {
+                let failure = self.failure("it has no weights as safetensors");
+                return Err(Trouble::Refused(match ggufs.first() {
+                    Some(file) => failure.hint(format!(
+                        "it has {}; name one: {}/{file}",
+                        listed(&ggufs),
+                        self.repo
+                    )),
+                    None => failure,
+                }));
+            }
+        };
+        let is_wanted = |name: &&str| SIDE_FILES.contains(name) || is_weights(name);
+        Ok(names.iter().copied().filter(is_wanted).collect())
+    }
+
+    /// What an error means for the user.
+    fn trouble(&self, error: ApiError) -> Trouble {
+        let refused = |what: &str, hint: &str| {
+            Trouble::Refused(
+                self.failure(&format!("{} says {what}", endpoint()))
+                    .hint(hint),
+            )
+        };
+        match &error {
+            ApiError::RequestError(request) => match **request {
+                // The hub answers so, too, to a name that does not exist.
+                ureq::Error::StatusCode(code @ (401 | 403)) => refused(
+                    &format!("{code}: there is no such model, or not for you"),
+                    "check the name; for gated and private models set HF_TOKEN",
+                ),
+                ureq::Error::StatusCode(404) => refused(
+                    "404: there is no such model, revision or file",
+                    "check the name and the revision",
+                ),
+                _ => Trouble::Unreachable(error.to_string()),
+            },
+            ApiError::IoError(_) | ApiError::LockAcquisition(_) => {
+                Trouble::Refused(self.failure(&format!("the cache cannot be written: {error}")))
+            }
+            _ => Trouble::Unreachable(error.to_string()),
+        }
+    }
+}
+
+/// Why a model cannot be fetched.
+enum Trouble {
+    /// No answer, or none that makes sense: what is in the cache will do.
+    Unreachable(String),
+    /// An answer that the user should know of.
+    Refused(Failure),
+}
+
+fn endpoint() -> String {
+    let given = env::var("HF_ENDPOINT").ok().filter(|text| !text.is_empty());
+    let endpoint = given.unwrap_or_else(|| "https://huggingface.co".into());
+    endpoint.trim_end_matches('/').into()
+}
+
+fn cache_folder() -> Result<PathBuf, Failure> {
+    let folder = |variable: &str| {
+        env::var_os(variable)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    folder("HF_HUB_CACHE")
+        .or_else(|| folder("HF_HOME").map(|home| home.join("hub")))
+        .or_else(|| env::home_dir().map(|home| home.join(".cache/huggingface/hub")))
+        .ok_or_else(|| {
+            Failure::input("there is no home folder for the cache of the Hugging Face hub")
+                .hint("set HF_HOME")
+        })
+}
+
+fn is_true(text: &str) -> bool {
+    ["1", "true", "yes", "on"].contains(&text.to_ascii_lowercase().as_str())
+}
+
+fn listed(names: &[&str]) -> String {
+    match names {
+        [] => "no .gguf file".into(),
+        names => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(repo: &str, revision: &str, gguf: Option<&str>) -> Option<HubModel> {
+        Some(HubModel {
+            repo: repo.into(),
+            revision: revision.into(),
+            gguf: gguf.map(str::to_owned),
+        })
+    }
+
+    #[test]
+    fn names_on_the_hub() {
+        let rows = [
+            (
+                "Qwen/Qwen2.5-0.5B",
+                model("Qwen/Qwen2.5-0.5B", "main", None),
+            ),
+            ("a/b@v1.0", model("a/b", "v1.0", None)),
+            (
+                "a/b/c-Q4_K_M.gguf",
+                model("a/b", "main", Some("c-Q4_K_M.gguf")),
+            ),
+            ("a/b/c.gguf@1f2e", model("a/b", "1f2e", Some("c.gguf"))),
+            ("gpt2", None),
+            ("./a/b", None),
+            ("../b", None),
+            ("/a/b", None),
+            ("a/b/c", None),
+            ("a/../b.gguf", None),
+            ("a//b.gguf", None),
+            ("a/b@", None),
+            ("a b/c", None),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(HubModel::parse(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_fetched() {
+        let hub = HubModel::parse("a/b").unwrap();
+        let wanted = |names: &[&'static str]| match hub.wanted(names) {
+            Ok(names) => names.join(" "),
+            Err(Trouble::Refused(failure)) => failure.hint.unwrap_or(failure.message),
+            Err(Trouble::Unreachable(why)) => why,
+        };
+        assert_eq!(
+            wanted(&[
+                "README.md",
+                "config.json",
+                "model.safetensors",
+                "model-00001-of-00002.safetensors",
+                "pytorch_model.bin"
+            ]),
+            "config.json model.safetensors"
+        );
+        assert_eq!(
+            wanted(&[
+                "tokenizer.json",
+                INDEX,
+                "model-00001-of-00002.safetensors",
+                "original/model-1.safetensors"
+            ]),
+            "tokenizer.json model.safetensors.index.json model-00001-of-00002.safetensors"
+        );
+        assert_eq!(
+            wanted(&["x.gguf", "y.gguf"]),
+            "it has x.gguf, y.gguf; name one: a/b/x.gguf"
+        );
+        assert!(wanted(&["pytorch_model.bin"]).ends_with("it has no weights as safetensors"));
+    }
+}

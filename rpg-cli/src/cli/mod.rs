@@ -1,0 +1,19 @@
+//! The `rpg` command: arguments, terminal, exit codes, and what only it needs (the hub, plots).
+
+pub mod args;
+mod commands;
+mod console;
+mod curve;
+pub mod exit;
+mod hub;
+mod policy;
+mod signals;
+mod study;
+
+use crate::failure::Failure;
+use args::Args;
+
+/// Runs a command.
+pub fn run(args: Args) -> Result<(), Failure> {
+    commands::run(args.command)
+}

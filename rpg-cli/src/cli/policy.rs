@@ -1,0 +1,42 @@
+//! What `--model` names: a folder or a file on this machine, or a model on the Hugging Face hub.
+
+use super::hub::HubModel;
+use crate::failure::Failure;
+use crate::models::{FOLDER_HINT, is_gguf, load_model};
+use rpg_core::model::CausalLm;
+use rpg_core::ops::DecodeBackend;
+use rpg_core::tokenizer::Tokenizer;
+use std::path::{Path, PathBuf};
+
+/// Reads a policy and its tokenizer.
+///
+/// `given` is a Hugging Face folder, a `.gguf` file, or, if there is neither, the id of a model on the
+/// hub: `ORGANISATION/NAME`, optionally followed by `@REVISION`, or with a GGUF file of the model as a third part.
+pub(super) fn load<B: DecodeBackend>(
+    given: &Path,
+    device: &B::Device,
+) -> Result<(CausalLm<B>, Tokenizer), Failure> {
+    load_model(&located(given)?, device)
+}
+
+/// The folder or file on this machine; what is on the hub only is fetched.
+fn located(given: &Path) -> Result<PathBuf, Failure> {
+    if given.is_dir() || (given.is_file() && is_gguf(given)) {
+        return Ok(given.to_owned());
+    }
+    if given.exists() {
+        return Err(Failure::input(format!(
+            "{}: neither a model folder nor a .gguf file",
+            given.display()
+        ))
+        .hint(FOLDER_HINT));
+    }
+    match HubModel::parse(&given.to_string_lossy()) {
+        Some(model) => model.fetch(),
+        None => Err(
+            Failure::input(format!("{}: no such folder or file", given.display())).hint(format!(
+                "{FOLDER_HINT}; on the Hugging Face hub a model is called ORGANISATION/NAME"
+            )),
+        ),
+    }
+}

@@ -1,0 +1,98 @@
+//! Models on this machine: a Hugging Face folder, a GGUF file, or random weights.
+
+use crate::config::ScratchModel;
+use crate::data::arithmetic::{TOKENIZER, TOKENIZER_SETTINGS};
+use crate::failure::Failure;
+use rpg_core::gguf::GgufFile;
+use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::ops::DecodeBackend;
+use rpg_core::tokenizer::Tokenizer;
+use std::path::Path;
+
+/// What a model folder is, for those who gave something else.
+pub(crate) const FOLDER_HINT: &str =
+    "a model folder holds config.json, model.safetensors and tokenizer.json";
+
+/// Reads a policy and its tokenizer, which must fit each other, from a Hugging Face folder or a `.gguf` file.
+pub fn load_model<B: DecodeBackend>(
+    path: &Path,
+    device: &B::Device,
+) -> Result<(CausalLm<B>, Tokenizer), Failure> {
+    let (model, tokenizer) = if path.is_dir() {
+        (
+            CausalLm::<B>::load_hf(path, device)
+                .map_err(|e| Failure::input(e).hint(FOLDER_HINT))?,
+            Tokenizer::load(path).map_err(|e| Failure::input(e).hint(FOLDER_HINT))?,
+        )
+    } else if is_gguf(path) {
+        let file = GgufFile::open(path).map_err(Failure::input)?;
+        // The tokenizer is quicker to refuse.
+        let tokenizer = Tokenizer::from_gguf(&file).map_err(Failure::input)?;
+        let model = CausalLm::<B>::from_gguf(&file, device).map_err(Failure::input)?;
+        (model, tokenizer)
+    } else {
+        let what = if path.exists() {
+            "neither a model folder nor a .gguf file"
+        } else {
+            "no such folder or file"
+        };
+        return Err(Failure::input(format!("{}: {what}", path.display())).hint(FOLDER_HINT));
+    };
+    let vocab_size = model.config().vocab_size;
+    if (tokenizer.max_id() as usize) < vocab_size {
+        return Ok((model, tokenizer));
+    }
+    Err(Failure::input(format!(
+        "{}: the tokenizer has token {}, but the model's vocabulary is {vocab_size}",
+        path.display(),
+        tokenizer.max_id()
+    ))
+    .hint("tokenizer and weights come from different models"))
+}
+
+impl ScratchModel {
+    /// A Qwen3-like model with random weights for the built-in task, and the task's tokenizer.
+    pub fn init<B: DecodeBackend>(
+        &self,
+        seed: u64,
+        device: &B::Device,
+    ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
+        let tokenizer =
+            Tokenizer::from_json(TOKENIZER, Some(TOKENIZER_SETTINGS)).map_err(Failure::internal)?;
+        let id = |token: &str| {
+            tokenizer
+                .token_id(token)
+                .ok_or_else(|| Failure::internal(format!("the built-in tokenizer has no {token}")))
+        };
+        let model = ModelConfig {
+            model_type: "qwen3".into(),
+            vocab_size: tokenizer.vocab_size(),
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_key_value_heads,
+            head_dim: self.hidden_size / self.num_attention_heads.max(1),
+            max_position_embeddings: 128,
+            rope_theta: 10_000.0,
+            rms_norm_eps: 1e-6,
+            tie_word_embeddings: true,
+            qkv_bias: false,
+            output_bias: false,
+            rope_scaling: None,
+            qk_norm: true,
+            eos_token_ids: vec![id("<eos>")?],
+            pad_token_id: Some(id("<pad>")?),
+            bos_token_id: None,
+        };
+        model
+            .check()
+            .map_err(|e| Failure::input(format!("model.scratch: {e}")))?;
+        Ok((CausalLm::init(&model, seed, device), tokenizer))
+    }
+}
+
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}

@@ -1,0 +1,121 @@
+//! Sampling and grading: the groups of a step, and the groups of an evaluation.
+
+use super::grading::Grader;
+use super::report::{Activity, Progress};
+use super::sample::GradedGroup;
+use crate::config::TrainConfig;
+use crate::data::PromptedProblem;
+use crate::failure::Failure;
+use rpg_core::Group;
+use rpg_core::ops::DecodeBackend;
+use rpg_core::seed::{derive, stream};
+use rpg_rollout::generate::{GenerateError, GenerateOptions, Request};
+use rpg_rollout::rollouts::Rollouts;
+use rpg_rollout::sampling::SamplingParams;
+use std::ops::ControlFlow;
+
+/// Samples `n_samples` completions of every problem, in the order of the problems.
+/// `seed_of(problem, sample)` seeds each completion; `on_progress` may stop it.
+pub(super) fn sample<B: DecodeBackend>(
+    rollouts: &mut dyn Rollouts<B>,
+    problems: &[PromptedProblem],
+    n_samples: usize,
+    seed_of: impl Fn(usize, usize) -> u64,
+    options: &GenerateOptions,
+    activity: Activity,
+    on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Vec<Group>, Failure> {
+    let requests: Vec<Request> = problems
+        .iter()
+        .enumerate()
+        .map(|(i, problem)| {
+            let seeds = (0..n_samples).map(|j| seed_of(i, j));
+            Request::new(problem.prompt_tokens.clone(), seeds)
+        })
+        .collect();
+    rollouts
+        .sample(&requests, options, &mut |progress| {
+            on_progress(Progress {
+                activity,
+                done: progress.n_finished,
+                total: progress.n_completions,
+            })
+        })
+        .map_err(|e| failure(e, problems))
+}
+
+fn failure(error: GenerateError, problems: &[PromptedProblem]) -> Failure {
+    let id = |prompt_idx: usize| &problems[prompt_idx].problem.id;
+    match &error {
+        GenerateError::TooLong { prompt_idx, .. } => {
+            Failure::input(format!("problem {}: {error}", id(*prompt_idx)))
+                .hint("lower rollout.max_new_tokens or data.max_prompt_tokens")
+        }
+        GenerateError::EmptyPrompt { prompt_idx }
+        | GenerateError::UnknownToken { prompt_idx, .. } => {
+            Failure::input(format!("problem {}: {error}", id(*prompt_idx)))
+        }
+        GenerateError::Interrupted => Failure::interrupted(),
+        _ => Failure::internal(error),
+    }
+}
+
+/// What an evaluation found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Share of right answers among the completions that have a grade.
+    pub mean_at_k: f64,
+    /// The completions and their grades.
+    pub groups: Vec<GradedGroup>,
+}
+
+/// Samples every problem `evaluate.samples` times and grades the answers. The draws depend on the run's seed
+/// alone, so that two evaluations differ only by the policy.
+pub(super) fn evaluate<B: DecodeBackend>(
+    rollouts: &mut dyn Rollouts<B>,
+    grader: &Grader,
+    problems: &[PromptedProblem],
+    config: &TrainConfig,
+    on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Evaluation, Failure> {
+    let seed_of = |prompt: usize, sample: usize| {
+        derive(
+            config.seed,
+            &[stream::EVALUATE, prompt as u64, sample as u64],
+        )
+    };
+    let sampling = SamplingParams {
+        temperature: config.evaluate.temperature,
+        ..Default::default()
+    };
+    let groups = sample(
+        rollouts,
+        problems,
+        config.evaluate.samples,
+        seed_of,
+        &config.generate_options(sampling),
+        Activity::Evaluating,
+        on_progress,
+    )?;
+    let groups = grader.grade(problems.to_vec(), groups, &mut |done, total| {
+        on_progress(Progress {
+            activity: Activity::Grading,
+            done,
+            total,
+        })
+    })?;
+    let samples = || groups.iter().flat_map(|group| &group.samples);
+    let graded = || samples().filter_map(|sample| sample.grade.correct);
+    let n_graded = graded().count();
+    if n_graded == 0 {
+        let first = samples().next();
+        let error = first.and_then(|sample| sample.grade.error.as_ref());
+        return Err(Failure::reward(format!(
+            "reward.command: no completion of the evaluation has a score; the first: {}",
+            error.map_or_else(String::new, ToString::to_string)
+        ))
+        .hint("what a reward command writes on standard error is above"));
+    }
+    let mean_at_k = graded().filter(|&correct| correct).count() as f64 / n_graded as f64;
+    Ok(Evaluation { mean_at_k, groups })
+}

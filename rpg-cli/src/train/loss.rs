@@ -1,0 +1,169 @@
+//! From responses to the loss of a micro-batch, and to what an update reports.
+
+use super::prepare::Response;
+use super::ranks::Ranks;
+use crate::failure::Failure;
+use burn::backend::Autodiff;
+use burn::tensor::{Bool, Int, Tensor, TensorData};
+use rpg_core::model::CausalLm;
+use rpg_core::ops::DecodeBackend;
+use rpg_core::score::{ScoreItem, score};
+use rpg_losses::{Diagnostics, LossInputs, ObjectiveConfig, StepTotals, policy_loss};
+use std::collections::BTreeMap;
+
+/// What an update reports.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct UpdateReport {
+    /// The diagnostics of the loss, under verl's names, and `actor/entropy`, `actor/grad_norm`, `actor/lr`,
+    /// `actor/skipped_updates`.
+    pub metrics: BTreeMap<String, f64>,
+    /// Mean of `|log-prob at sampling - log-prob at scoring|` over all tokens.
+    pub mean_logprob_difference: f64,
+    /// The largest one.
+    pub max_logprob_difference: f64,
+}
+
+/// What an update adds up over its micro-batches and reads back once.
+pub(super) struct UpdateSums<B: DecodeBackend> {
+    diagnostics: Diagnostics<Autodiff<B>>,
+    entropy: Tensor<Autodiff<B>, 1>,
+    difference: Tensor<Autodiff<B>, 1>,
+    largest: Tensor<Autodiff<B>, 1>,
+}
+
+impl<B: DecodeBackend> UpdateSums<B> {
+    pub(super) fn merge(self, other: Self) -> Self {
+        Self {
+            diagnostics: self.diagnostics.merge(other.diagnostics),
+            entropy: self.entropy + other.entropy,
+            difference: self.difference + other.difference,
+            largest: self.largest.max_pair(other.largest),
+        }
+    }
+
+    /// The report of all ranks together; `n_tokens` are those of all ranks.
+    pub(super) fn read(
+        self,
+        n_tokens: usize,
+        ranks: &dyn Ranks<B>,
+    ) -> Result<UpdateReport, Failure> {
+        let sums = ranks.sum(&self.diagnostics.read_sums())?;
+        let rest = Tensor::cat(vec![self.entropy, self.difference, self.largest], 0).into_data();
+        let rest: Vec<f64> = rest.iter::<f64>().collect();
+        let totals = ranks.sum(&rest[..2])?;
+        let largest = ranks.gather(&rest[2..])?.concat().into_iter();
+        // What is no number must show.
+        let largest = largest.reduce(|a, b| if b > a || b.is_nan() { b } else { a });
+        let n = n_tokens.max(1) as f64;
+        let mut metrics = Diagnostics::<Autodiff<B>>::metrics(&sums);
+        metrics.insert("actor/entropy".into(), totals[0] / n);
+        Ok(UpdateReport {
+            metrics,
+            mean_logprob_difference: totals[1] / n,
+            max_logprob_difference: largest.unwrap_or(0.0),
+        })
+    }
+}
+
+/// The share of `responses` in the loss of an update whose totals are `totals`.
+pub(super) fn loss<B: DecodeBackend>(
+    policy: &CausalLm<Autodiff<B>>,
+    responses: &[&Response<'_>],
+    objective: &ObjectiveConfig,
+    totals: &StepTotals,
+    temperature: f64,
+) -> (Tensor<Autodiff<B>, 1>, UpdateSums<B>) {
+    let device = policy.device();
+    let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
+    let scores = score(policy, &items, temperature);
+    let rows = Rows::new(responses);
+    let logp = scores
+        .logprobs
+        .select(0, rows.indices::<B>(&device))
+        .reshape([rows.n_rows, rows.n_columns]);
+    let logp_old = rows.tensor::<B>(&device, |row, i| responses[row].logp_old[i]);
+    let advantages = rows.tensor::<B>(&device, |row, i| responses[row].advantages[i] as f32);
+    let logp_ref: Option<Vec<&[f32]>> = responses
+        .iter()
+        .map(|response| response.logp_ref.as_deref())
+        .collect();
+    let logp_ref = logp_ref.map(|logp_ref| rows.tensor::<B>(&device, |row, i| logp_ref[row][i]));
+    let mask = rows.mask::<B>(&device);
+    // The difference to the sampler is a measurement; it must not add to the gradient.
+    let difference = (logp.clone().detach() - logp_old.clone()).abs();
+    let difference = difference.mask_fill(mask.clone().bool_not(), 0.0);
+    let inputs = LossInputs {
+        logp,
+        logp_old,
+        logp_ref,
+        advantages,
+        mask,
+    };
+    let output = policy_loss(objective, inputs, totals);
+    let sums = UpdateSums {
+        diagnostics: output.diagnostics,
+        entropy: scores.entropy.sum(),
+        difference: difference.clone().sum(),
+        largest: difference.max(),
+    };
+    (output.loss, sums)
+}
+
+/// The responses of a micro-batch as rows of a padded `[B, T]` tensor.
+struct Rows {
+    n_rows: usize,
+    n_columns: usize,
+    lengths: Vec<usize>,
+}
+
+impl Rows {
+    fn new(responses: &[&Response<'_>]) -> Self {
+        let lengths: Vec<usize> = responses.iter().map(|response| response.len()).collect();
+        Self {
+            n_rows: lengths.len(),
+            n_columns: lengths.iter().copied().max().unwrap_or(0),
+            lengths,
+        }
+    }
+
+    /// Where each place of the padded tensor is in the packed one; padding points at 0.
+    fn indices<B: DecodeBackend>(&self, device: &B::Device) -> Tensor<Autodiff<B>, 1, Int> {
+        let mut indices = vec![0i32; self.n_rows * self.n_columns];
+        let mut next = 0;
+        for (row, &length) in self.lengths.iter().enumerate() {
+            for index in &mut indices[row * self.n_columns..][..length] {
+                *index = next;
+                next += 1;
+            }
+        }
+        let n = indices.len();
+        Tensor::from_data(TensorData::new(indices, [n]), device)
+    }
+
+    /// The values of each row, padded with 0.
+    fn tensor<B: DecodeBackend>(
+        &self,
+        device: &B::Device,
+        value: impl Fn(usize, usize) -> f32,
+    ) -> Tensor<Autodiff<B>, 2> {
+        let mut values = vec![0f32; self.n_rows * self.n_columns];
+        for (row, &length) in self.lengths.iter().enumerate() {
+            for i in 0..length {
+                values[row * self.n_columns + i] = value(row, i);
+            }
+        }
+        Tensor::from_data(
+            TensorData::new(values, [self.n_rows, self.n_columns]),
+            device,
+        )
+    }
+
+    fn mask<B: DecodeBackend>(&self, device: &B::Device) -> Tensor<Autodiff<B>, 2, Bool> {
+        let mask: Vec<bool> = self
+            .lengths
+            .iter()
+            .flat_map(|&length| (0..self.n_columns).map(move |column| column < length))
+            .collect();
+        Tensor::from_data(TensorData::new(mask, [self.n_rows, self.n_columns]), device)
+    }
+}

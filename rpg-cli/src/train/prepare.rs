@@ -1,0 +1,161 @@
+//! From the groups of a step to what its updates are computed from.
+
+use super::sample::Rollout;
+use crate::config::TrainConfig;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rpg_core::batch::by_tokens;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::DecodeBackend;
+use rpg_core::score::{ScoreItem, score};
+use rpg_core::seed::{derive, stream};
+use rpg_losses::{TokenLogProbs, token_advantages};
+
+/// A response to train on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Response<'a> {
+    /// Which of the step's groups it belongs to.
+    pub(super) group: usize,
+    /// Prompt and response.
+    pub(super) item: ScoreItem,
+    /// Log-probability of each token under the policy that sampled it.
+    pub(super) logp_old: &'a [f32],
+    /// The same under the reference; absent where that is the sampling policy.
+    pub(super) logp_ref: Option<Vec<f32>>,
+    /// Advantage of each token.
+    pub(super) advantages: Vec<f64>,
+}
+
+impl Response<'_> {
+    /// Tokens that count.
+    pub(super) fn len(&self) -> usize {
+        self.item.scored.len()
+    }
+}
+
+/// The responses of a step, in the order of their groups.
+pub(super) struct Batch<'a> {
+    pub(super) responses: Vec<Response<'a>>,
+    n_groups: usize,
+}
+
+impl Batch<'_> {
+    /// Mean over all tokens.
+    pub(super) fn mean_advantage(&self) -> f64 {
+        let all = || {
+            self.responses
+                .iter()
+                .flat_map(|response| &response.advantages)
+        };
+        all().sum::<f64>() / all().count().max(1) as f64
+    }
+
+    /// The responses of each update: whole groups, in an order that the seed decides.
+    pub(super) fn mini_batches(&self, config: &TrainConfig, step: u64) -> Vec<Vec<&Response<'_>>> {
+        let n_groups = self.n_groups;
+        let mut order: Vec<usize> = (0..n_groups).collect();
+        let seed = derive(config.seed, &[stream::MINI_BATCH, step]);
+        order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        let n = config.train.mini_batches.min(n_groups);
+        (0..n)
+            .map(|i| {
+                let groups = &order[i * n_groups / n..(i + 1) * n_groups / n];
+                groups
+                    .iter()
+                    .flat_map(|&group| self.of_group(group))
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn of_group(&self, group: usize) -> &[Response<'_>] {
+        let start = self
+            .responses
+            .partition_point(|response| response.group < group);
+        let end = self
+            .responses
+            .partition_point(|response| response.group <= group);
+        &self.responses[start..end]
+    }
+}
+
+/// The rewarded samples of the kept groups as responses, with advantages over the whole step, and
+/// log-probs under the reference where that is not the sampling policy.
+pub(super) fn prepare<'a, B: DecodeBackend>(
+    config: &TrainConfig,
+    reference: Option<&CausalLm<B>>,
+    rollout: &'a Rollout,
+) -> Batch<'a> {
+    let mut responses = Vec::new();
+    let mut rewards = Vec::new();
+    for (group_idx, group) in rollout.kept_groups().enumerate() {
+        for sample in &group.samples {
+            let Some(reward) = sample.grade.reward else {
+                continue;
+            };
+            rewards.push(reward);
+            responses.push(Response {
+                group: group_idx,
+                item: ScoreItem::response(&group.prompt_tokens, &sample.completion.tokens),
+                logp_old: &sample.completion.logprobs,
+                logp_ref: None,
+                advantages: Vec::new(),
+            });
+        }
+    }
+    if let Some(reference) = reference {
+        add_reference(config, reference, &mut responses);
+    }
+    add_advantages(config, &rewards, &mut responses);
+    Batch {
+        responses,
+        n_groups: rollout.kept.len(),
+    }
+}
+
+fn add_reference<B: DecodeBackend>(
+    config: &TrainConfig,
+    reference: &CausalLm<B>,
+    responses: &mut [Response],
+) {
+    let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
+    let mut logp_ref = Vec::with_capacity(items.len());
+    for part in by_tokens(&items, config.train.micro_batch_tokens, |item| {
+        item.tokens.len()
+    }) {
+        let scores = score(reference, part, config.rollout.temperature);
+        let values: Vec<f32> = scores.logprobs.into_data().iter::<f32>().collect();
+        let mut rest = values.as_slice();
+        for item in part {
+            let (now, later) = rest.split_at(item.scored.len());
+            logp_ref.push(now.to_vec());
+            rest = later;
+        }
+    }
+    for (response, logp_ref) in responses.iter_mut().zip(logp_ref) {
+        response.logp_ref = Some(logp_ref);
+    }
+}
+
+fn add_advantages(config: &TrainConfig, rewards: &[f64], responses: &mut [Response]) {
+    let groups: Vec<usize> = responses.iter().map(|response| response.group).collect();
+    let mask: Vec<Vec<bool>> = responses.iter().map(|r| vec![true; r.len()]).collect();
+    let in_f64 = |row: &[f32]| -> Vec<f64> { row.iter().map(|&x| x.into()).collect() };
+    let logp_ref: Option<Vec<Vec<f64>>> = responses
+        .iter()
+        .map(|response| response.logp_ref.as_deref().map(in_f64))
+        .collect();
+    let logp_old: Vec<Vec<f64>> = match logp_ref {
+        Some(_) => responses.iter().map(|r| in_f64(r.logp_old)).collect(),
+        None => Vec::new(),
+    };
+    let log_probs = logp_ref.as_deref().map(|logp_ref| TokenLogProbs {
+        logp_old: &logp_old,
+        logp_ref,
+    });
+    let advantages = token_advantages(&config.objective, rewards, &groups, &mask, log_probs);
+    for (response, advantages) in responses.iter_mut().zip(advantages) {
+        response.advantages = advantages;
+    }
+}

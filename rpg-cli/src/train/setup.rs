@@ -1,0 +1,167 @@
+//! What a run begins with, and what it ends with.
+
+use super::grading::Grader;
+use super::ranks::{OneRank, Ranks};
+use super::report::{MetricsFile, Reporter, SamplesFile};
+use crate::config::TrainConfig;
+use crate::data::{self, Data, PromptedProblem, TrainData};
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::optim::{AdamW, Optimizer};
+use crate::run_folder::RunFolder;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::DecodeBackend;
+use rpg_core::tokenizer::Tokenizer;
+use rpg_reward::Reward;
+use rpg_rollout::rollouts::{LocalRollouts, Rollouts};
+use serde::Serialize;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// What a run begins with: a policy, and problems that fit it.
+pub struct Start<B: DecodeBackend> {
+    pub(super) policy: CausalLm<B>,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) data: Data,
+    pub(super) resume: Option<PathBuf>,
+}
+
+impl<B: DecodeBackend> Start<B> {
+    /// Loads the problems of a config, as the tokenizer renders them, and refuses prompts that do not fit the
+    /// policy before the first token is sampled.
+    pub fn new(
+        config: &TrainConfig,
+        policy: CausalLm<B>,
+        mut tokenizer: Tokenizer,
+    ) -> Result<Self, Failure> {
+        if let Some(enabled) = config.data.thinking {
+            tokenizer.set_thinking(enabled);
+        }
+        if let Some(date) = config.data.day()? {
+            tokenizer.set_date(date);
+        }
+        let mut data = data::load(
+            &config.data,
+            &tokenizer,
+            config.seed,
+            config.evaluate.problems,
+        )?;
+        check_context(config, &policy, &mut data)?;
+        Ok(Self {
+            policy,
+            tokenizer,
+            data,
+            resume: None,
+        })
+    }
+
+    /// Resumes from a checkpoint, of which `policy` has been read.
+    pub fn resume(mut self, checkpoint: PathBuf) -> Self {
+        self.resume = Some(checkpoint);
+        self
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &CausalLm<B> {
+        &self.policy
+    }
+}
+
+/// The parts of a run that can be others: where completions come from, what they are worth, how gradients
+/// become a new policy, with whom the work is shared, and who is told.
+pub struct Parts<'a, B: DecodeBackend> {
+    /// Where completions come from.
+    pub rollouts: Box<dyn Rollouts<B> + 'a>,
+    /// What completions are worth.
+    pub grader: Grader,
+    /// How gradients become a new policy.
+    pub optimizer: Box<dyn Optimizer<B>>,
+    /// With whom the work is shared.
+    pub ranks: Box<dyn Ranks<B> + 'a>,
+    /// Who is told, in this order.
+    pub reporters: Vec<Box<dyn Reporter + 'a>>,
+    /// Who may stop the run.
+    pub interrupt: Interrupt,
+}
+
+impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
+    /// Those of a config on one machine: sampling in this process, AdamW, one rank, and the files of the
+    /// run folder as reporters. `reward` counts beside the built-in grader.
+    pub fn new(
+        config: &TrainConfig,
+        start: &Start<B>,
+        folder: &RunFolder,
+        reward: Option<Box<dyn Reward>>,
+    ) -> Self {
+        Self {
+            rollouts: Box::new(LocalRollouts::new(start.tokenizer.clone())),
+            grader: Grader::new(config, reward),
+            optimizer: Box::new(AdamW::new(config.optimizer.adamw())),
+            ranks: Box::new(OneRank),
+            reporters: vec![
+                Box::new(SamplesFile::new(folder, config.checkpoint.samples_per_step)),
+                Box::new(MetricsFile::new(folder)),
+            ],
+            interrupt: Interrupt::default(),
+        }
+    }
+}
+
+/// What a run ends with.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Mean@k on the held-out problems before the first step.
+    pub before: f64,
+    /// Mean@k after the last step; not a number where the run was stopped.
+    pub after: f64,
+    /// k.
+    pub k: usize,
+    /// Steps of reinforcement learning.
+    pub steps: u64,
+    /// Seconds of work.
+    pub seconds: f64,
+    /// The newest checkpoint.
+    pub checkpoint: PathBuf,
+    /// Whether the user stopped the run.
+    pub interrupted: bool,
+}
+
+impl Outcome {
+    /// Writes `summary.json`.
+    pub fn write_summary(&self, folder: &RunFolder) -> Result<(), Failure> {
+        let name = format!("mean@{}", self.k);
+        let summary = json!({
+            "before": {&name: self.before},
+            "after": {&name: self.after},
+            "steps": self.steps,
+            "seconds": self.seconds,
+        });
+        folder.write("summary.json", format!("{summary:#}\n").as_bytes())
+    }
+}
+
+fn check_context<B: DecodeBackend>(
+    config: &TrainConfig,
+    policy: &CausalLm<B>,
+    data: &mut Data,
+) -> Result<(), Failure> {
+    let context = policy.config().max_position_embeddings;
+    let fits = |problem: &PromptedProblem| {
+        let n = problem.prompt_tokens.len();
+        if n + config.rollout.max_new_tokens <= context {
+            return Ok(());
+        }
+        Err(Failure::input(format!(
+            "problem {}: its prompt of {n} tokens and rollout.max_new_tokens = {} are more than the \
+             model's context of {context}",
+            problem.problem.id, config.rollout.max_new_tokens
+        ))
+        .hint("lower rollout.max_new_tokens or data.max_prompt_tokens"))
+    };
+    data.eval.iter().try_for_each(fits)?;
+    match &mut data.train {
+        TrainData::File(file) => file.problems().iter().try_for_each(fits),
+        task => fits(&task.get(0)?),
+    }
+}

@@ -1,0 +1,129 @@
+//! The model as samplers use it: compact weights, a cache of keys and values, one token at a time.
+
+use super::CausalLm;
+use crate::cache::KvCache;
+use crate::ops::{CacheRows, DecodeBackend, Packing};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Tensor};
+
+impl<B: DecodeBackend> CausalLm<B> {
+    /// The model for sampling: weight matrices that bf16 holds exactly are kept as bf16.
+    ///
+    /// Every weight and the arithmetic stay what they were, only the order of sums changes; the matrices
+    /// take half the memory, and decoding, which waits for them to be read, takes less time. That is so
+    /// for checkpoints that are published in bf16, not for weights that were trained further in f32.
+    /// Nothing changes on backends that would have to widen the matrices again at every product.
+    pub fn compact(self) -> Self {
+        struct Compact;
+        impl<B: DecodeBackend> ModuleMapper<B> for Compact {
+            fn map_float<const D: usize>(
+                &mut self,
+                param: Param<Tensor<B, D>>,
+            ) -> Param<Tensor<B, D>> {
+                param.map(|weight| match D {
+                    2 if weight.dtype() == DType::F32 => exact_bf16(weight),
+                    _ => weight,
+                })
+            }
+        }
+        match B::READS_BF16 {
+            true => self.map(&mut Compact),
+            false => self,
+        }
+    }
+
+    /// A cache for `n_slots` sequences of up to `capacity` tokens.
+    pub fn new_cache(&self, n_slots: usize, capacity: usize) -> KvCache<B> {
+        let config = self.config();
+        let n_layers = config.num_hidden_layers;
+        KvCache::new(config.heads(), n_layers, n_slots, capacity, &self.device())
+    }
+
+    /// Like [`hidden`](Self::hidden), and keeps keys and values: sequence `s` goes to slot `slots[s]`.
+    pub fn prefill(
+        &self,
+        tokens: &[u32],
+        packing: &Packing,
+        slots: &[usize],
+        cache: &mut KvCache<B>,
+    ) -> Tensor<B, 2> {
+        assert_eq!(slots.len(), packing.n_sequences(), "one slot per sequence");
+        let slots: Vec<usize> = packing
+            .ranges()
+            .zip(slots)
+            .flat_map(|(range, &slot)| std::iter::repeat_n(slot, range.len()))
+            .collect();
+        let rows = CacheRows {
+            slots: &slots,
+            positions: packing.positions(),
+        };
+        let x = self.embed(tokens);
+        let x = self.blocks.iter().enumerate().fold(x, |x, (layer, block)| {
+            block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
+                cache.write(layer, qkv.clone(), heads, &rows);
+                B::causal_attention(qkv, heads, packing).0
+            })
+        });
+        self.final_norm(x)
+    }
+
+    /// Hidden states of one further token per row, which stands at `rows.positions[i]` of slot
+    /// `rows.slots[i]`; the cache holds what came before and receives the token's key and value.
+    pub fn decode(&self, tokens: &[u32], rows: &CacheRows, cache: &mut KvCache<B>) -> Tensor<B, 2> {
+        assert_eq!(tokens.len(), rows.slots.len(), "one slot per token");
+        let packing = Packing::single_tokens(rows.positions);
+        let x = self.embed(tokens);
+        let x = self.blocks.iter().enumerate().fold(x, |x, (layer, block)| {
+            block.forward(x, &self.config, &self.rope, &packing, |qkv, heads| {
+                cache.write(layer, qkv.clone(), heads, rows);
+                cache.attend(layer, qkv, heads, rows)
+            })
+        });
+        self.final_norm(x)
+    }
+}
+
+/// The weights as bf16 if that is what they are, else as they were.
+fn exact_bf16<B: DecodeBackend, const D: usize>(weight: Tensor<B, D>) -> Tensor<B, D> {
+    let data = weight.to_data();
+    let exact = data
+        .as_slice::<f32>()
+        .is_ok_and(|values| values.iter().all(|value| value.to_bits() & 0xffff == 0));
+    match exact {
+        true => weight.cast(DType::BF16),
+        false => weight,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SaveDtype;
+    use burn::backend::Flex;
+    use std::path::Path;
+
+    fn matrices(model: &CausalLm<Flex>) -> Vec<DType> {
+        let block = &model.blocks[0];
+        let all = [&block.qkv, &block.output, &block.gate_up, &block.down];
+        let stored = all.into_iter().chain([&model.embedding]);
+        stored.map(|weight| weight.val().dtype()).collect()
+    }
+
+    #[test]
+    fn only_what_bf16_holds_exactly_is_kept_as_bf16() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3");
+        let model = CausalLm::<Flex>::load_hf(&fixture, &Default::default()).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        model.save_hf(dir.path(), SaveDtype::Bf16).unwrap();
+        let rounded = CausalLm::<Flex>::load_hf(dir.path(), &Default::default()).unwrap();
+        assert_eq!(matrices(&rounded), [DType::F32; 5]);
+        let compact = rounded.clone().compact();
+        assert_eq!(matrices(&compact), [DType::BF16; 5]);
+        assert_eq!(compact.blocks[0].input_norm.val().dtype(), DType::F32);
+        assert_eq!(matrices(&model.compact()), [DType::F32; 5]);
+        // Nothing is lost, and whoever needs f32 gets it.
+        let widened = compact.into_trainable();
+        let head = |weight: Tensor<Flex, 2>| weight.into_data().into_vec::<f32>().unwrap();
+        assert_eq!(head(widened.head().inner()), head(rounded.head()));
+    }
+}

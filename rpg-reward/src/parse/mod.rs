@@ -1,0 +1,467 @@
+//! Parses the tokens of an answer into an [`Expr`].
+//!
+//! Recursive descent with bounded nesting. Ambiguous forms are rejected, not guessed at: `2 3` is not a
+//! product.
+
+mod functions;
+mod groups;
+mod primary;
+mod terms;
+
+use crate::ast::{Constant, Expr, Func, Number, RelOp, SetOp};
+use crate::lex::{Tok, Token, lex};
+use crate::names;
+use crate::verdict::{Budget, Failure};
+use num_bigint::BigInt;
+use num_integer::Integer;
+use num_rational::BigRational;
+use num_traits::{One, Zero};
+
+/// The deepest nesting of brackets, fractions, roots and powers.
+const MAX_DEPTH: usize = 64;
+/// The maximum number of decimal places.
+const MAX_PLACES: usize = 4_000;
+
+/// Parses a whole answer. With `thousands`, `1,000` outside brackets is one number.
+pub(crate) fn parse(text: &str, thousands: bool) -> Result<Expr, Failure> {
+    let text = text.trim().trim_end_matches('\\').trim_end();
+    let bold = text.strip_prefix("**").and_then(|t| t.strip_suffix("**"));
+    let tokens = lex(bold.unwrap_or(text), thousands)?;
+    let mut parser = Parser {
+        tokens,
+        pos: 0,
+        depth: 0,
+        bars: 0,
+    };
+    parser.drop_trailing_punctuation();
+    parser.drop_choice();
+    if parser.tokens.is_empty() {
+        return Err(Failure::NotParsed);
+    }
+    if let Some(words) = parser.only_words() {
+        return Ok(Expr::Text(words));
+    }
+    let expr = parser.list()?;
+    if parser.pos == parser.tokens.len() {
+        Ok(expr)
+    } else {
+        Err(Failure::NotParsed)
+    }
+}
+
+struct Parser {
+    tokens: Vec<Token>,
+    pos: usize,
+    depth: usize,
+    /// The number of open `|`, inside which another `|` closes.
+    bars: usize,
+}
+
+type Parsed = Result<Expr, Failure>;
+
+impl Parser {
+    /// Drops the letter of a multiple choice before its value: `(B) 5`. Several letters are guesses.
+    fn drop_choice(&mut self) {
+        let letter_at = |from: usize| {
+            let mut toks = self.tokens[from..].iter().map(|t| &t.tok);
+            let braced = matches!(toks.clone().next(), Some(Tok::Begin));
+            if braced {
+                toks.next();
+            }
+            let is_letter = matches!(toks.next(), Some(Tok::Open('(')))
+                && matches!(toks.next(), Some(Tok::Sym(s)) if matches!(s.as_str(), "A" | "B" | "C" | "D" | "E"))
+                && matches!(toks.next(), Some(Tok::Close(')')))
+                && (!braced || matches!(toks.next(), Some(Tok::End)));
+            is_letter.then_some(if braced { 5 } else { 3 })
+        };
+        let Some(n) = letter_at(0) else { return };
+        // `(A) B` offers two letters.
+        let is_letter = matches!(&self.tokens[n..], [one] if matches!(one.tok, Tok::Sym(_)));
+        let value_apart = !is_letter && self.tokens.get(n).is_some_and(|t| t.space);
+        if value_apart && (n..self.tokens.len()).all(|index| letter_at(index).is_none()) {
+            self.tokens.drain(..n);
+        }
+    }
+
+    fn peek(&self) -> Option<&Tok> {
+        self.peek_at(0)
+    }
+
+    fn peek_at(&self, ahead: usize) -> Option<&Tok> {
+        self.tokens.get(self.pos + ahead).map(|t| &t.tok)
+    }
+
+    fn space_at(&self, ahead: usize) -> bool {
+        self.tokens.get(self.pos + ahead).is_some_and(|t| t.space)
+    }
+
+    fn next_is(&self, tok: &Tok) -> bool {
+        self.peek() == Some(tok)
+    }
+
+    fn eat(&mut self, tok: &Tok) -> bool {
+        let found = self.next_is(tok);
+        self.pos += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, tok: &Tok) -> Result<(), Failure> {
+        if self.eat(tok) {
+            Ok(())
+        } else {
+            Err(Failure::NotParsed)
+        }
+    }
+
+    fn drop_trailing_punctuation(&mut self) {
+        while matches!(
+            self.tokens.last().map(|t| &t.tok),
+            Some(Tok::Op(',' | ';' | '.' | ':' | '*' | '^') | Tok::Row)
+        ) {
+            self.tokens.pop();
+        }
+        let skip = self
+            .tokens
+            .iter()
+            .take_while(|t| {
+                matches!(
+                    t.tok,
+                    Tok::Op(':' | ',' | '*') | Tok::Rel(RelOp::Eq | RelOp::Approx)
+                )
+            })
+            .count();
+        // `= 5` and `: 5` are left over from a sentence; `= = =` is nothing.
+        if skip == 1 {
+            self.tokens.remove(0);
+        }
+    }
+
+    /// The words of an answer that consists of nothing else.
+    fn only_words(&self) -> Option<String> {
+        let mut words: Vec<String> = Vec::new();
+        let mut wordy = 0;
+        for (index, token) in self.tokens.iter().enumerate() {
+            let outer = index == 0 || index + 1 == self.tokens.len();
+            match &token.tok {
+                Tok::Word(w) => {
+                    let capitals = w.len() == 3 && w.bytes().all(|b| b.is_ascii_uppercase());
+                    wordy += if w.len() > 3 || capitals || names::is_short_word(w) {
+                        2
+                    } else {
+                        1
+                    };
+                    words.push(w.clone());
+                }
+                Tok::Text(t) => {
+                    wordy += 2;
+                    words.push(t.trim().to_string());
+                }
+                Tok::Sym(s) => words.push(s.clone()),
+                Tok::Const(Constant::I) => words.push("i".into()),
+                Tok::Open('(') | Tok::Close(')') if outer => {}
+                Tok::Op('-' | ',' | '.' | '!') | Tok::Prime => {}
+                _ => return None,
+            }
+        }
+        (wordy >= 2).then(|| words.join(" "))
+    }
+
+    /// Runs `inner` one level deeper.
+    fn deeper<T>(
+        &mut self,
+        inner: impl FnOnce(&mut Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(Failure::OverBudget(Budget::Depth));
+        }
+        let result = inner(self);
+        self.depth -= 1;
+        result
+    }
+
+    /// Relations separated by commas, semicolons, `and`, `or` or row breaks.
+    fn list(&mut self) -> Parsed {
+        let mut groups: Vec<Vec<Expr>> = vec![Vec::new()];
+        let mut grouped = false;
+        let (mut conjunction, mut disjunction) = (false, false);
+        loop {
+            let item = self.relation()?;
+            groups.last_mut().expect("at least one group").push(item);
+            let before = self.pos;
+            let ordered = matches!(groups.last().and_then(|g| g.last()),
+                Some(Expr::Rel(_, rest)) if rest.iter().all(|(op, _)| op.is_order()));
+            if ordered && self.eat(&Tok::Union) {
+                disjunction = true;
+                continue;
+            }
+            let mut semicolon = false;
+            while let Some(Tok::Op(',' | ';') | Tok::Or | Tok::And | Tok::Row) = self.peek() {
+                conjunction |= self.next_is(&Tok::And);
+                disjunction |= !self.next_is(&Tok::And);
+                semicolon |= matches!(self.peek(), Some(Tok::Op(';') | Tok::Row));
+                self.pos += 1;
+            }
+            if self.pos == before {
+                break;
+            }
+            if self.pos == self.tokens.len() {
+                break;
+            }
+            if semicolon {
+                grouped = true;
+                groups.push(Vec::new());
+            }
+        }
+        let single_items = groups.iter().all(|g| g.len() == 1);
+        let mut items = if !grouped || single_items {
+            groups.into_iter().flatten().collect::<Vec<_>>()
+        } else {
+            groups.into_iter().map(Expr::List).collect()
+        };
+        let restrictions = items.iter().all(|item| match item {
+            Expr::Rel(_, rest) => rest.iter().all(|(op, _)| op.is_order()),
+            _ => false,
+        });
+        if restrictions && conjunction && !disjunction && items.len() > 1 {
+            return Ok(Expr::SetOp(SetOp::Intersection, items));
+        }
+        Ok(if items.len() == 1 {
+            items.remove(0)
+        } else {
+            Expr::List(items)
+        })
+    }
+
+    /// A chain of sums with relations between them.
+    fn relation(&mut self) -> Parsed {
+        self.deeper(|p| {
+            if let Some((name, length)) = p.function_head() {
+                p.pos += length;
+                p.expect(&Tok::Rel(RelOp::Eq))?;
+                let value = p.set_expression()?;
+                return p.relation_tail(name, vec![(RelOp::Eq, value)]);
+            }
+            let first = p.set_expression()?;
+            p.relation_tail(first, Vec::new())
+        })
+    }
+
+    fn relation_tail(&mut self, first: Expr, mut rest: Vec<(RelOp, Expr)>) -> Parsed {
+        while let Some(Tok::Rel(op)) = self.peek() {
+            let op = *op;
+            self.pos += 1;
+            // The `\cup` of `x < 1 \cup x > 3` unites the inequalities, not their sides.
+            let side = if op.is_order() {
+                self.ratio()?
+            } else {
+                self.set_expression()?
+            };
+            rest.push((op, side));
+        }
+        // `x \equiv 2 \mod 5`
+        if let Some((RelOp::Equiv, Expr::Fun(Func::Mod, parts))) = rest.last_mut()
+            && let [value, modulus] = parts.as_mut_slice()
+        {
+            let (value, modulus) = (std::mem::replace(value, Expr::int(0)), modulus.clone());
+            return match rest.len() {
+                1 => Ok(Expr::Congruence(
+                    Box::new(first),
+                    Box::new(value),
+                    Box::new(modulus),
+                )),
+                _ => Err(Failure::NotParsed),
+            };
+        }
+        if let Some(modulus) = self.modulus()? {
+            return Ok(match rest.pop() {
+                Some((RelOp::Equiv | RelOp::Eq, value)) if rest.is_empty() => {
+                    Expr::Congruence(Box::new(first), Box::new(value), Box::new(modulus))
+                }
+                None => Expr::Congruence(
+                    Box::new(Expr::Sym(String::new())),
+                    Box::new(first),
+                    Box::new(modulus),
+                ),
+                _ => return Err(Failure::NotParsed),
+            });
+        }
+        Ok(if rest.is_empty() {
+            first
+        } else {
+            Expr::Rel(Box::new(first), rest)
+        })
+    }
+
+    /// `\pmod m`, `(mod m)`.
+    fn modulus(&mut self) -> Result<Option<Expr>, Failure> {
+        if self.eat(&Tok::Pmod) {
+            return if matches!(self.peek(), Some(Tok::Begin)) {
+                self.argument().map(Some)
+            } else {
+                self.power().map(Some)
+            };
+        }
+        let bracketed = matches!(self.peek(), Some(Tok::Open('(')))
+            && matches!(self.peek_at(1), Some(Tok::Bmod));
+        if bracketed {
+            self.pos += 2;
+            let modulus = self.sum()?;
+            self.expect(&Tok::Close(')'))?;
+            return Ok(Some(modulus));
+        }
+        Ok(None)
+    }
+
+    /// `f(x)`, `f(x, y)`, `P(n)` directly before an equals sign: the function with its variables, and the
+    /// number of its tokens.
+    fn function_head(&self) -> Option<(Expr, usize)> {
+        let Some(Tok::Sym(name)) = self.peek() else {
+            return None;
+        };
+        if self.peek_at(1) != Some(&Tok::Open('(')) {
+            return None;
+        }
+        let mut index = 2;
+        let mut arguments = Vec::new();
+        loop {
+            let Some(Tok::Sym(argument)) = self.peek_at(index) else {
+                return None;
+            };
+            arguments.push(Expr::Sym(argument.clone()));
+            match self.peek_at(index + 1) {
+                Some(Tok::Op(',')) => index += 2,
+                Some(Tok::Close(')')) => break,
+                _ => return None,
+            }
+        }
+        (self.peek_at(index + 2) == Some(&Tok::Rel(RelOp::Eq)))
+            .then(|| (Expr::Apply(name.clone(), arguments), index + 2))
+    }
+
+    /// Sums joined by set operations.
+    fn set_expression(&mut self) -> Parsed {
+        let mut result = self.ratio()?;
+        loop {
+            let op = match self.peek() {
+                Some(Tok::Union) => SetOp::Union,
+                Some(Tok::Intersection) => SetOp::Intersection,
+                Some(Tok::Difference) => SetOp::Difference,
+                _ => return Ok(result),
+            };
+            self.pos += 1;
+            let right = self.sum()?;
+            result = match result {
+                Expr::SetOp(same, mut items) if same == op && op != SetOp::Difference => {
+                    items.push(right);
+                    Expr::SetOp(same, items)
+                }
+                other => {
+                    // Each change of operation deepens the tree by one level.
+                    self.depth += 1;
+                    if self.depth > MAX_DEPTH {
+                        return Err(Failure::OverBudget(Budget::Depth));
+                    }
+                    Expr::SetOp(op, vec![other, right])
+                }
+            };
+        }
+    }
+
+    fn ratio(&mut self) -> Parsed {
+        let first = self.sum()?;
+        if !self.next_is(&Tok::Op(':')) || self.bars > 0 {
+            return Ok(first);
+        }
+        let mut items = vec![first];
+        while self.eat(&Tok::Op(':')) {
+            items.push(self.sum()?);
+        }
+        Ok(Expr::Ratio(items))
+    }
+}
+
+fn with_signs(term: Expr, negative: bool, plus_minus: bool) -> Expr {
+    let term = match (negative, term) {
+        (true, Expr::Num(n)) => Expr::Num(Number {
+            value: -n.value,
+            ..n
+        }),
+        (true, term) => Expr::Neg(Box::new(term)),
+        (false, term) => term,
+    };
+    if plus_minus {
+        Expr::PlusMinus(Box::new(term))
+    } else {
+        term
+    }
+}
+
+fn one_or(mut items: Vec<Expr>, wrap: impl FnOnce(Vec<Expr>) -> Expr) -> Expr {
+    if items.len() == 1 {
+        items.remove(0)
+    } else {
+        wrap(items)
+    }
+}
+
+/// The number written as digits with at most one decimal point.
+fn decimal(text: &str) -> Result<Number, Failure> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    // Without trailing zeros the fraction has no common factor of ten.
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > MAX_PLACES {
+        return Err(Failure::OverBudget(Budget::Length));
+    }
+    let digits: BigInt = format!("{whole}{fraction}")
+        .parse()
+        .map_err(|_| Failure::NotParsed)?;
+    let value = if fraction.is_empty() {
+        BigRational::from_integer(digits)
+    } else {
+        decimal_fraction(digits, fraction.len())
+    };
+    Ok(Number {
+        value,
+        decimal: text.contains('.'),
+    })
+}
+
+/// The number whose digits after `before` repeat forever.
+fn repeating(before: &str, repetend: &str) -> Result<Number, Failure> {
+    let start = decimal(before)?;
+    let places = before.split_once('.').map_or(0, |(_, f)| f.len());
+    let digits: BigInt = repetend.parse().map_err(|_| Failure::NotParsed)?;
+    let nines = power_of_ten(repetend.len()) - BigInt::one();
+    let tail = BigRational::new(digits, nines * power_of_ten(places));
+    Ok(Number {
+        value: start.value + tail,
+        decimal: false,
+    })
+}
+
+/// `digits / 10^places` in lowest terms, where ten does not divide the digits. Only twos or only fives can
+/// be common factors, so no greatest common divisor of long numbers is needed.
+fn decimal_fraction(mut digits: BigInt, places: usize) -> BigRational {
+    let mut denominator = power_of_ten(places);
+    let twos = digits.trailing_zeros().unwrap_or(0).min(places as u64);
+    if twos > 0 {
+        digits >>= twos;
+        denominator >>= twos;
+    } else {
+        let five = BigInt::from(5);
+        for _ in 0..places {
+            let (quotient, rest) = digits.div_rem(&five);
+            if !rest.is_zero() {
+                break;
+            }
+            digits = quotient;
+            denominator /= &five;
+        }
+    }
+    BigRational::new_raw(digits, denominator)
+}
+
+fn power_of_ten(exponent: usize) -> BigInt {
+    num_traits::pow(BigInt::from(10), exponent)
+}

@@ -1,0 +1,318 @@
+//! The completions in flight: slots, their cache, and what waits for a slot.
+
+use super::error::GenerateError;
+use super::options::{GenerateOptions, Request};
+use crate::sampling::{Draw, sample, sample_except};
+use burn::tensor::{Int, Tensor, TensorData};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use rpg_core::batch::by_tokens;
+use rpg_core::cache::KvCache;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::{CacheRows, DecodeBackend, Packing};
+use rpg_core::tokenizer::{Tokenizer, TokenizerError};
+use rpg_core::{Completion, StopReason};
+use std::collections::HashMap;
+
+/// Which completion of which request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) prompt_idx: usize,
+    pub(super) sample_idx: usize,
+}
+
+/// A completion in flight.
+struct Slot {
+    place: Place,
+    rng: ChaCha8Rng,
+    tokens: Vec<u32>,
+    logprobs: Vec<f32>,
+}
+
+/// The slots, the cache, and what waits.
+pub(super) struct Batch<'a, B: DecodeBackend> {
+    model: &'a CausalLm<B>,
+    requests: &'a [Request],
+    options: &'a GenerateOptions,
+    cache: KvCache<B>,
+    slots: Vec<Option<Slot>>,
+    // The prompt whose keys and values stand at the beginning of each slot.
+    prompt_in_slot: Vec<Option<usize>>,
+    // Logits behind the prompt, kept while samples of the group wait for their first token.
+    prompt_logits: HashMap<usize, Vec<f32>>,
+    waiting: std::vec::IntoIter<Place>,
+}
+
+impl<'a, B: DecodeBackend> Batch<'a, B> {
+    pub(super) fn new(
+        model: &'a CausalLm<B>,
+        requests: &'a [Request],
+        options: &'a GenerateOptions,
+        n_completions: usize,
+    ) -> Self {
+        let longest = requests
+            .iter()
+            .map(|r| r.prompt_tokens.len())
+            .max()
+            .unwrap_or(0);
+        let capacity = longest + options.max_new_tokens;
+        let config = model.config();
+        let slot_bytes = KvCache::<B>::bytes(config.heads(), config.num_hidden_layers, 1, capacity);
+        let affordable = options.max_cache_bytes / slot_bytes.max(1);
+        let n_slots = options.max_slots.min(n_completions).min(affordable).max(1);
+        let places: Vec<Place> = requests
+            .iter()
+            .enumerate()
+            .flat_map(|(prompt_idx, request)| {
+                (0..request.seeds.len()).map(move |sample_idx| Place {
+                    prompt_idx,
+                    sample_idx,
+                })
+            })
+            .collect();
+        Self {
+            model,
+            requests,
+            options,
+            cache: model.new_cache(n_slots, capacity),
+            slots: (0..n_slots).map(|_| None).collect(),
+            prompt_in_slot: vec![None; n_slots],
+            prompt_logits: HashMap::new(),
+            waiting: places.into_iter(),
+        }
+    }
+
+    pub(super) fn n_active(&self) -> usize {
+        self.slots.iter().flatten().count()
+    }
+
+    /// Fills free slots with waiting completions, and brings their prompts into the cache: computed
+    /// where no slot holds the prompt yet, copied where one does.
+    pub(super) fn admit(&mut self) {
+        let mut to_compute: Vec<(usize, usize)> = Vec::new();
+        let mut to_copy: Vec<(usize, Vec<usize>)> = Vec::new();
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].is_some() {
+                continue;
+            }
+            let Some(place) = self.waiting.next() else {
+                break;
+            };
+            let prompt_idx = place.prompt_idx;
+            let seed = self.requests[prompt_idx].seeds[place.sample_idx];
+            self.slots[slot] = Some(Slot {
+                place,
+                rng: ChaCha8Rng::seed_from_u64(seed),
+                tokens: Vec::new(),
+                logprobs: Vec::new(),
+            });
+            if self.prompt_in_slot[slot] == Some(prompt_idx) {
+                continue;
+            }
+            let source = self
+                .prompt_in_slot
+                .iter()
+                .position(|p| *p == Some(prompt_idx));
+            self.prompt_in_slot[slot] = Some(prompt_idx);
+            match source {
+                None => to_compute.push((slot, prompt_idx)),
+                Some(source) => match to_copy.last_mut() {
+                    Some((last, targets)) if *last == source => targets.push(slot),
+                    _ => to_copy.push((source, vec![slot])),
+                },
+            }
+        }
+        self.prefill(&to_compute);
+        for (source, targets) in to_copy {
+            let prompt_idx = self.prompt_in_slot[source].expect("a source holds a prompt");
+            let len = self.requests[prompt_idx].prompt_tokens.len();
+            self.cache.copy_prefix(source, &targets, len);
+        }
+    }
+
+    fn prefill(&mut self, prompts: &[(usize, usize)]) {
+        // Bounds the memory of one forward pass.
+        const MAX_TOKENS: usize = 16_384;
+        let n_tokens =
+            |(_, prompt_idx): &(usize, usize)| self.requests[*prompt_idx].prompt_tokens.len();
+        for now in by_tokens(prompts, MAX_TOKENS, n_tokens) {
+            let prompt = |prompt_idx: usize| &*self.requests[prompt_idx].prompt_tokens;
+            let tokens: Vec<u32> = now.iter().flat_map(|(_, p)| prompt(*p)).copied().collect();
+            let packing = Packing::new(now.iter().map(|(_, p)| prompt(*p).len()));
+            let slots: Vec<usize> = now.iter().map(|(slot, _)| *slot).collect();
+            let hidden = self
+                .model
+                .prefill(&tokens, &packing, &slots, &mut self.cache);
+            let last: Vec<i32> = packing.ranges().map(|range| range.end as i32 - 1).collect();
+            let last = TensorData::new(last, [now.len()]);
+            let last = Tensor::<B, 1, Int>::from_data(last, &hidden.device());
+            let logits = read(self.model.logits(hidden.select(0, last)));
+            let rows = logits.chunks_exact(self.model.config().vocab_size);
+            for ((_, prompt_idx), row) in now.iter().zip(rows) {
+                self.prompt_logits.insert(*prompt_idx, row.to_vec());
+            }
+        }
+    }
+
+    /// Samples one token of every active completion; returns those that ended.
+    pub(super) fn step(
+        &mut self,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<(Place, Completion)>, GenerateError> {
+        let vocab_size = self.model.config().vocab_size;
+        let mut decoding = Vec::new();
+        for (i, slot) in self.slots.iter().enumerate() {
+            if slot.as_ref().is_some_and(|slot| !slot.tokens.is_empty()) {
+                decoding.push(i);
+            }
+        }
+        let logits = self.decode(&decoding);
+        let mut row_of = vec![None; self.slots.len()];
+        for (row, &slot) in decoding.iter().enumerate() {
+            row_of[slot] = Some(&logits[row * vocab_size..][..vocab_size]);
+        }
+        let (prompt_logits, options) = (&self.prompt_logits, self.options);
+        let enders = ending_tokens(self.model, options);
+        self.slots
+            .par_iter_mut()
+            .zip(row_of)
+            .filter_map(|(slot, row)| slot.as_mut().map(|slot| (slot, row)))
+            .try_for_each(|(slot, row)| {
+                let prompt_idx = slot.place.prompt_idx;
+                let row = row.unwrap_or_else(|| &prompt_logits[&prompt_idx]);
+                let uniform = slot.rng.random::<f64>();
+                let draw = match slot.tokens.len() < options.min_new_tokens {
+                    true => sample_except(row, &enders, &options.sampling, uniform),
+                    false => sample(row, &options.sampling, uniform),
+                };
+                let Draw { token, logprob } = draw;
+                if !logprob.is_finite() {
+                    let n_tokens = slot.tokens.len();
+                    return Err(GenerateError::NotFinite {
+                        prompt_idx,
+                        n_tokens,
+                    });
+                }
+                slot.tokens.push(token);
+                slot.logprobs.push(logprob);
+                Ok(())
+            })?;
+        self.collect(tokenizer)
+    }
+
+    /// The logits behind the last token of the given slots.
+    fn decode(&mut self, slots: &[usize]) -> Vec<f32> {
+        if slots.is_empty() {
+            return Vec::new();
+        }
+        let active = |slot: usize| self.slots[slot].as_ref().expect("only active slots decode");
+        let tokens: Vec<u32> = slots
+            .iter()
+            .map(|&s| *active(s).tokens.last().expect("a token to go on from"))
+            .collect();
+        let positions: Vec<u32> = slots
+            .iter()
+            .map(|&s| {
+                let prompt = &self.requests[active(s).place.prompt_idx].prompt_tokens;
+                (prompt.len() + active(s).tokens.len() - 1) as u32
+            })
+            .collect();
+        let rows = CacheRows {
+            slots,
+            positions: &positions,
+        };
+        read(
+            self.model
+                .logits(self.model.decode(&tokens, &rows, &mut self.cache)),
+        )
+    }
+
+    /// Takes the completions that ended out of their slots.
+    fn collect(
+        &mut self,
+        tokenizer: &Tokenizer,
+    ) -> Result<Vec<(Place, Completion)>, GenerateError> {
+        let mut finished = Vec::new();
+        for slot in &mut self.slots {
+            let Some(active) = slot else { continue };
+            let Some(stop) = stop_reason(active, self.model, self.options, tokenizer)? else {
+                continue;
+            };
+            let text = tokenizer.decode(&active.tokens)?;
+            let Some(done) = slot.take() else { continue };
+            let Slot {
+                place,
+                tokens,
+                logprobs,
+                ..
+            } = done;
+            finished.push((
+                place,
+                Completion {
+                    tokens,
+                    logprobs,
+                    text,
+                    stop,
+                },
+            ));
+        }
+        // Logits of a prompt are needed until its last sample has its first token, which it gets in the
+        // step that follows its admission.
+        let next = self
+            .waiting
+            .as_slice()
+            .first()
+            .map(|place| place.prompt_idx);
+        self.prompt_logits
+            .retain(|prompt_idx, _| next == Some(*prompt_idx));
+        Ok(finished)
+    }
+}
+
+/// The tokens that end a completion.
+fn ending_tokens<B: DecodeBackend>(model: &CausalLm<B>, options: &GenerateOptions) -> Vec<u32> {
+    let eos: &[u32] = match options.ignore_eos {
+        true => &[],
+        false => &model.config().eos_token_ids,
+    };
+    [eos, &options.stop_token_ids].concat()
+}
+
+fn stop_reason<B: DecodeBackend>(
+    slot: &Slot,
+    model: &CausalLm<B>,
+    options: &GenerateOptions,
+    tokenizer: &Tokenizer,
+) -> Result<Option<StopReason>, TokenizerError> {
+    let last = *slot.tokens.last().expect("a token was just sampled");
+    if !options.ignore_eos && model.config().eos_token_ids.contains(&last) {
+        return Ok(Some(StopReason::Eos));
+    }
+    if options.stop_token_ids.contains(&last) {
+        return Ok(Some(StopReason::StopToken));
+    }
+    if !options.stop_strings.is_empty() {
+        // Each token adds at least a byte, so a text that ends now began at most this many tokens ago.
+        let longest = options
+            .stop_strings
+            .iter()
+            .map(String::len)
+            .max()
+            .unwrap_or(0);
+        let recent = &slot.tokens[slot.tokens.len().saturating_sub(longest + 1)..];
+        let text = tokenizer.decode(recent)?;
+        if options.stop_strings.iter().any(|stop| text.contains(stop)) {
+            return Ok(Some(StopReason::StopString));
+        }
+    }
+    Ok((slot.tokens.len() >= options.max_new_tokens).then_some(StopReason::Length))
+}
+
+fn read<B: DecodeBackend>(logits: Tensor<B, 2>) -> Vec<f32> {
+    logits
+        .into_data()
+        .convert::<f32>()
+        .into_vec()
+        .expect("f32 data is a vector of f32")
+}

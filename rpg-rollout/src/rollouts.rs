@@ -1,0 +1,70 @@
+//! Where the completions of a training step come from.
+
+use crate::generate::{GenerateError, GenerateOptions, Progress, Request, Sampler};
+use rpg_core::Group;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::DecodeBackend;
+use rpg_core::tokenizer::Tokenizer;
+use std::ops::ControlFlow;
+
+/// Samples completions from a policy that changes during training.
+///
+/// [`LocalRollouts`] samples in this process. An implementation that asks an inference server sends it the weights
+/// in [`sync`](Self::sync). The log-probs of its completions must be those of the full softmax at the sampling
+/// temperature: training takes them as those of the policy that sampled.
+pub trait Rollouts<B: DecodeBackend> {
+    /// Takes over the policy's weights: from here on completions come from this policy.
+    fn sync(&mut self, policy: &CausalLm<B>) -> Result<(), GenerateError>;
+
+    /// Samples every request's group, in the order of the requests. `on_progress` is called now and then; if it
+    /// breaks, the rollout ends with [`GenerateError::Interrupted`].
+    fn sample(
+        &mut self,
+        requests: &[Request],
+        options: &GenerateOptions,
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Group>, GenerateError>;
+
+    /// Called before the policy is updated: an implementation that shares the policy's tensors lets go of them, so
+    /// that they are updated in place. Nothing is sampled until the next [`sync`](Self::sync).
+    fn release(&mut self) {}
+}
+
+/// Samples in this process, on the policy's own backend.
+#[derive(Debug)]
+pub struct LocalRollouts<B: DecodeBackend> {
+    tokenizer: Tokenizer,
+    model: Option<CausalLm<B>>,
+}
+
+impl<B: DecodeBackend> LocalRollouts<B> {
+    /// Without a policy yet: [`sync`](Rollouts::sync) gives one.
+    pub fn new(tokenizer: Tokenizer) -> Self {
+        Self {
+            tokenizer,
+            model: None,
+        }
+    }
+}
+
+impl<B: DecodeBackend> Rollouts<B> for LocalRollouts<B> {
+    /// Shares the policy's tensors.
+    fn sync(&mut self, policy: &CausalLm<B>) -> Result<(), GenerateError> {
+        self.model = Some(policy.clone());
+        Ok(())
+    }
+
+    fn sample(
+        &mut self,
+        requests: &[Request],
+        options: &GenerateOptions,
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Group>, GenerateError> {
+        let model = self.model.as_ref().ok_or(GenerateError::NoPolicy)?;
+        Sampler::new(model, &self.tokenizer, requests, options)?.run(on_progress)
+    }
+
+    fn release(&mut self) {
+        self.model = None;
+    }
+}
