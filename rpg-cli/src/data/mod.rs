@@ -13,6 +13,7 @@ use rpg_core::seed::{derive, stream};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Problem, Prompt};
 use rpg_reward::AnswerStyle;
+use std::sync::Arc;
 
 /// A problem whose prompt has been tokenised, once.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +21,7 @@ pub struct PromptedProblem {
     /// The problem.
     pub problem: Problem,
     /// Its prompt.
-    pub prompt_tokens: Vec<u32>,
+    pub prompt_tokens: Arc<[u32]>,
 }
 
 /// The training problems, in the order of the run.
@@ -190,7 +191,7 @@ fn hold_out(
     n_eval: usize,
     path: &std::path::Path,
 ) -> Result<Vec<PromptedProblem>, Failure> {
-    let mut distinct: Vec<&Vec<u32>> = train.iter().map(|p| &p.prompt_tokens).collect();
+    let mut distinct: Vec<&Arc<[u32]>> = train.iter().map(|p| &p.prompt_tokens).collect();
     distinct.sort();
     distinct.dedup();
     if distinct.len() < 2 * n_eval {
@@ -205,7 +206,7 @@ fn hold_out(
         seed,
         &[stream::SPLIT],
     )));
-    let chosen: std::collections::HashSet<Vec<u32>> =
+    let chosen: std::collections::HashSet<Arc<[u32]>> =
         distinct.into_iter().take(n_eval).cloned().collect();
     let (mut eval, rest): (Vec<_>, Vec<_>) = std::mem::take(train)
         .into_iter()
@@ -247,7 +248,7 @@ fn prompted(problem: Problem, tokenizer: &Tokenizer) -> Result<PromptedProblem, 
         .map_err(|e| Failure::input(format!("{}: {e}", problem.id)))?;
     Ok(PromptedProblem {
         problem,
-        prompt_tokens,
+        prompt_tokens: prompt_tokens.into(),
     })
 }
 
@@ -263,7 +264,7 @@ mod tests {
                 prompt: Prompt::Text(String::new()),
                 answer: String::new(),
             },
-            prompt_tokens: vec![1],
+            prompt_tokens: vec![1].into(),
         };
         ShuffledFile::new((0..n).map(problem).collect(), 7)
     }
