@@ -1,6 +1,7 @@
 //! Log-ratios and the weights made of them.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 
 /// Log-ratios are clamped to `[-MAX_LOG_RATIO, MAX_LOG_RATIO]` before `exp`.
 ///

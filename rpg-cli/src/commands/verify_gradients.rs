@@ -1,13 +1,12 @@
-//! `rpg verify-gradients`: the theory against the code.
+//! `rpg verify-gradients`: checks the code against the theory.
 
 use super::output;
 use crate::args::VerifyGradientsArgs;
 use crate::backend::{OnBackend, on_backend};
 use crate::failure::{Failure, exit};
-use crate::report;
 use burn::backend::Autodiff;
 use rpg_core::DeviceChoice;
-use rpg_losses::verify::{Precision, Report, StudyOptions, VerifyOptions, run as verify, study};
+use rpg_losses::verify::{Precision, Report, VerifyOptions, run as verify};
 use rpg_rollout::ops::ModelBackend;
 
 struct Work {
@@ -28,10 +27,6 @@ impl OnBackend for Work {
 }
 
 pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
-    if let Some(page) = &args.study {
-        report::study::write(&study(&StudyOptions::default()), page)?;
-        return output::line(page.display());
-    }
     if args.cases == Some(0) {
         return Err(Failure::input("--cases: found 0; expected at least 1"));
     }
@@ -46,20 +41,21 @@ pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
         precision,
     };
     let (report, _) = on_backend(args.backend, work)?;
-    output::line(match args.json {
-        true => serde_json::to_string(&report).map_err(Failure::internal)?,
-        false => format!(
+    output::line(if args.json {
+        serde_json::to_string(&report).map_err(Failure::internal)?
+    } else {
+        format!(
             "{}\nBy configuration:\n\n{}",
             report.table(),
             report.summary().trim_end()
-        ),
+        )
     })?;
-    match report.passed() {
-        true => Ok(()),
-        false => Err(Failure {
-            message: "a row is above its tolerance, or a negative control was accepted".into(),
-            hint: None,
-            code: exit::NEGATIVE,
-        }),
+    if report.passed() {
+        return Ok(());
     }
+    Err(Failure {
+        message: "a row is above its tolerance, or a negative control was accepted".into(),
+        hint: None,
+        code: exit::NEGATIVE,
+    })
 }

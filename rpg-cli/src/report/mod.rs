@@ -1,4 +1,3 @@
-//! Pictures and pages: the learning curve of a run folder, the gradient study.
+//! Pictures: the learning curve of a run folder.
 
 pub mod curve;
-pub mod study;

@@ -1,23 +1,20 @@
 //! Losses that are known to be wrong, and must be seen to be.
 
-use burn::tensor::{Tensor, backend::AutodiffBackend};
-
-use super::{
-    VerifyOptions,
-    case::{Case, relative_error},
-    random::Random,
-    report::{Control, Oracle},
-    steps::{Step, flatten, join},
-};
-use crate::{
-    LossInputs, ObjectiveConfig, StepTotals,
-    clip::dual_clip,
-    divergence::{k3, kl_component_over_weight, kl_surrogate},
-    kinds::{Clip, Divergence, Estimator, Level},
-    policy_loss,
-    ratios::Ratios,
-    reference::Unit,
-};
+use super::VerifyOptions;
+use super::case::{Case, relative_error};
+use super::random::Random;
+use super::report::{Control, Oracle};
+use super::steps::{Step, flatten, join};
+use crate::aggregate::StepTotals;
+use crate::choices::{Clip, Divergence, Estimator, Level};
+use crate::clip::dual_clip;
+use crate::config::ObjectiveConfig;
+use crate::divergence::{k3, kl_component_over_weight, kl_surrogate};
+use crate::formula::Unit;
+use crate::loss::{LossInputs, policy_loss};
+use crate::ratios::Ratios;
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
 
 /// A wrong loss and the divergence whose gradient it claims to have.
 struct WrongLoss<B: AutodiffBackend> {
@@ -214,7 +211,7 @@ fn algorithm_1_as_printed<B: AutodiffBackend>(
         ..config.clone()
     }
     .clip_bounds();
-    dual_clip(ratios.w.clone(), advantages + kl, bounds) * config.mass()
+    dual_clip(ratios.w.clone(), advantages + kl, bounds).losses * config.mass()
 }
 
 #[cfg(test)]

@@ -26,17 +26,16 @@ mod rows;
 mod steps;
 mod study;
 
-use burn::tensor::{DType, backend::AutodiffBackend};
-use serde::{Deserialize, Serialize};
+use crate::config::ObjectiveConfig;
+use crate::formula::Unit;
+use burn::tensor::DType;
+use burn::tensor::backend::AutodiffBackend;
 
-use crate::{ObjectiveConfig, reference::Unit};
-
-pub use report::{Control, Report, Row};
-pub use study::{PathPoint, Study, StudyCurve, StudyOptions, StudyPoint, study};
+pub use report::{Control, Oracle, Path, Report, Row, Subject};
+pub use study::{PathPoint, Study, StudyCurve, StudyEstimator, StudyOptions, StudyPoint, study};
 
 /// The floating-point type in which the tensors are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// 32 bits; every backend has it.
     F32,

@@ -1,10 +1,9 @@
 //! An autoregressive policy small enough that every response can be written down.
 
-use burn::tensor::{
-    Bool, DType, Int, Tensor, TensorData, activation::log_softmax, backend::Backend,
-};
-
 use super::random::Random;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
 
 /// All responses over a small vocabulary: token 0 ends a response, and so does the length limit.
 #[derive(Debug, Clone)]

@@ -527,9 +527,9 @@ fn keys_without_effect_are_remarked_on() {
             "estimator",
             "clip",
             "kl_in_clip",
-            "z",
             "beta",
             "c",
+            "z",
             "max_length",
         ],
     );

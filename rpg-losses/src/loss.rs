@@ -1,22 +1,18 @@
 //! The entry point: a configured objective applied to a batch of tokens.
 
-use burn::tensor::{Bool, Tensor, backend::Backend};
-
-use crate::{
-    ObjectiveConfig,
-    aggregate::{StepTotals, aggregate, lengths, to_float},
-    baselines,
-    clip::{self, ClipBounds, ClipFlags},
-    diagnostics::{self, Diagnostics, Exponentiated},
-    fused,
-    kinds::{Clip, Estimator, Kind, Level},
-    ratios::Ratios,
-    reinforce, rpg,
-};
+use crate::aggregate::{StepTotals, aggregate, lengths, to_float};
+use crate::choices::Level;
+use crate::config::ObjectiveConfig;
+use crate::diagnostics::{self, Diagnostics};
+use crate::formula::Formula;
+use crate::fused;
+use crate::ratios::Ratios;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Tensor};
 
 /// The tokens of one micro-batch; every tensor is `[B, T]`.
 ///
-/// Only `logp` carries gradient. What stands at masked positions is never read, not even if it is
+/// Only `logp` carries gradient. Values at masked positions are never read, not even if they are
 /// NaN.
 #[derive(Debug, Clone)]
 pub struct LossInputs<B: Backend> {
@@ -27,7 +23,7 @@ pub struct LossInputs<B: Backend> {
     /// The same under the reference policy; absent where that is the sampling policy.
     pub logp_ref: Option<Tensor<B, 2>>,
     /// Advantages per token, constants. At the sequence levels a response's advantage is the mean
-    /// over its unmasked tokens, which carry the same value as a rule.
+    /// over its unmasked tokens, which usually carry the same value.
     pub advantages: Tensor<B, 2>,
     /// True where a token belongs to the response and counts.
     pub mask: Tensor<B, 2, Bool>,
@@ -35,6 +31,7 @@ pub struct LossInputs<B: Backend> {
 
 /// A loss and what there is to report about it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LossOutput<B: Backend> {
     /// The micro-batch's share of the step's loss, `[1]`; to be minimised.
     pub loss: Tensor<B, 1>,
@@ -45,11 +42,10 @@ pub struct LossOutput<B: Backend> {
 /// The loss of a micro-batch: its share of the loss of the whole step.
 ///
 /// Losses, gradients and diagnostics of a step's micro-batches add up to those of the step.
-/// `config` decides everything; see [`ObjectiveConfig`] and the modules [`crate::rpg`],
-/// [`crate::reinforce`], [`crate::clip`] and [`crate::baselines`] for the formulas. The loss is to
-/// be minimised; its gradient reaches `logp` alone.
+/// `config` decides everything; see [`ObjectiveConfig`], and [`crate::objectives`] for the formulas.
+/// The loss is to be minimised; its gradient reaches `logp` alone.
 ///
-/// Where tensors lie in host memory the closed form is evaluated in one pass; elsewhere this is
+/// Where tensors are in host memory the closed form is evaluated in one pass; elsewhere this is
 /// [`policy_loss_from_operations`]. Both are verified against the same oracles.
 ///
 /// # Panics
@@ -84,23 +80,25 @@ pub fn policy_loss_from_operations<B: Backend>(
     }
     let inputs = inputs.without_masked();
     let totals = config.totals(totals);
+    let formula = Formula::new(config);
     let dtype = inputs.logp.dtype();
     let mask = inputs.mask.clone();
     let (ratios, advantages) = units(config.level, &inputs);
-    let losses = unit_losses(config, &ratios, advantages.clone());
-    let loss = aggregate(config.aggregation, losses, &mask, &totals);
+    let units = formula.losses(ratios.clone(), advantages);
+    let loss = aggregate(config.aggregation, units.losses, &mask, &totals);
 
     // Diagnostics report on the loss and must not prolong its graph.
     let constants = ratios.detach();
     let ppo_kl = (inputs.logp_old - inputs.logp).sum().detach();
-    let unit_mask = match config.level {
-        Level::Token => mask.clone(),
-        _ => lengths(&mask, dtype).greater_elem(0.5),
+    let unit_mask = if config.level.is_sequence() {
+        lengths(&mask, dtype).greater_elem(0.5)
+    } else {
+        mask.clone()
     };
     let diagnostics = diagnostics::collect(
-        constants.clone(),
-        clip_flags(config, &constants, advantages),
-        exponentiated(config),
+        constants,
+        units.clipped,
+        formula.exponentiated,
         unit_mask,
         ppo_kl,
         to_float(mask, dtype).sum(),
@@ -123,7 +121,7 @@ pub fn unaggregated_loss<B: Backend>(
     inputs.assert_shapes();
     let inputs = inputs.without_masked();
     let (ratios, advantages) = units(config.level, &inputs);
-    unit_losses(config, &ratios, advantages)
+    Formula::new(config).losses(ratios, advantages).losses
 }
 
 impl<B: Backend> LossInputs<B> {
@@ -168,111 +166,22 @@ fn units<B: Backend>(level: Level, inputs: &LossInputs<B>) -> (Ratios<B>, Tensor
     let logp = inputs.logp.clone();
     let logp_old = inputs.logp_old.clone();
     let logp_ref = inputs.logp_ref.clone().unwrap_or_else(|| logp_old.clone());
-    if level == Level::Token {
-        return (
-            Ratios::new(logp, logp_old, logp_ref),
-            inputs.advantages.clone(),
-        );
-    }
-    let lengths = lengths(&inputs.mask, logp.dtype()).clamp_min(1.0); // [B, 1]
-    let per_response = |tensor: Tensor<B, 2>| match level {
-        Level::SequenceNorm => tensor.sum_dim(1) / lengths.clone(),
-        _ => tensor.sum_dim(1),
+    let advantages = inputs.advantages.clone();
+    let sum = |tensor: Tensor<B, 2>| tensor.sum_dim(1); // [B, 1]
+    let mean = |tensor: Tensor<B, 2>| {
+        let lengths = lengths(&inputs.mask, tensor.dtype()).clamp_min(1.0);
+        sum(tensor) / lengths
     };
-    let ratios = Ratios::new(
-        per_response(logp),
-        per_response(logp_old),
-        per_response(logp_ref),
-    );
-    let advantages = inputs.advantages.clone().sum_dim(1) / lengths;
-    (ratios, advantages)
-}
-
-/// The configured formula, applied to every unit.
-fn unit_losses<B: Backend>(
-    config: &ObjectiveConfig,
-    ratios: &Ratios<B>,
-    advantages: Tensor<B, 2>,
-) -> Tensor<B, 2> {
-    let ObjectiveConfig { kl, beta, .. } = *config;
-    let z = config.mass();
-    let bounds = config.clip_bounds();
-    match config.kind {
-        Kind::Rpg => match (config.estimator, config.clip) {
-            (Estimator::Differentiable, Clip::Dual) if config.kl_in_clip => {
-                rpg::differentiable_dual_clip(kl, ratios, advantages, beta, z, bounds)
-            }
-            (Estimator::Differentiable, Clip::Dual) => {
-                rpg::differentiable_dual_clip_reward(kl, ratios, advantages, beta, z, bounds)
-            }
-            (Estimator::Differentiable, _) => rpg::differentiable(kl, ratios, advantages, beta, z),
-            (Estimator::Reinforce, Clip::Rpg) => {
-                reinforce::reinforce_rpg_clip(kl, ratios, advantages, beta, z, bounds)
-            }
-            (Estimator::Reinforce, Clip::Hard) => {
-                reinforce::reinforce_hard_clip(kl, ratios, advantages, beta, z, bounds)
-            }
-            (Estimator::Reinforce, _) => reinforce::reinforce(kl, ratios, advantages, beta, z),
-        },
-        Kind::Grpo | Kind::DrGrpo => baselines::grpo(ratios, advantages, beta, bounds),
-        Kind::GrpoCorrected => baselines::grpo_corrected(ratios, advantages, beta, bounds),
-        Kind::Dapo => baselines::dapo(ratios, advantages, bounds),
-        Kind::ReinforcePpBaseline => {
-            baselines::reinforce_pp_baseline(ratios, advantages, beta, bounds)
+    match level {
+        Level::Token => (Ratios::new(logp, logp_old, logp_ref), advantages),
+        Level::Sequence => {
+            let ratios = Ratios::new(sum(logp), sum(logp_old), sum(logp_ref));
+            (ratios, mean(advantages))
         }
-        Kind::Cispo => baselines::cispo(ratios, advantages, bounds),
-        Kind::Ppo | Kind::ReinforcePp | Kind::Rloo | Kind::Gspo => {
-            baselines::ppo(ratios, advantages, bounds)
+        Level::SequenceNorm => {
+            let ratios = Ratios::new(mean(logp), mean(logp_old), mean(logp_ref));
+            (ratios, mean(advantages))
         }
-    }
-}
-
-/// Which units the configured trust region acts on.
-fn clip_flags<B: Backend>(
-    config: &ObjectiveConfig,
-    constants: &Ratios<B>,
-    advantages: Tensor<B, 2>,
-) -> ClipFlags<B> {
-    let ObjectiveConfig { kl, beta, .. } = *config;
-    let w = constants.w.clone();
-    let bounds = config.clip_bounds();
-    let never = ClipBounds {
-        low: f64::NEG_INFINITY,
-        high: f64::INFINITY,
-        dual: f64::INFINITY,
-    };
-    match (config.kind, config.clip) {
-        (Kind::Rpg, Clip::None) => clip::hard_clip_flags(w, never),
-        (Kind::Rpg, Clip::Dual) if config.kl_in_clip => {
-            let regularized = rpg::regularized_advantage(kl, constants, advantages, beta);
-            clip::dual_clip_flags(w, regularized, bounds)
-        }
-        (Kind::Rpg, Clip::Rpg) => clip::rpg_style_flags(kl, constants, advantages, beta, bounds),
-        (Kind::Rpg, Clip::Hard) | (Kind::Cispo, _) => clip::hard_clip_flags(w, bounds),
-        (Kind::Rpg, Clip::Dual) | (Kind::Dapo, _) => clip::dual_clip_flags(w, advantages, bounds),
-        _ => clip::dual_clip_flags(
-            w,
-            advantages,
-            ClipBounds {
-                dual: f64::INFINITY,
-                ..bounds
-            },
-        ),
-    }
-}
-
-/// Which log-ratios the configured objective exponentiates.
-pub(crate) fn exponentiated(config: &ObjectiveConfig) -> Exponentiated {
-    match config.kind {
-        Kind::Rpg => Exponentiated {
-            log_r: config.kl.uses_reference_weight(),
-            u: false,
-        },
-        Kind::Grpo | Kind::DrGrpo | Kind::GrpoCorrected => Exponentiated {
-            log_r: false,
-            u: true,
-        },
-        _ => Exponentiated::default(),
     }
 }
 
@@ -289,6 +198,7 @@ fn empty_output<B: Backend>(logp: Tensor<B, 2>) -> LossOutput<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objectives::Kind;
     use burn::backend::{Autodiff, Flex};
 
     type B = Autodiff<Flex>;
