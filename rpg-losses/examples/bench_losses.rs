@@ -92,7 +92,7 @@ fn main() {
     println!("{report}");
 }
 
-/// Peak resident memory of this process, where the system tells.
+/// Peak resident memory of this process, where the system reports it.
 fn peak_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

@@ -1,6 +1,6 @@
 //! Verifies every objective on the CPU and prints the table.
 //!
-//! `cargo run --release -p rpg-losses --example verify_gradients -- [CASES] [SEED]`
+//! `cargo run --release -p rpg-losses --features verify --example verify_gradients -- [CASES] [SEED]`
 
 use burn::backend::{Autodiff, Flex};
 use rpg_losses::verify::{Precision, VerifyOptions, run};

@@ -32,7 +32,7 @@ pub const BATCH_STD_EPSILON: f64 = 1e-8;
 /// ```
 ///
 /// # Panics
-/// If a group form is asked for and the two slices differ in length.
+/// If a group form is requested and the two slices differ in length.
 pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec<f64> {
     if !kind.needs_groups() {
         return batch_advantages(kind, rewards, &vec![true; rewards.len()]);
@@ -133,8 +133,8 @@ impl Advantages {
 /// For most kinds these are the [`advantages`] of the configured form. Two differ:
 ///
 /// - `reinforce_pp_baseline`: the configured form (group mean), then `batch_norm` over responses.
-/// - `reinforce_pp`: each token's reward is `-beta*(lp_old - lp_ref)`, the last one also has the
-///   response's reward; a token's return is the sum of the rewards from it on (gamma 1); the
+/// - `reinforce_pp`: each token's reward is `-beta*(lp_old - lp_ref)`, and the last one also has the
+///   response's reward; a token's return is the sum of its and all later rewards (gamma 1); the
 ///   returns are normalized over all tokens, so that this is one advantage per token. At the
 ///   sequence levels a response has one return, its reward with the KL of all its tokens. Without
 ///   `log_probs` the penalty is 0, as it is where the reference is the sampling policy.
@@ -246,7 +246,7 @@ fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec
         .collect()
 }
 
-/// `batch_norm` of advantages whose mean is 0 already, as every kind's is: what is exactly 0 stays so.
+/// `batch_norm` of advantages whose mean is 0 already, as that of every form is; an exact 0 stays 0.
 fn over_batch_std(centred: &[f64]) -> Vec<f64> {
     if all_equal(centred) {
         return vec![0.0; centred.len()];

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Sizes of one whole optimizer step.
 ///
-/// Every loss is divided by these and not by the sizes of the micro-batch at hand, so that losses
-/// and gradients of micro-batches simply add up to those of the step, however it was split.
+/// Every loss is divided by these and not by the sizes of its micro-batch, so that losses and
+/// gradients of micro-batches add up to those of the step, however it is split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepTotals {
     /// Unmasked tokens in all responses of the step.
@@ -38,7 +38,7 @@ impl StepTotals {
     /// | `seq_mean_token_mean` | `1 / (n_responses * length)` |
     /// | `constant` | `1 / (n_responses * max_length)` |
     ///
-    /// A divisor of 0 belongs to a step in which nothing counts; it is read as 1.
+    /// In a step in which nothing counts the divisor would be 0; it is taken as 1.
     pub fn weight(&self, aggregation: Aggregation, length: usize) -> f64 {
         let divisor = match aggregation {
             Aggregation::TokenMean => self.n_tokens as f64,

@@ -22,7 +22,7 @@ pub fn ppo_clip<B: Backend>(
 
 /// Dual clip (Algorithm 1): [`ppo_clip`], and where `A' < 0` no more than `-c*A'`.
 ///
-/// `advantages` is `A' = SG(A + beta*K/w)` where the KL term is clipped along, else `A`.
+/// `advantages` is `A' = SG(A + beta*K/w)` where the KL term is clipped too, else `A`.
 /// Shapes: `[B, U]` each. Minimised. Gradient `-w*A'` for `A' >= 0` and `w <= 1+eps_high`, and for
 /// `A' < 0` and `1-eps_low <= w <= c`; 0 elsewhere.
 pub fn dual_clip<B: Backend>(
@@ -106,7 +106,7 @@ pub(crate) fn clipped_weight(
     (low, high, dual): (bool, bool, bool),
     bounds: &ClipBounds,
 ) -> (f64, ClipEvent) {
-    // Selections, not jumps: which way a token goes is as good as random.
+    // Selections, not jumps: the branches are as good as random.
     let (weight, clip) = if low {
         (bounds.low, ClipEvent::Low)
     } else {

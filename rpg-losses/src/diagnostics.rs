@@ -1,4 +1,4 @@
-//! What a step reports about itself besides its loss.
+//! What a step reports besides its loss.
 
 use crate::aggregate::to_float;
 use crate::divergence;

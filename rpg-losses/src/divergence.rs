@@ -4,8 +4,8 @@
 //! depends on the divergence ([`kl_component`]). [`kl_surrogate`] is the differentiable loss term
 //! whose derivative with respect to `lp` is `-K`.
 //!
-//! The mass terms of the two unnormalized divergences cancel when these are added up, so that `skl`
-//! and `uskl` have one and the same `K`; they differ in `z` alone.
+//! The mass terms of the two unnormalized divergences cancel in their sum, so that `skl` and `uskl` have
+//! the same `K`; they differ in `z` alone.
 
 use crate::choices::Divergence;
 use crate::ratios::{Ratios, exp_clamped};
@@ -156,7 +156,6 @@ pub(crate) fn k3_unit(terms: &UnitTerms) -> f64 {
 }
 
 /// A divergence as the documentation prints it: `D`, `K` and the KL term of the surrogate.
-#[cfg(feature = "request")]
 pub(crate) fn printed(divergence: Divergence) -> [&'static str; 3] {
     match divergence {
         Divergence::None => ["0", "0", "0"],

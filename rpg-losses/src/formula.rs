@@ -90,11 +90,7 @@ impl Formula {
         ratios: Ratios<B>,
         advantages: Tensor<B, 2>,
     ) -> UnitLosses<B> {
-        let terms = Terms {
-            ratios,
-            advantages,
-            coefficients: self.coefficients,
-        };
+        let terms = Terms::new(ratios, advantages, self.coefficients);
         self.kind.losses(self.form, &terms)
     }
 

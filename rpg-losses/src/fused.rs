@@ -8,7 +8,7 @@ use crate::aggregate::StepTotals;
 use crate::config::ObjectiveConfig;
 use crate::diagnostics::{DiagnosticSums, Diagnostics};
 use crate::formula::Unit;
-use crate::loss::{LossInputs, LossOutput};
+use crate::inputs::{LossInputs, LossOutput};
 use crate::reference::{RowEvaluator, TokenRow};
 use burn::tensor::backend::Backend;
 use burn::tensor::{BoolStore, DType, Element, Tensor, TensorData};
@@ -19,8 +19,8 @@ const CHUNK_TOKENS: usize = 16_384;
 
 /// Whether the tensors of this backend are in host memory, in a type the loop can read.
 ///
-/// Burn's backends say nothing of where their memory is, and their device ids overlap: all there is to go
-/// by is the name.
+/// Burn's backends do not tell where their memory is, and their device ids overlap: only the name is
+/// left to go by.
 pub(crate) fn is_available<B: Backend>(device: &B::Device, dtype: DType) -> bool {
     is_readable(&B::name(device), dtype)
 }
@@ -45,7 +45,7 @@ pub(crate) fn policy_loss<B: Backend>(
     }
 }
 
-/// A number that is computed with in f64.
+/// A stored number; arithmetic is in f64.
 trait HostFloat: Element + Copy + Send + Sync {
     fn to_f64(self) -> f64;
     fn from_f64(value: f64) -> Self;
@@ -162,7 +162,7 @@ fn evaluate<B: Backend, E: HostFloat>(
     (grad, sums)
 }
 
-/// Some rows of the batch, copied while they are worked on: they stay in the processor's cache.
+/// Some rows of the batch, copied for the loop: they stay in the processor's cache.
 struct Chunk {
     logp: TensorData,
     logp_old: TensorData,

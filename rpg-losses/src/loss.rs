@@ -6,38 +6,10 @@ use crate::config::ObjectiveConfig;
 use crate::diagnostics::{self, Diagnostics};
 use crate::formula::Formula;
 use crate::fused;
+use crate::inputs::{LossInputs, LossOutput};
 use crate::ratios::Ratios;
+use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Bool, Tensor};
-
-/// The tokens of one micro-batch; every tensor is `[B, T]`.
-///
-/// Only `logp` carries gradient. Values at masked positions are never read, not even if they are
-/// NaN.
-#[derive(Debug, Clone)]
-pub struct LossInputs<B: Backend> {
-    /// Log-probabilities of the sampled tokens under the policy being trained.
-    pub logp: Tensor<B, 2>,
-    /// The same under the policy that sampled them.
-    pub logp_old: Tensor<B, 2>,
-    /// The same under the reference policy; absent where that is the sampling policy.
-    pub logp_ref: Option<Tensor<B, 2>>,
-    /// Advantages per token, constants. At the sequence levels a response's advantage is the mean
-    /// over its unmasked tokens, which usually carry the same value.
-    pub advantages: Tensor<B, 2>,
-    /// True where a token belongs to the response and counts.
-    pub mask: Tensor<B, 2, Bool>,
-}
-
-/// A loss and what there is to report about it.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct LossOutput<B: Backend> {
-    /// The micro-batch's share of the step's loss, `[1]`; to be minimised.
-    pub loss: Tensor<B, 1>,
-    /// Sums for the step's metrics, without gradient.
-    pub diagnostics: Diagnostics<B>,
-}
 
 /// The loss of a micro-batch: its share of the loss of the whole step.
 ///
@@ -45,7 +17,7 @@ pub struct LossOutput<B: Backend> {
 /// `config` decides everything; see [`ObjectiveConfig`], and [`crate::objectives`] for the formulas.
 /// The loss is to be minimised; its gradient reaches `logp` alone.
 ///
-/// Where tensors are in host memory the closed form is evaluated in one pass; elsewhere this is
+/// Where tensors are in host memory, the closed form is evaluated in one pass; elsewhere this is
 /// [`policy_loss_from_operations`]. Both are verified against the same oracles.
 ///
 /// # Panics
@@ -109,7 +81,7 @@ pub fn policy_loss_from_operations<B: Backend>(
 
 /// The loss of every unit before aggregation: `[B, T]` at token level, `[B, 1]` at sequence level.
 ///
-/// Masked tokens have a finite loss of no meaning and gradient 0. For those who weight the units
+/// Masked tokens have a finite loss without meaning, and gradient 0. For callers who weight the units
 /// themselves, as an exact expectation does.
 ///
 /// # Panics
@@ -122,43 +94,6 @@ pub fn unaggregated_loss<B: Backend>(
     let inputs = inputs.without_masked();
     let (ratios, advantages) = units(config.level, &inputs);
     Formula::new(config).losses(ratios, advantages).losses
-}
-
-impl<B: Backend> LossInputs<B> {
-    fn assert_shapes(&self) {
-        let shape = self.logp.dims();
-        let check = |name: &str, other: [usize; 2]| {
-            assert_eq!(
-                shape, other,
-                "policy_loss: `logp` is {shape:?}, but `{name}` is {other:?}"
-            );
-        };
-        check("logp_old", self.logp_old.dims());
-        check("advantages", self.advantages.dims());
-        check("mask", self.mask.dims());
-        if let Some(logp_ref) = &self.logp_ref {
-            check("logp_ref", logp_ref.dims());
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.logp.dims().contains(&0)
-    }
-
-    /// Puts 0 at every masked position, before any arithmetic.
-    fn without_masked(self) -> Self {
-        // `mask_fill` hands back gradient 0 where it fills, whatever stood there.
-        let is_masked = self.mask.clone().bool_not();
-        let fill = |tensor: Tensor<B, 2>| tensor.mask_fill(is_masked.clone(), 0.0);
-        Self {
-            logp: fill(self.logp),
-            logp_old: fill(self.logp_old),
-            logp_ref: self.logp_ref.map(fill),
-            // Advantages are constants of the objective.
-            advantages: fill(self.advantages.detach()),
-            mask: self.mask,
-        }
-    }
 }
 
 /// Ratios and advantages per unit.
@@ -203,7 +138,7 @@ mod tests {
 
     type B = Autodiff<Flex>;
 
-    /// Whatever is reported must not keep the graph of the loss alive, nor add to its gradient.
+    /// What is reported must not keep the graph of the loss alive, nor add to its gradient.
     #[test]
     fn diagnostics_carry_no_gradient() {
         let device = Default::default();

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub use crate::formula::{Unit, UnitLoss, unit_loss};
 pub use crate::terms::ClipEvent;
 
-/// The loss of a step and everything that goes with it.
+/// The loss of a step, its gradient and its metrics.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Evaluation {
@@ -91,7 +91,7 @@ impl TokenRow for BatchRow<'_> {
     }
 }
 
-/// The configured loss of one response after the other.
+/// The configured loss, one response after another.
 #[derive(Debug, Clone)]
 pub(crate) struct RowEvaluator {
     formula: Formula,
@@ -110,7 +110,7 @@ impl RowEvaluator {
         }
     }
 
-    /// Adds the response to `sums` and hands the gradient of each of its tokens to `write`.
+    /// Adds the response to `sums` and passes the gradient of each of its tokens to `write`.
     pub(crate) fn evaluate(
         &self,
         row: &impl TokenRow,
@@ -123,7 +123,7 @@ impl RowEvaluator {
         let weight = self.totals.weight(self.aggregation, length);
         sums.n_tokens += length as f64;
         if !self.level.is_sequence() {
-            // Sums of the row live in registers; `sums` itself could be what `write` writes to.
+            // The row's sums can stay in registers; the compiler cannot rule out that `write` changes `sums`.
             let mut row_sums = DiagnosticSums::default();
             for idx in tokens() {
                 let token = row.token(idx);

@@ -52,7 +52,7 @@ pub struct LossResponse {
     pub advantages: Advantages,
     /// The metrics of [`crate::Diagnostics`].
     pub metrics: BTreeMap<String, f64>,
-    /// Remarks for the user, meant for stderr: keys that nothing reads.
+    /// Warnings for the user, meant for standard error: keys that nothing reads.
     #[serde(skip)]
     pub warnings: Vec<String>,
 }
@@ -64,7 +64,7 @@ pub enum LossInputError {
     /// The text is not JSON, or not JSON of this form.
     #[error("not a loss request: {0}")]
     Syntax(String),
-    /// The objective cannot be what its author meant.
+    /// The objective is out of range or contradicts itself.
     #[error("`objective`: {0}")]
     Objective(#[from] ObjectiveError),
     /// Rows or columns do not fit together.
@@ -109,7 +109,7 @@ pub enum LossInputError {
         /// The value.
         found: String,
     },
-    /// Numbers so large that the result is not one.
+    /// Numbers so large that the result is not finite.
     #[error(
         "the loss is not a finite number: log-probabilities, advantages, rewards or numbers of the \
          objective are too large"
@@ -171,7 +171,7 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
             if request.groups.is_some() {
                 warnings.push("`groups` has no effect: `advantages` are given".into());
             }
-            if request.objective.is_written("advantage") {
+            if request.objective.advantage.is_some() {
                 warnings.push("`advantage` has no effect: `advantages` are given".into());
             }
             if has_penalty {
@@ -253,7 +253,7 @@ fn parse(request: &str) -> Result<LossRequest, LossInputError> {
     parsed.map_err(|error| syntax_error(request, &track.path(), &error))
 }
 
-/// Reads a structure from an object alone; serde would take a list of its fields as well.
+/// Reads a structure from an object only; serde would accept a list of its fields as well.
 fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct Fields<T>(PhantomData<T>);
 
@@ -278,13 +278,13 @@ fn syntax_error(
     error: &serde_json::Error,
 ) -> LossInputError {
     let message = error.to_string();
-    // An unknown key at the top names its own place.
+    // The message on an unknown key names the key.
     let place = match path.iter().count() {
         0 => String::new(),
         1 if message.starts_with("unknown field") => String::new(),
         _ => format!("`{path}`: "),
     };
-    // serde names the types of Rust.
+    // serde names Rust's types.
     let message = [
         ("expected f64", "expected a number"),
         ("expected i64", "expected a whole number of 64 bits"),
@@ -298,7 +298,7 @@ fn syntax_error(
     .fold(message, |message, (type_name, words)| {
         message.replace(type_name, words)
     });
-    // Some writers of JSON emit these words for non-finite numbers; JSON itself has none.
+    // Some writers of JSON emit these words for non-finite numbers, although JSON has none.
     let has_non_finite = ["NaN", "Infinity"]
         .iter()
         .any(|word| request.contains(word));
@@ -439,7 +439,7 @@ fn read_groups(
     match groups {
         Some(groups) => {
             per_response_length("groups", groups.len(), shape)?;
-            // Ids only say who belongs together: any distinct numbers do.
+            // Ids only say which responses belong together: any distinct numbers will do.
             let mut ids: BTreeMap<i64, usize> = BTreeMap::new();
             Ok(groups
                 .iter()

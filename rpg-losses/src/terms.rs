@@ -26,7 +26,7 @@ impl ClipBounds {
         }
     }
 
-    /// The same bounds without the one for negative advantages.
+    /// The same bounds without `dual`.
     pub fn without_dual(self) -> Self {
         Self {
             dual: f64::INFINITY,
@@ -35,8 +35,9 @@ impl ClipBounds {
     }
 }
 
-/// The numbers of an objective that its formula reads.
+/// The numbers of an objective that its formula reads: [`crate::ObjectiveConfig::coefficients`].
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Coefficients {
     /// The divergence of the KL term.
     pub kl: Divergence,
@@ -50,6 +51,7 @@ pub struct Coefficients {
 
 /// What a formula is applied to, one value per unit (token or response): tensors `[B, U]`.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Terms<B: Backend> {
     /// The log-ratios and weights.
     pub ratios: Ratios<B>,
@@ -59,8 +61,20 @@ pub struct Terms<B: Backend> {
     pub coefficients: Coefficients,
 }
 
+impl<B: Backend> Terms<B> {
+    /// Terms of units of one shape.
+    pub fn new(ratios: Ratios<B>, advantages: Tensor<B, 2>, coefficients: Coefficients) -> Self {
+        Self {
+            ratios,
+            advantages,
+            coefficients,
+        }
+    }
+}
+
 /// What a formula makes of all units: the losses, and where the trust region acted.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct UnitLosses<B: Backend> {
     /// The loss of each unit before aggregation, `[B, U]`.
     pub losses: Tensor<B, 2>,

@@ -9,13 +9,14 @@ use rpg_core::DeviceChoice;
 use rpg_losses::verify::{Precision, Report, VerifyOptions, run as verify};
 use rpg_rollout::ops::ModelBackend;
 
-struct Work {
+/// A verification, on a backend yet to be chosen.
+struct Verification {
     cases: Option<usize>,
     seed: u64,
     precision: Precision,
 }
 
-impl OnBackend for Work {
+impl OnBackend for Verification {
     type Output = Report;
 
     fn run<B: ModelBackend>(self, device: B::Device) -> Report {
@@ -35,12 +36,12 @@ pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
         DeviceChoice::Cpu => Precision::F64,
         _ => Precision::F32,
     };
-    let work = Work {
+    let verification = Verification {
         cases: args.cases,
         seed: args.seed,
         precision,
     };
-    let (report, _) = on_backend(args.backend, work)?;
+    let (report, _) = on_backend(args.backend, verification)?;
     output::line(if args.json {
         serde_json::to_string(&report).map_err(Failure::internal)?
     } else {

@@ -1,8 +1,8 @@
 //! The keys of an objective: one row each, from which the config, its checks and its documentation follow.
 
 use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
+use crate::config::error::ObjectiveError;
 use crate::config::value::{Range, Value};
-use crate::config::{Choice, ObjectiveError};
 use crate::objectives::Kind;
 use crate::objectives::rpg;
 use crate::objectives::spec::{Parts, Spec, TrustRegion};
@@ -11,23 +11,32 @@ use serde::{Deserialize, Serialize};
 /// What is known of a key besides its type.
 pub(crate) struct Key {
     pub(crate) name: &'static str,
-    #[cfg_attr(not(feature = "request"), allow(dead_code, reason = "only printed"))]
     pub(crate) meaning: &'static str,
     /// What may be written, for the documentation.
-    #[cfg_attr(not(feature = "request"), allow(dead_code, reason = "only printed"))]
     pub(crate) values: fn() -> String,
     /// The value in a config, for the documentation; absent where there is none.
-    #[cfg_attr(not(feature = "request"), allow(dead_code, reason = "only printed"))]
     pub(crate) shown: fn(&ObjectiveConfig) -> Option<String>,
-    /// The choice under which nothing reads the key, if there is one in this config.
+    /// The choice in the config by which nothing reads the key, if there is one.
     pub(crate) unread: fn(&ObjectiveConfig) -> Option<Choice>,
     /// Whether the value is in its range.
     pub(crate) check: fn(&ObjectiveConfig) -> Result<(), ObjectiveError>,
     /// Whether two configs have different values.
     pub(crate) differs: fn(&ObjectiveConfig, &ObjectiveConfig) -> bool,
     /// Whether the user wrote the key.
-    #[cfg_attr(not(feature = "request"), allow(dead_code, reason = "for requests"))]
+    #[cfg_attr(
+        not(feature = "request"),
+        allow(dead_code, reason = "only requests ask")
+    )]
     pub(crate) is_written: fn(&RawObjective) -> bool,
+}
+
+/// A choice that decides whether other keys are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    Kind,
+    Kl,
+    Clip,
+    Aggregation,
 }
 
 /// Declares the config, the form in which it is read, and [`KEYS`].
@@ -76,7 +85,7 @@ macro_rules! keys {
         #[serde(deny_unknown_fields)]
         pub(crate) struct RawObjective {
             kind: Kind,
-            $($key: Option<$type>,)+
+            $(pub(crate) $key: Option<$type>,)+
         }
 
         /// Every key but `kind`, in the order of the documentation.

@@ -1,57 +1,20 @@
 //! The configuration of an objective: defaults, checks and warnings.
 
+mod error;
 mod keys;
 mod value;
 
 use crate::aggregate::StepTotals;
 use crate::choices::Aggregation;
+use crate::config::keys::{Choice, Key};
 use crate::objectives::Kind;
 use crate::objectives::rpg::Form;
 use crate::objectives::spec::{AdvantageRule, Parts};
 use crate::terms::{ClipBounds, Coefficients};
-use thiserror::Error;
 
+pub use crate::config::error::ObjectiveError;
 pub use crate::config::keys::ObjectiveConfig;
 pub(crate) use crate::config::keys::{KEYS, RawObjective};
-
-/// A configuration that cannot be what its author meant.
-#[derive(Debug, Clone, PartialEq, Error)]
-#[non_exhaustive]
-pub enum ObjectiveError {
-    /// A number outside its range.
-    #[error("`{key}` is {found}, but must be {expected}")]
-    Value {
-        /// The key in the config.
-        key: &'static str,
-        /// Its value.
-        found: String,
-        /// What it may be.
-        expected: &'static str,
-    },
-    /// Two keys that exclude each other.
-    #[error("`{key}` is \"{found}\", which does not go with `{other_key}` \"{other}\": {hint}")]
-    Conflict {
-        /// The key in the config.
-        key: &'static str,
-        /// Its value.
-        found: &'static str,
-        /// The key it conflicts with.
-        other_key: &'static str,
-        /// The value of that key.
-        other: &'static str,
-        /// What would be right.
-        hint: String,
-    },
-}
-
-/// A choice that decides whether other keys are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Choice {
-    Kind,
-    Kl,
-    Clip,
-    Aggregation,
-}
 
 impl Default for ObjectiveConfig {
     /// RPG-REINFORCE with unnormalized reverse KL and RPG-Style Clip, as the paper trains it.
@@ -66,7 +29,7 @@ impl ObjectiveConfig {
         RawObjective::of_kind(kind).with_defaults()
     }
 
-    /// Checks ranges and combinations; reading a config from a file has done so already.
+    /// Checks ranges and combinations. A config that was read from a file has been checked already.
     pub fn validate(&self) -> Result<(), ObjectiveError> {
         for key in KEYS {
             (key.check)(self)?;
@@ -157,8 +120,8 @@ impl ObjectiveConfig {
         self.kind.spec().advantage_rule
     }
 
-    /// A remark, if nothing reads the key.
-    fn unread_warning(&self, key: &keys::Key) -> Option<String> {
+    /// A warning, if nothing reads the key.
+    fn unread_warning(&self, key: &Key) -> Option<String> {
         let by = match (key.unread)(self)? {
             Choice::Kind => format!("kind \"{}\"", self.kind),
             Choice::Kl => format!("kl \"{}\"", self.kl),
@@ -176,13 +139,6 @@ impl RawObjective {
         let config = self.with_defaults();
         config.validate()?;
         Ok(config)
-    }
-
-    /// Whether the user wrote a key.
-    #[cfg(feature = "request")]
-    pub(crate) fn is_written(&self, name: &str) -> bool {
-        KEYS.iter()
-            .any(|key| key.name == name && (key.is_written)(self))
     }
 
     /// Keys that the user wrote although nothing reads them.
@@ -203,7 +159,7 @@ impl TryFrom<RawObjective> for ObjectiveConfig {
     }
 }
 
-/// `use "a", "b" or "c"`; what switches something off comes last.
+/// `use "a", "b" or "c"`; `none` comes last.
 fn use_one_of(names: impl Iterator<Item = &'static str>) -> String {
     let mut names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
     names.sort_by_key(|name| name == "\"none\"");

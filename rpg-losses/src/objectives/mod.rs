@@ -1,8 +1,4 @@
 //! The kinds of objectives, one file each.
-//!
-//! A file has the loss over tensors (`losses`), its closed form in f64 and what the rest of the crate has
-//! to know of the kind. A new kind is such a file, a row in the table here, and a row in the table of
-//! `verify/oracle.rs`, which has the formula a second time.
 
 pub mod cispo;
 pub mod dapo;
@@ -24,7 +20,7 @@ use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 use serde::{Deserialize, Serialize};
 
-/// Declares [`Kind`] and sends each kind to its file. A file with several forms is told which.
+/// Declares [`Kind`] and sends each kind to its file; a file with several forms is told which.
 macro_rules! kinds {
     ($argument:ident: Form; $($(#[doc = $doc:literal])+ $kind:ident = $name:literal in $file:ident $(($form:ident))?,)+) => {
         named_enum! {
@@ -60,6 +56,9 @@ macro_rules! kinds {
     };
 }
 
+// A kind's file has the loss over tensors (`losses`), its closed form in f64 (`closed_form`), and what the
+// rest of the crate has to know of it (`SPEC`). A new kind is such a file, a row here, and a row in
+// `verify/oracle.rs`, which has every formula a second time.
 kinds! {
     form: Form;
     /// Regularized policy gradient: the losses of the paper.

@@ -2,7 +2,7 @@
 
 use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
 
-/// Everything that other code has to know of a kind.
+/// What other code has to know of a kind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spec {
     /// The loss of one unit, as the documentation prints it.
@@ -13,7 +13,7 @@ pub(crate) struct Spec {
     pub(crate) parts: Parts,
     /// Whether `exp(-u)` is part of the loss.
     pub(crate) exponentiates_u: bool,
-    /// What becomes of rewards besides the configured form of advantage.
+    /// How its advantages differ from the configured form.
     pub(crate) advantage_rule: AdvantageRule,
     /// The values of keys that are left out.
     pub(crate) defaults: Defaults,
@@ -59,14 +59,14 @@ pub(crate) enum TrustRegion {
     Dual,
 }
 
-/// What becomes of rewards besides the configured form of advantage.
+/// How advantages differ from the configured form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AdvantageRule {
-    /// Nothing.
+    /// They do not.
     AsConfigured,
-    /// The advantages are divided by their standard deviation over the batch.
+    /// They are divided by their standard deviation over the batch.
     ThenBatchNorm,
-    /// Token rewards carry a KL penalty; advantages are normalized returns over the batch.
+    /// Token rewards have a KL penalty, and advantages are returns normalized over the batch.
     RewardToGo,
 }
 
@@ -98,4 +98,15 @@ impl Defaults {
         token_aggregation: Aggregation::TokenMean,
         advantage: AdvantageKind::GroupMean,
     };
+}
+
+/// What is known of a form of RPG's loss besides its formula.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FormSpec {
+    /// The clip that chooses it.
+    pub(crate) clip: Clip,
+    /// The value of `kl_in_clip` that chooses it, if that is read.
+    pub(crate) kl_in_clip: Option<bool>,
+    /// The loss of one unit, as the documentation prints it.
+    pub(crate) loss: &'static str,
 }

@@ -1,6 +1,6 @@
 //! One random case: three measures over all responses, advantages, and a configuration.
 
-use super::VerifyOptions;
+use super::options::VerifyOptions;
 use super::oracle;
 use super::policy::{Measure, Tree, bool_matrix, matrix};
 use super::random::Random;
@@ -8,13 +8,14 @@ use crate::aggregate::StepTotals;
 use crate::choices::{Aggregation, Estimator, Level};
 use crate::config::ObjectiveConfig;
 use crate::formula::Unit;
-use crate::loss::{LossInputs, unaggregated_loss};
+use crate::inputs::LossInputs;
+use crate::loss::unaggregated_loss;
 use crate::objectives::spec::Parts;
 use crate::reference::{self, Batch};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{DType, Tensor, TensorData};
 
-/// Units closer than this to a case distinction are drawn again: there a slope is not defined.
+/// Units closer than this to a case distinction are drawn again, as no slope is defined there.
 pub(super) const MIN_MARGIN: f64 = 5e-3;
 
 pub(super) struct Case {
@@ -174,7 +175,7 @@ impl Case {
         self.autodiff_of(options, |inputs| unaggregated_loss(config, inputs))
     }
 
-    /// The same for any loss of units, `[N, U]`.
+    /// The same for any loss per unit, `[N, U]`.
     pub(super) fn autodiff_of<B: AutodiffBackend>(
         &self,
         options: &VerifyOptions<B>,
@@ -322,7 +323,7 @@ pub(super) fn relative_error(actual: &[f64], expected: &[f64]) -> f64 {
     }
     let size = expected.iter().map(|x| x.abs()).fold(1e-3, f64::max);
     let difference = (actual.iter().zip(expected)).map(|(a, b)| (a - b).abs());
-    // `max` would pass over a NaN.
+    // `max` would skip a NaN.
     difference.fold(
         0.0,
         |worst: f64, d| if d > worst || d.is_nan() { d } else { worst },

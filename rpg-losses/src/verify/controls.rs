@@ -1,7 +1,7 @@
-//! Losses that are known to be wrong, and must be seen to be.
+//! Losses that are known to be wrong, and must be rejected.
 
-use super::VerifyOptions;
 use super::case::{Case, relative_error};
+use super::options::VerifyOptions;
 use super::random::Random;
 use super::report::{Control, Oracle};
 use super::steps::{Step, flatten, join};
@@ -11,7 +11,8 @@ use crate::clip::dual_clip;
 use crate::config::ObjectiveConfig;
 use crate::divergence::{k3, kl_component_over_weight, kl_surrogate};
 use crate::formula::Unit;
-use crate::loss::{LossInputs, policy_loss};
+use crate::inputs::LossInputs;
+use crate::loss::policy_loss;
 use crate::ratios::Ratios;
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
@@ -22,7 +23,7 @@ struct WrongLoss<B: AutodiffBackend> {
     divergence: Divergence,
     /// How far off policy it is measured.
     distance: f64,
-    /// Whether the mistake shows at this unit at all.
+    /// Whether the mistake makes a difference at this unit.
     shows: fn(&Unit) -> bool,
     loss: fn(&ObjectiveConfig, &Ratios<B>, Tensor<B, 2>) -> Tensor<B, 2>,
 }
@@ -43,7 +44,7 @@ pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Control
     controls
 }
 
-/// The error of a control in the case where it is smallest: every single case must see it.
+/// The error of a control in the case where it is smallest: every single case must reveal it.
 fn control<B: AutodiffBackend>(
     options: &VerifyOptions<B>,
     name: &str,
@@ -222,7 +223,7 @@ mod tests {
 
     type B = Autodiff<Flex>;
 
-    /// A control that is wrong in another way than its name says would be rejected as well.
+    /// A control with another mistake than its name says would be rejected as well.
     #[test]
     fn each_control_makes_the_mistake_it_is_named_for() {
         let (a, beta, z) = (0.7, 0.3, 1.5);

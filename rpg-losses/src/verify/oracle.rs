@@ -14,7 +14,7 @@ struct Row {
     loss: fn(&Frozen) -> f64,
     /// One outcome's share of the penalty that the loss has in expectation, per unit of `beta`.
     penalty: fn(&Outcome) -> f64,
-    /// The kind that has the same gradient off the bounds, from a loss without stop-gradient.
+    /// The kind whose loss has the same gradient off the bounds, but no stop-gradient.
     differentiable: Kind,
     /// Whether a unit exactly on a bound keeps its gradient.
     keeps_bounds: fn(&ObjectiveConfig) -> bool,
@@ -175,7 +175,7 @@ fn rpg(x: &Frozen) -> f64 {
     z * loss
 }
 
-/// The same objective without a clip, from a loss that needs no stop-gradient where the kind has one.
+/// The same objective without a clip, as a loss that has no stop-gradient, where there is one.
 pub(super) fn unclipped(config: &ObjectiveConfig) -> ObjectiveConfig {
     ObjectiveConfig {
         kind: row(config.kind).differentiable,

@@ -1,6 +1,6 @@
 //! The outcome of a verification.
 
-use super::Precision;
+use super::options::Precision;
 use crate::choices::{Aggregation, Clip};
 use crate::config::ObjectiveConfig;
 use crate::objectives::spec::Parts;
@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use std::fmt;
 use std::fmt::Write;
 
-/// Rows that must hold and controls that must not.
+/// Rows that must pass and controls that must be rejected.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
@@ -47,7 +47,7 @@ pub enum Subject {
     Bounds(ObjectiveConfig, Path),
 }
 
-/// A way of computing the loss of a step.
+/// The code that computes the loss of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Path {
@@ -65,7 +65,7 @@ pub struct Control {
     pub name: String,
     /// Its relative error: the smallest over all cases.
     pub error: f64,
-    /// Whether the error was seen.
+    /// Whether the error is beyond doubt.
     pub rejected: bool,
 }
 
@@ -99,7 +99,8 @@ impl Oracle {
     /// The relative error that rounding and, for slopes, step size explain.
     pub(super) fn tolerance(self, precision: Precision) -> f64 {
         match (self, precision) {
-            (Self::FiniteDifference, _) => 1e-6, // In f64 whatever the tensors are.
+            // In f64 whatever the tensors are.
+            (Self::FiniteDifference, Precision::F32 | Precision::F64) => 1e-6,
             (Self::ClosedForm | Self::Expectation | Self::MicroBatches, Precision::F32) => 1e-4,
             (Self::ClosedForm | Self::MicroBatches, Precision::F64) => 1e-9,
             (Self::Expectation, Precision::F64) => 1e-6,
@@ -108,7 +109,7 @@ impl Oracle {
 }
 
 impl Report {
-    /// Whether every row holds and every control was rejected.
+    /// Whether every row passed and every control was rejected.
     pub fn passed(&self) -> bool {
         self.rows.iter().all(|row| row.passed)
             && self.controls.iter().all(|control| control.rejected)
@@ -119,7 +120,7 @@ impl Report {
         self.rows_by(Subject::to_string) + "\n" + &self.controls_table()
     }
 
-    /// The same with the three levels of a configuration on one line, and so whole steps and bounds.
+    /// The same with the three levels of a configuration on one line, and all bounds on another.
     pub fn summary(&self) -> String {
         self.rows_by(Subject::group) + "\n" + &self.controls_table()
     }
@@ -229,7 +230,7 @@ impl Serialize for Row {
 }
 
 impl Subject {
-    /// The line of the summary on which it is: levels of one objective share one, and so do all bounds.
+    /// Its line in the summary, which the levels of one objective share, and all bounds.
     fn group(&self) -> String {
         match self {
             Self::Units(config) => objective_name(config),

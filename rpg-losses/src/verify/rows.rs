@@ -1,7 +1,7 @@
 //! The configurations and their oracles.
 
-use super::VerifyOptions;
 use super::case::{Case, MIN_MARGIN, relative_error};
+use super::options::VerifyOptions;
 use super::oracle;
 use super::random::Random;
 use super::report::{Oracle, Row, Subject, larger};
@@ -65,14 +65,14 @@ fn errors<B: AutodiffBackend>(case: &Case, options: &VerifyOptions<B>) -> [f64; 
 }
 
 fn finite_difference_error(case: &Case) -> f64 {
-    // A case of which nothing can be compared proves nothing.
+    // A case in which nothing can be compared proves nothing.
     (case.units().into_iter().flatten())
         .filter_map(|unit| unit_error(&case.config, unit))
         .reduce(larger)
         .unwrap_or(f64::INFINITY)
 }
 
-/// Loss and derivative of the reference against the second writing of the loss.
+/// Loss and derivative of the closed form against the loss as the oracle has it.
 pub(super) fn unit_error(config: &ObjectiveConfig, unit: Unit) -> Option<f64> {
     let largest = [
         unit.lp - unit.lp_old,

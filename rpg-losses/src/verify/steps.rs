@@ -1,17 +1,18 @@
 //! Whole optimizer steps: masks, aggregation, micro-batches, and units exactly on a clip bound.
 
 use super::case::{gradient, relative_error};
+use super::options::{Precision, VerifyOptions};
 use super::oracle;
 use super::policy::{bool_matrix, matrix};
 use super::random::Random;
 use super::report::{Oracle, Path, Row, Subject, larger};
 use super::rows::configurations;
-use super::{Precision, VerifyOptions};
 use crate::aggregate::StepTotals;
 use crate::choices::{Aggregation, Clip};
 use crate::config::ObjectiveConfig;
 use crate::formula::{Unit, unit_loss};
-use crate::loss::{LossInputs, LossOutput, policy_loss, policy_loss_from_operations};
+use crate::inputs::{LossInputs, LossOutput};
+use crate::loss::{policy_loss, policy_loss_from_operations};
 use crate::objectives::spec::Parts;
 use crate::reference::{Batch, Evaluation, evaluate};
 use burn::tensor::backend::AutodiffBackend;
@@ -29,7 +30,7 @@ pub(super) struct Step {
 
 type Loss<B> = fn(&ObjectiveConfig, LossInputs<B>, &StepTotals) -> LossOutput<B>;
 
-/// A row per aggregation and way of computing it, and a row per trust region at its bounds.
+/// Two rows per aggregation and code path, and a row per trust region at its bounds.
 pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Row> {
     let mut rows = Vec::new();
     let paths: [(Path, Loss<B>); 2] = [

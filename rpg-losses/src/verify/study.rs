@@ -40,14 +40,15 @@ impl Default for StudyOptions {
     }
 }
 
-/// The outcome.
+/// The outcome of a study.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Study {
     /// What was studied.
     pub options: StudyOptions,
     /// Number of responses in the enumerated policy.
     pub n_responses: usize,
-    /// The way of the policy, common to all estimators.
+    /// The path of the policy, common to all estimators.
     pub path: Vec<PathPoint>,
     /// One curve per estimator.
     pub curves: Vec<StudyCurve>,
@@ -55,6 +56,7 @@ pub struct Study {
 
 /// The policy after some updates.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PathPoint {
     /// Updates since the responses were sampled.
     pub updates: usize,
@@ -82,7 +84,7 @@ pub struct StudyCurve {
     pub points: Vec<StudyPoint>,
 }
 
-/// What tells the estimators of a study from one another; displayed, a name for tables and plots.
+/// Identifies an estimator of a study; displayed, its name in tables and plots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StudyEstimator {
     /// RPG with this divergence, level and clip.
@@ -103,6 +105,7 @@ impl fmt::Display for StudyEstimator {
 
 /// An estimator's gradient after some updates.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct StudyPoint {
     /// Updates since the responses were sampled.
     pub updates: usize,
@@ -116,7 +119,7 @@ pub struct StudyPoint {
     pub variance: f64,
 }
 
-/// Measures every estimator along the way of one policy.
+/// Measures every estimator along the path of one policy.
 ///
 /// The policy ascends the exact gradient of `E[R] - beta*KL(pi, ref)`. It starts at the reference,
 /// samples its responses after `updates_before` steps, and moves on. Every estimator sees the same
@@ -205,7 +208,7 @@ fn estimators(beta: f64) -> Vec<(StudyEstimator, Divergence, ObjectiveConfig)> {
     list.extend(divergences.map(|kl| rpg(kl, Level::Sequence, Clip::None)));
     list.extend(divergences.map(|kl| rpg(kl, Level::Token, Clip::None)));
     list.extend(divergences.map(|kl| rpg(kl, Level::Token, Clip::Rpg)));
-    // Log-probabilities are negative here, so that both clips keep the same units: one row says it.
+    // Log-probabilities are negative here, so that both clips act on the same units: one divergence will do.
     list.push(rpg(Urkl, Level::Token, Clip::Dual));
     list.push(rpg(Urkl, Level::Token, Clip::Hard));
     list.push(baseline(Kind::Grpo, Rkl, 0.2));
@@ -216,7 +219,7 @@ fn estimators(beta: f64) -> Vec<(StudyEstimator, Divergence, ObjectiveConfig)> {
     list
 }
 
-/// What stays the same along the way.
+/// What stays the same along the path.
 struct World<'a> {
     options: &'a StudyOptions,
     tree: Tree,
@@ -378,7 +381,7 @@ impl Study {
             .find(|curve| curve.estimator == estimator)
     }
 
-    /// Tables in Markdown: the way of the policy, then relative bias, cosine and variance.
+    /// Tables in Markdown: the path of the policy, then relative bias, cosine and variance.
     pub fn markdown(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(
@@ -421,7 +424,7 @@ impl Study {
             let _ = write!(out, "| {} | {} |", curve.estimator, curve.claims);
             for point in &curve.points {
                 let value = value(point);
-                // Rounding errors are not worth digits.
+                // Rounding errors deserve no digits.
                 let text = match value.abs() {
                     x if x < 1e-9 => "0".to_string(),
                     x if x < 1e-3 => format!("{value:.1e}"),

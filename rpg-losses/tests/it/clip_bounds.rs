@@ -2,11 +2,11 @@
 
 use crate::common::{B, matrix};
 use burn::tensor::{Bool, DType, Tensor};
-use rpg_losses::Divergence;
 use rpg_losses::clip::{dual_clip, ppo_clip};
 use rpg_losses::objectives::rpg::{hard_clip, rpg_clip};
 use rpg_losses::ratios::Ratios;
-use rpg_losses::terms::{ClipBounds, ClipFlags, Coefficients, Terms, UnitLosses};
+use rpg_losses::terms::{ClipBounds, ClipFlags, Terms, UnitLosses};
+use rpg_losses::{Divergence, Kind, ObjectiveConfig};
 
 const BOUNDS: ClipBounds = ClipBounds {
     low: 0.5,
@@ -119,16 +119,14 @@ fn ratios(w: &[f64]) -> Ratios<B> {
 }
 
 fn terms(ratios: Ratios<B>, a: &[f64], kl: Divergence, beta: f64) -> Terms<B> {
-    Terms {
-        ratios,
-        advantages: row(a),
-        coefficients: Coefficients {
-            kl,
-            beta,
-            z: 1.0,
-            bounds: BOUNDS,
-        },
-    }
+    let mut config = ObjectiveConfig::for_kind(Kind::Rpg);
+    config.kl = kl;
+    config.beta = beta;
+    config.eps_low = 0.5;
+    config.eps_high = 0.5;
+    config.c = 3.0;
+    assert_eq!(config.clip_bounds(), BOUNDS);
+    Terms::new(ratios, row(a), config.coefficients())
 }
 
 #[test]
@@ -146,8 +144,9 @@ fn rpg_style() {
         "dual",
     ];
     let ratios = ratios(&w);
-    let UnitLosses { losses, clipped } =
-        rpg_clip::losses(&terms(ratios.clone(), &a, Divergence::Ufkl, 0.5));
+    let UnitLosses {
+        losses, clipped, ..
+    } = rpg_clip::losses(&terms(ratios.clone(), &a, Divergence::Ufkl, 0.5));
     assert_eq!(names(clipped), expected);
     let grads = losses.clone().sum().backward();
     let grad: Vec<f64> = ratios
@@ -245,10 +244,8 @@ fn constants_of_a_loss_have_no_gradient() {
 
     // Under RPG-Style Clip the gradient reaches `lp` alone, and never the advantages.
     let advantages = row(&[0.5]).require_grad();
-    let terms = Terms {
-        advantages: advantages.clone(),
-        ..terms(ratios, &[0.5], Divergence::Uskl, 0.3)
-    };
+    let mut terms = terms(ratios, &[0.5], Divergence::Uskl, 0.3);
+    terms.advantages = advantages.clone();
     let grads = rpg_clip::losses(&terms).losses.sum().backward();
     assert!(advantages.grad(&grads).is_none());
     assert!(fields[0].grad(&grads).is_some());

@@ -7,31 +7,34 @@ use rpg_losses::{
 
 #[test]
 fn defaults_are_those_of_the_documentation() {
-    let check = |kind: Kind, level: Level, advantage: AdvantageKind, aggregation: Aggregation| {
-        let text = format!("kind = \"{kind}\"");
-        let config: ObjectiveConfig = toml::from_str(&text).unwrap();
-        assert_eq!(config, ObjectiveConfig::for_kind(kind));
-        let json = format!("{{\"kind\": \"{kind}\"}}");
-        assert_eq!(config, serde_json::from_str(&json).unwrap());
-        let row = (config.level, config.advantage, config.aggregation);
-        assert_eq!(row, (level, advantage, aggregation), "{kind}");
-        if kind != Kind::Rpg {
-            let numbers = [
-                config.beta,
-                config.eps_low,
-                config.eps_high,
-                config.c,
-                config.z,
-            ];
-            assert_eq!(numbers, [0.0, 0.2, 0.2, 3.0, 1.0], "{kind}");
-            let form = (config.kl, config.estimator, config.clip);
-            let expected = (Divergence::None, Estimator::Differentiable, Clip::None);
-            assert_eq!(form, expected, "{kind}");
-        }
-        assert_eq!(config.max_length, None);
-        assert!(config.kl_in_clip);
-        assert_eq!(config.warnings(), [""; 0], "{kind}");
-    };
+    let mut checked = Vec::new();
+    let mut check =
+        |kind: Kind, level: Level, advantage: AdvantageKind, aggregation: Aggregation| {
+            checked.push(kind);
+            let text = format!("kind = \"{kind}\"");
+            let config: ObjectiveConfig = toml::from_str(&text).unwrap();
+            assert_eq!(config, ObjectiveConfig::for_kind(kind));
+            let json = format!("{{\"kind\": \"{kind}\"}}");
+            assert_eq!(config, serde_json::from_str(&json).unwrap());
+            let row = (config.level, config.advantage, config.aggregation);
+            assert_eq!(row, (level, advantage, aggregation), "{kind}");
+            if kind != Kind::Rpg {
+                let numbers = [
+                    config.beta,
+                    config.eps_low,
+                    config.eps_high,
+                    config.c,
+                    config.z,
+                ];
+                assert_eq!(numbers, [0.0, 0.2, 0.2, 3.0, 1.0], "{kind}");
+                let form = (config.kl, config.estimator, config.clip);
+                let expected = (Divergence::None, Estimator::Differentiable, Clip::None);
+                assert_eq!(form, expected, "{kind}");
+            }
+            assert_eq!(config.max_length, None);
+            assert!(config.kl_in_clip);
+            assert_eq!(config.warnings(), [""; 0], "{kind}");
+        };
     use AdvantageKind::{BatchNorm, GroupMean, GroupNorm, LeaveOneOut};
     use Aggregation::{Constant, SeqMean, SeqMeanTokenMean, SeqMeanTokenSum, TokenMean};
     check(Kind::Rpg, Level::Token, GroupMean, TokenMean);
@@ -55,6 +58,7 @@ fn defaults_are_those_of_the_documentation() {
     check(Kind::Rloo, Level::Token, LeaveOneOut, SeqMeanTokenSum);
     check(Kind::Gspo, Level::SequenceNorm, GroupNorm, SeqMean);
     check(Kind::Cispo, Level::Token, GroupNorm, TokenMean);
+    assert_eq!(checked, Kind::ALL);
 
     let rpg = ObjectiveConfig::default();
     assert_eq!(

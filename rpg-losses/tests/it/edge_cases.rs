@@ -150,7 +150,7 @@ fn clamped_log_ratios_are_counted_where_they_enter() {
     }
 }
 
-/// `w*u` for `w*(exp(-u) - 1 + u) + w*(1 - exp(-u))`, of which nothing is left where `exp(-u)` is large.
+/// `w*u` for `w*(exp(-u) - 1 + u) + w*(1 - exp(-u))`, which cancels where `exp(-u)` is large.
 #[test]
 fn the_slope_of_the_corrected_kl_term_keeps_its_digits() {
     let u = -19.5;

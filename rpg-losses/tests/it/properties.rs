@@ -173,7 +173,7 @@ proptest! {
         prop_assert!((actual.grad - expected.grad).abs() <= 1e-12 * scale);
     }
 
-    /// The corrected KL term of GRPO is the one of `urkl`.
+    /// The corrected KL term of GRPO is that of `urkl`.
     #[test]
     fn corrected_grpo_regularizes_like_urkl(
         (lp, to_old, to_ref, _, _) in token(3.0),

@@ -2,7 +2,7 @@
 
 use crate::choices::Clip;
 use crate::divergence::{component, kl_surrogate, surrogate};
-use crate::objectives::rpg::FormSpec;
+use crate::objectives::spec::FormSpec;
 use crate::terms::{ClipEvent, ClipFlags, ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 

@@ -3,7 +3,7 @@
 use crate::choices::Clip;
 use crate::clip;
 use crate::divergence::{component_over_weight, kl_component_over_weight};
-use crate::objectives::rpg::FormSpec;
+use crate::objectives::spec::FormSpec;
 use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 

@@ -2,9 +2,9 @@
 
 use crate::choices::Clip;
 use crate::clip::{truncation, truncation_flags};
-use crate::objectives::rpg::FormSpec;
 use crate::objectives::rpg::differentiable::coefficient;
 use crate::objectives::rpg::reinforce::coefficient_loss;
+use crate::objectives::spec::FormSpec;
 use crate::ratios::Ratios;
 use crate::terms::{ClipBounds, ClipEvent, ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;

@@ -1,7 +1,4 @@
 //! RPG: the losses of the paper, one form for each estimator and clip.
-//!
-//! A new clip is a file here, a row in the table below, and what the compiler then asks for in
-//! [`Form::new`] and [`trust_region`].
 
 pub mod differentiable;
 pub mod dual_clip;
@@ -11,7 +8,7 @@ pub mod reinforce;
 pub mod rpg_clip;
 
 use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
-use crate::objectives::spec::{Defaults, Parts, Spec, TrustRegion};
+use crate::objectives::spec::{Defaults, FormSpec, Parts, Spec, TrustRegion};
 use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 
@@ -32,18 +29,6 @@ pub(crate) const SPEC: Spec = Spec {
     },
     ..Spec::BASELINE
 };
-
-/// A form as the documentation prints it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FormSpec {
-    /// The clip by which it is chosen; an estimator has one form per clip, or two by `kl_in_clip`.
-    pub(crate) clip: Clip,
-    /// The value of `kl_in_clip` by which it is chosen, where that is read.
-    pub(crate) kl_in_clip: Option<bool>,
-    /// The loss of one unit.
-    #[cfg_attr(not(feature = "request"), allow(dead_code, reason = "only printed"))]
-    pub(crate) loss: &'static str,
-}
 
 /// Declares [`Form`] and sends each form to its file.
 macro_rules! forms {
@@ -69,6 +54,8 @@ macro_rules! forms {
     };
 }
 
+// A new clip is a row in `Clip`, a file in this folder, a row here, and what the compiler then asks for in
+// `Form::new`, `trust_region` and the verification's oracle.
 forms! {
     Differentiable in differentiable,
     DualClip in dual_clip,

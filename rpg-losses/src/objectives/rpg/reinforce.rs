@@ -2,8 +2,8 @@
 
 use crate::choices::Clip;
 use crate::divergence::kl_component;
-use crate::objectives::rpg::FormSpec;
 use crate::objectives::rpg::differentiable::coefficient;
+use crate::objectives::spec::FormSpec;
 use crate::ratios::Ratios;
 use crate::terms::{ClipEvent, ClipFlags, ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::Tensor;

@@ -3,7 +3,7 @@
 use crate::choices::Clip;
 use crate::clip::clipped_weight;
 use crate::divergence::{component, kl_component};
-use crate::objectives::rpg::FormSpec;
+use crate::objectives::spec::FormSpec;
 use crate::terms::{ClipEvent, ClipFlags, ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 
