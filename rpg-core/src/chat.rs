@@ -1,6 +1,6 @@
 //! Chat templates: the Jinja that Hugging Face models carry.
 
-use crate::Message;
+use crate::problem::Message;
 use jiff::civil::Date;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
@@ -33,7 +33,7 @@ pub struct ChatTemplate {
 
 impl ChatTemplate {
     /// The template of a `tokenizer_config.json`, or of `chat_template.jinja` where that exists.
-    pub(crate) fn from_settings(
+    pub fn from_settings(
         settings: &serde_json::Value,
         separate: Option<String>,
     ) -> Result<Option<Self>, TemplateError> {

@@ -7,14 +7,17 @@
 
 pub mod batch;
 pub mod cache;
+#[cfg(feature = "chat")]
 pub mod chat;
 mod completion;
+#[cfg(feature = "gguf")]
 pub mod gguf;
 pub mod model;
 pub mod ops;
 mod problem;
 pub mod score;
 pub mod seed;
+#[cfg(feature = "tokenizer")]
 pub mod tokenizer;
 
 pub use completion::{Completion, Group, StopReason};

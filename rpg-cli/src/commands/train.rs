@@ -11,7 +11,7 @@ use crate::models::load_model;
 use crate::run_folder::RunFolder;
 use crate::train::grading::Grader;
 use crate::train::{Outcome, Start, check_context, finish, newest_checkpoint, train};
-use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::model::{CausalLm, Family, ModelConfig};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
@@ -232,7 +232,7 @@ fn scratch<B: DecodeBackend>(
             .ok_or_else(|| Failure::internal(format!("the built-in tokenizer has no {token}")))
     };
     let model = ModelConfig {
-        model_type: "qwen3".into(),
+        model_type: Family::Qwen3,
         vocab_size: tokenizer.vocab_size(),
         hidden_size: shape.hidden_size,
         intermediate_size: shape.intermediate_size,

@@ -1,10 +1,11 @@
 //! GGUF files: weights, sizes, tokenizer and chat template of a model in one file, as llama.cpp reads it.
 //!
 //! [`CausalLm::from_gguf`](crate::model::CausalLm::from_gguf) and
-//! [`Tokenizer::from_gguf`](crate::tokenizer::Tokenizer::from_gguf) make a model of one. Quantised weights
+//! `Tokenizer::from_gguf` make a model of one. Quantised weights
 //! become f32 on load; what is sampled, trained and exported afterwards is an ordinary model.
 
 mod config;
+#[cfg(feature = "tokenizer")]
 mod tokenizer;
 
 use crate::model::ConfigError;

@@ -95,7 +95,7 @@ fn exact_bf16<B: DecodeBackend, const D: usize>(weight: Tensor<B, D>) -> Tensor<
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cpu"))]
 mod tests {
     use super::*;
     use crate::model::SaveDtype;

@@ -1,7 +1,7 @@
 //! The operations a transformer is made of, fused where that pays.
 //!
 //! [`ModelBackend`] extends a Burn backend by them. Its provided methods compose tensor operations and
-//! so work anywhere; [`Flex`](burn::backend::Flex), the CPU backend, overrides them with single passes
+//! so work anywhere; `Flex`, the CPU backend (feature `cpu`), overrides them with single passes
 //! over memory, because memory traffic and not arithmetic is what a training step waits for there.
 //! [`Autodiff`](burn::backend::Autodiff) wraps any such backend and records each pair of forward and
 //! backward as one node of the graph.
@@ -11,13 +11,20 @@
 
 mod autodiff;
 mod composed;
+#[cfg(feature = "cpu")]
 mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;
 mod layout;
+mod row;
+#[cfg_attr(
+    not(feature = "cpu"),
+    expect(dead_code, reason = "a row of logits needs a few of them")
+)]
+mod simd;
 
-pub use flex::RowWeights;
 pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
+pub use row::RowWeights;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};

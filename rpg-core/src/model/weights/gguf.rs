@@ -2,7 +2,7 @@
 
 use super::{LoadError, Source, Tensors, check_finite, check_shape};
 use crate::gguf::GgufFile;
-use crate::model::{CausalLm, ModelConfig};
+use crate::model::{CausalLm, Family, ModelConfig};
 use crate::ops::ModelBackend;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,7 +52,7 @@ impl GgufTensors<'_> {
     /// llama.cpp turns neighbouring pairs of a head in its Llama models and halves in the others; whoever
     /// made the file put the rows of queries and keys in that order.
     fn paired_heads(&self, name: &str) -> Option<usize> {
-        let is_paired = matches!(self.config.model_type.as_str(), "llama" | "mistral");
+        let is_paired = matches!(self.config.model_type, Family::Llama | Family::Mistral);
         let heads = self.config.heads();
         match is_paired {
             true if name.contains(".q_proj.") => Some(heads.n_heads),

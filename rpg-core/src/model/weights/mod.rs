@@ -1,5 +1,6 @@
 //! Weights: from Hugging Face folders and GGUF files, and into Hugging Face folders.
 
+#[cfg(feature = "gguf")]
 mod gguf;
 mod hf;
 mod save;
@@ -7,6 +8,7 @@ mod save;
 pub use save::SaveDtype;
 
 use super::{CausalLm, ConfigError, ModelConfig};
+#[cfg(feature = "gguf")]
 use crate::gguf::GgufError;
 use crate::ops::ModelBackend;
 use rayon::prelude::*;
@@ -56,6 +58,7 @@ pub enum LoadError {
         dir: PathBuf,
     },
     /// A GGUF file is damaged, or holds a model that this crate does not run.
+    #[cfg(feature = "gguf")]
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// A tensor is not there.

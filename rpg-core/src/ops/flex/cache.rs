@@ -3,8 +3,8 @@
 //! A cache is `[n_slots, n_kv_heads, capacity, head_dim]`: the positions of a head lie one after the
 //! other, which is the order in which attention reads them.
 
-use super::super::{CacheRows, HeadLayout};
-use super::simd::{exp, max, sum};
+use crate::ops::simd::{exp, max, sum};
+use crate::ops::{CacheRows, HeadLayout};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 

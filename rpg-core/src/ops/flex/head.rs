@@ -3,7 +3,7 @@
 
 use super::matmul::{Matrix, Threads, matmul};
 use super::rows_of;
-use super::simd::{dot, exp, max, sum, vectorized};
+use crate::ops::simd::{dot, exp, max, sum, vectorized};
 use rayon::prelude::*;
 
 /// Logits of a row that are summed together, whatever the size of a block: results do not depend on it.

@@ -12,11 +12,7 @@ mod matmul;
 mod norm;
 mod project;
 mod rotary;
-mod row;
-mod simd;
 mod swiglu;
-
-pub use row::RowWeights;
 
 use super::{
     AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable, composed,
