@@ -24,7 +24,7 @@ const VOCABULARY: &str = "tokenizer.json";
 const SETTINGS: &str = "tokenizer_config.json";
 const TEMPLATE: &str = "chat_template.jinja";
 
-/// Why text and tokens cannot be turned into each other.
+/// Why a tokenizer cannot be loaded or used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// A file cannot be read or written.
@@ -43,7 +43,7 @@ pub enum TokenizerError {
         /// What is wrong.
         message: String,
     },
-    /// A GGUF file has no tokenizer that can be used.
+    /// A GGUF file has no usable tokenizer.
     #[cfg(feature = "gguf")]
     #[error(transparent)]
     Gguf(#[from] GgufError),
@@ -118,7 +118,7 @@ impl Tokenizer {
         let json = file(VOCABULARY).map_or(&[] as &[u8], |bytes| bytes);
         let mut inner = tokenizers::Tokenizer::from_bytes(json)
             .map_err(|e| format(VOCABULARY, e.to_string()))?;
-        // Prompts are never cut or filled silently, whatever the file asks for.
+        // Prompts are never truncated or padded silently, whatever the file says.
         inner.with_padding(None);
         inner
             .with_truncation(None)
@@ -179,7 +179,7 @@ impl Tokenizer {
         return false;
     }
 
-    /// Turns the model's thinking on or off where its chat template knows of it (`enable_thinking`).
+    /// Turns the model's thinking on or off, if its chat template supports that (`enable_thinking`).
     #[cfg(feature = "chat")]
     pub fn set_thinking(&mut self, enabled: bool) {
         if let Some(template) = &mut self.template {
@@ -195,8 +195,8 @@ impl Tokenizer {
         }
     }
 
-    /// The tokens of a prompt: text with the special tokens that the tokenizer adds to a text, a
-    /// conversation through the chat template, up to where the policy's answer begins.
+    /// The tokens of a prompt: of a text, with the special tokens that the tokenizer adds; of a conversation,
+    /// through the chat template, up to where the policy's answer begins.
     pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, TokenizerError> {
         match prompt {
             Prompt::Text(text) => self.encode(text, true),

@@ -135,7 +135,7 @@ const LAYOUTS: [HeadLayout; 3] = [
 
 #[test]
 fn project() {
-    // More rows than the kernel for few rows takes, none of its tiles filled, and all of them.
+    // Tiles that are full and not, and more rows than the kernel for few rows takes.
     for (m, n, k) in [
         (1, 1, 1),
         (1, 70, 33),
@@ -319,7 +319,7 @@ fn embed_alone_and_with_shared_weights() {
         let [weight] = take(floats);
         Grad::embed(weight, ids())
     });
-    // The output layer's gradient is there first.
+    // The output layer's gradient comes first.
     check("embed, shared with the output layer", &inputs, &|floats| {
         let [weight] = take(floats);
         let hidden = Grad::embed(weight.clone(), ids());
@@ -349,7 +349,7 @@ fn decoding_with_a_cache_equals_attention_over_the_whole_sequence() {
 fn check_cache(heads: HeadLayout, dtype: DType) {
     let (n_slots, capacity, len, prompt) = (4, 20, 13, 9);
     let cache_shape = [n_slots, heads.n_kv_heads, capacity, heads.head_dim];
-    // Whatever a slot held before must not matter.
+    // What a slot held before must not matter.
     let mut keys = primitive(flex(8, &cache_shape, dtype).reshape(cache_shape));
     let mut values = primitive(flex(9, &cache_shape, dtype).reshape(cache_shape));
     let qkv: Tensor<Flex, 2> = flex(7, &[len, heads.width()], dtype).reshape([len, heads.width()]);

@@ -18,7 +18,7 @@ pub enum ConfigError {
     Key {
         /// The key.
         key: &'static str,
-        /// What stands there.
+        /// What the file has there.
         found: String,
         /// What would be right.
         expected: &'static str,
@@ -83,7 +83,7 @@ impl Family {
 /// The rotary table has a row for each position.
 const MAX_POSITIONS: usize = 1 << 21;
 
-/// A decoder-only transformer: RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
+/// The shape of a decoder-only transformer: RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
@@ -103,8 +103,8 @@ pub struct ModelConfig {
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Longest sequence. Where a checkpoint attends over a sliding window it is at most that window:
-    /// within it, attention is the same.
+    /// The longest sequence. If a checkpoint attends over a sliding window, at most that window, within which
+    /// attention is the same.
     pub max_position_embeddings: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
@@ -123,13 +123,13 @@ pub struct ModelConfig {
     pub qk_norm: bool,
     /// Tokens that end a completion.
     pub eos_token_ids: Vec<u32>,
-    /// Token that fills batches, as the checkpoint names it.
+    /// The padding token that the checkpoint names; not used here.
     pub pad_token_id: Option<u32>,
-    /// Token that begins a text, as the checkpoint names it.
+    /// The token that begins a text, as the checkpoint names it; not used here.
     pub bos_token_id: Option<u32>,
 }
 
-/// How rotary frequencies are stretched, as `rope_scaling` says it.
+/// How rotary frequencies are stretched, as `rope_scaling` gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 pub enum RopeScaling {
@@ -201,7 +201,7 @@ impl ModelConfig {
             return Err(keys.error("mlp_bias", &Value::Bool(true), "false"));
         }
         let (rope_theta, rope_scaling) = keys.rope()?;
-        // Qwen has a switch for its window, Mistral just states it.
+        // Qwen has a switch for its window; Mistral just gives it.
         let has_window = keys
             .flag("use_sliding_window")?
             .unwrap_or(model_type == Family::Mistral);
@@ -340,7 +340,8 @@ impl ModelConfig {
         RopeTable::new(&frequencies, max_positions)
     }
 
-    /// By how much `scaling`, as `config.json` says it, divides each of `half` rotary frequencies.
+    /// By how much `scaling`, as `config.json` gives it, divides each of `half` rotary frequencies.
+    #[cfg(feature = "gguf")]
     pub(crate) fn rope_divisors(scaling: &Value, theta: f64, half: usize) -> Option<Vec<f64>> {
         let scaling: RopeScaling = serde_json::from_value(scaling.clone()).ok()?;
         let divisor = |frequency: f64| frequency / scaling.apply(frequency);
@@ -398,7 +399,7 @@ impl Keys {
     }
 
     fn optional_count(&self, key: &'static str) -> Result<Option<usize>, ConfigError> {
-        // Beyond this a size is a mistake, and products of two of them stay far from overflow.
+        // A larger size is a mistake; products of two sizes stay far from overflow.
         const LARGEST: u64 = 1 << 28;
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -434,7 +435,7 @@ impl Keys {
             .ok_or_else(|| self.error(key, value, "true or false"))
     }
 
-    // transformers 5 moves `rope_theta` into `rope_parameters`; before, a scaling stood in `rope_scaling`.
+    // transformers 5 moves `rope_theta` into `rope_parameters`; before that, a scaling was in `rope_scaling`.
     fn rope(&self) -> Result<(f64, Option<RopeScaling>), ConfigError> {
         let mut theta = self.number("rope_theta")?.unwrap_or(10_000.0);
         for key in ["rope_scaling", "rope_parameters"] {

@@ -128,7 +128,7 @@ impl<B: ModelBackend> Backward<B, 1> for Embed {
     ) {
         let grad = grads.consume::<B>(&ops.node);
         let (weight, ids) = ops.state;
-        // Taken out, so that nobody else holds it and it can be added to in place.
+        // Taken out, so that nothing else holds it and it can be added to in place.
         let d_weight = grads.remove::<B>(&weight).unwrap_or_else(|| {
             let primitive = &weight.primitive;
             let dtype = primitive.dtype().into();
@@ -218,7 +218,7 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
             heads,
             packing.clone(),
         );
-        // The log-sum-exp serves the backward pass only: it leaves the graph here.
+        // Only the backward pass uses the log-sum-exp: it leaves the graph here.
         let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(lse);
         (record!(Attention, nodes, state, output), constant)
     }

@@ -1,8 +1,8 @@
 //! The operations a transformer is made of, fused where that pays.
 //!
-//! [`ModelBackend`] extends a Burn backend by them. Its provided methods compose tensor operations and
-//! so work anywhere; `Flex`, the CPU backend (feature `cpu`), overrides them with single passes
-//! over memory, because memory traffic and not arithmetic is what a training step waits for there.
+//! [`ModelBackend`] adds them to a Burn backend. Its provided methods compose tensor operations and so
+//! work anywhere; `Flex`, the CPU backend (feature `cpu`), overrides them with single passes
+//! over memory, because there a training step is bound by memory traffic, not by arithmetic.
 //! [`Autodiff`](burn::backend::Autodiff) wraps any such backend and records each pair of forward and
 //! backward as one node of the graph.
 //!
@@ -103,7 +103,7 @@ pub trait ModelBackend: Backend {
         composed::rotary::<Self>(qkv, heads, rope, packing, 1.0)
     }
 
-    /// Gradient of [`rotary`](Self::rotary): the rotation the other way round.
+    /// Gradient of [`rotary`](Self::rotary): the inverse rotation.
     fn rotary_backward(
         heads: HeadLayout,
         rope: &RopeTable,
@@ -249,17 +249,17 @@ pub trait ModelBackend: Backend {
 /// }
 /// ```
 pub trait DecodeBackend: ModelBackend {
-    /// Whether [`project`](ModelBackend::project) reads bf16 weights as they are, instead of widening all of them first.
+    /// Whether [`project`](ModelBackend::project) reads bf16 weights as they are, instead of widening them all first.
     const READS_BF16: bool = false;
 
-    /// Does `work`, a pass over the model, in the thread from which this backend's operations start soonest.
+    /// Does `work`, a pass over the model, in the thread from which this backend's operations start fastest.
     fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         work()
     }
 
     /// Writes the keys and values of `qkv` (`[N, W]`) into a layer's cache, token `i` at `rows.of(i)`.
     ///
-    /// `keys`, `values`: `[n_slots, n_kv_heads, capacity, head_dim]`. What stood there is overwritten.
+    /// `keys`, `values`: `[n_slots, n_kv_heads, capacity, head_dim]`. What was there is overwritten.
     fn cache_write(
         keys: &mut FloatTensor<Self>,
         values: &mut FloatTensor<Self>,
@@ -294,7 +294,7 @@ pub trait DecodeBackend: ModelBackend {
         composed::cached_attention::<Self>(qkv, keys, values, heads, rows)
     }
 
-    /// One AdamW update; returns the parameter. The moments are updated in place.
+    /// One AdamW update. Returns the parameter; the moments are updated in place.
     fn adamw(
         param: FloatTensor<Self>,
         grad: FloatTensor<Self>,
