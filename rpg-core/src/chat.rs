@@ -11,6 +11,7 @@ const FUEL: u64 = 2_000_000;
 
 /// Why a conversation cannot be rendered.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TemplateError {
     /// The template does not compile, or fails on this conversation.
     #[error("{0:#}")]

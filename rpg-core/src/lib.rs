@@ -22,3 +22,8 @@ pub mod tokenizer;
 
 pub use completion::{Completion, Group, StopReason};
 pub use problem::{Message, Problem, Prompt, Role};
+
+/// The examples of the README compile.
+#[cfg(all(doctest, feature = "cpu", feature = "tokenizer", feature = "chat"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

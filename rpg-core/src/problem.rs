@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// Who speaks in a chat message, by the names that chat templates use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Role {
     /// Instructions before the conversation.
     System,

@@ -26,6 +26,7 @@ const TEMPLATE: &str = "chat_template.jinja";
 
 /// Why a tokenizer cannot be loaded or used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenizerError {
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a GGUF file cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GgufError {
     /// The file cannot be read.
     #[error("{}: {source}", path.display())]

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 /// Why a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The architecture is not one that this crate implements.
     #[error("`model_type` is \"{found}\"; supported are {}", Family::names())]
@@ -132,6 +133,7 @@ pub struct ModelConfig {
 /// How rotary frequencies are stretched, as `rope_scaling` gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum RopeScaling {
     /// Every frequency divided by `factor`.
     Linear {

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a checkpoint cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]

@@ -14,6 +14,7 @@ use std::path::Path;
 /// The type in which weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum SaveDtype {
     /// 32 bits: the type that training computes in, so that a run continues from it exactly.
     #[default]
