@@ -30,6 +30,13 @@ struct Slot {
     logprobs: Vec<f32>,
 }
 
+/// A prompt whose keys and values go from one slot to others.
+struct PrefixCopy {
+    prompt_idx: usize,
+    from: usize,
+    to: Vec<usize>,
+}
+
 /// The slots, their cache, and the completions that wait for a slot.
 pub(super) struct Batch<'a, B: DecodeBackend> {
     model: &'a CausalLm<B>,
@@ -91,7 +98,7 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
     /// the prompt yet, copied if one does.
     pub(super) fn admit(&mut self) {
         let mut to_compute: Vec<(usize, usize)> = Vec::new();
-        let mut to_copy: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut to_copy: Vec<PrefixCopy> = Vec::new();
         for slot in 0..self.slots.len() {
             if self.slots[slot].is_some() {
                 continue;
@@ -107,27 +114,44 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
                 tokens: Vec::new(),
                 logprobs: Vec::new(),
             });
-            if self.prompt_in_slot[slot] == Some(prompt_idx) {
-                continue;
-            }
-            let source = self
+            let holder = self
                 .prompt_in_slot
                 .iter()
-                .position(|p| *p == Some(prompt_idx));
-            self.prompt_in_slot[slot] = Some(prompt_idx);
-            match source {
-                None => to_compute.push((slot, prompt_idx)),
-                Some(source) => match to_copy.last_mut() {
-                    Some((last, targets)) if *last == source => targets.push(slot),
-                    _ => to_copy.push((source, vec![slot])),
-                },
+                .position(|held| *held == Some(prompt_idx));
+            let held = self.prompt_in_slot[slot].replace(prompt_idx);
+            if held == Some(prompt_idx) {
+                continue;
+            }
+            match (holder, to_copy.last_mut()) {
+                (None, _) => to_compute.push((slot, prompt_idx)),
+                (Some(from), Some(last)) if (last.from, last.prompt_idx) == (from, prompt_idx) => {
+                    last.to.push(slot);
+                }
+                (Some(from), _) => to_copy.push(PrefixCopy {
+                    prompt_idx,
+                    from,
+                    to: vec![slot],
+                }),
             }
         }
+        // A slot that held a prompt may get another one now: what the cache holds already is copied first, then what
+        // is computed now.
+        let is_new = |copy: &PrefixCopy| to_compute.iter().any(|(_, p)| *p == copy.prompt_idx);
+        let (new, held): (Vec<PrefixCopy>, Vec<PrefixCopy>) = to_copy.into_iter().partition(is_new);
+        self.copy(held);
         self.prefill(&to_compute);
-        for (source, targets) in to_copy {
-            let prompt_idx = self.prompt_in_slot[source].expect("a source holds a prompt");
+        self.copy(new);
+    }
+
+    fn copy(&mut self, copies: Vec<PrefixCopy>) {
+        for PrefixCopy {
+            prompt_idx,
+            from,
+            to,
+        } in copies
+        {
             let len = self.requests[prompt_idx].prompt_tokens.len();
-            self.cache.copy_prefix(source, &targets, len);
+            self.cache.copy_prefix(from, &to, len);
         }
     }
 
