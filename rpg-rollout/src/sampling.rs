@@ -5,7 +5,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// How tokens are drawn. What is deserialised has been checked.
+/// How tokens are drawn. Deserialising checks the ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 // `remote`: serde derives inherent functions, which the implementations below call.
 #[serde(deny_unknown_fields, default, remote = "Self")]
@@ -113,7 +113,7 @@ impl fmt::Display for SamplingKey {
     }
 }
 
-/// A sampling parameter is out of range.
+/// A sampling parameter that is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("{key}: found {found}; expected {expected}")]
 pub struct OutOfRange {
