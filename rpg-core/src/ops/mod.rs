@@ -233,7 +233,9 @@ pub trait ModelBackend: Backend {
 /// model, and updates its parameters, on the backend inside `Autodiff`.
 ///
 /// ```
-/// # use rpg_core::{cache::KvCache, model::CausalLm, ops::DecodeBackend};
+/// # use rpg_core::cache::KvCache;
+/// # use rpg_core::model::CausalLm;
+/// # use rpg_core::ops::DecodeBackend;
 /// fn cache_of<B: DecodeBackend>(model: CausalLm<B>) -> KvCache<B> {
 ///     model.new_cache(1, 16)
 /// }
@@ -243,7 +245,9 @@ pub trait ModelBackend: Backend {
 ///
 /// ```compile_fail
 /// # use burn::backend::Autodiff;
-/// # use rpg_core::{cache::KvCache, model::CausalLm, ops::DecodeBackend};
+/// # use rpg_core::cache::KvCache;
+/// # use rpg_core::model::CausalLm;
+/// # use rpg_core::ops::DecodeBackend;
 /// fn cache_of<B: DecodeBackend>(model: CausalLm<B>) -> KvCache<Autodiff<B>> {
 ///     model.into_trainable().new_cache(1, 16)
 /// }

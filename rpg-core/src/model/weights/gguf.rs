@@ -52,12 +52,17 @@ impl GgufTensors<'_> {
     /// llama.cpp rotates neighbouring pairs of a head in its Llama models and halves in the others, and GGUF files
     /// have the rows of queries and keys in that order.
     fn paired_heads(&self, name: &str) -> Option<usize> {
-        let is_paired = matches!(self.config.model_type, Family::Llama | Family::Mistral);
+        let is_paired = match self.config.model_type {
+            Family::Llama | Family::Mistral => true,
+            Family::Qwen2 | Family::Qwen3 => false,
+        };
         let heads = self.config.heads();
-        match is_paired {
-            true if name.contains(".q_proj.") => Some(heads.n_heads),
-            true if name.contains(".k_proj.") => Some(heads.n_kv_heads),
-            _ => None,
+        if is_paired && name.contains(".q_proj.") {
+            Some(heads.n_heads)
+        } else if is_paired && name.contains(".k_proj.") {
+            Some(heads.n_kv_heads)
+        } else {
+            None
         }
     }
 }
