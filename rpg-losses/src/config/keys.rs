@@ -4,7 +4,6 @@ use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Le
 use crate::config::error::ObjectiveError;
 use crate::config::value::{Range, Value};
 use crate::objectives::Kind;
-use crate::objectives::rpg;
 use crate::objectives::spec::{Parts, Spec, TrustRegion};
 use serde::{Deserialize, Serialize};
 
@@ -182,8 +181,9 @@ keys! {
         range: ANY,
         default: |_, _| true,
         unread: |config| {
-            let without = (!rpg::reads_kl_in_clip(config.clip)).then_some(Choice::Clip);
-            unless_composed(config).or(without).or_else(|| unless_regularized(config))
+            let is_unread = config.form().spec().kl_in_clip.is_none();
+            let unless_dual = is_unread.then_some(Choice::Clip);
+            unless_composed(config).or(unless_dual).or_else(|| unless_regularized(config))
         },
     }
     beta: f64 {
@@ -272,7 +272,7 @@ fn unless_regularized(config: &ObjectiveConfig) -> Option<Choice> {
 
 fn unless_clipped(config: &ObjectiveConfig, regions: &[TrustRegion]) -> Option<Choice> {
     let (region, choice) = match config.kind.spec().parts {
-        Parts::Composed => (rpg::trust_region(config.clip), Choice::Clip),
+        Parts::Composed => (config.form().spec().trust_region, Choice::Clip),
         Parts::Fixed { trust_region, .. } => (trust_region, Choice::Kind),
     };
     (!regions.contains(&region)).then_some(choice)

@@ -107,6 +107,8 @@ pub(crate) struct FormSpec {
     pub(crate) clip: Clip,
     /// The value of `kl_in_clip` that chooses it, if that is read.
     pub(crate) kl_in_clip: Option<bool>,
+    /// Which bounds it reads.
+    pub(crate) trust_region: TrustRegion,
     /// The loss of one unit, as the documentation prints it.
     pub(crate) loss: &'static str,
 }

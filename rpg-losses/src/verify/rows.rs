@@ -9,7 +9,7 @@ use crate::choices::{Divergence, Estimator, Level};
 use crate::config::ObjectiveConfig;
 use crate::formula::{Unit, unit_loss};
 use crate::objectives::Kind;
-use crate::objectives::rpg::{Form, reads_kl_in_clip};
+use crate::objectives::rpg::Form;
 use crate::objectives::spec::Parts;
 use burn::tensor::backend::AutodiffBackend;
 
@@ -118,7 +118,8 @@ fn compositions(base: &ObjectiveConfig) -> Vec<ObjectiveConfig> {
     for kl in Divergence::ALL {
         for estimator in Estimator::ALL {
             for clip in Form::clips(*estimator) {
-                let outside = reads_kl_in_clip(clip).then_some(false);
+                let form = Form::new(*estimator, clip, true).spec();
+                let outside = form.kl_in_clip.is_some().then_some(false);
                 for kl_in_clip in [Some(true), outside].into_iter().flatten() {
                     objectives.push(ObjectiveConfig {
                         kl: *kl,

@@ -8,6 +8,7 @@ use crate::aggregate::StepTotals;
 use crate::choices::{Aggregation, Clip, Divergence, Estimator, Level};
 use crate::config::ObjectiveConfig;
 use crate::objectives::Kind;
+use crate::objectives::rpg::Form;
 use crate::objectives::spec::AdvantageRule;
 use crate::reference::{Batch, evaluate};
 use std::fmt;
@@ -174,11 +175,13 @@ pub fn study(options: &StudyOptions) -> Study {
 fn estimators(beta: f64) -> Vec<(StudyEstimator, Divergence, ObjectiveConfig)> {
     use Divergence::{Fkl, Rkl, Ufkl, Urkl};
     let rpg = |kl: Divergence, level: Level, clip: Clip| {
+        let is_reinforce = Form::clips(Estimator::Reinforce).any(|other| other == clip);
         let config = ObjectiveConfig {
             kl,
-            estimator: match clip {
-                Clip::Dual => Estimator::Differentiable,
-                Clip::None | Clip::Rpg | Clip::Hard => Estimator::Reinforce,
+            estimator: if is_reinforce {
+                Estimator::Reinforce
+            } else {
+                Estimator::Differentiable
             },
             clip,
             beta,

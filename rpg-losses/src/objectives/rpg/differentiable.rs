@@ -2,13 +2,14 @@
 
 use crate::choices::Clip;
 use crate::divergence::{component, kl_surrogate, surrogate};
-use crate::objectives::spec::FormSpec;
+use crate::objectives::spec::{FormSpec, TrustRegion};
 use crate::terms::{ClipEvent, ClipFlags, ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 
 pub(crate) const FORM: FormSpec = FormSpec {
     clip: Clip::None,
     kl_in_clip: None,
+    trust_region: TrustRegion::Open,
     loss: "`z*(-w*A + beta*S)`",
 };
 

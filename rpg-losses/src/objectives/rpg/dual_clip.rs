@@ -3,13 +3,14 @@
 use crate::choices::Clip;
 use crate::clip;
 use crate::divergence::{component_over_weight, kl_component_over_weight};
-use crate::objectives::spec::FormSpec;
+use crate::objectives::spec::{FormSpec, TrustRegion};
 use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 
 pub(crate) const FORM: FormSpec = FormSpec {
     clip: Clip::Dual,
     kl_in_clip: Some(true),
+    trust_region: TrustRegion::Dual,
     loss: "with `A' = SG(A + beta*K/w)`: `L = max(-w*A', -clip(w, 1-eps_low, 1+eps_high)*A')`, where \
            `A' < 0` `min(L, -c*A')`, times `z`",
 };

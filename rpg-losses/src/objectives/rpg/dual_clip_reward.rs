@@ -3,13 +3,14 @@
 use crate::choices::Clip;
 use crate::clip;
 use crate::divergence::{component, kl_surrogate, surrogate};
-use crate::objectives::spec::FormSpec;
+use crate::objectives::spec::{FormSpec, TrustRegion};
 use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 
 pub(crate) const FORM: FormSpec = FormSpec {
     clip: Clip::Dual,
     kl_in_clip: Some(false),
+    trust_region: TrustRegion::Dual,
     loss: "that with `A' = A`, plus `z*beta*S`",
 };
 

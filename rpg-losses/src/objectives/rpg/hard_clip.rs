@@ -4,7 +4,7 @@ use crate::choices::Clip;
 use crate::clip::{truncation, truncation_flags};
 use crate::objectives::rpg::differentiable::coefficient;
 use crate::objectives::rpg::reinforce::coefficient_loss;
-use crate::objectives::spec::FormSpec;
+use crate::objectives::spec::{FormSpec, TrustRegion};
 use crate::ratios::Ratios;
 use crate::terms::{ClipBounds, ClipEvent, ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
@@ -12,6 +12,7 @@ use burn::tensor::backend::Backend;
 pub(crate) const FORM: FormSpec = FormSpec {
     clip: Clip::Hard,
     kl_in_clip: None,
+    trust_region: TrustRegion::Interval,
     loss: "`reinforce` with `w` clamped to `[1-eps_low, 1+eps_high]`; where that changes it, `u` is `log` \
            of the bound `- (lp_ref - lp_old)`",
 };

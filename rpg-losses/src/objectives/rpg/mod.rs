@@ -8,7 +8,7 @@ pub mod reinforce;
 pub mod rpg_clip;
 
 use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
-use crate::objectives::spec::{Defaults, FormSpec, Parts, Spec, TrustRegion};
+use crate::objectives::spec::{Defaults, FormSpec, Parts, Spec};
 use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 
@@ -55,7 +55,7 @@ macro_rules! forms {
 }
 
 // A new clip is a row in `Clip`, a file in this folder, a row here, and what the compiler then asks for in
-// `Form::new`, `trust_region` and the verification's oracle.
+// `Form::new` and the verification's oracle.
 forms! {
     Differentiable in differentiable,
     DualClip in dual_clip,
@@ -85,19 +85,4 @@ impl Form {
         let goes = move |clip: Clip| Self::new(estimator, clip, true).spec().clip == clip;
         Clip::ALL.iter().copied().filter(move |clip| goes(*clip))
     }
-}
-
-/// The bounds that a clip reads.
-pub(crate) fn trust_region(clip: Clip) -> TrustRegion {
-    match clip {
-        Clip::None => TrustRegion::Open,
-        Clip::Hard => TrustRegion::Interval,
-        Clip::Dual | Clip::Rpg => TrustRegion::Dual,
-    }
-}
-
-/// Whether `kl_in_clip` makes a difference to a clip.
-pub(crate) fn reads_kl_in_clip(clip: Clip) -> bool {
-    let form = |estimator| Form::new(estimator, clip, true).spec();
-    (Estimator::ALL.iter()).any(|e| form(*e).clip == clip && form(*e).kl_in_clip.is_some())
 }

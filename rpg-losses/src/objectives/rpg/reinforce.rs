@@ -3,7 +3,7 @@
 use crate::choices::Clip;
 use crate::divergence::kl_component;
 use crate::objectives::rpg::differentiable::coefficient;
-use crate::objectives::spec::FormSpec;
+use crate::objectives::spec::{FormSpec, TrustRegion};
 use crate::ratios::Ratios;
 use crate::terms::{ClipEvent, ClipFlags, ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::Tensor;
@@ -12,6 +12,7 @@ use burn::tensor::backend::Backend;
 pub(crate) const FORM: FormSpec = FormSpec {
     clip: Clip::None,
     kl_in_clip: None,
+    trust_region: TrustRegion::Open,
     loss: "`-SG(z*(w*A + beta*K))*lp`",
 };
 

@@ -3,13 +3,14 @@
 use crate::choices::Clip;
 use crate::clip::clipped_weight;
 use crate::divergence::{component, kl_component};
-use crate::objectives::spec::FormSpec;
+use crate::objectives::spec::{FormSpec, TrustRegion};
 use crate::terms::{ClipEvent, ClipFlags, ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 
 pub(crate) const FORM: FormSpec = FormSpec {
     clip: Clip::Rpg,
     kl_in_clip: None,
+    trust_region: TrustRegion::Dual,
     loss: "RPG-Style Clip (Algorithm 2), by cases",
 };
 
