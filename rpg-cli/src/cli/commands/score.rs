@@ -1,4 +1,4 @@
-//! `rpg score`: per-token log-probabilities of given texts.
+//! `rpg score`: the log-probability of every token of texts.
 
 use super::{input, output};
 use crate::backend::{OnBackend, on_backend};
@@ -34,12 +34,13 @@ pub(super) fn run(args: ScoreArgs) -> Result<(), Failure> {
         )));
     }
     let backend = args.backend;
-    on_backend(backend, Work(args))?.0
+    on_backend(backend, Scoring(args))?.0
 }
 
-struct Work(ScoreArgs);
+/// A command line on a backend that is chosen later.
+struct Scoring(ScoreArgs);
 
-impl OnBackend for Work {
+impl OnBackend for Scoring {
     type Output = Result<(), Failure>;
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
@@ -51,7 +52,7 @@ impl OnBackend for Work {
             let (number, line) = line?;
             let item = item(&line, &model, &tokenizer).map_err(|e| {
                 Failure::input(format!("{}, line {number}: {e}", input::name(&args.input))).hint(
-                    "each line holds {\"prompt\", \"completion\"}, {\"text\"} or {\"prompt_tokens\", \"completion_tokens\"}",
+                    "each line contains {\"prompt\", \"completion\"}, {\"text\"} or {\"prompt_tokens\", \"completion_tokens\"}",
                 )
             })?;
             if !pending.is_empty() && n_tokens + item.tokens.len() > PASS_TOKENS {
@@ -98,14 +99,17 @@ fn item<B: DecodeBackend>(
             text: None,
             ..
         } => ScoreItem::response(&prompt, &completion),
-        _ => return Err("the keys do not fit together".into()),
+        _ => return Err("these keys do not belong together".into()),
     };
     let (context, vocab_size) = (
         model.config().max_position_embeddings,
         model.config().vocab_size,
     );
     if item.scored.start == 0 && !item.scored.is_empty() {
-        return Err("the prompt has no tokens, so the first token has nothing to follow".into());
+        return Err(
+            "the prompt has no tokens, so the first token of the completion has nothing to follow"
+                .into(),
+        );
     }
     if item.tokens.len() > context {
         let n = item.tokens.len();

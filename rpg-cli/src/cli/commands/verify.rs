@@ -10,7 +10,7 @@ use rpg_reward::suite::{BadLine, Summary, grade_line};
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// Lines graded at a time, on all cores.
+/// The most lines graded at a time, on all cores.
 const CHUNK: usize = 512;
 
 pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
@@ -31,7 +31,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     }
 }
 
-/// The lines as a thread reads them: what has come is graded at once, be it one line.
+/// Reads the lines in a thread, so that those that have arrived are graded at once, even a single one.
 fn read_ahead(
     lines: impl Iterator<Item = Result<Line, Failure>> + Send + 'static,
 ) -> Receiver<Result<Line, Failure>> {
@@ -47,7 +47,7 @@ fn read_ahead(
     receiver
 }
 
-/// Grades line by line; the outer error is that of standard output.
+/// Grades line by line; the outer error is one of standard output.
 fn grade_all(
     args: &VerifyArgs,
     lines: &Receiver<Result<Line, Failure>>,
