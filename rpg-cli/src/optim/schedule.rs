@@ -1,10 +1,11 @@
-//! Learning rates as a function of the update, counted from 1.
+//! The learning rate as a function of the update or step, both counted from 1.
 
 use serde::{Deserialize, Serialize};
 
-/// What the learning rate does behind its warm-up.
+/// What the learning rate does after its warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Schedule {
     /// It stays.
     #[default]
@@ -20,8 +21,8 @@ pub fn constant_with_warmup(lr: f64, warmup: u64, update: u64) -> f64 {
     lr * (update as f64 / warmup.max(1) as f64).min(1.0)
 }
 
-/// Rises linearly to 1 over the first part `warmup` of a run, then falls along half a cosine to zero at
-/// its end. `done` is the part of the run that is done, from 0 to 1.
+/// Rises linearly to 1 over the first fraction `warmup` of a run, then falls along half a cosine to zero at
+/// its end. `done` is the fraction of the run that is done.
 pub fn cosine(warmup: f64, done: f64) -> f64 {
     if done < warmup {
         return done / warmup;
@@ -30,8 +31,8 @@ pub fn cosine(warmup: f64, done: f64) -> f64 {
     0.5 * (1.0 + (std::f64::consts::PI * rest).cos())
 }
 
-/// 1 until `decay` of the `total` steps are left, then down to zero in equal parts: the last step, `total`,
-/// gets one of them. Steps count from 1.
+/// 1 until `decay` of the `total` steps are left, then falling linearly: after the last step, `total`, it would be
+/// zero.
 pub fn stable_decay(decay: u64, total: u64, step: u64) -> f64 {
     let left = (total + 1).saturating_sub(step);
     (left as f64 / (decay + 1) as f64).min(1.0)
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warm_up_and_decay() {
+    fn learning_rates_rise_stay_and_fall() {
         assert_eq!(constant_with_warmup(2.0, 4, 1), 0.5);
         assert_eq!(constant_with_warmup(2.0, 4, 9), 2.0);
         assert_eq!(constant_with_warmup(2.0, 0, 1), 2.0);
