@@ -21,3 +21,8 @@ pub mod models;
 pub mod optim;
 pub mod run_folder;
 pub mod train;
+
+/// The example of the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -4,7 +4,7 @@ use crate::config::ScratchModel;
 use crate::data::arithmetic::{TOKENIZER, TOKENIZER_SETTINGS};
 use crate::failure::Failure;
 use rpg_core::gguf::GgufFile;
-use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::model::{CausalLm, Family, ModelConfig};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use std::path::Path;
@@ -65,7 +65,7 @@ impl ScratchModel {
                 .ok_or_else(|| Failure::internal(format!("the built-in tokenizer has no {token}")))
         };
         let model = ModelConfig {
-            model_type: "qwen3".into(),
+            model_type: Family::Qwen3,
             vocab_size: tokenizer.vocab_size(),
             hidden_size: self.hidden_size.get(),
             intermediate_size: self.intermediate_size.get(),

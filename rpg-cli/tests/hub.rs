@@ -122,7 +122,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn gguf() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../rpg-rollout/tests/fixtures/gguf/llama.gguf")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama.gguf")
 }
 
 /// The files of a small model, as a folder has them.

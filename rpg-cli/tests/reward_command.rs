@@ -338,8 +338,7 @@ fn the_python_example_trains() {
         return;
     }
     let place = Place::new();
-    let example =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../rpg-reward/examples/length_reward.py");
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/length_reward.py");
     let text = format!(
         "{SMALL}[reward.command]\nprogram = [\"python3\", \"{}\"]\n",
         example.display()

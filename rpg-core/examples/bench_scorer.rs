@@ -1,9 +1,9 @@
-//! Time and memory of a training pass whose cost is the vocabulary: forward and backward of the log-probs of
+//! Time and memory of a training pass that is dominated by the vocabulary: forward and backward of the log-probs of
 //! 8 x 512 tokens under a model with 151,936 tokens (the width of Qwen2.5-0.5B, two blocks).
 //!
-//! `cargo run --release -p rpg-rollout --example bench_scorer -- chunked|whole` prints one JSON object.
+//! `cargo run --release -p rpg-core --example bench_scorer -- chunked|whole` prints one JSON object.
 //!
-//! - `chunked`: [`score`], of whose logits a part exists at a time, in both directions;
+//! - `chunked`: [`score`], which holds a part of the logits at a time, in both directions;
 //! - `whole`: the same blocks, then all logits at once: a product, a log-softmax and a gather.
 
 use burn::backend::{Autodiff, Flex};
@@ -48,9 +48,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut report = serde_json::Value::Null;
     for _ in 0..2 {
         let start = Instant::now();
-        let logprobs = match chunked {
-            true => score::<B>(&model, &items, 1.0).logprobs,
-            false => whole(&model, &items),
+        let logprobs = if chunked {
+            score::<B>(&model, &items, 1.0).logprobs
+        } else {
+            whole(&model, &items)
         };
         let loss = -logprobs.mean();
         let grads = loss.backward();

@@ -1,4 +1,4 @@
-//! The key-value cache. It belongs to whoever samples, not to the model.
+//! The key-value cache. It belongs to the caller, not to the model.
 
 use crate::ops::{CacheRows, DecodeBackend, HeadLayout};
 use burn::tensor::Tensor;
@@ -7,7 +7,7 @@ use burn::tensor::backend::Backend;
 /// Keys and values of every layer for a fixed number of slots, allocated once.
 #[derive(Debug, Clone)]
 pub struct KvCache<B: Backend> {
-    // Of each layer, `[n_slots, n_kv_heads, capacity, head_dim]`.
+    // Keys and values of each layer, `[n_slots, n_kv_heads, capacity, head_dim]`.
     layers: Vec<(B::FloatTensorPrimitive, B::FloatTensorPrimitive)>,
     n_slots: usize,
     capacity: usize,

@@ -1,6 +1,6 @@
-//! Chat templates: the Jinja that Hugging Face models carry.
+//! Chat templates: the Jinja templates that come with Hugging Face models.
 
-use crate::Message;
+use crate::problem::Message;
 use jiff::civil::Date;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
@@ -11,11 +11,12 @@ const FUEL: u64 = 2_000_000;
 
 /// Why a conversation cannot be rendered.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TemplateError {
     /// The template does not compile, or fails on this conversation.
     #[error("{0:#}")]
     Jinja(#[from] minijinja::Error),
-    /// `chat_template` has a form that is not known.
+    /// `chat_template` has an unknown form.
     #[error(
         "`chat_template`: expected a string, or a list of named templates with one \"default\""
     )]
@@ -33,7 +34,7 @@ pub struct ChatTemplate {
 
 impl ChatTemplate {
     /// The template of a `tokenizer_config.json`, or of `chat_template.jinja` where that exists.
-    pub(crate) fn from_settings(
+    pub fn from_settings(
         settings: &serde_json::Value,
         separate: Option<String>,
     ) -> Result<Option<Self>, TemplateError> {
@@ -68,7 +69,7 @@ impl ChatTemplate {
         eos_token: String,
     ) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
-        // As transformers sets up Jinja.
+        // As transformers configures Jinja.
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(FUEL));
@@ -86,14 +87,14 @@ impl ChatTemplate {
         })
     }
 
-    /// Sets the variable `enable_thinking`, by which templates such as Qwen3's open or close the model's
-    /// thinking; templates without it are not changed.
+    /// Sets the variable `enable_thinking`, with which templates such as Qwen3's turn the model's thinking on or
+    /// off; templates that do not use it are not affected.
     pub fn set_thinking(&mut self, enabled: bool) {
         self.enable_thinking = Some(enabled);
     }
 
-    /// Defines `strftime_now`, by which templates such as Llama 3.2's write the day's date into the prompt.
-    /// Without it they write a date of their own, so that a prompt is the same on every day.
+    /// Defines `strftime_now`, with which templates such as Llama 3.2's write the date into the prompt. Until then
+    /// they write a fixed date of their own, so that a prompt is the same every day.
     pub fn set_date(&mut self, date: Date) {
         let environment = Arc::make_mut(&mut self.environment);
         environment.add_function("strftime_now", move |format: String| {

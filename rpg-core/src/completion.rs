@@ -10,9 +10,9 @@ use std::sync::Arc;
 pub enum StopReason {
     /// The policy sampled an end-of-sequence token.
     Eos,
-    /// The policy sampled a token that the caller names as a stop token.
+    /// The policy sampled one of the caller's stop tokens.
     StopToken,
-    /// A stop string of the caller appeared.
+    /// One of the caller's stop strings appeared.
     StopString,
     /// The limit on new tokens, or the model's context, was reached.
     Length,
@@ -23,8 +23,8 @@ pub enum StopReason {
 pub struct Completion {
     /// The sampled tokens, with the end-of-sequence token if there was one.
     pub tokens: Vec<u32>,
-    /// The log-probability of each sampled token under the distribution that training scores: the
-    /// full softmax at the sampling temperature (nats; same length as `tokens`).
+    /// The log-probability of each sampled token under the distribution that training scores: the full softmax at
+    /// the sampling temperature (nats; same length as `tokens`).
     pub logprobs: Vec<f32>,
     /// The tokens as text, without special tokens.
     pub text: String,
@@ -37,7 +37,7 @@ pub struct Completion {
 pub struct Group {
     /// Which prompt of the batch this is.
     pub prompt_idx: usize,
-    /// The prompt's tokens, made once and never re-tokenised.
+    /// The prompt's tokens, those of the request: made once, never tokenised again.
     pub prompt_tokens: Arc<[u32]>,
     /// The samples, in order of their sample index.
     pub completions: Vec<Completion>,

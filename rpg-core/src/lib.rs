@@ -7,15 +7,23 @@
 
 pub mod batch;
 pub mod cache;
+#[cfg(feature = "chat")]
 pub mod chat;
 mod completion;
+#[cfg(feature = "gguf")]
 pub mod gguf;
 pub mod model;
 pub mod ops;
 mod problem;
 pub mod score;
 pub mod seed;
+#[cfg(feature = "tokenizer")]
 pub mod tokenizer;
 
 pub use completion::{Completion, Group, StopReason};
 pub use problem::{Message, Problem, Prompt, Role};
+
+/// The examples of the README compile.
+#[cfg(all(doctest, feature = "cpu", feature = "tokenizer", feature = "chat"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 /// Who speaks in a chat message, by the names that chat templates use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Role {
-    /// Instructions that stand before the conversation.
+    /// Instructions before the conversation.
     System,
-    /// The one who asks.
+    /// Whoever asks.
     User,
     /// The policy.
     Assistant,
@@ -57,14 +58,14 @@ impl Message {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Prompt {
-    /// Text that is tokenised as it stands.
+    /// Text that is tokenised as it is.
     Text(String),
     /// A conversation that the model's chat template renders.
     Chat(Vec<Message>),
 }
 
 impl Prompt {
-    /// The text of the prompt, or of the last message: what a reader of a sample wants to see.
+    /// The text of the prompt, or of the last message: what somebody who reads samples wants to see.
     pub fn readable(&self) -> &str {
         match self {
             Prompt::Text(text) => text,
@@ -78,7 +79,7 @@ impl Prompt {
 pub struct Problem {
     /// A name that is unique within its data set, such as `singleop.jsonl:17`.
     pub id: String,
-    /// The data set that it comes from; metrics are reported per source.
+    /// The data set that it comes from; metrics are reported by source.
     pub data_source: String,
     /// What the policy is given.
     pub prompt: Prompt,

@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use std::borrow::Borrow;
 use std::ops::Range;
 
-/// Logits that exist at a time: 64 MiB of f32.
+/// At most this many logits exist at a time: 64 MiB of f32.
 const MAX_LOGITS: usize = 16 << 20;
 
 /// A text whose tail is scored: `tokens[scored]`, each given all tokens before it.
@@ -14,12 +14,12 @@ const MAX_LOGITS: usize = 16 << 20;
 pub struct ScoreItem {
     /// Prompt and response.
     pub tokens: Vec<u32>,
-    /// The tokens to score; the first of a text cannot be.
+    /// Which tokens to score; the first of a text cannot be scored.
     pub scored: Range<usize>,
 }
 
 impl ScoreItem {
-    /// A response behind its prompt.
+    /// A response, given its prompt.
     pub fn response(prompt: &[u32], response: &[u32]) -> Self {
         let tokens = [prompt, response].concat();
         let scored = prompt.len()..tokens.len();
@@ -27,7 +27,7 @@ impl ScoreItem {
     }
 }
 
-/// What scoring returns, for all scored tokens of all items one after the other.
+/// The result of scoring: all scored tokens of all items, concatenated.
 #[derive(Debug, Clone)]
 pub struct Scores<B: ModelBackend> {
     /// Log-probability of each token at the given temperature, `[M]`; differentiable.

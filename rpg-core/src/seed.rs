@@ -7,7 +7,7 @@
 /// Hashes a path of integers under a run seed to one 64-bit seed.
 ///
 /// Each part goes through the finaliser of SplitMix64 (Steele, Lea and Flood, 2014), so that
-/// neighbouring paths give unrelated seeds; the length is mixed in, so that `[1]` and `[1, 0]` differ.
+/// neighbouring paths give unrelated seeds. The length is mixed in, so that `[1]` and `[1, 0]` differ.
 ///
 /// ```
 /// use rpg_core::seed::derive;

@@ -1,25 +1,32 @@
 //! The tokenizer of a Hugging Face folder or a GGUF file, with its chat template.
 
+#[cfg(feature = "chat")]
 use crate::chat::{ChatTemplate, TemplateError};
+#[cfg(feature = "gguf")]
 use crate::gguf::{GgufError, GgufFile};
-use crate::{Message, Prompt};
+use crate::problem::{Message, Prompt};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Files that belong to a tokenizer and travel with it from checkpoint to checkpoint.
-const FILES: [&str; 8] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
+/// The files of a tokenizer in a model folder; they are copied from checkpoint to checkpoint.
+pub const FILES: &[&str] = &[
+    VOCABULARY,
+    SETTINGS,
     "special_tokens_map.json",
     "added_tokens.json",
-    "chat_template.jinja",
+    TEMPLATE,
     "vocab.json",
     "merges.txt",
     "tokenizer.model",
 ];
 
-/// Why text and tokens cannot be turned into each other.
+const VOCABULARY: &str = "tokenizer.json";
+const SETTINGS: &str = "tokenizer_config.json";
+const TEMPLATE: &str = "chat_template.jinja";
+
+/// Why a tokenizer cannot be loaded or used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenizerError {
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
@@ -37,13 +44,15 @@ pub enum TokenizerError {
         /// What is wrong.
         message: String,
     },
-    /// A GGUF file has no tokenizer that can be used.
+    /// A GGUF file has no usable tokenizer.
+    #[cfg(feature = "gguf")]
     #[error(transparent)]
     Gguf(#[from] GgufError),
     /// The chat template cannot be compiled or rendered.
+    #[cfg(feature = "chat")]
     #[error("chat template: {0}")]
     Template(#[from] TemplateError),
-    /// The prompt is a conversation and the model has no template for one.
+    /// The prompt is a conversation, and the model has no template for one or the feature `chat` is off.
     #[error("the model has no chat template, and the prompt is a conversation")]
     NoTemplate,
     /// The tokenizer refuses the text.
@@ -58,6 +67,7 @@ pub enum TokenizerError {
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    #[cfg(feature = "chat")]
     template: Option<ChatTemplate>,
     files: Vec<(&'static str, Vec<u8>)>,
 }
@@ -66,11 +76,11 @@ impl Tokenizer {
     /// Reads `tokenizer.json` and, where there is one, the chat template of a model folder.
     pub fn load(dir: &Path) -> Result<Self, TokenizerError> {
         let mut files = Vec::new();
-        for name in FILES {
+        for &name in FILES {
             let path = dir.join(name);
             match fs::read(&path) {
                 Ok(bytes) => files.push((name, bytes)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound && name != FILES[0] => {}
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && name != VOCABULARY => {}
                 Err(source) => return Err(TokenizerError::Io { path, source }),
             }
         }
@@ -78,19 +88,20 @@ impl Tokenizer {
     }
 
     /// The tokenizer and the chat template of a GGUF file.
+    #[cfg(feature = "gguf")]
     pub fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
         let made = file.tokenizer_files()?;
         let files = vec![
-            (FILES[0], made.tokenizer_json.into_bytes()),
-            (FILES[1], made.tokenizer_config_json.into_bytes()),
+            (VOCABULARY, made.tokenizer_json.into_bytes()),
+            (SETTINGS, made.tokenizer_config_json.into_bytes()),
         ];
         Self::from_files(file.path(), files)
     }
 
     /// A tokenizer from the contents of a `tokenizer.json` and, if given, a `tokenizer_config.json`.
     pub fn from_json(json: &str, settings: Option<&str>) -> Result<Self, TokenizerError> {
-        let mut files = vec![(FILES[0], json.as_bytes().to_vec())];
-        files.extend(settings.map(|text| (FILES[1], text.as_bytes().to_vec())));
+        let mut files = vec![(VOCABULARY, json.as_bytes().to_vec())];
+        files.extend(settings.map(|text| (SETTINGS, text.as_bytes().to_vec())));
         Self::from_files(Path::new(""), files)
     }
 
@@ -105,30 +116,34 @@ impl Tokenizer {
             path: dir.join(name),
             message,
         };
-        let json = file(FILES[0]).map_or(&[] as &[u8], |bytes| bytes);
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(json).map_err(|e| format(FILES[0], e.to_string()))?;
-        // Prompts are never cut or filled silently, whatever the file asks for.
+        let json = file(VOCABULARY).map_or(&[] as &[u8], |bytes| bytes);
+        let mut inner = tokenizers::Tokenizer::from_bytes(json)
+            .map_err(|e| format(VOCABULARY, e.to_string()))?;
+        // Prompts are never truncated or padded silently, whatever the file says.
         inner.with_padding(None);
         inner
             .with_truncation(None)
-            .map_err(|e| format(FILES[0], e.to_string()))?;
-        let settings: serde_json::Value = match file(FILES[1]) {
-            Some(bytes) => {
-                serde_json::from_slice(bytes).map_err(|e| format(FILES[1], e.to_string()))?
-            }
-            None => serde_json::Value::Null,
+            .map_err(|e| format(VOCABULARY, e.to_string()))?;
+        #[cfg(feature = "chat")]
+        let template = {
+            let settings: serde_json::Value = match file(SETTINGS) {
+                Some(bytes) => {
+                    serde_json::from_slice(bytes).map_err(|e| format(SETTINGS, e.to_string()))?
+                }
+                None => serde_json::Value::Null,
+            };
+            let separate = match file(TEMPLATE) {
+                Some(bytes) => Some(
+                    String::from_utf8(bytes.clone())
+                        .map_err(|e| format(TEMPLATE, e.to_string()))?,
+                ),
+                None => None,
+            };
+            ChatTemplate::from_settings(&settings, separate)?
         };
-        let separate = match file("chat_template.jinja") {
-            Some(bytes) => Some(
-                String::from_utf8(bytes.clone())
-                    .map_err(|e| format("chat_template.jinja", e.to_string()))?,
-            ),
-            None => None,
-        };
-        let template = ChatTemplate::from_settings(&settings, separate)?;
         Ok(Self {
             inner,
+            #[cfg(feature = "chat")]
             template,
             files,
         })
@@ -159,10 +174,14 @@ impl Tokenizer {
 
     /// Whether conversations can be rendered.
     pub fn has_chat_template(&self) -> bool {
-        self.template.is_some()
+        #[cfg(feature = "chat")]
+        return self.template.is_some();
+        #[cfg(not(feature = "chat"))]
+        return false;
     }
 
-    /// Turns the model's thinking on or off where its chat template knows of it (`enable_thinking`).
+    /// Turns the model's thinking on or off, if its chat template supports that (`enable_thinking`).
+    #[cfg(feature = "chat")]
     pub fn set_thinking(&mut self, enabled: bool) {
         if let Some(template) = &mut self.template {
             template.set_thinking(enabled);
@@ -170,14 +189,15 @@ impl Tokenizer {
     }
 
     /// The day that the chat template may write into a prompt: see [`ChatTemplate::set_date`].
+    #[cfg(feature = "chat")]
     pub fn set_date(&mut self, date: jiff::civil::Date) {
         if let Some(template) = &mut self.template {
             template.set_date(date);
         }
     }
 
-    /// The tokens of a prompt: text with the special tokens that the tokenizer adds to a text, a
-    /// conversation through the chat template, up to where the policy's answer begins.
+    /// The tokens of a prompt: of a text, with the special tokens that the tokenizer adds; of a conversation,
+    /// through the chat template, up to where the policy's answer begins.
     pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, TokenizerError> {
         match prompt {
             Prompt::Text(text) => self.encode(text, true),
@@ -187,8 +207,12 @@ impl Tokenizer {
 
     /// A conversation as text, up to where the policy's answer begins.
     pub fn render(&self, messages: &[Message]) -> Result<String, TokenizerError> {
-        let template = self.template.as_ref().ok_or(TokenizerError::NoTemplate)?;
-        Ok(template.render(messages)?)
+        #[cfg(feature = "chat")]
+        if let Some(template) = &self.template {
+            return Ok(template.render(messages)?);
+        }
+        let _ = messages;
+        Err(TokenizerError::NoTemplate)
     }
 
     /// The tokens of a text.

@@ -3,9 +3,9 @@
     pip install transformers jinja2
     pip download --no-deps --dest DIR trl      # carries the templates of the model families
     python chat_templates.py OUT.json DIR/trl-*.whl [MODEL_DIR ...]
-    RPG_CHAT_TEMPLATES=OUT.json cargo test --release -p rpg-rollout --test chat_templates
+    RPG_CHAT_TEMPLATES=OUT.json cargo test --release -p rpg-core --test chat_templates
 
-A template of one's own is compared by its model folder (tokenizer_config.json, chat_template.jinja).
+MODEL_DIR adds the template of a model folder (tokenizer_config.json, chat_template.jinja).
 """
 
 import datetime

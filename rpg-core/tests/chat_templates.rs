@@ -1,7 +1,7 @@
 //! Templates of the model families, rendered here and by transformers.
 //!
-//! `chat_templates.py` beside this file writes the conversations and what transformers makes of them; the
-//! test is skipped where `RPG_CHAT_TEMPLATES` does not name its output.
+//! `chat_templates.py` in this folder writes conversations as transformers renders them; the test is skipped
+//! unless `RPG_CHAT_TEMPLATES` names its output.
 
 use rpg_core::Message;
 use rpg_core::chat::ChatTemplate;

@@ -161,7 +161,7 @@ fn what_is_wrong_with_a_checkpoint_is_named() {
     );
     check(
         &|dir| config(dir, "vocab_size", 31.into()),
-        "has shape [29, 16]; the model's sizes ask for [31, 16]",
+        "has shape [29, 16]; the model's sizes require [31, 16]",
     );
     check(
         &|dir| weights(dir, &|bytes| bytes.truncate(bytes.len() - 5)),

@@ -1,4 +1,4 @@
-//! Model folders that are damaged, or lie: an error or a model, never a panic or memory without bound.
+//! Damaged and malicious model folders: an error or a model, never a panic or unbounded memory.
 
 use burn::backend::Flex;
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn intact() -> (Vec<u8>, String) {
 }
 
 #[test]
-fn headers_that_promise_more_than_the_file_holds() {
+fn headers_that_promise_more_than_the_file_holds_are_refused() {
     let (weights, config) = intact();
     assert!(load(&weights, &config).is_none());
     let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
@@ -94,7 +94,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn damaged_headers(
+    fn damaged_headers_never_panic(
         changes in prop::collection::vec((0usize..3000, any::<u8>()), 1..6),
         end in 0usize..40_000,
     ) {
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn configs_with_any_value(
+    fn configs_with_any_value_never_panic(
         key in prop::sample::select(config_keys()),
         value in prop::sample::select(vec![
             "null", "true", "-1", "0", "1", "2", "3", "7", "64", "1e308", "1e-320", "\"text\"", "[]", "[1, -2]",

@@ -134,8 +134,8 @@ const LAYOUTS: [HeadLayout; 3] = [
 ];
 
 #[test]
-fn project() {
-    // More rows than the kernel for few rows takes, none of its tiles filled, and all of them.
+fn project_agrees() {
+    // Tiles that are full and not, and more rows than the kernel for few rows takes.
     for (m, n, k) in [
         (1, 1, 1),
         (1, 70, 33),
@@ -181,7 +181,7 @@ fn project() {
 }
 
 #[test]
-fn rms_norm() {
+fn rms_norm_agrees() {
     for (n, d) in [(1, 1), (3, 7), (70, 33)] {
         let inputs = [input(1, &[n, d]), input(2, &[d])];
         check(&format!("rms_norm {n}x{d}"), &inputs, &|floats| {
@@ -192,7 +192,7 @@ fn rms_norm() {
 }
 
 #[test]
-fn head_norm() {
+fn head_norm_agrees() {
     for heads in LAYOUTS {
         let d = heads.head_dim;
         let inputs = [
@@ -216,7 +216,7 @@ fn rope(head_dim: usize) -> RopeTable {
 }
 
 #[test]
-fn rotary() {
+fn rotary_agrees() {
     for heads in LAYOUTS {
         let rope = rope(heads.head_dim);
         let packing = Packing::new([5, 1, 40]);
@@ -232,7 +232,7 @@ fn rotary() {
 }
 
 #[test]
-fn causal_attention() {
+fn causal_attention_agrees() {
     for (heads, lengths) in LAYOUTS
         .into_iter()
         .zip([vec![3, 1, 9], vec![70, 2], vec![130]])
@@ -251,7 +251,7 @@ fn causal_attention() {
 }
 
 #[test]
-fn swiglu() {
+fn swiglu_agrees() {
     for (n, f) in [(1, 1), (40, 19)] {
         check(
             &format!("swiglu {n}x{f}"),
@@ -265,7 +265,7 @@ fn swiglu() {
 }
 
 #[test]
-fn token_logprobs() {
+fn token_logprobs_agree() {
     for (m, v, temperature) in [(1, 2, 1.0), (9, 300, 0.7), (40, 31, 1.5)] {
         let targets: Vec<i32> = (0..m).map(|i| (i * 7 % v) as i32).collect();
         let name = format!("token_logprobs {m}x{v} at {temperature}");
@@ -279,7 +279,7 @@ fn token_logprobs() {
 }
 
 #[test]
-fn head_logprobs_in_chunks_of_any_size() {
+fn head_logprobs_agree_in_chunks_of_any_size() {
     let (m, v, d) = (11, 31, 6);
     let targets: Vec<i32> = (0..m).map(|i| i * 7 % v as i32).collect();
     let inputs = [input(1, &[m as usize, d]), input(2, &[v, d])];
@@ -298,7 +298,7 @@ fn head_logprobs_in_chunks_of_any_size() {
 }
 
 #[test]
-fn head_logprobs_in_blocks_of_the_vocabulary() {
+fn head_logprobs_agree_in_blocks_of_the_vocabulary() {
     let (m, v, d) = (7, 600, 5);
     let targets: Vec<i32> = (0..m).map(|i| i * 97 % v as i32).collect();
     let inputs = [input(1, &[m as usize, d]), input(2, &[v, d])];
@@ -311,7 +311,7 @@ fn head_logprobs_in_blocks_of_the_vocabulary() {
 }
 
 #[test]
-fn embed_alone_and_with_shared_weights() {
+fn embed_agrees_alone_and_with_shared_weights() {
     let ids = [3, 0, 3, 5, 3, 1];
     let ids = || Tensor::<Grad, 1, Int>::from_ints(ids, &Default::default()).into_primitive();
     let inputs = [input(1, &[6, 4])];
@@ -319,7 +319,7 @@ fn embed_alone_and_with_shared_weights() {
         let [weight] = take(floats);
         Grad::embed(weight, ids())
     });
-    // The output layer's gradient is there first.
+    // The output layer's gradient comes first.
     check("embed, shared with the output layer", &inputs, &|floats| {
         let [weight] = take(floats);
         let hidden = Grad::embed(weight.clone(), ids());
@@ -349,7 +349,7 @@ fn decoding_with_a_cache_equals_attention_over_the_whole_sequence() {
 fn check_cache(heads: HeadLayout, dtype: DType) {
     let (n_slots, capacity, len, prompt) = (4, 20, 13, 9);
     let cache_shape = [n_slots, heads.n_kv_heads, capacity, heads.head_dim];
-    // Whatever a slot held before must not matter.
+    // What a slot held before must not matter.
     let mut keys = primitive(flex(8, &cache_shape, dtype).reshape(cache_shape));
     let mut values = primitive(flex(9, &cache_shape, dtype).reshape(cache_shape));
     let qkv: Tensor<Flex, 2> = flex(7, &[len, heads.width()], dtype).reshape([len, heads.width()]);

@@ -2,15 +2,14 @@
 //!
 //! `cargo run --release -p rpg-losses --example bench_losses -- [fused|operations] [TOKENS] [RUNS]`
 //! prints one JSON object: median and best seconds of one forward and backward pass, and the peak
-//! memory of the process. `bench_losses.py` beside this file does the same in PyTorch.
-
-use std::time::Instant;
+//! memory of the process. `bench_losses.py`, beside this file, does the same in PyTorch.
 
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Bool, Tensor, TensorData};
 use rpg_losses::{
     LossInputs, ObjectiveConfig, StepTotals, policy_loss, policy_loss_from_operations,
 };
+use std::time::Instant;
 
 type B = Autodiff<Flex>;
 
@@ -93,7 +92,7 @@ fn main() {
     println!("{report}");
 }
 
-/// Peak resident memory of this process, where the system tells.
+/// Peak resident memory of this process, where the system reports it.
 fn peak_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;

@@ -14,9 +14,10 @@
 //! proportion to its probability), takes a few updates off policy, and samples again.
 
 use burn::backend::{Autodiff, Flex};
-use burn::tensor::{Bool, DType, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Bool, DType, Tensor, TensorData};
 use rpg_losses::{
-    Clip, Divergence, Estimator, LossInputs, ObjectiveConfig, StepTotals, policy_loss,
+    Clip, Divergence, Estimator, Kind, LossInputs, ObjectiveConfig, StepTotals, policy_loss,
 };
 
 type B = Autodiff<Flex>;
@@ -56,16 +57,15 @@ fn main() {
 
 /// The policy after training, as probabilities.
 fn train(divergence: Divergence, estimator: Estimator) -> Vec<f64> {
-    let config = ObjectiveConfig {
-        kl: divergence,
-        estimator,
-        clip: match estimator {
-            Estimator::Differentiable => Clip::Dual,
-            Estimator::Reinforce => Clip::Rpg,
-        },
-        beta: BETA,
-        ..Default::default()
+    let mut config = ObjectiveConfig::for_kind(Kind::Rpg);
+    config.kl = divergence;
+    config.estimator = estimator;
+    config.clip = match estimator {
+        Estimator::Differentiable => Clip::Dual,
+        Estimator::Reinforce => Clip::Rpg,
+        other => panic!("no clip is chosen for {other}"),
     };
+    config.beta = BETA;
     let mut logits: Vec<f64> = REFERENCE.iter().map(|p| p.ln()).collect();
     for _ in 0..N_ROUNDS {
         let sampled = log_probs(&logits);
@@ -128,7 +128,6 @@ fn log_probs(logits: &[f64]) -> Vec<f64> {
 fn optimum(divergence: Divergence) -> Vec<f64> {
     let arms = || REWARDS.iter().zip(REFERENCE);
     match divergence {
-        Divergence::None => unreachable!("without a divergence the best arm gets everything"),
         Divergence::Rkl | Divergence::Urkl => {
             let weights: Vec<f64> = arms().map(|(r, f)| f * (r / BETA).exp()).collect();
             let total: f64 = weights.iter().sum();
@@ -155,6 +154,7 @@ fn optimum(divergence: Divergence) -> Vec<f64> {
                 policy(lambda).iter().sum::<f64>() - 1.0
             }))
         }
+        other => panic!("the optimum under `{other}` is not known here"),
     }
 }
 

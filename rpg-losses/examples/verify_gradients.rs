@@ -1,11 +1,11 @@
 //! Verifies every objective on the CPU and prints the table.
 //!
-//! `cargo run --release -p rpg-losses --example verify_gradients -- [CASES] [SEED]`
-
-use std::process::ExitCode;
+//! `cargo run --release -p rpg-losses --features verify --example verify_gradients -- [CASES] [SEED]`
 
 use burn::backend::{Autodiff, Flex};
 use rpg_losses::verify::{Precision, VerifyOptions, run};
+use std::process::ExitCode;
+use std::time::Instant;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     if let Some(seed) = args.next() {
         options.seed = seed.parse().expect("SEED");
     }
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let report = run(&options);
     print!("{}", report.summary());
     eprintln!("{:.1} s", start.elapsed().as_secs_f64());

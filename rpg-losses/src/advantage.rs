@@ -1,9 +1,10 @@
 //! Rewards to advantages.
 
+use crate::choices::AdvantageKind;
+use crate::config::ObjectiveConfig;
+use crate::objectives::spec::AdvantageRule;
 use serde::{Deserialize, Serialize};
-
-use crate::ObjectiveConfig;
-use crate::kinds::{AdvantageKind, Kind, Level};
+use std::collections::BTreeMap;
 
 /// Added to a group's standard deviation.
 pub const GROUP_STD_EPSILON: f64 = 1e-6;
@@ -31,7 +32,7 @@ pub const BATCH_STD_EPSILON: f64 = 1e-8;
 /// ```
 ///
 /// # Panics
-/// If a group form is asked for and the two slices differ in length.
+/// If a group form is requested and the two slices differ in length.
 pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec<f64> {
     if !kind.needs_groups() {
         return batch_advantages(kind, rewards, &vec![true; rewards.len()]);
@@ -43,7 +44,7 @@ pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec
         rewards.len(),
         groups.len()
     );
-    let mut members: std::collections::BTreeMap<usize, Vec<usize>> = Default::default();
+    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (idx, group) in groups.iter().enumerate() {
         members.entry(*group).or_default().push(idx);
     }
@@ -62,7 +63,10 @@ pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec
                 AdvantageKind::GroupNorm => centred / (std + GROUP_STD_EPSILON),
                 // R - (n*mean - R)/(n - 1) = (R - mean) * n/(n - 1).
                 AdvantageKind::LeaveOneOut => centred * n / (n - 1.0),
-                _ => centred,
+                AdvantageKind::GroupMean => centred,
+                AdvantageKind::BatchMean | AdvantageKind::BatchNorm => {
+                    unreachable!("{kind} does not compare within groups")
+                }
             };
         }
     }
@@ -129,8 +133,8 @@ impl Advantages {
 /// For most kinds these are the [`advantages`] of the configured form. Two differ:
 ///
 /// - `reinforce_pp_baseline`: the configured form (group mean), then `batch_norm` over responses.
-/// - `reinforce_pp`: each token's reward is `-beta*(lp_old - lp_ref)`, the last one also has the
-///   response's reward; a token's return is the sum of the rewards from it on (gamma 1); the
+/// - `reinforce_pp`: each token's reward is `-beta*(lp_old - lp_ref)`, and the last one also has the
+///   response's reward; a token's return is the sum of its and all later rewards (gamma 1); the
 ///   returns are normalized over all tokens, so that this is one advantage per token. At the
 ///   sequence levels a response has one return, its reward with the KL of all its tokens. Without
 ///   `log_probs` the penalty is 0, as it is where the reference is the sampling policy.
@@ -151,14 +155,12 @@ pub fn step_advantages(
         rewards.len(),
         mask.len()
     );
-    if config.kind == Kind::ReinforcePp {
-        return reinforce_pp_advantages(config, rewards, mask, log_probs);
+    let as_configured = || advantages(config.advantage, rewards, groups);
+    match config.advantage_rule() {
+        AdvantageRule::AsConfigured => Advantages::PerResponse(as_configured()),
+        AdvantageRule::ThenBatchNorm => Advantages::PerResponse(over_batch_std(&as_configured())),
+        AdvantageRule::RewardToGo => reward_to_go_advantages(config, rewards, mask, log_probs),
     }
-    let per_response = advantages(config.advantage, rewards, groups);
-    Advantages::PerResponse(match config.kind {
-        Kind::ReinforcePpBaseline => over_batch_std(&per_response),
-        _ => per_response,
-    })
 }
 
 /// [`step_advantages`], one per token: `[B][T]`, 0 where the mask is false.
@@ -175,7 +177,7 @@ pub fn token_advantages(
     step_advantages(config, rewards, groups, mask, log_probs).into_tokens(mask)
 }
 
-fn reinforce_pp_advantages(
+fn reward_to_go_advantages(
     config: &ObjectiveConfig,
     rewards: &[f64],
     mask: &[Vec<bool>],
@@ -194,7 +196,7 @@ fn reinforce_pp_advantages(
             returns[row][token_idx] = reward_to_go;
         }
     }
-    if config.level != Level::Token {
+    if config.level.is_sequence() {
         let per_response: Vec<f64> = returns
             .iter()
             .zip(mask)
@@ -228,7 +230,10 @@ fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec
     let mean = counted.iter().sum::<f64>() / n;
     let divisor = match kind {
         AdvantageKind::BatchNorm => standard_deviation(&counted, mean) + BATCH_STD_EPSILON,
-        _ => 1.0,
+        AdvantageKind::BatchMean => 1.0,
+        AdvantageKind::GroupMean | AdvantageKind::GroupNorm | AdvantageKind::LeaveOneOut => {
+            unreachable!("{kind} does not compare with the batch")
+        }
     };
     (values.iter().zip(counts))
         .map(|(value, counts)| {
@@ -241,7 +246,7 @@ fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec
         .collect()
 }
 
-/// `batch_norm` of advantages whose mean is 0 already, as every kind's is: what is exactly 0 stays so.
+/// `batch_norm` of advantages whose mean is 0 already, as that of every form is; an exact 0 stays 0.
 fn over_batch_std(centred: &[f64]) -> Vec<f64> {
     if all_equal(centred) {
         return vec![0.0; centred.len()];

@@ -1,14 +1,14 @@
 //! From losses per token or response to the loss of one optimizer step.
 
-use burn::tensor::{Bool, DType, FloatDType, Tensor, backend::Backend};
+use crate::choices::Aggregation;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, DType, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
-
-use crate::kinds::Aggregation;
 
 /// Sizes of one whole optimizer step.
 ///
-/// Every loss is divided by these and not by the sizes of the micro-batch at hand, so that losses
-/// and gradients of micro-batches simply add up to those of the step, however it was split.
+/// Every loss is divided by these and not by the sizes of its micro-batch, so that losses and
+/// gradients of micro-batches add up to those of the step, however it is split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepTotals {
     /// Unmasked tokens in all responses of the step.
@@ -38,7 +38,7 @@ impl StepTotals {
     /// | `seq_mean_token_mean` | `1 / (n_responses * length)` |
     /// | `constant` | `1 / (n_responses * max_length)` |
     ///
-    /// A divisor of 0 belongs to a step in which nothing counts; it is read as 1.
+    /// In a step in which nothing counts the divisor would be 0; it is taken as 1.
     pub fn weight(&self, aggregation: Aggregation, length: usize) -> f64 {
         let divisor = match aggregation {
             Aggregation::TokenMean => self.n_tokens as f64,
@@ -61,21 +61,22 @@ pub fn aggregate<B: Backend>(
     totals: &StepTotals,
 ) -> Tensor<B, 1> {
     let dtype = unit_losses.dtype();
-    let lengths = lengths(mask, dtype); // [B, 1]
-    if aggregation == Aggregation::SeqMean {
-        let is_empty = lengths.lower_elem(0.5);
-        let weighted = unit_losses * totals.weight(aggregation, 1);
-        return weighted.mask_fill(is_empty, 0.0).sum();
-    }
-    let losses = unit_losses.mask_fill(mask.clone().bool_not(), 0.0);
-    let weighted = match aggregation {
-        Aggregation::SeqMeanTokenMean => {
-            let per_response = losses.sum_dim(1) / lengths.clamp_min(1.0);
-            per_response * totals.weight(Aggregation::SeqMeanTokenSum, 1)
+    let unmasked = |losses: Tensor<B, 2>| losses.mask_fill(mask.clone().bool_not(), 0.0);
+    match aggregation {
+        Aggregation::SeqMean => {
+            let is_empty = lengths(mask, dtype).lower_elem(0.5);
+            let weighted = unit_losses * totals.weight(aggregation, 1);
+            weighted.mask_fill(is_empty, 0.0).sum()
         }
-        _ => losses * totals.weight(aggregation, 1),
-    };
-    weighted.sum()
+        Aggregation::SeqMeanTokenMean => {
+            let per_response =
+                unmasked(unit_losses).sum_dim(1) / lengths(mask, dtype).clamp_min(1.0);
+            (per_response * totals.weight(Aggregation::SeqMeanTokenSum, 1)).sum()
+        }
+        Aggregation::TokenMean | Aggregation::SeqMeanTokenSum | Aggregation::Constant => {
+            (unmasked(unit_losses) * totals.weight(aggregation, 1)).sum()
+        }
+    }
 }
 
 /// Unmasked tokens per response, `[B, 1]`.

@@ -1,14 +1,13 @@
-//! What a step reports about itself besides its loss.
+//! What a step reports besides its loss.
 
+use crate::aggregate::to_float;
+use crate::divergence;
+use crate::formula::Exponentiated;
+use crate::ratios::{MAX_LOG_RATIO, Ratios};
+use crate::terms::ClipFlags;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, Tensor};
 use std::collections::BTreeMap;
-
-use burn::tensor::{Bool, Tensor, backend::Backend};
-
-use crate::{
-    aggregate::to_float,
-    clip::ClipFlags,
-    ratios::{MAX_LOG_RATIO, Ratios},
-};
 
 /// Number of sums a [`Diagnostics`] holds.
 pub(crate) const N_SUMS: usize = 10;
@@ -162,15 +161,6 @@ impl<B: Backend> Diagnostics<B> {
     }
 }
 
-/// Which log-ratios an objective exponentiates besides `log w`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Exponentiated {
-    /// `log r`, for the forward divergences.
-    pub(crate) log_r: bool,
-    /// `-u`, for k3.
-    pub(crate) u: bool,
-}
-
 /// The sums of one micro-batch; the ratios must be constants. `unit_mask` is `[B, U]`.
 pub(crate) fn collect<B: Backend>(
     ratios: Ratios<B>,
@@ -192,7 +182,7 @@ pub(crate) fn collect<B: Backend>(
     if exponentiated.u {
         clamped = clamped.bool_or(beyond(&ratios.u));
     }
-    let k3 = crate::divergence::k3(&ratios);
+    let k3 = divergence::k3(&ratios);
     // In the order of `DiagnosticSums::to_array`.
     let sums = vec![
         n_tokens,

@@ -4,12 +4,14 @@
 //! depends on the divergence ([`kl_component`]). [`kl_surrogate`] is the differentiable loss term
 //! whose derivative with respect to `lp` is `-K`.
 //!
-//! The mass terms of the two unnormalized divergences cancel when these are added up, so that `skl`
-//! and `uskl` have one and the same `K`; they differ in `z` alone.
+//! The mass terms of the two unnormalized divergences cancel in their sum, so that `skl` and `uskl` have
+//! the same `K`; they differ in `z` alone.
 
-use burn::tensor::{Tensor, backend::Backend};
-
-use crate::{Divergence, ratios::Ratios};
+use crate::choices::Divergence;
+use crate::ratios::{Ratios, exp_clamped};
+use crate::terms::UnitTerms;
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 
 /// `K`, what the KL term adds to the reward weight `w*A`.
 ///
@@ -89,11 +91,6 @@ pub fn kl_surrogate<B: Backend>(divergence: Divergence, ratios: &Ratios<B>) -> T
     }
 }
 
-/// `k1(y) = -log y` for `y = exp(-u)`, that is `u` itself: unbiased for `KL(pi, ref)`, may be negative.
-pub fn k1<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
-    ratios.u.clone()
-}
-
 /// `k2(y) = (log y)^2 / 2` for `y = exp(-u)`, that is `u^2 / 2`; its derivative in `lp` is `u`.
 pub fn k2<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
     ratios.u.clone() * ratios.u.clone() * 0.5
@@ -104,5 +101,77 @@ pub fn k2<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
 /// Never negative. Unbiased for `KL(pi, ref)` only under samples of `pi`: off policy it needs the
 /// importance weight.
 pub fn k3<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
-    crate::ratios::exp_clamped(-ratios.u.clone()) - 1.0 + ratios.u.clone()
+    exp_clamped(-ratios.u.clone()) - 1.0 + ratios.u.clone()
+}
+
+/// [`kl_component`] of one unit.
+#[inline]
+pub(crate) fn component(terms: &UnitTerms) -> f64 {
+    let UnitTerms { w, u, r, .. } = *terms;
+    match terms.coefficients.kl {
+        Divergence::None => 0.0,
+        Divergence::Fkl => r,
+        Divergence::Rkl => -w * (u + 1.0),
+        Divergence::Ufkl => r - w,
+        Divergence::Urkl => -w * u,
+        Divergence::Skl => 0.5 * (r - w * (u + 1.0)),
+        Divergence::Uskl => 0.5 * (r - w - w * u),
+    }
+}
+
+/// [`kl_component_over_weight`] of one unit.
+#[inline]
+pub(crate) fn component_over_weight(terms: &UnitTerms) -> f64 {
+    let UnitTerms { w, u, r, .. } = *terms;
+    match terms.coefficients.kl {
+        Divergence::None => 0.0,
+        Divergence::Fkl => r / w,
+        Divergence::Rkl => -(u + 1.0),
+        Divergence::Ufkl => r / w - 1.0,
+        Divergence::Urkl => -u,
+        Divergence::Skl => 0.5 * (r / w - u - 1.0),
+        Divergence::Uskl => 0.5 * (r / w - 1.0 - u),
+    }
+}
+
+/// [`kl_surrogate`] of one unit.
+#[inline]
+pub(crate) fn surrogate(terms: &UnitTerms) -> f64 {
+    let UnitTerms { lp, w, u, r, .. } = *terms;
+    match terms.coefficients.kl {
+        Divergence::None => 0.0,
+        Divergence::Fkl => -r * lp,
+        Divergence::Rkl => w * u,
+        Divergence::Ufkl => w - r * u - r,
+        Divergence::Urkl => w * u - w,
+        Divergence::Skl => 0.5 * (w * u - r * lp),
+        Divergence::Uskl => 0.5 * (w * u - r * u - r),
+    }
+}
+
+/// [`k3`] of one unit.
+#[inline]
+pub(crate) fn k3_unit(terms: &UnitTerms) -> f64 {
+    terms.y - 1.0 + terms.u
+}
+
+/// A divergence as the documentation prints it: `D`, `K` and the KL term of the surrogate.
+pub(crate) fn printed(divergence: Divergence) -> [&'static str; 3] {
+    match divergence {
+        Divergence::None => ["0", "0", "0"],
+        Divergence::Fkl => ["KL(ref, pi)", "r", "-r*lp"],
+        Divergence::Rkl => ["KL(pi, ref)", "-w*(u + 1)", "w*u"],
+        Divergence::Ufkl => ["UKL(ref, pi)", "r - w", "w - r*u - r"],
+        Divergence::Urkl => ["UKL(pi, ref)", "-w*u", "w*u - w"],
+        Divergence::Skl => [
+            "(KL(ref, pi) + KL(pi, ref)) / 2",
+            "(r - w*(u + 1)) / 2",
+            "(w*u - r*lp) / 2",
+        ],
+        Divergence::Uskl => [
+            "(UKL(ref, pi) + UKL(pi, ref)) / 2",
+            "(r - w - w*u) / 2",
+            "(w*u - r*u - r) / 2",
+        ],
+    }
 }

@@ -1,23 +1,26 @@
 //! The loss in one pass over host memory, with its closed-form gradient.
 //!
 //! Composed tensor operations read and write the whole batch some thirty times per loss. Where
-//! tensors live in host memory anyway, one loop over the tokens that applies the verified closed
+//! tensors are in host memory anyway, one loop over the tokens that applies the verified closed
 //! form of [`crate::reference`] does the same in a single pass. Arithmetic is f64 throughout.
 
+use crate::aggregate::StepTotals;
+use crate::config::ObjectiveConfig;
+use crate::diagnostics::{DiagnosticSums, Diagnostics};
+use crate::formula::Unit;
+use crate::inputs::{LossInputs, LossOutput};
+use crate::reference::{RowEvaluator, TokenRow};
+use burn::tensor::backend::Backend;
+use burn::tensor::{BoolStore, DType, Element, Tensor, TensorData};
 use std::ops::Range;
-
-use burn::tensor::{BoolStore, DType, Element, Tensor, TensorData, backend::Backend};
-
-use crate::{
-    LossInputs, LossOutput, ObjectiveConfig, StepTotals,
-    diagnostics::{DiagnosticSums, Diagnostics},
-    reference::{RowEvaluator, TokenRow},
-};
 
 /// Tokens per chunk: the sums of chunks are added in order, whatever the number of threads.
 const CHUNK_TOKENS: usize = 16_384;
 
-/// Whether the tensors of this backend lie in host memory, in a type the loop can read.
+/// Whether the tensors of this backend are in host memory, in a type the loop can read.
+///
+/// Burn's backends do not tell where their memory is, and their device ids overlap: only the name is
+/// left to go by.
 pub(crate) fn is_available<B: Backend>(device: &B::Device, dtype: DType) -> bool {
     is_readable(&B::name(device), dtype)
 }
@@ -35,13 +38,14 @@ pub(crate) fn policy_loss<B: Backend>(
     inputs: LossInputs<B>,
     totals: &StepTotals,
 ) -> LossOutput<B> {
-    match inputs.logp.dtype() {
-        DType::F64 => typed::<B, f64>(config, inputs, totals),
-        _ => typed::<B, f32>(config, inputs, totals),
+    if inputs.logp.dtype() == DType::F64 {
+        typed::<B, f64>(config, inputs, totals)
+    } else {
+        typed::<B, f32>(config, inputs, totals)
     }
 }
 
-/// A number that is computed with in f64.
+/// A stored number; arithmetic is in f64.
 trait HostFloat: Element + Copy + Send + Sync {
     fn to_f64(self) -> f64;
     fn from_f64(value: f64) -> Self;
@@ -84,11 +88,12 @@ fn typed<B: Backend, E: HostFloat>(
     chunks.iter().for_each(|chunk| sums.add(&chunk.sums));
 
     // The product has the closed form as its derivative; its value cancels exactly. The gradient is 0
-    // behind the mask, so that only what is not finite there has to be kept out.
+    // where masked, so that only what is not finite there has to be kept out.
     let options = (&device, E::dtype());
-    let logp = match chunks.iter().all(|chunk| chunk.is_finite_behind_mask) {
-        true => inputs.logp,
-        false => inputs.logp.mask_fill(constant.mask.bool_not(), 0.0),
+    let logp = if chunks.iter().all(|chunk| chunk.is_finite_where_masked) {
+        inputs.logp
+    } else {
+        inputs.logp.mask_fill(constant.mask.bool_not(), 0.0)
     };
     let grad = Tensor::<B, 2>::from_data(TensorData::new(grad, [n, 1]), options);
     let linear = logp.reshape([1, n]).matmul(grad).reshape([1]);
@@ -104,7 +109,7 @@ fn typed<B: Backend, E: HostFloat>(
 #[derive(Clone)]
 struct ChunkSums {
     sums: DiagnosticSums,
-    is_finite_behind_mask: bool,
+    is_finite_where_masked: bool,
 }
 
 /// The gradient of all tokens, and the sums over each chunk of them.
@@ -157,7 +162,7 @@ fn evaluate<B: Backend, E: HostFloat>(
     (grad, sums)
 }
 
-/// Some rows of the batch, copied while they are worked on: they stay in the processor's cache.
+/// Some rows of the batch, copied for the loop: they stay in the processor's cache.
 struct Chunk {
     logp: TensorData,
     logp_old: TensorData,
@@ -216,11 +221,11 @@ impl Chunk {
             let write = |idx: usize, grad: f64| row_grad[idx] = E::from_f64(grad);
             evaluator.evaluate(&tokens, write, &mut sums);
         }
-        let mut behind_mask = logp.iter().zip(mask).filter(|(_, is_token)| !**is_token);
-        let is_finite_behind_mask = behind_mask.all(|(logp, _)| logp.to_f64().is_finite());
+        let mut masked = logp.iter().zip(mask).filter(|(_, is_token)| !**is_token);
+        let is_finite_where_masked = masked.all(|(logp, _)| logp.to_f64().is_finite());
         ChunkSums {
             sums,
-            is_finite_behind_mask,
+            is_finite_where_masked,
         }
     }
 }
@@ -240,8 +245,8 @@ impl<E: HostFloat> TokenRow for HostRow<'_, E> {
     }
 
     #[inline(always)]
-    fn token(&self, idx: usize) -> crate::reference::Unit {
-        crate::reference::Unit {
+    fn token(&self, idx: usize) -> Unit {
+        Unit {
             lp: self.logp[idx].to_f64(),
             lp_old: self.logp_old[idx].to_f64(),
             lp_ref: self.logp_ref[idx].to_f64(),

@@ -25,11 +25,18 @@
 //!
 //! [`policy_loss`] is the entry point: an [`ObjectiveConfig`], the tokens of a micro-batch and the
 //! [`StepTotals`] of the whole optimizer step give a loss whose gradient adds up over micro-batches.
-//! The formulas stand in [`rpg`] (differentiable estimator), [`reinforce`] (REINFORCE estimator),
-//! [`clip`] (trust regions) and [`baselines`]; each is a free function of its own.
+//! The formulas are free functions in [`objectives`], one file per kind; what several share is in
+//! [`clip`] (trust regions) and [`divergence`]. A kind that has no page there has the loss of another
+//! kind, on other advantages.
 //!
-//! [`mod@reference`] is the same in plain f64 with closed-form gradients, [`compute_json`] the same
-//! again as JSON in and out, and [`verify`] proves all of it by calculation.
+//! [`mod@reference`] is the same in plain f64 with closed-form gradients.
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! - `request`: a loss as JSON in and out (`compute_json`).
+//! - `verify`: the proof of all of it by calculation, and a study of the estimators' bias and variance.
 //!
 //! ```
 //! use burn::backend::{Autodiff, Flex};
@@ -57,33 +64,47 @@
 //!
 //! Log-ratios are clamped to `[-20, 20]` before `exp` ([`ratios::MAX_LOG_RATIO`]), so that finite
 //! log-probabilities give finite losses and gradients; the metric `actor/log_ratio_clamped` counts
-//! how often. The clamp bounds weights, it does not switch gradients off: `w` keeps its own value
-//! as its derivative. Masked positions have gradient exactly 0, whatever stands there.
+//! how often. The clamp bounds weights; it does not switch gradients off: the derivative of `w` is
+//! still its own value. Masked positions have gradient exactly 0, whatever their values are.
+
+// A new kind, clip or divergence is a decision wherever one is matched.
+#![warn(clippy::wildcard_enum_match_arm)]
 
 pub mod advantage;
 pub mod aggregate;
-pub mod baselines;
+mod choices;
 pub mod clip;
 mod config;
 pub mod diagnostics;
 pub mod divergence;
+mod formula;
 mod fused;
-mod kinds;
-mod objective;
+mod inputs;
+mod loss;
+pub mod objectives;
 pub mod ratios;
 pub mod reference;
-pub mod reinforce;
+#[cfg(feature = "request")]
 pub mod request;
-pub mod rpg;
-mod unit;
+pub mod tables;
+pub mod terms;
+#[cfg(feature = "verify")]
 pub mod verify;
 
-pub use advantage::{Advantages, TokenLogProbs, advantages, step_advantages, token_advantages};
-pub use aggregate::StepTotals;
-pub use config::{ObjectiveConfig, ObjectiveError};
-pub use diagnostics::Diagnostics;
-pub use kinds::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Kind, Level};
-pub use objective::{
-    LossInputs, LossOutput, policy_loss, policy_loss_from_operations, unaggregated_loss,
+pub use crate::advantage::{
+    Advantages, TokenLogProbs, advantages, step_advantages, token_advantages,
 };
-pub use request::{LossInputError, LossRequest, LossResponse, compute, compute_json};
+pub use crate::aggregate::StepTotals;
+pub use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
+pub use crate::config::{ObjectiveConfig, ObjectiveError};
+pub use crate::diagnostics::Diagnostics;
+pub use crate::inputs::{LossInputs, LossOutput};
+pub use crate::loss::{policy_loss, policy_loss_from_operations, unaggregated_loss};
+pub use crate::objectives::Kind;
+#[cfg(feature = "request")]
+pub use crate::request::{LossInputError, LossRequest, LossResponse, compute, compute_json};
+
+/// Compiles the code of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

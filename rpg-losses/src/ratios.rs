@@ -1,13 +1,14 @@
 //! Log-ratios and the weights made of them.
 
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::Tensor;
+use burn::tensor::backend::Backend;
 
 /// Log-ratios are clamped to `[-MAX_LOG_RATIO, MAX_LOG_RATIO]` before `exp`.
 ///
 /// `exp(20)` is 4.9e8: products of two such weights and a log-ratio stay far inside f32.
 pub const MAX_LOG_RATIO: f64 = 20.0;
 
-/// The quantities every objective is written in, one value per unit (token or response).
+/// The quantities in which objectives are written, one value per unit (token or response).
 ///
 /// All tensors are `[B, U]`: `U = T` at token level, `U = 1` at the two sequence levels.
 /// Gradient flows through `lp`, and from it through `log_w`, `w` and `u`.
@@ -64,7 +65,7 @@ impl<B: Backend> Ratios<B> {
 /// `exp(clamp(x))` whose derivative is its own value.
 ///
 /// A plain clamp would have gradient 0 beyond the bound: a token that has moved too far could not
-/// come back, and the two estimators would part. The bound is there for finite numbers only.
+/// come back, and the two estimators would differ. The bound only keeps numbers finite.
 pub(crate) fn exp_clamped<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
     // `x - x.detach()` is 0 with derivative 1; the clamped value enters as a constant.
     let value = x.clone().detach().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO);

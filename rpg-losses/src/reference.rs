@@ -2,19 +2,19 @@
 //!
 //! This is what `rpg loss` prints and what the tensor code is verified against.
 
+use crate::aggregate::StepTotals;
+use crate::choices::{Aggregation, Level};
+use crate::config::ObjectiveConfig;
+use crate::diagnostics::DiagnosticSums;
+use crate::formula::Formula;
 use std::collections::BTreeMap;
 
-use crate::{
-    ObjectiveConfig, StepTotals,
-    diagnostics::DiagnosticSums,
-    kinds::{Aggregation, Level},
-    unit::UnitEvaluator,
-};
+pub use crate::formula::{Unit, UnitLoss, unit_loss};
+pub use crate::terms::ClipEvent;
 
-pub use crate::unit::{ClipEvent, Unit, UnitLoss, unit_loss};
-
-/// The loss of a step and everything that goes with it.
+/// The loss of a step, its gradient and its metrics.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// The loss.
     pub loss: f64,
@@ -91,10 +91,10 @@ impl TokenRow for BatchRow<'_> {
     }
 }
 
-/// The configured loss of one response after the other.
+/// The configured loss, one response after another.
 #[derive(Debug, Clone)]
 pub(crate) struct RowEvaluator {
-    units: UnitEvaluator,
+    formula: Formula,
     level: Level,
     aggregation: Aggregation,
     totals: StepTotals,
@@ -103,14 +103,14 @@ pub(crate) struct RowEvaluator {
 impl RowEvaluator {
     pub(crate) fn new(config: &ObjectiveConfig, totals: &StepTotals) -> Self {
         Self {
-            units: UnitEvaluator::new(config),
+            formula: Formula::new(config),
             level: config.level,
             aggregation: config.aggregation,
             totals: config.totals(totals),
         }
     }
 
-    /// Adds the response to `sums` and hands the gradient of each of its tokens to `write`.
+    /// Adds the response to `sums` and passes the gradient of each of its tokens to `write`.
     pub(crate) fn evaluate(
         &self,
         row: &impl TokenRow,
@@ -122,12 +122,12 @@ impl RowEvaluator {
         let length = mask.iter().filter(|is_token| **is_token).count();
         let weight = self.totals.weight(self.aggregation, length);
         sums.n_tokens += length as f64;
-        if self.level == Level::Token {
-            // Sums of the row live in registers; `sums` itself could be what `write` writes to.
+        if !self.level.is_sequence() {
+            // The row's sums can stay in registers; the compiler cannot rule out that `write` changes `sums`.
             let mut row_sums = DiagnosticSums::default();
             for idx in tokens() {
                 let token = row.token(idx);
-                let result = self.units.evaluate(token);
+                let result = self.formula.evaluate(token);
                 row_sums.ppo_kl += token.lp_old - token.lp;
                 row_sums.add_unit(&result, weight);
                 write(idx, weight * result.grad);
@@ -135,7 +135,7 @@ impl RowEvaluator {
             sums.add(&row_sums);
         } else if length > 0 {
             let (response, share) = response_unit(self.level, tokens().map(|i| row.token(i)));
-            let result = self.units.evaluate(response);
+            let result = self.formula.evaluate(response);
             sums.ppo_kl += (response.lp_old - response.lp) / share;
             sums.add_unit(&result, weight);
             tokens().for_each(|idx| write(idx, weight * result.grad * share));
@@ -159,10 +159,9 @@ fn response_unit(level: Level, tokens: impl Iterator<Item = Unit>) -> (Unit, f64
         sum.lp_ref += token.lp_ref;
         sum.advantage += token.advantage;
     }
-    let share = if level == Level::SequenceNorm {
-        1.0 / length
-    } else {
-        1.0
+    let share = match level {
+        Level::SequenceNorm => 1.0 / length,
+        Level::Sequence | Level::Token => 1.0,
     };
     let unit = Unit {
         lp: sum.lp * share,

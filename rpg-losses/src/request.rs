@@ -7,25 +7,23 @@
 //! ```
 //!
 //! `logp_ref` may be left out: the reference is then the sampling policy. `mask` is 1 where a token
-//! counts and 0 elsewhere. `advantages` holds a number per response or a row per response; in its
-//! place may stand `rewards` with `groups`. The answer has `loss`, `grad` (`d loss / d logp`),
+//! counts and 0 elsewhere. `advantages` holds a number per response or a row per response; `rewards`
+//! with `groups` may take its place. The answer has `loss`, `grad` (`d loss / d logp`),
 //! `advantages` as they were used, and `metrics`. Everything is computed in f64.
 
-use std::{collections::BTreeMap, fmt, marker::PhantomData};
-
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use crate::advantage::{Advantages, TokenLogProbs, step_advantages};
+use crate::aggregate::StepTotals;
+use crate::choices::Level;
+use crate::config::{ObjectiveConfig, ObjectiveError, RawObjective};
+use crate::objectives::spec::AdvantageRule;
+use crate::reference::{Batch, evaluate};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use thiserror::Error;
-
-use crate::{
-    ObjectiveConfig, ObjectiveError, StepTotals,
-    advantage::{Advantages, TokenLogProbs, step_advantages},
-    config::RawObjective,
-    kinds::{Kind, Level},
-    reference::{Batch, evaluate},
-};
 
 /// A step's responses and the objective to apply to them.
 #[derive(Debug, Clone, Deserialize)]
@@ -44,6 +42,7 @@ pub struct LossRequest {
 
 /// The loss and its gradient.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct LossResponse {
     /// The loss of the step.
     pub loss: f64,
@@ -53,18 +52,19 @@ pub struct LossResponse {
     pub advantages: Advantages,
     /// The metrics of [`crate::Diagnostics`].
     pub metrics: BTreeMap<String, f64>,
-    /// Remarks for the user, meant for stderr: keys that nothing reads.
+    /// Warnings for the user, meant for standard error: keys that nothing reads.
     #[serde(skip)]
     pub warnings: Vec<String>,
 }
 
 /// A request that cannot be answered.
 #[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
 pub enum LossInputError {
     /// The text is not JSON, or not JSON of this form.
     #[error("not a loss request: {0}")]
     Syntax(String),
-    /// The objective cannot be what its author meant.
+    /// The objective is out of range or contradicts itself.
     #[error("`objective`: {0}")]
     Objective(#[from] ObjectiveError),
     /// Rows or columns do not fit together.
@@ -94,22 +94,22 @@ pub enum LossInputError {
         expected: usize,
     },
     /// NaN or an infinity.
-    #[error("`{key}`{at} is not a finite number")]
+    #[error("`{key}`{position} is not a finite number")]
     NotFinite {
         /// The key in the request.
         key: &'static str,
-        /// Where it stands.
-        at: String,
+        /// Its indices, `[row][column]` or `[index]`.
+        position: String,
     },
     /// A mask value other than 0 or 1.
-    #[error("`mask`{at} is {found}, but must be 0 or 1")]
+    #[error("`mask`{position} is {found}, but must be 0 or 1")]
     Mask {
-        /// Where it stands.
-        at: String,
-        /// What stands there.
+        /// Its indices, `[row][column]`.
+        position: String,
+        /// The value.
         found: String,
     },
-    /// Numbers so large that the result is not one.
+    /// Numbers so large that the result is not finite.
     #[error(
         "the loss is not a finite number: log-probabilities, advantages, rewards or numbers of the \
          objective are too large"
@@ -165,20 +165,21 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
         all_finite(key, rows)?;
     }
 
+    let has_penalty = config.advantage_rule() == AdvantageRule::RewardToGo && config.beta != 0.0;
     let advantages = match (&request.advantages, &request.rewards) {
         (Some(advantages), None) => {
             if request.groups.is_some() {
                 warnings.push("`groups` has no effect: `advantages` are given".into());
             }
-            if request.objective.sets_advantage() {
+            if request.objective.advantage.is_some() {
                 warnings.push("`advantage` has no effect: `advantages` are given".into());
             }
-            if config.kind == Kind::ReinforcePp && config.beta != 0.0 {
-                warnings.push(
-                    "`beta` has no effect: \"reinforce_pp\" puts its KL penalty into the rewards, \
-                     and `advantages` are given"
-                        .into(),
-                );
+            if has_penalty {
+                warnings.push(format!(
+                    "`beta` has no effect: \"{}\" puts its KL penalty into the rewards, and \
+                     `advantages` are given",
+                    config.kind
+                ));
             }
             check_advantages(advantages, &mask, shape, config.level)?;
             advantages.clone()
@@ -189,13 +190,12 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
                 logp_old: &request.logp_old,
                 logp_ref,
             };
-            let has_penalty = config.kind == Kind::ReinforcePp && config.beta != 0.0;
             if has_penalty && request.logp_ref.is_none() {
-                warnings.push(
-                    "`beta` has no effect: \"reinforce_pp\" takes its KL penalty from `logp_old` and \
-                     `logp_ref`, which is left out"
-                        .into(),
-                );
+                warnings.push(format!(
+                    "`beta` has no effect: \"{}\" takes its KL penalty from `logp_old` and \
+                     `logp_ref`, which is left out",
+                    config.kind
+                ));
             }
             step_advantages(&config, rewards, &groups, &mask, Some(log_probs))
         }
@@ -221,7 +221,7 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
     let totals = StepTotals::from_mask(&mask);
     let mut evaluation = evaluate(&config, batch, &totals);
     for value in evaluation.metrics.values_mut() {
-        // JSON has no infinity: the largest number stands for what is larger still.
+        // JSON has no infinity: whatever is larger is written as the largest number.
         *value = value.clamp(f64::MIN, f64::MAX);
     }
     let is_finite = evaluation.loss.is_finite()
@@ -244,7 +244,7 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
 }
 
 fn parse(request: &str) -> Result<LossRequest, LossInputError> {
-    // The mark that some editors put before a text is not part of it.
+    // A byte order mark is not part of the text.
     let request = request.strip_prefix('\u{feff}').unwrap_or(request);
     let mut json = serde_json::Deserializer::from_str(request);
     let mut track = serde_path_to_error::Track::new();
@@ -253,7 +253,7 @@ fn parse(request: &str) -> Result<LossRequest, LossInputError> {
     parsed.map_err(|error| syntax_error(request, &track.path(), &error))
 }
 
-/// Reads a structure from an object alone; serde would take a list of its fields as well.
+/// Reads a structure from an object only; serde would accept a list of its fields as well.
 fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct Fields<T>(PhantomData<T>);
 
@@ -278,13 +278,13 @@ fn syntax_error(
     error: &serde_json::Error,
 ) -> LossInputError {
     let message = error.to_string();
-    // An unknown key at the top names its own place.
+    // The message on an unknown key names the key.
     let place = match path.iter().count() {
         0 => String::new(),
         1 if message.starts_with("unknown field") => String::new(),
         _ => format!("`{path}`: "),
     };
-    // serde names the types of Rust.
+    // serde names Rust's types.
     let message = [
         ("expected f64", "expected a number"),
         ("expected i64", "expected a whole number of 64 bits"),
@@ -298,7 +298,7 @@ fn syntax_error(
     .fold(message, |message, (type_name, words)| {
         message.replace(type_name, words)
     });
-    // Some writers of JSON emit these words for non-finite numbers; JSON itself has none.
+    // Some writers of JSON emit these words for non-finite numbers, although JSON has none.
     let has_non_finite = ["NaN", "Infinity"]
         .iter()
         .any(|word| request.contains(word));
@@ -338,8 +338,8 @@ fn all_finite(key: &'static str, rows: &[Vec<f64>]) -> Result<(), LossInputError
     for (row, values) in rows.iter().enumerate() {
         for (column, value) in values.iter().enumerate() {
             if !value.is_finite() {
-                let at = format!("[{row}][{column}]");
-                return Err(LossInputError::NotFinite { key, at });
+                let position = format!("[{row}][{column}]");
+                return Err(LossInputError::NotFinite { key, position });
             }
         }
     }
@@ -351,7 +351,7 @@ fn read_mask(mask: &[Vec<f64>]) -> Result<Vec<Vec<bool>>, LossInputError> {
         1.0 => Ok(true),
         0.0 => Ok(false),
         found => Err(LossInputError::Mask {
-            at: format!("[{row}][{column}]"),
+            position: format!("[{row}][{column}]"),
             found: match found.to_string() {
                 digits if digits.len() > 20 => format!("{found:e}"),
                 digits => digits,
@@ -390,7 +390,7 @@ fn finite_list(key: &'static str, values: &[f64]) -> Result<(), LossInputError> 
         None => Ok(()),
         Some(idx) => Err(LossInputError::NotFinite {
             key,
-            at: format!("[{idx}]"),
+            position: format!("[{idx}]"),
         }),
     }
 }
@@ -421,7 +421,7 @@ fn check_advantages(
     for (row, (values, mask)) in rows.iter().zip(mask).enumerate() {
         let mut counted = (values.iter().zip(mask)).filter_map(|(a, m)| m.then_some(*a));
         let first = counted.next();
-        if level != Level::Token && counted.any(|value| Some(value) != first) {
+        if level.is_sequence() && counted.any(|value| Some(value) != first) {
             return Err(LossInputError::AdvantagesVary { row, level });
         }
     }
@@ -439,7 +439,7 @@ fn read_groups(
     match groups {
         Some(groups) => {
             per_response_length("groups", groups.len(), shape)?;
-            // Ids only say who belongs together: any distinct numbers do.
+            // Ids only say which responses belong together: any distinct numbers will do.
             let mut ids: BTreeMap<i64, usize> = BTreeMap::new();
             Ok(groups
                 .iter()

@@ -1,7 +1,7 @@
 //! Times sampling and training passes of a model on the CPU.
 //!
 //! `cargo run --release -p rpg-rollout --example bench_rollout -- MODEL_DIR WORK` prints one JSON object;
-//! `bench_rollout.py` beside this file does the same with transformers. WORK is one of
+//! `bench_rollout.py` in this folder does the same with transformers. WORK is one of
 //!
 //! - `batch`: 32 sequences of 64 new tokens, 8 from each of 4 prompts; `single`: one sequence of 64. Both with
 //!   the matrices kept as `CausalLm::compact` keeps them; `batch-f32` and `single-f32`: all of them as f32;
@@ -57,9 +57,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn prompt(tokenizer: &Tokenizer, question: &str) -> Result<Vec<u32>, Box<dyn std::error::Error>> {
-    let prompt = match tokenizer.has_chat_template() {
-        true => Prompt::Chat(vec![Message::user(question)]),
-        false => Prompt::Text(question.into()),
+    let prompt = if tokenizer.has_chat_template() {
+        Prompt::Chat(vec![Message::user(question)])
+    } else {
+        Prompt::Text(question.into())
     };
     Ok(tokenizer.encode_prompt(&prompt)?)
 }

@@ -19,9 +19,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = CausalLm::<Flex>::load_hf(dir, &Default::default())?;
     let tokenizer = Tokenizer::load(dir)?;
 
-    let prompt = match tokenizer.has_chat_template() {
-        true => Prompt::Chat(vec![Message::user(question)]),
-        false => Prompt::Text(question),
+    let prompt = if tokenizer.has_chat_template() {
+        Prompt::Chat(vec![Message::user(question)])
+    } else {
+        Prompt::Text(question)
     };
     let prompt_tokens = tokenizer.encode_prompt(&prompt)?;
     let requests = [Request::new(prompt_tokens, [1, 2, 3])];

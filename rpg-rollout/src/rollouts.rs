@@ -25,8 +25,8 @@ pub trait Rollouts<B: DecodeBackend> {
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Group>, GenerateError>;
 
-    /// Called before the policy is updated: an implementation that shares the policy's tensors lets go of them, so
-    /// that they are updated in place. Nothing is sampled until the next [`sync`](Self::sync).
+    /// Called before the policy is updated: an implementation that shares the policy's tensors drops them, so that
+    /// they are updated in place. Nothing is sampled until the next [`sync`](Self::sync).
     fn release(&mut self) {}
 }
 

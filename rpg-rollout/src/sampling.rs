@@ -5,12 +5,12 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// How tokens are drawn. What is deserialised has been checked.
+/// How tokens are drawn. Deserialising checks the ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 // `remote`: serde derives inherent functions, which the implementations below call.
 #[serde(deny_unknown_fields, default, remote = "Self")]
 pub struct SamplingParams {
-    /// Logits are divided by this; 0 takes the most probable token.
+    /// Logits are divided by this; 0: always the most probable token.
     pub temperature: f64,
     /// Only the most probable tokens that together reach this probability are kept (1: all).
     pub top_p: f64,
@@ -32,7 +32,7 @@ impl Default for SamplingParams {
 }
 
 impl SamplingParams {
-    /// Takes the most probable token.
+    /// Always the most probable token.
     pub const GREEDY: Self = Self {
         temperature: 0.0,
         top_p: 1.0,
@@ -67,7 +67,7 @@ impl SamplingParams {
         self.temperature > 0.0 && (self.top_p < 1.0 || self.top_k > 0 || self.min_p > 0.0)
     }
 
-    /// The temperature at which log-probabilities are counted: 1 for greedy sampling.
+    /// The temperature of the log-probabilities: 1 for greedy sampling.
     pub fn scoring_temperature(&self) -> f64 {
         if self.temperature > 0.0 {
             self.temperature
@@ -113,7 +113,7 @@ impl fmt::Display for SamplingKey {
     }
 }
 
-/// A sampling parameter is out of range.
+/// A sampling parameter that is out of range.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("{key}: found {found}; expected {expected}")]
 pub struct OutOfRange {
@@ -144,7 +144,7 @@ pub fn sample(logits: &[f32], params: &SamplingParams, uniform: f64) -> Draw {
     }
 }
 
-/// As [`sample`], but none of `excluded` is drawn; the log-probability is still that of the full softmax.
+/// Like [`sample`], but draws none of `excluded`; the log-probability is still that of the full softmax.
 pub fn sample_except(
     logits: &[f32],
     excluded: &[u32],
@@ -206,7 +206,7 @@ fn pick(weights: impl Iterator<Item = f64>, threshold: f64) -> usize {
 fn from_truncated(weights: &RowWeights, params: &SamplingParams, uniform: f64) -> u32 {
     let weights: Vec<f64> = weights.all().into_iter().map(f64::from).collect();
     // All tokens below (1 - top_p) / V together weigh less than 1 - top_p: none is in the nucleus, and
-    // sorting can leave them out. Not so behind top-k, which changes the total.
+    // sorting can leave them out. Not with top-k, which changes the total.
     let all: f64 = weights.iter().sum();
     let floor = if params.top_k > 0 {
         0.0

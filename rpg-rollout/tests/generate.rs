@@ -103,6 +103,34 @@ fn a_completion_depends_on_its_prompt_and_seed_alone() {
 }
 
 #[test]
+fn slots_that_are_freed_together_get_their_own_prompts() {
+    // Without an end of the text all completions that begin together end together.
+    let mut one = options();
+    one.max_new_tokens = 5;
+    one.ignore_eos = true;
+    one.max_slots = 1;
+    for n_samples in 1..=4 {
+        let mut requests = requests();
+        for request in &mut requests {
+            request.seeds.truncate(n_samples);
+        }
+        for order in ["growing", "shrinking"] {
+            let expected = sample(&requests, &one).unwrap();
+            for max_slots in 2..=9 {
+                let mut options = one.clone();
+                options.max_slots = max_slots;
+                let name = format!("{n_samples} samples of {order} prompts in {max_slots} slots");
+                let groups = sample(&requests, &options).unwrap();
+                for (group, expected) in groups.iter().zip(&expected) {
+                    same(&name, group, expected);
+                }
+            }
+            requests.reverse();
+        }
+    }
+}
+
+#[test]
 fn a_compact_model_samples_and_scores_the_same() {
     let dir = tempfile::tempdir().unwrap();
     model().save_hf(dir.path(), SaveDtype::Bf16).unwrap();

@@ -1,7 +1,7 @@
 //! What must pass before a change lands, beside the tests.
 
 use crate::{build, root, tidy};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use std::fs;
 use std::time::Instant;
 use xshell::{Shell, cmd};
@@ -25,6 +25,9 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
         let _flags = shell.push_env("RUSTDOCFLAGS", "-D warnings");
         Ok(cmd!(shell, "cargo doc --release --locked --workspace --no-deps").run()?)
     })?;
+    stage("features", || features(shell))?;
+    stage("packages", || packages(shell))?;
+    stage("minimum Rust", || minimum_rust(shell))?;
     let rpg = build(shell, "")?;
     stage("verify-gradients", || {
         Ok(cmd!(shell, "{rpg} verify-gradients").run()?)
@@ -38,6 +41,95 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
             )
             .run()?)
         })?;
+    }
+    Ok(())
+}
+
+/// Features that users of single crates leave out: each crate and how it is then checked.
+const FEATURES: [(&str, &str); 7] = [
+    ("rpg-core", "--lib --no-default-features"),
+    ("rpg-rollout", "--lib"),
+    ("rpg-losses", "--lib"),
+    ("rpg-losses", "--lib --features verify"),
+    ("rpg-reward", "--all-targets"),
+    ("rpg-reward", "--all-targets --features command"),
+    ("rpg-cli", "--lib --no-default-features"),
+];
+
+fn features(shell: &Shell) -> Result<()> {
+    for (package, flags) in FEATURES {
+        let flags = flags.split_whitespace();
+        cmd!(
+            shell,
+            "cargo check --release --locked -p {package} {flags...}"
+        )
+        .run()?;
+    }
+    Ok(())
+}
+
+/// Every crate as crates.io would get it, built by itself.
+fn packages(shell: &Shell) -> Result<()> {
+    cmd!(
+        shell,
+        "cargo package --workspace --exclude xtask --locked --allow-dirty"
+    )
+    .run()?;
+    Ok(())
+}
+
+/// The workspace asks for the oldest Rust that its dependencies allow, and for none that is older. Its own
+/// use of newer parts of the standard library is what clippy looks for (`incompatible_msrv`); where that
+/// toolchain is installed, it has to compile the workspace.
+fn minimum_rust(shell: &Shell) -> Result<()> {
+    let metadata = cmd!(shell, "cargo metadata --format-version 1 --locked")
+        .quiet()
+        .read()?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let packages = metadata["packages"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
+    let is_ours = |package: &&serde_json::Value| package["source"].is_null();
+    let version = |package: &serde_json::Value| -> Option<(u64, u64)> {
+        let mut parts = package["rust_version"].as_str()?.split('.');
+        let mut next = || parts.next()?.parse().ok();
+        Some((next()?, next()?))
+    };
+    let ours = packages.iter().filter(is_ours).filter_map(version).min();
+    let needed = packages
+        .iter()
+        .filter(|package| !is_ours(package))
+        .filter_map(|package| Some((version(package)?, package["name"].as_str()?)))
+        .max();
+    let (Some(ours), Some((needed, name))) = (ours, needed) else {
+        bail!("cargo metadata names no rust-version");
+    };
+    ensure!(
+        ours == needed,
+        "rust-version is {}.{}, but the dependencies ask for {}.{} ({name})",
+        ours.0,
+        ours.1,
+        needed.0,
+        needed.1
+    );
+    let toolchain = format!("+{}.{}", ours.0, ours.1);
+    if cmd!(shell, "cargo {toolchain} --version")
+        .quiet()
+        .ignore_stderr()
+        .ignore_stdout()
+        .run()
+        .is_ok()
+    {
+        cmd!(
+            shell,
+            "cargo {toolchain} check --release --locked --workspace"
+        )
+        .run()?;
+    } else {
+        println!(
+            "Rust {}.{} is not installed: only checked by clippy",
+            ours.0, ours.1
+        );
     }
     Ok(())
 }

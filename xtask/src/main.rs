@@ -16,6 +16,9 @@ cargo xtask NAME [ARGUMENTS]
 
   train [ARGS]              build `rpg` for this machine and run `rpg train ARGS`
   verify-gradients [ARGS]   check the losses against the theory: `rpg verify-gradients ARGS`
+  verify-gradients --study[=PAGE]
+                            measure bias and variance of every estimator instead, and write a page with
+                            tables and plots (docs/gradient-study.md)
   test                      all tests of the workspace
   bench NAME [OPTIONS]      measure against what users would run otherwise; `bench help` lists
   tidy                      the rules of the house: crate edges, file lengths
@@ -52,14 +55,10 @@ fn run() -> Result<()> {
     match name.as_str() {
         "train" => rpg(&shell, features, "train", &rest),
         "verify-gradients" => {
-            let features = features.or_else(|| verify_features(&rest));
-            // The page belongs to the workspace, wherever the user stands.
-            if let Some(study) = rest.iter_mut().find(|arg| *arg == "--study") {
-                *study = format!(
-                    "--study={}",
-                    root().join("docs/gradient-study.md").display()
-                );
+            if let Some(page) = study_page(&rest)? {
+                return gradient_study(&shell, &page);
             }
+            let features = features.or_else(|| verify_features(&rest));
             rpg(&shell, features, "verify-gradients", &rest)
         }
         "test" => test(&shell, &rest),
@@ -109,6 +108,33 @@ fn verify_features(args: &[String]) -> Option<String> {
         Some(gpu @ ("wgpu" | "cuda")) => Some(gpu.to_owned()),
         _ => Some(String::new()),
     }
+}
+
+/// The page that `--study` asks for; without a name, the one in the workspace.
+fn study_page(args: &[String]) -> Result<Option<PathBuf>> {
+    let is_study = |arg: &&String| *arg == "--study" || arg.starts_with("--study=");
+    let Some(arg) = args.iter().find(is_study) else {
+        return Ok(None);
+    };
+    if args.len() > 1 {
+        bail!("--study takes no other arguments");
+    }
+    Ok(Some(match arg.strip_prefix("--study=") {
+        Some(page) => PathBuf::from(page),
+        None => root().join("docs/gradient-study.md"),
+    }))
+}
+
+/// Runs the study's example, which writes the page.
+fn gradient_study(shell: &Shell, page: &Path) -> Result<()> {
+    let manifest = root().join("Cargo.toml");
+    cmd!(
+        shell,
+        "cargo run --quiet --release --locked --manifest-path {manifest} -p rpg-losses --features verify --example gradient_study -- {page}"
+    )
+    .quiet()
+    .run()?;
+    Ok(())
 }
 
 /// Builds `rpg` and runs one of its commands.

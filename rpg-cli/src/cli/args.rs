@@ -3,6 +3,7 @@
 use crate::device::DeviceChoice;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use rpg_core::model::SaveDtype;
+use rpg_losses::tables::keys_text;
 use std::path::PathBuf;
 
 /// Reinforcement learning of language models with KL-regularized policy gradients.
@@ -33,7 +34,7 @@ pub enum Command {
     /// Grade answers: JSONL of {"id", "gold", "pred"} in, {"id", "correct", "extracted", "reason"} out
     Verify(VerifyArgs),
     /// Compute a loss and its gradient from JSON
-    #[command(after_long_help = LOSS_FORM)]
+    #[command(after_long_help = loss_form())]
     Loss(LossArgs),
     /// Check that the surrogate losses have the gradients that the theory gives them
     VerifyGradients(VerifyGradientsArgs),
@@ -195,7 +196,12 @@ pub struct VerifyArgs {
     pub summary: bool,
 }
 
-const LOSS_FORM: &str = "\
+/// The form of `rpg loss`'s input.
+fn loss_form() -> String {
+    format!("{LOSS_EXAMPLE}{}{LOSS_NOTES}", keys_text())
+}
+
+const LOSS_EXAMPLE: &str = "\
 The input is one JSON object; T tokens in each of B responses:
 
   {\"objective\": {\"kind\": \"rpg\", \"kl\": \"urkl\", \"estimator\": \"reinforce\", \"clip\": \"rpg\",
@@ -209,23 +215,16 @@ The input is one JSON object; T tokens in each of B responses:
 
 Of the objective only `kind` must be given:
 
-  kind         rpg, ppo, grpo, grpo_corrected, dr_grpo, dapo, reinforce_pp, reinforce_pp_baseline,
-               rloo, gspo, cispo
-  kl           fkl, rkl, ufkl, urkl, skl, uskl, none
-  estimator    reinforce (clip rpg, hard or none), differentiable (clip dual or none)
-  level        token, sequence, sequence_norm (aggregation seq_mean)
-  aggregation  token_mean, seq_mean_token_sum, seq_mean_token_mean, seq_mean, constant (with
-               max_length)
-  advantage    group_mean, group_norm, leave_one_out, batch_mean, batch_norm
-  numbers      beta, eps_low, eps_high, c, z; kl_in_clip true or false
+";
 
-`logp_ref` may be given; without it the reference is `logp_old`. In place of `rewards` and
-`groups` may stand `advantages`, [B] or [B][T].
+const LOSS_NOTES: &str = "
+`logp_ref` may be given; without it the reference is `logp_old`. `advantages`, [B] or [B][T], may
+take the place of `rewards` and `groups`.
 
 The answer is {\"loss\", \"grad\", \"advantages\", \"metrics\"}, computed in f64; `grad` is the
 gradient in `logp` that training takes. Defaults and formulas: docs/rpg-loss.md.";
 
-/// Where the loss's input stands.
+/// The loss's input.
 #[derive(Debug, ClapArgs)]
 pub struct LossArgs {
     /// A JSON file; `-` reads standard input
@@ -248,16 +247,6 @@ pub struct VerifyGradientsArgs {
     /// cpu (in f64), or wgpu or cuda (in f32)
     #[arg(long, value_name = "NAME", default_value_t = DeviceChoice::Cpu)]
     pub backend: DeviceChoice,
-    /// Measure bias and variance of every estimator instead, and write a page with tables and plots
-    #[arg(
-        long,
-        value_name = "FILE",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "docs/gradient-study.md",
-        conflicts_with_all = ["json", "cases", "seed", "backend"]
-    )]
-    pub study: Option<PathBuf>,
 }
 
 /// What to export, and where to.

@@ -7,22 +7,11 @@ use crate::failure::Failure;
 use crate::models::is_gguf;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
+use rpg_core::tokenizer::FILES;
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// What a model folder may hold besides weights.
-const SIDE_FILES: [&str; 10] = [
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-];
+const CONFIG: &str = "config.json";
 
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -102,7 +91,7 @@ impl HubModel {
     /// What the cache holds of this revision.
     fn cached(&self, cache: &Cache) -> Option<PathBuf> {
         let cached = cache.repo(self.repo());
-        let marker = self.gguf.as_deref().unwrap_or(SIDE_FILES[0]);
+        let marker = self.gguf.as_deref().unwrap_or(CONFIG);
         let by_name = cached.get(marker);
         // A revision may also be a commit.
         let by_commit = || Some(cached.pointer_path(&self.revision).join(marker));
@@ -176,7 +165,9 @@ impl HubModel {
                 }));
             }
         };
-        let is_wanted = |name: &&str| SIDE_FILES.contains(name) || is_weights(name);
+        // What a model folder may hold besides weights.
+        let is_config = |name: &str| [CONFIG, "generation_config.json"].contains(&name);
+        let is_wanted = |name: &&str| is_config(name) || FILES.contains(name) || is_weights(name);
         Ok(names.iter().copied().filter(is_wanted).collect())
     }
 

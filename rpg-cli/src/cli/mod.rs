@@ -8,7 +8,6 @@ pub mod exit;
 mod hub;
 mod policy;
 mod signals;
-mod study;
 
 use crate::failure::Failure;
 use args::Args;

@@ -32,7 +32,7 @@ pub enum Values {
     Plain(String),
     /// A table with these keys.
     Table(&'static [KeyDoc]),
-    /// A table that this page of the documentation describes.
+    /// A table that is described in this place of the documentation.
     Page(&'static str),
 }
 
@@ -291,8 +291,8 @@ pub(super) use plain_values;
 
 plain_values! {
     bool: "`true`, `false`",
-    u64: "at least 0",
-    usize: "at least 0",
+    u64: "a whole number",
+    usize: "a whole number",
     String: "text",
     PathBuf: "a path",
 }

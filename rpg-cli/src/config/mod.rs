@@ -49,7 +49,7 @@ pub const RECIPES: [(&str, &str, &str); 2] = [
 config_section! {
     /// A whole training run.
     ///
-    /// In code, a config is a recipe or a file of which some keys are changed:
+    /// In code, start from a recipe or a file and change keys; each section can also be read from TOML by itself.
     ///
     /// ```
     /// use rpg_cli::config::{Count, TrainConfig};
@@ -325,7 +325,7 @@ mod tests {
         );
         check(
             "evaluate.problems_during=0",
-            "evaluate.problems_during: found 0; expected at least 1",
+            "evaluate.problems_during: found 0; expected a whole number, at least 1",
         );
         check(
             "data.task={name='column_addition'}",
@@ -350,7 +350,7 @@ mod tests {
         );
         check(
             "data.task.digits=9",
-            "data.task.digits: found 9; expected from 1 to 6",
+            "data.task.digits: found 9; expected a whole number from 1 to 6",
         );
         check(
             "data.date=2026-03-32",
@@ -375,7 +375,7 @@ mod tests {
         );
         check(
             "reward.command={program=['a'], processes=0}",
-            "reward.command.processes: found 0; expected at least 1",
+            "reward.command.processes: found 0; expected a whole number, at least 1",
         );
         check(
             "reward.command={program=['a'], timeout_seconds=0.0}",
@@ -407,11 +407,11 @@ mod tests {
         );
         check(
             "reward.repetition={ngram=0, penalty=1}",
-            "reward.repetition.ngram: found 0; expected at least 1",
+            "reward.repetition.ngram: found 0; expected a whole number, at least 1",
         );
         check(
             "reward.overlong={max_length=48, buffer=12, penalty=-1}",
-            "reward.overlong.penalty: found -1; expected a number, 0 or above",
+            "reward.overlong.penalty: found -1; expected a number, at least 0",
         );
         check("lonely", "expected KEY=VALUE");
     }

@@ -20,9 +20,9 @@ fn table(page: &mut String, path: &str, keys: &[KeyDoc]) {
             Values::Plain(values) => {
                 let row = [
                     format!("`{path}{}`", key.name),
+                    one_line(key.doc),
                     values,
                     default(key),
-                    one_line(key.doc),
                 ];
                 writeln!(rows, "| {} |", row.join(" | ")).expect("a text grows");
             }
@@ -30,7 +30,7 @@ fn table(page: &mut String, path: &str, keys: &[KeyDoc]) {
         }
     }
     if !rows.is_empty() {
-        *page += "\n| key | values | default | meaning |\n| --- | --- | --- | --- |\n";
+        *page += "\n| key | meaning | values | default |\n| --- | --- | --- | --- |\n";
         *page += &rows;
     }
     for (key, section) in sections {
@@ -38,7 +38,7 @@ fn table(page: &mut String, path: &str, keys: &[KeyDoc]) {
         let (path, about) = (format!("{path}{}", key.name), one_line(key.doc));
         *page += &format!("\n### `[{path}]`\n\n{about}{optional}");
         match section {
-            Values::Page(name) => *page += &format!(" Its keys: [{name}]({name}).\n"),
+            Values::Page(link) => *page += &format!(" Its keys are in [{link}]({link}).\n"),
             Values::Table(keys) => {
                 page.push('\n');
                 table(page, &format!("{path}."), keys);
@@ -50,8 +50,8 @@ fn table(page: &mut String, path: &str, keys: &[KeyDoc]) {
 
 fn default(key: &KeyDoc) -> String {
     match key.default.map(|default| default()) {
-        None => "required".to_owned(),
-        Some(None) => "-".to_owned(),
+        None => "must be given".to_owned(),
+        Some(None) => "absent".to_owned(),
         Some(Some(toml::Value::String(text))) => format!("`{text}`"),
         Some(Some(toml::Value::Float(small))) if small != 0.0 && small < 1e-3 => {
             format!("`{small:e}`")

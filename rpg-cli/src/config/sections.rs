@@ -319,7 +319,7 @@ plain_values! {
 
 impl ConfigType for ObjectiveConfig {
     fn values() -> Values {
-        Values::Page("rpg-loss.md")
+        Values::Page("rpg-loss.md#the-objective")
     }
 }
 

@@ -93,11 +93,11 @@ macro_rules! checked_number {
 
 checked_number!(
     /// How many of something that there must be.
-    Count(usize): "at least 1", |value| value > 0
+    Count(usize): "a whole number, at least 1", |value| value > 0
 );
 checked_number!(
     /// A number of digits that the built-in task can have.
-    Digits(u32): "from 1 to 6", |value| value >= 1 && value <= 6
+    Digits(u32): "a whole number from 1 to 6", |value| value >= 1 && value <= 6
 );
 checked_number!(
     /// A finite number above 0.
@@ -105,7 +105,7 @@ checked_number!(
 );
 checked_number!(
     /// A finite number of at least 0.
-    NonNegative(f64): "a number, 0 or above", |value| value >= 0.0 && value.is_finite()
+    NonNegative(f64): "a number, at least 0", |value| value >= 0.0 && value.is_finite()
 );
 checked_number!(
     /// A finite number.
@@ -242,7 +242,7 @@ mod tests {
         });
         assert_eq!(Count::try_from(1).map(Count::get), Ok(1));
         let error = Count::try_from(0).unwrap_err().to_string();
-        assert_eq!(error, "found 0; expected at least 1");
+        assert_eq!(error, "found 0; expected a whole number, at least 1");
         assert!(Digits::try_from(0).is_err() && Digits::try_from(7).is_err());
         assert!("2026-03-05".parse::<Day>().is_ok() && "2026-03-32".parse::<Day>().is_err());
     }

@@ -15,6 +15,7 @@ use rpg_core::{Message, Problem, Prompt};
 use rpg_reward::AnswerStyle;
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 /// A problem and its prompt as tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +23,7 @@ pub struct PromptedProblem {
     /// The problem.
     pub problem: Problem,
     /// The tokens of its prompt.
-    pub prompt_tokens: Vec<u32>,
+    pub prompt_tokens: Arc<[u32]>,
 }
 
 /// The training problems, in the order of the run.
@@ -191,7 +192,7 @@ fn hold_out(
     n_eval: usize,
     path: &Path,
 ) -> Result<Vec<PromptedProblem>, Failure> {
-    let mut distinct: Vec<&Vec<u32>> = train.iter().map(|p| &p.prompt_tokens).collect();
+    let mut distinct: Vec<&Arc<[u32]>> = train.iter().map(|p| &p.prompt_tokens).collect();
     distinct.sort();
     distinct.dedup();
     if distinct.len() < 2 * n_eval {
@@ -206,7 +207,7 @@ fn hold_out(
         seed,
         &[stream::SPLIT],
     )));
-    let chosen: HashSet<Vec<u32>> = distinct.into_iter().take(n_eval).cloned().collect();
+    let chosen: HashSet<Arc<[u32]>> = distinct.into_iter().take(n_eval).cloned().collect();
     let (mut eval, rest): (Vec<_>, Vec<_>) = std::mem::take(train)
         .into_iter()
         .partition(|p| chosen.contains(&p.prompt_tokens));
@@ -245,7 +246,7 @@ fn prompted(problem: Problem, tokenizer: &Tokenizer) -> Result<PromptedProblem, 
         .map_err(|e| Failure::input(format!("{}: {e}", problem.id)))?;
     Ok(PromptedProblem {
         problem,
-        prompt_tokens,
+        prompt_tokens: prompt_tokens.into(),
     })
 }
 
@@ -261,7 +262,7 @@ mod tests {
                 prompt: Prompt::Text(String::new()),
                 answer: String::new(),
             },
-            prompt_tokens: vec![1],
+            prompt_tokens: vec![1].into(),
         };
         ShuffledFile::new((0..n).map(problem).collect(), 7)
     }

@@ -8,7 +8,8 @@ use rpg_core::ops::DecodeBackend;
 
 /// One of several processes, each of which has a copy of the policy and a share of the work.
 ///
-/// What they exchange is combined in the order of the ranks, so that every rank gets the same bits.
+/// What they exchange is combined in the order of the ranks, so that every rank gets the same bits. The loop
+/// exchanges gradients, totals and metrics; every rank still samples all prompts of a step.
 pub trait Ranks<B: DecodeBackend> {
     /// The number of this process, from 0.
     fn rank(&self) -> usize;

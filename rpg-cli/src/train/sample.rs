@@ -2,6 +2,7 @@
 
 use super::grading::Grade;
 use rpg_core::{Completion, Problem};
+use std::sync::Arc;
 
 /// A completion and what it is worth.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +19,7 @@ pub struct GradedGroup {
     /// The problem.
     pub problem: Problem,
     /// Its prompt's tokens.
-    pub prompt_tokens: Vec<u32>,
+    pub prompt_tokens: Arc<[u32]>,
     /// The samples, in the order of their seeds.
     pub samples: Vec<Sample>,
 }

@@ -26,6 +26,7 @@ pub(super) fn step<B: DecodeBackend>(
 ) -> Result<f64, Failure> {
     let items = examples(learner, config, task, tokenizer, step)?;
     let n_tokens: usize = items.iter().map(|item| item.scored.len()).sum();
+    let n_tokens = ranks.sum(&[n_tokens as f64])?[0];
     // Examples of a task have nearly one length; the first stands for all.
     let n_tokens_each = items[0].tokens.len();
     let parts = by_tokens(&items, micro_batch_tokens, |_| n_tokens_each);
@@ -33,7 +34,7 @@ pub(super) fn step<B: DecodeBackend>(
     let report = learner.step(
         parts,
         |policy, part| {
-            let loss = score(policy, part, 1.0).logprobs.sum().neg() / n_tokens as f64;
+            let loss = score(policy, part, 1.0).logprobs.sum().neg() / n_tokens;
             nll += loss.clone().into_data().iter::<f64>().sum::<f64>();
             loss
         },
@@ -48,7 +49,7 @@ pub(super) fn step<B: DecodeBackend>(
         ))
         .hint("lower warm_start.lr"));
     }
-    Ok(nll)
+    Ok(ranks.sum(&[nll])?[0])
 }
 
 fn examples<B: DecodeBackend>(

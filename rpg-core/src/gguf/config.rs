@@ -67,7 +67,7 @@ impl GgufFile {
             Some(x) => x.into(),
             None => return Err(self.missing(&epsilon, "a number above 0")),
         };
-        // What llama.cpp, too, takes for the end of a completion.
+        // llama.cpp, too, ends a completion at either.
         let mut ends: Vec<u64> = [token("eos")?, token("eot")?]
             .into_iter()
             .flatten()
@@ -90,8 +90,8 @@ impl GgufFile {
         }
     }
 
-    /// `rope_scaling` as `config.json` would have it. Llama 3's comes as a divisor for every frequency; those
-    /// that its published scaling gives are recognised.
+    /// `rope_scaling` as `config.json` would have it. Llama 3's is stored as a divisor of every frequency; the
+    /// divisors that its published scaling gives are recognised.
     fn rope_scaling(&self, architecture: &str) -> Result<Value, GgufError> {
         let key = format!("{architecture}.rope.scaling.type");
         match self.text(&key)? {
@@ -126,12 +126,13 @@ impl GgufFile {
                 let close = |(a, b): (&f64, &f32)| (a - f64::from(*b)).abs() <= 1e-4 * a;
                 expected.iter().zip(&divisors).all(close)
             });
-        match is_llama3 {
-            true => Ok(scaling),
-            false => Err(GgufError::Damaged {
+        if is_llama3 {
+            Ok(scaling)
+        } else {
+            Err(GgufError::Damaged {
                 path: self.path.clone(),
                 message: format!("tensor `{name}` is not the scaling of a Llama 3 model"),
-            }),
+            })
         }
     }
 }

@@ -1,10 +1,11 @@
-//! GGUF files: weights, sizes, tokenizer and chat template of a model in one file, as llama.cpp reads it.
+//! GGUF files: weights, sizes, tokenizer and chat template of a model in one file, as llama.cpp reads them.
 //!
 //! [`CausalLm::from_gguf`](crate::model::CausalLm::from_gguf) and
-//! [`Tokenizer::from_gguf`](crate::tokenizer::Tokenizer::from_gguf) make a model of one. Quantised weights
-//! become f32 on load; what is sampled, trained and exported afterwards is an ordinary model.
+//! `Tokenizer::from_gguf` make a model of one. Quantised weights
+//! become f32 when they are loaded; from then on it is a model like any other.
 
 mod config;
+#[cfg(feature = "tokenizer")]
 mod tokenizer;
 
 use crate::model::ConfigError;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a GGUF file cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum GgufError {
     /// The file cannot be read.
     #[error("{}: {source}", path.display())]
@@ -27,7 +29,7 @@ pub enum GgufError {
         /// What the system says.
         source: std::io::Error,
     },
-    /// The file is damaged, or no GGUF file.
+    /// The file is damaged, or not a GGUF file.
     #[error("{}: not a usable GGUF file: {message}", path.display())]
     Damaged {
         /// The file.
@@ -42,22 +44,22 @@ pub enum GgufError {
         path: PathBuf,
         /// The key.
         key: String,
-        /// What stands there.
+        /// What the file has there.
         found: String,
         /// What would be right.
         expected: String,
     },
-    /// The sizes make no model that this crate runs.
+    /// This crate cannot run a model of these sizes.
     #[error("{}: {source}", path.display())]
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong, under the name that `config.json` has for it.
+        /// What is wrong, by the name that `config.json` has for it.
         source: ConfigError,
     },
 }
 
-/// An open GGUF file: its header is read, its tensors are where they were.
+/// An open GGUF file: its header has been read, its tensors have not.
 pub struct GgufFile {
     path: PathBuf,
     bytes: Mmap,
@@ -67,8 +69,8 @@ pub struct GgufFile {
 impl GgufFile {
     /// Opens a file and reads its header.
     pub fn open(path: &Path) -> Result<Self, GgufError> {
-        // SAFETY: the mapping is read while the model loads. A file that another process shrinks in that
-        // time ends this one, as it does with every reader of mapped checkpoints.
+        // SAFETY: the mapping is read while the model loads. If another process shrinks the file in that time, this
+        // one is killed, as with every reader of mapped checkpoints.
         let mapped = File::open(path).and_then(|file| unsafe { Mmap::map(&file) });
         let bytes = mapped.map_err(|source| GgufError::Io {
             path: path.into(),
@@ -112,7 +114,7 @@ impl GgufFile {
         self.content.tensor_infos.get(name)
     }
 
-    /// The values of a tensor whose shape has been found right.
+    /// The values of a tensor whose shape has been checked.
     pub(crate) fn values(&self, name: &str) -> Result<Vec<f32>, GgufError> {
         let damaged = |message: String| GgufError::Damaged {
             path: self.path.clone(),

@@ -4,7 +4,7 @@ use super::{GgufError, GgufFile, integer, number, text};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-/// How a text is cut before byte pairs are merged, by the name that llama.cpp gives it.
+/// How a text is split before byte pairs are merged, by llama.cpp's names for it.
 const CUTS: [(&[&str], Cut); 5] = [
     (&["default", "gpt-2"], Cut::Gpt2),
     (&["smollm"], Cut::Digits),
@@ -18,16 +18,16 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// Longer pieces are not taken apart for merges: SentencePiece makes none.
+/// No merges are derived for longer pieces: SentencePiece makes none.
 const LONGEST_PIECE: usize = 128;
 
 #[derive(Clone, Copy)]
 enum Cut {
     /// GPT-2's words.
     Gpt2,
-    /// The same, each digit alone.
+    /// The same, with each digit by itself.
     Digits,
-    /// Words as this expression finds them.
+    /// Words as this expression matches them.
     Regex(&'static str),
 }
 
@@ -49,7 +49,7 @@ impl Cut {
     }
 }
 
-/// What a token is for, as llama.cpp numbers it.
+/// Kinds of tokens, as llama.cpp numbers them.
 mod kind {
     pub(super) const UNKNOWN: u64 = 2;
     pub(super) const CONTROL: u64 = 3;
@@ -57,14 +57,14 @@ mod kind {
     pub(super) const UNUSED: u64 = 5;
 }
 
-/// A tokenizer in Hugging Face's files.
+/// A tokenizer as Hugging Face's files.
 pub(crate) struct TokenizerFiles {
     pub(crate) tokenizer_json: String,
     pub(crate) tokenizer_config_json: String,
 }
 
 impl GgufFile {
-    /// The tokenizer as Hugging Face keeps it.
+    /// The tokenizer as Hugging Face stores it.
     pub(crate) fn tokenizer_files(&self) -> Result<TokenizerFiles, GgufError> {
         let model_key = "tokenizer.ggml.model";
         let expected = "gpt2 (byte-level BPE) or llama (SentencePiece BPE)";
@@ -110,7 +110,7 @@ impl GgufFile {
             let expected = format!("one of {}", names.join(", "));
             return Err(self.key_error(key, format!("found {name:?}"), &expected));
         };
-        // Whole words of the vocabulary are taken as they are, and texts begin with a token.
+        // Words that are in the vocabulary are not split, and texts begin with a token.
         let is_tiktoken = matches!(cut, Cut::Regex(LLAMA3 | TEKKEN));
         let key = "tokenizer.ggml.merges";
         let merges = self.list(key, "a list of texts", text)?;
@@ -172,7 +172,7 @@ impl GgufFile {
         }))
     }
 
-    /// What is put around a text: the tokens that begin and end it, if the file asks for them.
+    /// The tokens that are put before and after a text, if the file says so.
     fn post_processor(
         &self,
         vocabulary: &Vocabulary,
@@ -202,14 +202,15 @@ impl GgufFile {
                 sequence.insert(at, json!({"SpecialToken": {"id": token, "type_id": 0}}));
             }
         }
-        Ok(match special_tokens.is_empty() {
-            true => Value::Null,
-            false => json!({
+        Ok(if special_tokens.is_empty() {
+            Value::Null
+        } else {
+            json!({
                 "type": "TemplateProcessing",
                 "single": single,
                 "pair": pair,
                 "special_tokens": special_tokens,
-            }),
+            })
         })
     }
 
@@ -223,7 +224,7 @@ impl GgufFile {
     }
 }
 
-/// The tokens, and what each is for.
+/// The tokens, and the kind of each.
 struct Vocabulary<'a> {
     tokens: Vec<&'a str>,
     kinds: Vec<u64>,
@@ -249,15 +250,14 @@ impl<'a> Vocabulary<'a> {
         self.kinds.get(id) == Some(&kind)
     }
 
-    /// Every token's id, without those that only fill the table up.
+    /// Every token's id, without the unused ones that only fill the table.
     fn ids(&self) -> Map<String, Value> {
         let used = (0..self.tokens.len()).filter(|&id| !self.is(id, kind::UNUSED));
         used.map(|id| (self.tokens[id].to_owned(), id.into()))
             .collect()
     }
 
-    /// The tokens that are found in a text before anything else, and whether they are hidden when tokens
-    /// become text again.
+    /// The tokens that are found in a text before anything else, and whether decoding hides them.
     fn added(&self) -> Value {
         let all = (0..self.tokens.len()).filter_map(|id| {
             let special = self.is(id, kind::CONTROL) || self.is(id, kind::UNKNOWN);
@@ -271,8 +271,8 @@ impl<'a> Vocabulary<'a> {
         all.collect()
     }
 
-    /// The merges that a table of scores stands for: every way to make a token of two others, tokens of
-    /// higher scores first.
+    /// The merges that a table of scores implies: every way to make a token from two others, tokens with higher
+    /// scores first.
     fn merges(&self, scores: &[f64]) -> Vec<[&'a str; 2]> {
         let ids: HashMap<&str, usize> = self
             .tokens

@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
-/// Attention and feed-forward, each behind a norm and beside the residual stream.
+/// Attention and feed-forward, each applied after a norm and added to the residual stream.
 #[derive(Module, Debug)]
 pub(super) struct Block<B: Backend> {
     pub(super) input_norm: Param<Tensor<B, 1>>,
@@ -27,7 +27,7 @@ pub(super) struct Block<B: Backend> {
 
 impl<B: ModelBackend> Block<B> {
     /// `x`: `[N, D]`. `attend` turns rotated rows of queries, keys and values `[N, W]` into the heads'
-    /// outputs `[N, n_heads * head_dim]`; that is where training, prefill and decoding differ.
+    /// outputs `[N, n_heads * head_dim]`: the one place where training, prefill and decoding differ.
     pub(super) fn forward(
         &self,
         x: Tensor<B, 2>,

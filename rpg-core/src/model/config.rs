@@ -6,9 +6,10 @@ use serde_json::{Map, Value};
 
 /// Why a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The architecture is not one that this crate implements.
-    #[error("`model_type` is \"{found}\"; supported are {}", SUPPORTED.join(", "))]
+    #[error("`model_type` is \"{found}\"; supported are {}", Family::names())]
     UnsupportedModelType {
         /// What the file says.
         found: String,
@@ -18,7 +19,7 @@ pub enum ConfigError {
     Key {
         /// The key.
         key: &'static str,
-        /// What stands there.
+        /// What the file has there.
         found: String,
         /// What would be right.
         expected: &'static str,
@@ -28,18 +29,67 @@ pub enum ConfigError {
     Json(#[from] serde_json::Error),
 }
 
-/// The `model_type`s that load.
-pub const SUPPORTED: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+/// The families of models that this crate implements, by the `model_type` of their `config.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Family {
+    /// Llama 3, SmolLM2.
+    Llama,
+    /// Mistral.
+    Mistral,
+    /// Qwen2, Qwen2.5.
+    Qwen2,
+    /// Qwen3.
+    Qwen3,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
+
+    /// The `model_type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Mistral => "mistral",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|family| family.name() == name)
+    }
+
+    fn names() -> String {
+        let names: Vec<&str> = Self::ALL.iter().map(|family| family.name()).collect();
+        names.join(", ")
+    }
+
+    /// The class of transformers that loads it.
+    fn architecture(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Mistral => "MistralForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+}
 
 /// The rotary table has a row for each position.
 const MAX_POSITIONS: usize = 1 << 21;
 
-/// A decoder-only transformer: RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
+/// The shape of a decoder-only transformer: RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// `llama` (also SmolLM2), `mistral`, `qwen2` or `qwen3`; decides how the checkpoint is named and read.
-    pub model_type: String,
+    /// Decides how the checkpoint's `config.json` is read and written.
+    pub model_type: Family,
     /// Number of tokens of the vocabulary, V.
     pub vocab_size: usize,
     /// Width of the residual stream, D.
@@ -54,8 +104,8 @@ pub struct ModelConfig {
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// Longest sequence. Where a checkpoint attends over a sliding window it is at most that window:
-    /// within it, attention is the same.
+    /// The longest sequence. If a checkpoint attends over a sliding window, at most that window, within which
+    /// attention is the same.
     pub max_position_embeddings: usize,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
@@ -74,15 +124,16 @@ pub struct ModelConfig {
     pub qk_norm: bool,
     /// Tokens that end a completion.
     pub eos_token_ids: Vec<u32>,
-    /// Token that fills batches, as the checkpoint names it.
+    /// The padding token that the checkpoint names; not used here.
     pub pad_token_id: Option<u32>,
-    /// Token that begins a text, as the checkpoint names it.
+    /// The token that begins a text, as the checkpoint names it; not used here.
     pub bos_token_id: Option<u32>,
 }
 
-/// How rotary frequencies are stretched, as `rope_scaling` says it.
+/// How rotary frequencies are stretched, as `rope_scaling` gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum RopeScaling {
     /// Every frequency divided by `factor`.
     Linear {
@@ -141,10 +192,10 @@ impl ModelConfig {
     /// Reads a Hugging Face `config.json`.
     pub fn from_hf_json(text: &str) -> Result<Self, ConfigError> {
         let keys = Keys(serde_json::from_str(text)?);
-        let model_type = keys.text("model_type")?;
-        if !SUPPORTED.contains(&model_type.as_str()) {
-            return Err(ConfigError::UnsupportedModelType { found: model_type });
-        }
+        let found = keys.text("model_type")?;
+        let Some(model_type) = Family::named(&found) else {
+            return Err(ConfigError::UnsupportedModelType { found });
+        };
         if let Some(activation) = keys.get("hidden_act").filter(|v| *v != "silu") {
             return Err(keys.error("hidden_act", activation, "\"silu\""));
         }
@@ -152,10 +203,10 @@ impl ModelConfig {
             return Err(keys.error("mlp_bias", &Value::Bool(true), "false"));
         }
         let (rope_theta, rope_scaling) = keys.rope()?;
-        // Qwen has a switch for its window, Mistral just states it.
+        // Qwen has a switch for its window; Mistral just gives it.
         let has_window = keys
             .flag("use_sliding_window")?
-            .unwrap_or(model_type == "mistral");
+            .unwrap_or(model_type == Family::Mistral);
         let window = keys
             .optional_count("sliding_window")?
             .filter(|_| has_window);
@@ -182,17 +233,17 @@ impl ModelConfig {
             rms_norm_eps: keys.number("rms_norm_eps")?.unwrap_or(1e-6),
             tie_word_embeddings: keys
                 .flag("tie_word_embeddings")?
-                .unwrap_or(model_type == "qwen3" && keys.get("tie_word_embeddings").is_none()),
-            qkv_bias: match model_type.as_str() {
-                "qwen2" => true,
-                "mistral" => false,
-                _ => attention_bias,
+                .unwrap_or(model_type == Family::Qwen3),
+            qkv_bias: match model_type {
+                Family::Qwen2 => true,
+                Family::Mistral => false,
+                Family::Llama | Family::Qwen3 => attention_bias,
             },
-            output_bias: match model_type.as_str() {
-                "qwen2" | "mistral" => false,
-                _ => attention_bias,
+            output_bias: match model_type {
+                Family::Qwen2 | Family::Mistral => false,
+                Family::Llama | Family::Qwen3 => attention_bias,
             },
-            qk_norm: model_type == "qwen3",
+            qk_norm: model_type == Family::Qwen3,
             eos_token_ids: keys.token_ids("eos_token_id")?,
             pad_token_id: keys.token_ids("pad_token_id")?.first().copied(),
             bos_token_id: keys.token_ids("bos_token_id")?.first().copied(),
@@ -230,19 +281,13 @@ impl ModelConfig {
 
     /// The `config.json` that Hugging Face transformers loads, with weights stored as `dtype`.
     pub fn to_hf_json(&self, dtype: &str) -> String {
-        let architecture = match self.model_type.as_str() {
-            "qwen2" => "Qwen2ForCausalLM",
-            "qwen3" => "Qwen3ForCausalLM",
-            "mistral" => "MistralForCausalLM",
-            _ => "LlamaForCausalLM",
-        };
         let eos = match self.eos_token_ids.as_slice() {
             [one] => Value::from(*one),
             many => Value::from(many.to_vec()),
         };
         let mut json = serde_json::json!({
-            "architectures": [architecture],
-            "model_type": self.model_type,
+            "architectures": [self.model_type.architecture()],
+            "model_type": self.model_type.name(),
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
@@ -263,14 +308,14 @@ impl ModelConfig {
         if let Some(scaling) = &self.rope_scaling {
             json["rope_scaling"] = serde_json::json!(scaling);
         }
-        if self.model_type == "mistral" {
-            json["sliding_window"] = Value::Null;
-        }
-        if matches!(self.model_type.as_str(), "llama" | "qwen3") {
-            json["attention_bias"] = Value::from(self.qkv_bias);
-        }
-        if self.model_type == "llama" {
-            json["mlp_bias"] = Value::from(false);
+        match self.model_type {
+            Family::Llama => {
+                json["attention_bias"] = self.qkv_bias.into();
+                json["mlp_bias"] = false.into();
+            }
+            Family::Mistral => json["sliding_window"] = Value::Null,
+            Family::Qwen2 => {}
+            Family::Qwen3 => json["attention_bias"] = self.qkv_bias.into(),
         }
         format!("{json:#}\n")
     }
@@ -297,7 +342,8 @@ impl ModelConfig {
         RopeTable::new(&frequencies, max_positions)
     }
 
-    /// By how much `scaling`, as `config.json` says it, divides each of `half` rotary frequencies.
+    /// By how much `scaling`, as `config.json` gives it, divides each of `half` rotary frequencies.
+    #[cfg(feature = "gguf")]
     pub(crate) fn rope_divisors(scaling: &Value, theta: f64, half: usize) -> Option<Vec<f64>> {
         let scaling: RopeScaling = serde_json::from_value(scaling.clone()).ok()?;
         let divisor = |frequency: f64| frequency / scaling.apply(frequency);
@@ -355,7 +401,7 @@ impl Keys {
     }
 
     fn optional_count(&self, key: &'static str) -> Result<Option<usize>, ConfigError> {
-        // Beyond this a size is a mistake, and products of two of them stay far from overflow.
+        // A larger size is a mistake; products of two sizes stay far from overflow.
         const LARGEST: u64 = 1 << 28;
         let Some(value) = self.get(key) else {
             return Ok(None);
@@ -391,7 +437,7 @@ impl Keys {
             .ok_or_else(|| self.error(key, value, "true or false"))
     }
 
-    // transformers 5 moves `rope_theta` into `rope_parameters`; before, a scaling stood in `rope_scaling`.
+    // transformers 5 moves `rope_theta` into `rope_parameters`; before that, a scaling was in `rope_scaling`.
     fn rope(&self) -> Result<(f64, Option<RopeScaling>), ConfigError> {
         let mut theta = self.number("rope_theta")?.unwrap_or(10_000.0);
         for key in ["rope_scaling", "rope_parameters"] {

@@ -9,10 +9,10 @@ use burn::tensor::{DType, Tensor};
 impl<B: DecodeBackend> CausalLm<B> {
     /// The model for sampling: weight matrices that bf16 holds exactly are kept as bf16.
     ///
-    /// Every weight and the arithmetic stay what they were, only the order of sums changes; the matrices
-    /// take half the memory, and decoding, which waits for them to be read, takes less time. That is so
-    /// for checkpoints that are published in bf16, not for weights that were trained further in f32.
-    /// Nothing changes on backends that would have to widen the matrices again at every product.
+    /// The weights and the type of the arithmetic stay the same; only the order of sums changes. The matrices take
+    /// half the memory, and decoding, which waits for them to be read, takes less time. This helps with checkpoints
+    /// that are published in bf16, not with weights that were trained further in f32. On backends that would have
+    /// to widen the matrices again at every product nothing changes.
     pub fn compact(self) -> Self {
         struct Compact;
         impl<B: DecodeBackend> ModuleMapper<B> for Compact {
@@ -26,9 +26,10 @@ impl<B: DecodeBackend> CausalLm<B> {
                 })
             }
         }
-        match B::READS_BF16 {
-            true => self.map(&mut Compact),
-            false => self,
+        if B::READS_BF16 {
+            self.map(&mut Compact)
+        } else {
+            self
         }
     }
 
@@ -39,7 +40,10 @@ impl<B: DecodeBackend> CausalLm<B> {
         KvCache::new(config.heads(), n_layers, n_slots, capacity, &self.device())
     }
 
-    /// Like [`hidden`](Self::hidden), and keeps keys and values: sequence `s` goes to slot `slots[s]`.
+    /// Like [`hidden`](Self::hidden), and stores keys and values: those of sequence `s` in slot `slots[s]`.
+    ///
+    /// # Panics
+    /// If there is not one slot per sequence.
     pub fn prefill(
         &self,
         tokens: &[u32],
@@ -67,8 +71,11 @@ impl<B: DecodeBackend> CausalLm<B> {
         self.final_norm(x)
     }
 
-    /// Hidden states of one further token per row, which stands at `rows.positions[i]` of slot
-    /// `rows.slots[i]`; the cache holds what came before and receives the token's key and value.
+    /// Hidden states of one more token per row, at `rows.positions[i]` of slot `rows.slots[i]`; the cache holds
+    /// what came before it and receives the token's key and value.
+    ///
+    /// # Panics
+    /// If there is not one slot per token.
     pub fn decode(&self, tokens: &[u32], rows: &CacheRows, cache: &mut KvCache<B>) -> Tensor<B, 2> {
         assert_eq!(tokens.len(), rows.slots.len(), "one slot per token");
         let packing = Packing::single_tokens(rows.positions);
@@ -83,19 +90,20 @@ impl<B: DecodeBackend> CausalLm<B> {
     }
 }
 
-/// The weights as bf16 if that is what they are, else as they were.
+/// The weights as bf16 if that loses nothing, else as they are.
 fn exact_bf16<B: DecodeBackend, const D: usize>(weight: Tensor<B, D>) -> Tensor<B, D> {
     let data = weight.to_data();
     let exact = data
         .as_slice::<f32>()
         .is_ok_and(|values| values.iter().all(|value| value.to_bits() & 0xffff == 0));
-    match exact {
-        true => weight.cast(DType::BF16),
-        false => weight,
+    if exact {
+        weight.cast(DType::BF16)
+    } else {
+        weight
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "cpu"))]
 mod tests {
     use super::*;
     use crate::model::SaveDtype;
@@ -121,7 +129,7 @@ mod tests {
         assert_eq!(matrices(&compact), [DType::BF16; 5]);
         assert_eq!(compact.blocks[0].input_norm.val().dtype(), DType::F32);
         assert_eq!(matrices(&model.compact()), [DType::F32; 5]);
-        // Nothing is lost, and whoever needs f32 gets it.
+        // Nothing is lost, and the trainable model has f32.
         let widened = compact.into_trainable();
         let head = |weight: Tensor<Flex, 2>| weight.into_data().into_vec::<f32>().unwrap();
         assert_eq!(head(widened.head().inner()), head(rounded.head()));

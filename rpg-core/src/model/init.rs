@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 const DEVIATION: f64 = 0.02;
 
 impl<B: ModelBackend> CausalLm<B> {
-    /// Random weights, the same on every backend: normal with deviation 0.02, and smaller by
+    /// Random weights, the same on every backend: normal with a standard deviation of 0.02, times
     /// `1 / sqrt(2 * layers)` where a block writes to the residual stream (GPT-2); norms are 1.
     pub fn init(config: &ModelConfig, seed: u64, device: &B::Device) -> Self {
         let residual = DEVIATION / (2.0 * config.num_hidden_layers as f64).sqrt();
@@ -48,9 +48,10 @@ impl<B: ModelBackend> CausalLm<B> {
             ))
         };
         let embedding = matrix("embedding".into(), config.vocab_size, d)?;
-        let lm_head = match config.tie_word_embeddings {
-            true => None,
-            false => Some(matrix("lm_head".into(), config.vocab_size, d)?),
+        let lm_head = if config.tie_word_embeddings {
+            None
+        } else {
+            Some(matrix("lm_head".into(), config.vocab_size, d)?)
         };
         let mut matrices = Vec::new();
         for i in 0..config.num_hidden_layers {
@@ -71,9 +72,12 @@ impl<B: ModelBackend> CausalLm<B> {
         let mut blocks = Vec::new();
         for (i, (qkv, output, gate_up, down)) in matrices.into_iter().enumerate() {
             let name = |part: &str| format!("blocks.{i}.{part}");
-            let mut optional = |wanted: bool, part: &str, n| match wanted {
-                true => vector(name(part), n).map(Some),
-                false => Ok(None),
+            let mut optional = |wanted: bool, part: &str, n| {
+                if wanted {
+                    vector(name(part), n).map(Some)
+                } else {
+                    Ok(None)
+                }
             };
             let qkv_bias = optional(config.qkv_bias, "qkv_bias", heads.width())?;
             let output_bias = optional(config.output_bias, "output_bias", d)?;

@@ -6,7 +6,7 @@ mod decode;
 mod init;
 mod weights;
 
-pub use config::{ConfigError, ModelConfig, SUPPORTED};
+pub use config::{ConfigError, Family, ModelConfig, RopeScaling};
 pub use weights::{LoadError, SaveDtype};
 
 use crate::ops::{ModelBackend, Packing, RopeTable};
@@ -66,7 +66,10 @@ impl<B: ModelBackend> CausalLm<B> {
         self.lm_head.as_ref().unwrap_or(&self.embedding).val()
     }
 
-    /// Hidden states behind the final norm, `[N, D]`, of packed sequences (`tokens`: N of them).
+    /// Hidden states after the final norm, `[N, D]`, of packed sequences of N `tokens`.
+    ///
+    /// # Panics
+    /// If there is not one token per position of the packing.
     pub fn hidden(&self, tokens: &[u32], packing: &Packing) -> Tensor<B, 2> {
         assert_eq!(
             tokens.len(),
@@ -102,7 +105,7 @@ impl<B: ModelBackend> CausalLm<B> {
     }
 }
 
-/// Back from what [`CausalLm::compact`] made of it.
+/// Undoes [`CausalLm::compact`].
 struct Widen;
 
 impl<B: ModelBackend> ModuleMapper<B> for Widen {

@@ -6,34 +6,36 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::tensor::TensorMetadata;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
-/// Defines the graph node of an operation with one differentiable input: its name, what it keeps from
-/// the forward pass, and the gradient of its input given that of its output.
-macro_rules! unary_node {
-    ($name:ident, $state:ty, |$kept:pat_param, $grad:ident| $body:expr) => {
+/// Defines the graph node of an operation with `$n` differentiable inputs: its name, what it keeps from the forward
+/// pass, and the gradients of its inputs given that of its output.
+macro_rules! node {
+    ($name:ident, $n:literal, $state:ty, |$kept:pat_param, $grad:ident| $gradients:expr) => {
         #[derive(Debug)]
         struct $name;
 
-        impl<B: ModelBackend> Backward<B, 1> for $name {
+        impl<B: ModelBackend> Backward<B, $n> for $name {
             type State = $state;
 
             fn backward(
                 self,
-                ops: Ops<Self::State, 1>,
+                ops: Ops<Self::State, $n>,
                 grads: &mut Gradients,
                 _checkpointer: &mut Checkpointer,
             ) {
+                let $grad = grads.consume::<B>(&ops.node);
                 let $kept = ops.state;
-                unary::<B, _>(ops.parents, ops.node, grads, |$grad| $body);
+                let parents = ops.parents.map(|parent| parent.map(|node| node.id));
+                register::<B, $n>(parents, $gradients, grads);
             }
         }
     };
 }
 
-/// Adds a node with one input to the graph.
+/// Adds a node to the graph, unless none of its inputs is tracked.
 macro_rules! record {
     ($node:expr, $inputs:expr, $state:expr, $output:expr) => {
         match Backward::<B, _>::prepare::<C>($node, $inputs)
@@ -48,26 +50,67 @@ macro_rules! record {
 
 type Float<B> = FloatTensor<B>;
 
-unary_node!(
+node!(
     Rotary,
+    1,
     (HeadLayout, RopeTable, Packing),
-    |(heads, rope, packing), grad| { B::rotary_backward(heads, &rope, &packing, grad) }
+    |(heads, rope, packing), grad| [B::rotary_backward(heads, &rope, &packing, grad)]
 );
-unary_node!(
+node!(
     Attention,
+    1,
     (Float<B>, Float<B>, Float<B>, HeadLayout, Packing),
     |(qkv, output, lse, heads, packing), grad| {
-        B::causal_attention_backward(qkv, output, lse, heads, &packing, grad)
+        [B::causal_attention_backward(
+            qkv, output, lse, heads, &packing, grad,
+        )]
     }
 );
-unary_node!(SwiGlu, Float<B>, |gate_up, grad| B::swiglu_backward(
+node!(SwiGlu, 1, Float<B>, |gate_up, grad| [B::swiglu_backward(
     gate_up, grad
-));
-unary_node!(
+)]);
+node!(
     TokenLogprobs,
+    1,
     (Float<B>, IntTensor<B>, f64),
     |(logits, targets, temperature), grad| {
-        B::token_logprobs_backward(logits, targets, temperature, grad)
+        [B::token_logprobs_backward(
+            logits,
+            targets,
+            temperature,
+            grad,
+        )]
+    }
+);
+node!(
+    RmsNorm,
+    2,
+    (Float<B>, Float<B>, f64),
+    |(x, weight, eps), grad| B::rms_norm_backward(x, weight, eps, grad).into()
+);
+node!(
+    HeadLogprobs,
+    2,
+    (Float<B>, Float<B>, IntTensor<B>, f64, usize, Float<B>),
+    |(hidden, head, targets, temperature, max_logits, logprobs), grad| {
+        B::head_logprobs_backward(
+            hidden,
+            head,
+            targets,
+            temperature,
+            max_logits,
+            logprobs,
+            grad,
+        )
+        .into()
+    }
+);
+node!(
+    HeadNorm,
+    3,
+    (Float<B>, Float<B>, Float<B>, HeadLayout, f64),
+    |(qkv, q_weight, k_weight, heads, eps), grad| {
+        B::head_norm_backward(qkv, q_weight, k_weight, heads, eps, grad).into()
     }
 );
 
@@ -85,95 +128,15 @@ impl<B: ModelBackend> Backward<B, 1> for Embed {
     ) {
         let grad = grads.consume::<B>(&ops.node);
         let (weight, ids) = ops.state;
-        // Taken out, so that nobody else holds it and it can be added to in place.
+        // Taken out, so that nothing else holds it and it can be added to in place.
         let d_weight = grads.remove::<B>(&weight).unwrap_or_else(|| {
             let primitive = &weight.primitive;
             let dtype = primitive.dtype().into();
             B::float_zeros(primitive.shape(), &B::float_device(primitive), dtype)
         });
         let d_weight = B::embed_backward(d_weight, ids, grad);
-        register::<B, 1>(
-            ops.parents.map(|p| p.map(|node| node.id)),
-            [d_weight],
-            grads,
-        );
-    }
-}
-
-#[derive(Debug)]
-struct RmsNorm;
-
-impl<B: ModelBackend> Backward<B, 2> for RmsNorm {
-    type State = (Float<B>, Float<B>, f64);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (x, weight, eps) = ops.state;
-        let (dx, dweight) = B::rms_norm_backward(x, weight, eps, grad);
-        register::<B, 2>(
-            ops.parents.map(|p| p.map(|node| node.id)),
-            [dx, dweight],
-            grads,
-        );
-    }
-}
-
-#[derive(Debug)]
-struct HeadLogprobs;
-
-impl<B: ModelBackend> Backward<B, 2> for HeadLogprobs {
-    type State = (Float<B>, Float<B>, IntTensor<B>, f64, usize, Float<B>);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 2>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (hidden, head, targets, temperature, max_logits, logprobs) = ops.state;
-        let (d_hidden, d_head) = B::head_logprobs_backward(
-            hidden,
-            head,
-            targets,
-            temperature,
-            max_logits,
-            logprobs,
-            grad,
-        );
-        register::<B, 2>(
-            ops.parents.map(|p| p.map(|node| node.id)),
-            [d_hidden, d_head],
-            grads,
-        );
-    }
-}
-
-#[derive(Debug)]
-struct HeadNorm;
-
-impl<B: ModelBackend> Backward<B, 3> for HeadNorm {
-    type State = (Float<B>, Float<B>, Float<B>, HeadLayout, f64);
-
-    fn backward(
-        self,
-        ops: Ops<Self::State, 3>,
-        grads: &mut Gradients,
-        _checkpointer: &mut Checkpointer,
-    ) {
-        let grad = grads.consume::<B>(&ops.node);
-        let (qkv, q_weight, k_weight, heads, eps) = ops.state;
-        let (dx, dq, dk) = B::head_norm_backward(qkv, q_weight, k_weight, heads, eps, grad);
-        register::<B, 3>(
-            ops.parents.map(|p| p.map(|node| node.id)),
-            [dx, dq, dk],
-            grads,
-        );
+        let parents = ops.parents.map(|parent| parent.map(|node| node.id));
+        register::<B, 1>(parents, [d_weight], grads);
     }
 }
 
@@ -255,7 +218,7 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
             heads,
             packing.clone(),
         );
-        // The log-sum-exp serves the backward pass only: it leaves the graph here.
+        // Only the backward pass uses the log-sum-exp: it leaves the graph here.
         let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(lse);
         (record!(Attention, nodes, state, output), constant)
     }

@@ -35,7 +35,7 @@ impl HeadLayout {
         self.n_heads / self.n_kv_heads
     }
 
-    /// Scores are multiplied by this.
+    /// The factor of the scores, `1 / sqrt(head_dim)`.
     pub fn scale(self) -> f64 {
         1.0 / (self.head_dim as f64).sqrt()
     }
@@ -103,7 +103,7 @@ impl Packing {
     }
 }
 
-/// Where a batch's tokens stand in a cache: token `i` at position `positions[i]` of slot `slots[i]`.
+/// Where a batch's tokens are in a cache: token `i` at position `positions[i]` of slot `slots[i]`.
 #[derive(Debug, Clone, Copy)]
 pub struct CacheRows<'a> {
     /// The slot of each token.
@@ -140,7 +140,7 @@ impl RopeTable {
         }
     }
 
-    /// Half of the head dimension.
+    /// Half of `head_dim`.
     pub fn half(&self) -> usize {
         self.half
     }

@@ -1,8 +1,8 @@
 //! The operations a transformer is made of, fused where that pays.
 //!
-//! [`ModelBackend`] extends a Burn backend by them. Its provided methods compose tensor operations and
-//! so work anywhere; [`Flex`](burn::backend::Flex), the CPU backend, overrides them with single passes
-//! over memory, because memory traffic and not arithmetic is what a training step waits for there.
+//! [`ModelBackend`] adds them to a Burn backend. Its provided methods compose tensor operations and so
+//! work anywhere; `Flex`, the CPU backend (feature `cpu`), overrides them with single passes
+//! over memory, because there a training step is bound by memory traffic, not by arithmetic.
 //! [`Autodiff`](burn::backend::Autodiff) wraps any such backend and records each pair of forward and
 //! backward as one node of the graph.
 //!
@@ -11,13 +11,20 @@
 
 mod autodiff;
 mod composed;
+#[cfg(feature = "cpu")]
 mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;
 mod layout;
+mod row;
+#[cfg_attr(
+    not(feature = "cpu"),
+    expect(dead_code, reason = "a row of logits needs a few of them")
+)]
+mod simd;
 
-pub use flex::RowWeights;
 pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
+pub use row::RowWeights;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -96,7 +103,7 @@ pub trait ModelBackend: Backend {
         composed::rotary::<Self>(qkv, heads, rope, packing, 1.0)
     }
 
-    /// Gradient of [`rotary`](Self::rotary): the rotation the other way round.
+    /// Gradient of [`rotary`](Self::rotary): the inverse rotation.
     fn rotary_backward(
         heads: HeadLayout,
         rope: &RopeTable,
@@ -226,7 +233,9 @@ pub trait ModelBackend: Backend {
 /// model, and updates its parameters, on the backend inside `Autodiff`.
 ///
 /// ```
-/// # use rpg_core::{cache::KvCache, model::CausalLm, ops::DecodeBackend};
+/// # use rpg_core::cache::KvCache;
+/// # use rpg_core::model::CausalLm;
+/// # use rpg_core::ops::DecodeBackend;
 /// fn cache_of<B: DecodeBackend>(model: CausalLm<B>) -> KvCache<B> {
 ///     model.new_cache(1, 16)
 /// }
@@ -236,23 +245,25 @@ pub trait ModelBackend: Backend {
 ///
 /// ```compile_fail
 /// # use burn::backend::Autodiff;
-/// # use rpg_core::{cache::KvCache, model::CausalLm, ops::DecodeBackend};
+/// # use rpg_core::cache::KvCache;
+/// # use rpg_core::model::CausalLm;
+/// # use rpg_core::ops::DecodeBackend;
 /// fn cache_of<B: DecodeBackend>(model: CausalLm<B>) -> KvCache<Autodiff<B>> {
 ///     model.into_trainable().new_cache(1, 16)
 /// }
 /// ```
 pub trait DecodeBackend: ModelBackend {
-    /// Whether [`project`](ModelBackend::project) reads bf16 weights as they are, instead of widening all of them first.
+    /// Whether [`project`](ModelBackend::project) reads bf16 weights as they are, instead of widening them all first.
     const READS_BF16: bool = false;
 
-    /// Does `work`, a pass over the model, in the thread from which this backend's operations start soonest.
+    /// Does `work`, a pass over the model, in the thread from which this backend's operations start fastest.
     fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         work()
     }
 
     /// Writes the keys and values of `qkv` (`[N, W]`) into a layer's cache, token `i` at `rows.of(i)`.
     ///
-    /// `keys`, `values`: `[n_slots, n_kv_heads, capacity, head_dim]`. What stood there is overwritten.
+    /// `keys`, `values`: `[n_slots, n_kv_heads, capacity, head_dim]`. What was there is overwritten.
     fn cache_write(
         keys: &mut FloatTensor<Self>,
         values: &mut FloatTensor<Self>,
@@ -287,7 +298,7 @@ pub trait DecodeBackend: ModelBackend {
         composed::cached_attention::<Self>(qkv, keys, values, heads, rows)
     }
 
-    /// One AdamW update; returns the parameter. The moments are updated in place.
+    /// One AdamW update. Returns the parameter; the moments are updated in place.
     fn adamw(
         param: FloatTensor<Self>,
         grad: FloatTensor<Self>,

@@ -1,20 +1,21 @@
 //! One random case: three measures over all responses, advantages, and a configuration.
 
-use burn::tensor::{DType, Tensor, TensorData, backend::AutodiffBackend};
+use super::options::VerifyOptions;
+use super::oracle;
+use super::policy::{Measure, Tree, bool_matrix, matrix};
+use super::random::Random;
+use crate::aggregate::StepTotals;
+use crate::choices::{Aggregation, Estimator, Level};
+use crate::config::ObjectiveConfig;
+use crate::formula::Unit;
+use crate::inputs::LossInputs;
+use crate::loss::unaggregated_loss;
+use crate::objectives::spec::Parts;
+use crate::reference::{self, Batch};
+use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{DType, Tensor, TensorData};
 
-use super::{
-    VerifyOptions, oracle,
-    policy::{Measure, Tree, bool_matrix, matrix},
-    random::Random,
-};
-use crate::{
-    LossInputs, ObjectiveConfig, StepTotals,
-    kinds::{Aggregation, Clip, Estimator, Kind, Level},
-    reference::{self, Batch, Unit},
-    unaggregated_loss,
-};
-
-/// Units closer than this to a case distinction are drawn again: there a slope is not defined.
+/// Units closer than this to a case distinction are drawn again, as no slope is defined there.
 pub(super) const MIN_MARGIN: f64 = 5e-3;
 
 pub(super) struct Case {
@@ -53,12 +54,15 @@ impl Case {
             ..config.clone()
         };
         // Only the unnormalized divergences allow a sampling measure of another mass.
-        let is_free = config.kind == Kind::Rpg && config.kl.is_unnormalized();
-        let (log_mass, mass_noise) = match (is_free, config.level) {
-            (false, _) => (0.0, 0.0),
-            // At token level one `z` stands for every prefix.
-            (true, Level::Token) => (random.uniform(-0.5, 0.5), 0.0),
-            (true, _) => (random.uniform(-0.2, 0.2), 0.1),
+        let is_composed = config.kind.spec().parts == Parts::Composed;
+        let is_free = is_composed && config.kl.is_unnormalized();
+        let (log_mass, mass_noise) = if !is_free {
+            (0.0, 0.0)
+        } else if config.level.is_sequence() {
+            (random.uniform(-0.2, 0.2), 0.1)
+        } else {
+            // At token level every prefix has the same `z`.
+            (random.uniform(-0.5, 0.5), 0.0)
         };
         let old = tree.random_measure(random, 0.7, log_mass, mass_noise);
         let step = tree.random_measure(random, distance, -log_mass, 0.3 * distance);
@@ -72,28 +76,28 @@ impl Case {
             .map(|lp| lp.exp())
             .collect();
         let total: f64 = weights.iter().sum();
-        let q = match config.level {
-            Level::Token => {
-                let lengths = tree.responses().iter().map(Vec::len);
-                (weights.iter().zip(lengths))
-                    .map(|(weight, length)| weight / (log_mass * length as f64).exp())
-                    .collect()
-            }
-            _ => weights.iter().map(|weight| weight / total).collect(),
+        let (q, z): (Vec<f64>, f64) = if config.level.is_sequence() {
+            let q = weights.iter().map(|weight| weight / total);
+            (q.collect(), total)
+        } else {
+            let lengths = tree.responses().iter().map(Vec::len);
+            let q = (weights.iter().zip(lengths))
+                .map(|(weight, length)| weight / (log_mass * length as f64).exp());
+            (q.collect(), log_mass.exp())
         };
         if is_free {
-            config.z = match config.level {
-                Level::Token => log_mass.exp(),
-                _ => total,
-            };
+            config.z = z;
         }
         let advantages = (0..tree.responses().len())
             .map(|_| {
                 let shared = random.normal();
                 (0..tree.max_length())
-                    .map(|_| match config.level {
-                        Level::Token => random.normal(),
-                        _ => shared,
+                    .map(|_| {
+                        if config.level.is_sequence() {
+                            shared
+                        } else {
+                            random.normal()
+                        }
                     })
                     .collect()
             })
@@ -137,7 +141,7 @@ impl Case {
         (self.tree.responses().iter().enumerate())
             .map(|(row, response)| {
                 let tokens = 0..response.len();
-                if self.config.level == Level::Token {
+                if !self.config.level.is_sequence() {
                     return tokens
                         .map(|idx| Unit {
                             lp: lp[row][idx],
@@ -149,7 +153,7 @@ impl Case {
                 }
                 let divisor = match self.config.level {
                     Level::SequenceNorm => response.len() as f64,
-                    _ => 1.0,
+                    Level::Sequence | Level::Token => 1.0,
                 };
                 let sum = |values: &[f64]| values[tokens.clone()].iter().sum::<f64>() / divisor;
                 vec![Unit {
@@ -171,7 +175,7 @@ impl Case {
         self.autodiff_of(options, |inputs| unaggregated_loss(config, inputs))
     }
 
-    /// The same for any loss of units, `[N, U]`.
+    /// The same for any loss per unit, `[N, U]`.
     pub(super) fn autodiff_of<B: AutodiffBackend>(
         &self,
         options: &VerifyOptions<B>,
@@ -248,13 +252,8 @@ impl Case {
             // No divergence belongs to the geometric mean: the objective is the expected surrogate.
             Level::SequenceNorm => {
                 let config = ObjectiveConfig {
-                    kind: match self.config.kind {
-                        Kind::Cispo => Kind::Ppo,
-                        kind => kind,
-                    },
                     estimator: Estimator::Differentiable,
-                    clip: Clip::None,
-                    ..self.without_clip()
+                    ..oracle::unclipped(&self.without_clip())
                 };
                 let lp = self.tree.token_log_probs(policy);
                 (self.units_at(&lp).iter().zip(&self.q))
@@ -324,7 +323,7 @@ pub(super) fn relative_error(actual: &[f64], expected: &[f64]) -> f64 {
     }
     let size = expected.iter().map(|x| x.abs()).fold(1e-3, f64::max);
     let difference = (actual.iter().zip(expected)).map(|(a, b)| (a - b).abs());
-    // `max` would pass over a NaN.
+    // `max` would skip a NaN.
     difference.fold(
         0.0,
         |worst: f64, d| if d > worst || d.is_nan() { d } else { worst },

@@ -1,23 +1,21 @@
-//! Losses that are known to be wrong, and must be seen to be.
+//! Losses that are known to be wrong, and must be rejected.
 
-use burn::tensor::{Tensor, backend::AutodiffBackend};
-
-use super::{
-    VerifyOptions,
-    case::{Case, relative_error},
-    random::Random,
-    report::{Control, Oracle},
-    steps::{Step, flatten, join},
-};
-use crate::{
-    LossInputs, ObjectiveConfig, StepTotals,
-    clip::dual_clip,
-    divergence::{k3, kl_component_over_weight, kl_surrogate},
-    kinds::{Clip, Divergence, Estimator, Level},
-    policy_loss,
-    ratios::Ratios,
-    reference::Unit,
-};
+use super::case::{Case, relative_error};
+use super::options::VerifyOptions;
+use super::random::Random;
+use super::report::{Control, Oracle};
+use super::steps::{Step, flatten, join};
+use crate::aggregate::StepTotals;
+use crate::choices::{Clip, Divergence, Estimator, Level};
+use crate::clip::dual_clip;
+use crate::config::ObjectiveConfig;
+use crate::divergence::{k3, kl_component_over_weight, kl_surrogate};
+use crate::formula::Unit;
+use crate::inputs::LossInputs;
+use crate::loss::policy_loss;
+use crate::ratios::Ratios;
+use burn::tensor::Tensor;
+use burn::tensor::backend::AutodiffBackend;
 
 /// A wrong loss and the divergence whose gradient it claims to have.
 struct WrongLoss<B: AutodiffBackend> {
@@ -25,7 +23,7 @@ struct WrongLoss<B: AutodiffBackend> {
     divergence: Divergence,
     /// How far off policy it is measured.
     distance: f64,
-    /// Whether the mistake shows at this unit at all.
+    /// Whether the mistake makes a difference at this unit.
     shows: fn(&Unit) -> bool,
     loss: fn(&ObjectiveConfig, &Ratios<B>, Tensor<B, 2>) -> Tensor<B, 2>,
 }
@@ -46,7 +44,7 @@ pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Control
     controls
 }
 
-/// The error of a control in the case where it is smallest: every single case must see it.
+/// The error of a control in the case where it is smallest: every single case must reveal it.
 fn control<B: AutodiffBackend>(
     options: &VerifyOptions<B>,
     name: &str,
@@ -214,7 +212,7 @@ fn algorithm_1_as_printed<B: AutodiffBackend>(
         ..config.clone()
     }
     .clip_bounds();
-    dual_clip(ratios.w.clone(), advantages + kl, bounds) * config.mass()
+    dual_clip(ratios.w.clone(), advantages + kl, bounds).losses * config.mass()
 }
 
 #[cfg(test)]
@@ -225,7 +223,7 @@ mod tests {
 
     type B = Autodiff<Flex>;
 
-    /// A control that is wrong in another way than its name says would be rejected as well.
+    /// A control with another mistake than its name says would be rejected as well.
     #[test]
     fn each_control_makes_the_mistake_it_is_named_for() {
         let (a, beta, z) = (0.7, 0.3, 1.5);

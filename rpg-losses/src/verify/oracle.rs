@@ -3,60 +3,150 @@
 //! Nothing here shares code with the losses: the formulas are those of the tables, with `exp` as it
 //! is and derivatives by finite differences only.
 
-use crate::{
-    ObjectiveConfig,
-    kinds::{Clip, Divergence, Estimator, Kind},
-    reference::Unit,
-};
+use crate::choices::{Clip, Divergence, Estimator};
+use crate::config::ObjectiveConfig;
+use crate::formula::Unit;
+use crate::objectives::Kind;
+
+/// What the oracles know of a kind.
+struct Row {
+    /// The loss of a unit.
+    loss: fn(&Frozen) -> f64,
+    /// One outcome's share of the penalty that the loss has in expectation, per unit of `beta`.
+    penalty: fn(&Outcome) -> f64,
+    /// The kind whose loss has the same gradient off the bounds, but no stop-gradient.
+    differentiable: Kind,
+    /// Whether a unit exactly on a bound keeps its gradient.
+    keeps_bounds: fn(&ObjectiveConfig) -> bool,
+}
+
+/// One row per kind.
+fn row(kind: Kind) -> Row {
+    let row = |loss, penalty| Row {
+        loss,
+        penalty,
+        differentiable: kind,
+        keeps_bounds: |_| true,
+    };
+    match kind {
+        Kind::Rpg => Row {
+            // `w < 1+eps_high` fails at the bound, and so does `1-eps_low < w`.
+            keeps_bounds: |config| match config.clip {
+                Clip::Rpg => false,
+                Clip::None | Clip::Dual | Clip::Hard => true,
+            },
+            ..row(rpg, |x| divergence(x.config.kl, x.p, x.f, x.u))
+        },
+        Kind::Ppo | Kind::ReinforcePp | Kind::Rloo | Kind::Gspo => row(|x| x.ppo(), |_| 0.0),
+        Kind::Grpo | Kind::DrGrpo => row(
+            |x| x.ppo() + x.config.beta * x.k3(),
+            |x| x.q * ((-x.u).exp() - 1.0 + x.u),
+        ),
+        Kind::GrpoCorrected => row(
+            |x| x.ppo() + x.config.beta * x.w * x.k3(),
+            |x| divergence(Divergence::Urkl, x.p, x.f, x.u),
+        ),
+        Kind::Dapo => row(|x| x.clipped(x.a, x.config.c), |_| 0.0),
+        Kind::ReinforcePpBaseline => row(
+            |x| x.ppo() + x.config.beta * x.u.powi(2) / 2.0,
+            |x| x.q * x.u * x.u / 2.0,
+        ),
+        Kind::Cispo => Row {
+            differentiable: Kind::Ppo,
+            ..row(|x| -x.w0.clamp(x.low, x.high) * x.a * x.lp, |_| 0.0)
+        },
+    }
+}
+
+/// A unit that has moved to `lp` while everything under `SG` is held at the unit's own `lp`.
+struct Frozen<'a> {
+    config: &'a ObjectiveConfig,
+    low: f64,
+    high: f64,
+    a: f64,
+    lp: f64,
+    w: f64,
+    u: f64,
+    r: f64,
+    /// The unit's own `lp`.
+    lp0: f64,
+    w0: f64,
+    u0: f64,
+}
+
+/// One outcome: probabilities under policy, reference and sampling policy, and `u = log(p/f)`.
+struct Outcome<'a> {
+    config: &'a ObjectiveConfig,
+    p: f64,
+    f: f64,
+    q: f64,
+    u: f64,
+}
 
 /// The unit's loss at `lp`, with everything under `SG` held at the unit's own `lp`.
 ///
 /// Its derivative at `lp = unit.lp` is the gradient that stop-gradients leave.
 pub(super) fn frozen_loss(config: &ObjectiveConfig, unit: Unit, lp: f64) -> f64 {
-    let ObjectiveConfig {
-        kl,
-        beta,
-        eps_low,
-        eps_high,
-        c,
-        ..
-    } = *config;
-    let (low, high) = (1.0 - eps_low, 1.0 + eps_high);
-    let a = unit.advantage;
-    let w = (lp - unit.lp_old).exp();
-    let u = lp - unit.lp_ref;
-    let r = (unit.lp_ref - unit.lp_old).exp();
-    // The same at the point where coefficients are frozen.
-    let w0 = (unit.lp - unit.lp_old).exp();
-    let u0 = unit.lp - unit.lp_ref;
-    let clipped = |a: f64, dual: f64| {
-        let ppo = (-w * a).max(-w.clamp(low, high) * a);
+    (row(config.kind).loss)(&Frozen {
+        config,
+        low: 1.0 - config.eps_low,
+        high: 1.0 + config.eps_high,
+        a: unit.advantage,
+        lp,
+        w: (lp - unit.lp_old).exp(),
+        u: lp - unit.lp_ref,
+        r: (unit.lp_ref - unit.lp_old).exp(),
+        lp0: unit.lp,
+        w0: (unit.lp - unit.lp_old).exp(),
+        u0: unit.lp - unit.lp_ref,
+    })
+}
+
+impl Frozen<'_> {
+    fn clipped(&self, a: f64, dual: f64) -> f64 {
+        let ppo = (-self.w * a).max(-self.w.clamp(self.low, self.high) * a);
         if a < 0.0 { ppo.min(-dual * a) } else { ppo }
-    };
-    let ppo = || clipped(a, f64::INFINITY);
-    let k3 = (-u).exp() - 1.0 + u;
-    if config.kind != Kind::Rpg {
-        return match config.kind {
-            Kind::Grpo | Kind::DrGrpo => ppo() + beta * k3,
-            Kind::GrpoCorrected => ppo() + beta * w * k3,
-            Kind::Dapo => clipped(a, c),
-            Kind::ReinforcePpBaseline => ppo() + beta * u.powi(2) / 2.0,
-            Kind::Cispo => -w0.clamp(low, high) * a * lp,
-            _ => ppo(),
-        };
     }
-    let z = if kl.is_unnormalized() { config.z } else { 1.0 };
+
+    fn ppo(&self) -> f64 {
+        self.clipped(self.a, f64::INFINITY)
+    }
+
+    fn k3(&self) -> f64 {
+        (-self.u).exp() - 1.0 + self.u
+    }
+}
+
+fn rpg(x: &Frozen) -> f64 {
+    let ObjectiveConfig { kl, beta, c, .. } = *x.config;
+    let Frozen {
+        low,
+        high,
+        a,
+        lp,
+        w,
+        u,
+        r,
+        w0,
+        u0,
+        ..
+    } = *x;
+    let z = if kl.is_unnormalized() {
+        x.config.z
+    } else {
+        1.0
+    };
     let k0 = k(kl, w0, u0, r);
-    let loss = match (config.estimator, config.clip) {
-        (Estimator::Differentiable, Clip::Dual) if config.kl_in_clip => {
-            clipped(a + beta * k0 / w0, c)
+    let loss = match (x.config.estimator, x.config.clip) {
+        (Estimator::Differentiable, Clip::Dual) if x.config.kl_in_clip => {
+            x.clipped(a + beta * k0 / w0, c)
         }
-        (Estimator::Differentiable, Clip::Dual) => clipped(a, c) + beta * s(kl, lp, w, u, r),
-        (Estimator::Differentiable, _) => -w * a + beta * s(kl, lp, w, u, r),
+        (Estimator::Differentiable, Clip::Dual) => x.clipped(a, c) + beta * s(kl, lp, w, u, r),
+        (Estimator::Differentiable, Clip::None) => -w * a + beta * s(kl, lp, w, u, r),
         (Estimator::Reinforce, Clip::Rpg) => {
             let a0 = a + beta * k0 / w0;
             let l = -lp;
-            let l0 = -unit.lp;
+            let l0 = -x.lp0;
             if a0 * l0 >= 0.0 {
                 if w0 < high {
                     w0 * a0 * l
@@ -76,9 +166,27 @@ pub(super) fn frozen_loss(config: &ObjectiveConfig, unit: Unit, lp: f64) -> f64 
             let uc = u0 - w0.ln() + wc.ln();
             -(wc * a + beta * k(kl, wc, uc, r)) * lp
         }
-        (Estimator::Reinforce, _) => -(w0 * a + beta * k0) * lp,
+        (Estimator::Reinforce, Clip::None) => -(w0 * a + beta * k0) * lp,
+        (Estimator::Differentiable, Clip::Rpg | Clip::Hard)
+        | (Estimator::Reinforce, Clip::Dual) => {
+            unreachable!("`validate` refuses this clip with this estimator")
+        }
     };
     z * loss
+}
+
+/// The same objective without a clip, as a loss that has no stop-gradient, where there is one.
+pub(super) fn unclipped(config: &ObjectiveConfig) -> ObjectiveConfig {
+    ObjectiveConfig {
+        kind: row(config.kind).differentiable,
+        clip: Clip::None,
+        ..config.clone()
+    }
+}
+
+/// Whether a unit exactly on a bound keeps its gradient.
+pub(super) fn keeps_bounds(config: &ObjectiveConfig) -> bool {
+    (row(config.kind).keeps_bounds)(config)
 }
 
 /// How far the unit is from the next case distinction of its loss, relative to the bounds.
@@ -104,7 +212,7 @@ pub(super) fn margin(config: &ObjectiveConfig, unit: Unit) -> f64 {
     .fold(f64::INFINITY, f64::min)
 }
 
-/// `K` of the contract's table.
+/// `K` of the documentation's table.
 fn k(kl: Divergence, w: f64, u: f64, r: f64) -> f64 {
     match kl {
         Divergence::None => 0.0,
@@ -117,7 +225,7 @@ fn k(kl: Divergence, w: f64, u: f64, r: f64) -> f64 {
     }
 }
 
-/// The KL part of the contract's surrogates.
+/// The KL part of the documentation's surrogates.
 fn s(kl: Divergence, lp: f64, w: f64, u: f64, r: f64) -> f64 {
     let s = |kl| s(kl, lp, w, u, r);
     match kl {
@@ -142,22 +250,19 @@ pub(super) fn objective(
     q: &[f64],
     advantages: &[f64],
 ) -> f64 {
+    let row = row(config.kind);
     let mut reward = 0.0;
     let mut penalty = 0.0;
     for idx in 0..log_p.len() {
-        let (p, f, u) = (
-            log_p[idx].exp(),
-            log_ref[idx].exp(),
-            log_p[idx] - log_ref[idx],
-        );
-        reward += p * advantages[idx];
-        penalty += match config.kind {
-            Kind::Rpg => divergence(config.kl, p, f, u),
-            Kind::Grpo | Kind::DrGrpo => q[idx] * ((-u).exp() - 1.0 + u),
-            Kind::GrpoCorrected => divergence(Divergence::Urkl, p, f, u),
-            Kind::ReinforcePpBaseline => q[idx] * u * u / 2.0,
-            _ => 0.0,
+        let outcome = Outcome {
+            config,
+            p: log_p[idx].exp(),
+            f: log_ref[idx].exp(),
+            q: q[idx],
+            u: log_p[idx] - log_ref[idx],
         };
+        reward += outcome.p * advantages[idx];
+        penalty += (row.penalty)(&outcome);
     }
     reward - config.beta * penalty
 }

@@ -1,12 +1,11 @@
 //! An autoregressive policy small enough that every response can be written down.
 
-use burn::tensor::{
-    Bool, DType, Int, Tensor, TensorData, activation::log_softmax, backend::Backend,
-};
-
 use super::random::Random;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
 
-/// All responses over a small vocabulary: token 0 ends a response, and so does the length limit.
+/// All responses over a small vocabulary: token 0 or the length limit ends a response.
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     n_vocab: usize,
@@ -18,7 +17,7 @@ pub(super) struct Tree {
 
 /// One measure over the responses: `lp(token | prefix) = log_softmax(logits)[token] + log_mass`.
 ///
-/// With all log-masses 0 it is a distribution. A free mass lets every divergence be told from its
+/// With all log-masses 0 it is a distribution. A free mass tells every divergence from its
 /// unnormalized form: for distributions their gradients have the same expectation.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Measure {
@@ -172,7 +171,7 @@ impl Tree {
             .narrow(0, n_logits, n_prefixes)
             .reshape([n_prefixes, 1]);
         let table = (log_softmax(logits, 1) + masses).reshape([n_logits]);
-        // Padding points at the first entry; the mask keeps it out.
+        // Padding points to the first entry; the mask excludes it.
         let idxs: Vec<i64> = self
             .per_token(|prefix, token| (prefix * n_vocab + token) as i64, 0)
             .concat();

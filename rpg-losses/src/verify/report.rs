@@ -1,13 +1,17 @@
 //! The outcome of a verification.
 
+use super::options::Precision;
+use crate::choices::{Aggregation, Clip};
+use crate::config::ObjectiveConfig;
+use crate::objectives::spec::Parts;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+use std::fmt;
 use std::fmt::Write;
 
-use serde::{Deserialize, Serialize};
-
-use super::{Precision, rows::larger};
-
-/// Rows that must hold and controls that must not.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Rows that must pass and controls that must be rejected.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Report {
     /// What was verified.
     pub rows: Vec<Row>,
@@ -15,11 +19,14 @@ pub struct Report {
     pub controls: Vec<Control>,
 }
 
-/// One configuration under one oracle.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// One subject under one oracle. In JSON its `name` is `subject: oracle`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Row {
-    /// The configuration and the oracle, `configuration: oracle`.
-    pub name: String,
+    /// What was verified.
+    pub subject: Subject,
+    /// What it was compared with.
+    pub oracle: Oracle,
     /// Number of random cases.
     pub cases: usize,
     /// The worst relative error among them.
@@ -28,28 +35,59 @@ pub struct Row {
     pub passed: bool,
 }
 
+/// What a row verifies.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Subject {
+    /// The gradients of single units.
+    Units(ObjectiveConfig),
+    /// Whole steps of random objectives under one aggregation.
+    Steps(Aggregation, Path),
+    /// Steps whose units lie exactly on the bounds of the trust region.
+    Bounds(ObjectiveConfig, Path),
+}
+
+/// The code that computes the loss of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Path {
+    /// [`crate::policy_loss`].
+    PolicyLoss,
+    /// [`crate::policy_loss_from_operations`].
+    Operations,
+}
+
 /// A loss that is known to be wrong.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Control {
     /// What is wrong.
     pub name: String,
     /// Its relative error: the smallest over all cases.
     pub error: f64,
-    /// Whether the error was seen.
+    /// Whether the error is beyond doubt.
     pub rejected: bool,
 }
 
 /// What a gradient is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Oracle {
+#[non_exhaustive]
+pub enum Oracle {
+    /// The closed form.
     ClosedForm,
+    /// The slope of the loss, written down a second time.
     FiniteDifference,
+    /// The slope of the objective, by exact expectation.
     Expectation,
+    /// The same step in micro-batches.
     MicroBatches,
 }
 
 impl Oracle {
-    pub(super) fn name(self) -> &'static str {
+    /// The number of oracles; each has a column in the tables.
+    const COUNT: usize = Self::MicroBatches as usize + 1;
+
+    fn name(self) -> &'static str {
         match self {
             Self::ClosedForm => "closed form",
             Self::FiniteDifference => "finite difference",
@@ -61,8 +99,9 @@ impl Oracle {
     /// The relative error that rounding and, for slopes, step size explain.
     pub(super) fn tolerance(self, precision: Precision) -> f64 {
         match (self, precision) {
-            (Self::FiniteDifference, _) => 1e-6, // In f64 whatever the tensors are.
-            (_, Precision::F32) => 1e-4,
+            // In f64 whatever the tensors are.
+            (Self::FiniteDifference, Precision::F32 | Precision::F64) => 1e-6,
+            (Self::ClosedForm | Self::Expectation | Self::MicroBatches, Precision::F32) => 1e-4,
             (Self::ClosedForm | Self::MicroBatches, Precision::F64) => 1e-9,
             (Self::Expectation, Precision::F64) => 1e-6,
         }
@@ -70,7 +109,7 @@ impl Oracle {
 }
 
 impl Report {
-    /// Whether every row holds and every control was rejected.
+    /// Whether every row passed and every control was rejected.
     pub fn passed(&self) -> bool {
         self.rows.iter().all(|row| row.passed)
             && self.controls.iter().all(|control| control.rejected)
@@ -78,31 +117,19 @@ impl Report {
 
     /// A table in Markdown: a line per configuration, a column per oracle, then the controls.
     pub fn table(&self) -> String {
-        self.rows_by(str::to_string) + "\n" + &self.controls_table()
+        self.rows_by(Subject::to_string) + "\n" + &self.controls_table()
     }
 
-    /// The same with the three levels of a configuration on one line, and so whole steps and bounds.
+    /// The same with the three levels of a configuration on one line, and all bounds on another.
     pub fn summary(&self) -> String {
-        let key = |config: &str| match config.split_once('/') {
-            Some(("at the bounds", _)) => "at the bounds".to_string(),
-            Some(_) => {
-                let (key, _) = config.rsplit_once('/').unwrap_or((config, ""));
-                key.to_string()
-            }
-            None => config.to_string(),
-        };
-        self.rows_by(key) + "\n" + &self.controls_table()
+        self.rows_by(Subject::group) + "\n" + &self.controls_table()
     }
 
-    /// Lines of all rows whose configurations have one key: the worst errors, and all cases.
-    fn rows_by(&self, key: impl Fn(&str) -> String) -> String {
+    /// Lines of all rows whose subjects have one key: the worst errors, and all cases.
+    fn rows_by(&self, key: impl Fn(&Subject) -> String) -> String {
         let mut lines: Vec<Line> = Vec::new();
         for row in &self.rows {
-            let (config, oracle) = row.name.rsplit_once(": ").unwrap_or((&row.name, ""));
-            let Some(column) = COLUMNS.iter().position(|column| column.name() == oracle) else {
-                continue;
-            };
-            let key = key(config);
+            let key = key(&row.subject);
             let idx = lines
                 .iter()
                 .position(|line| line.key == key)
@@ -110,7 +137,7 @@ impl Report {
                     lines.push(Line::new(key));
                     lines.len() - 1
                 });
-            lines[idx].add(column, row);
+            lines[idx].add(row);
         }
         let width = lines
             .iter()
@@ -172,19 +199,95 @@ impl Report {
     }
 }
 
-/// The columns of a table.
-const COLUMNS: [Oracle; 4] = [
-    Oracle::ClosedForm,
-    Oracle::FiniteDifference,
-    Oracle::Expectation,
-    Oracle::MicroBatches,
-];
+impl Row {
+    pub(super) fn new(
+        subject: Subject,
+        oracle: Oracle,
+        cases: usize,
+        worst: f64,
+        precision: Precision,
+    ) -> Self {
+        Self {
+            subject,
+            oracle,
+            cases,
+            worst,
+            passed: worst <= oracle.tolerance(precision),
+        }
+    }
+}
 
-/// Rows that share a line of a table.
+impl Serialize for Row {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut row = serializer.serialize_struct("Row", 4)?;
+        let name = format!("{}: {}", self.subject, self.oracle.name());
+        row.serialize_field("name", &name)?;
+        row.serialize_field("cases", &self.cases)?;
+        row.serialize_field("worst", &self.worst)?;
+        row.serialize_field("passed", &self.passed)?;
+        row.end()
+    }
+}
+
+impl Subject {
+    /// Its line in the summary, which the levels of one objective share, and all bounds.
+    fn group(&self) -> String {
+        match self {
+            Self::Units(config) => objective_name(config),
+            Self::Steps(aggregation, _) => format!("step/{aggregation}"),
+            Self::Bounds(..) => "at the bounds".into(),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Units(config) => write!(f, "{}/{}", objective_name(config), config.level),
+            Self::Steps(aggregation, path) => write!(f, "step/{aggregation}/{}", path.name()),
+            Self::Bounds(config, path) => {
+                let (name, level) = (objective_name(config), config.level);
+                write!(f, "at the bounds/{name}/{level}/{}", path.name())
+            }
+        }
+    }
+}
+
+impl Path {
+    fn name(self) -> &'static str {
+        match self {
+            Self::PolicyLoss => "policy_loss",
+            Self::Operations => "operations",
+        }
+    }
+}
+
+/// Kind and, where the loss is composed, divergence, estimator and clip.
+fn objective_name(config: &ObjectiveConfig) -> String {
+    let kind = config.kind;
+    if config.kind.spec().parts != Parts::Composed {
+        return kind.to_string();
+    }
+    let mut name = format!("{kind}/{}/{}", config.kl, config.estimator);
+    if config.clip != Clip::None {
+        let _ = write!(name, "/{}", config.clip);
+    }
+    if !config.kl_in_clip {
+        name.push_str(", kl outside");
+    }
+    name
+}
+
+/// The larger of two errors, where NaN is the largest of all.
+pub(super) fn larger(a: f64, b: f64) -> f64 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
+/// Rows that share a line of a table; an entry per oracle.
 struct Line {
     key: String,
-    cases: [usize; 4],
-    worst: [Option<f64>; 4],
+    cases: [usize; Oracle::COUNT],
+    worst: [Option<f64>; Oracle::COUNT],
     passed: bool,
 }
 
@@ -192,13 +295,14 @@ impl Line {
     fn new(key: String) -> Self {
         Self {
             key,
-            cases: [0; 4],
-            worst: [None; 4],
+            cases: [0; Oracle::COUNT],
+            worst: [None; Oracle::COUNT],
             passed: true,
         }
     }
 
-    fn add(&mut self, column: usize, row: &Row) {
+    fn add(&mut self, row: &Row) {
+        let column = row.oracle as usize;
         self.cases[column] += row.cases;
         let worst = self.worst[column].map_or(row.worst, |worst| larger(worst, row.worst));
         self.worst[column] = Some(worst);

@@ -1,19 +1,17 @@
 //! The configurations and their oracles.
 
+use super::case::{Case, MIN_MARGIN, relative_error};
+use super::options::VerifyOptions;
+use super::oracle;
+use super::random::Random;
+use super::report::{Oracle, Row, Subject, larger};
+use crate::choices::{Divergence, Estimator, Level};
+use crate::config::ObjectiveConfig;
+use crate::formula::{Unit, unit_loss};
+use crate::objectives::Kind;
+use crate::objectives::rpg::Form;
+use crate::objectives::spec::Parts;
 use burn::tensor::backend::AutodiffBackend;
-
-use super::{
-    VerifyOptions,
-    case::{Case, MIN_MARGIN, relative_error},
-    oracle,
-    random::Random,
-    report::{Oracle, Row},
-};
-use crate::{
-    ObjectiveConfig,
-    kinds::{Clip, Divergence, Estimator, Kind, Level},
-    reference::{Unit, unit_loss},
-};
 
 /// How far the policy has moved from the sampling policy: weights from about 1/4 to 4.
 const DISTANCE: f64 = 0.5;
@@ -23,7 +21,7 @@ const MAX_LOG_DISTANCE: f64 = 10.0;
 
 pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (idx, (name, config)) in configurations().iter().enumerate() {
+    for (idx, config) in configurations().iter().enumerate() {
         let mut worst = [0.0_f64; 3];
         for case_idx in 0..options.n_cases {
             let mut random = Random::derived(options.seed, &[idx as u64, case_idx as u64]);
@@ -38,12 +36,14 @@ pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Row> {
             Oracle::Expectation,
         ];
         for (oracle, worst) in oracles.into_iter().zip(worst) {
-            rows.push(Row {
-                name: format!("{name}: {}", oracle.name()),
-                cases: options.n_cases,
+            let subject = Subject::Units(config.clone());
+            rows.push(Row::new(
+                subject,
+                oracle,
+                options.n_cases,
                 worst,
-                passed: worst <= oracle.tolerance(options.precision),
-            });
+                options.precision,
+            ));
         }
     }
     rows
@@ -65,14 +65,14 @@ fn errors<B: AutodiffBackend>(case: &Case, options: &VerifyOptions<B>) -> [f64; 
 }
 
 fn finite_difference_error(case: &Case) -> f64 {
-    // A case of which nothing can be compared proves nothing.
+    // A case in which nothing can be compared proves nothing.
     (case.units().into_iter().flatten())
         .filter_map(|unit| unit_error(&case.config, unit))
         .reduce(larger)
         .unwrap_or(f64::INFINITY)
 }
 
-/// Loss and derivative of the reference against the second writing of the loss.
+/// Loss and derivative of the closed form against the loss as the oracle has it.
 pub(super) fn unit_error(config: &ObjectiveConfig, unit: Unit) -> Option<f64> {
     let largest = [
         unit.lp - unit.lp_old,
@@ -92,63 +92,45 @@ pub(super) fn unit_error(config: &ObjectiveConfig, unit: Unit) -> Option<f64> {
     Some(relative_error(&actual, &[frozen(unit.lp), slope]))
 }
 
-/// The larger of two errors, where NaN is the largest of all.
-pub(super) fn larger(a: f64, b: f64) -> f64 {
-    if b > a || b.is_nan() { b } else { a }
+/// Every kind x divergence x estimator x clip x level.
+pub(super) fn configurations() -> Vec<ObjectiveConfig> {
+    let mut objectives = Vec::new();
+    for kind in Kind::ALL {
+        let objective = ObjectiveConfig::for_kind(*kind);
+        match kind.spec().parts {
+            Parts::Composed => objectives.extend(compositions(&objective)),
+            Parts::Fixed { .. } => objectives.push(objective),
+        }
+    }
+    let at_levels = |objective: &ObjectiveConfig| {
+        let objective = objective.clone();
+        Level::ALL.iter().map(move |level| ObjectiveConfig {
+            level: *level,
+            ..objective.clone()
+        })
+    };
+    objectives.iter().flat_map(at_levels).collect()
 }
 
-/// Every kind x divergence x estimator x clip x level, named.
-pub(super) fn configurations() -> Vec<(String, ObjectiveConfig)> {
-    let mut configs = Vec::new();
-    for divergence in Divergence::ALL {
-        for (estimator, clip, kl_in_clip, label) in [
-            (
-                Estimator::Differentiable,
-                Clip::None,
-                true,
-                "differentiable",
-            ),
-            (
-                Estimator::Differentiable,
-                Clip::Dual,
-                true,
-                "differentiable/dual",
-            ),
-            (
-                Estimator::Differentiable,
-                Clip::Dual,
-                false,
-                "differentiable/dual, kl outside",
-            ),
-            (Estimator::Reinforce, Clip::None, true, "reinforce"),
-            (Estimator::Reinforce, Clip::Rpg, true, "reinforce/rpg"),
-            (Estimator::Reinforce, Clip::Hard, true, "reinforce/hard"),
-        ] {
-            for level in Level::ALL {
-                configs.push((
-                    format!("rpg/{divergence}/{label}/{level}"),
-                    ObjectiveConfig {
-                        kl: *divergence,
-                        estimator,
+/// Every divergence x estimator x clip, with the KL term inside the clip and, where that matters, outside.
+fn compositions(base: &ObjectiveConfig) -> Vec<ObjectiveConfig> {
+    let mut objectives = Vec::new();
+    for kl in Divergence::ALL {
+        for estimator in Estimator::ALL {
+            for clip in Form::clips(*estimator) {
+                let form = Form::new(*estimator, clip, true).spec();
+                let outside = form.kl_in_clip.is_some().then_some(false);
+                for kl_in_clip in [Some(true), outside].into_iter().flatten() {
+                    objectives.push(ObjectiveConfig {
+                        kl: *kl,
+                        estimator: *estimator,
                         clip,
                         kl_in_clip,
-                        level: *level,
-                        ..Default::default()
-                    },
-                ));
+                        ..base.clone()
+                    });
+                }
             }
         }
     }
-    for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::Rpg) {
-        for level in Level::ALL {
-            configs.push((
-                format!("{kind}/{level}"),
-                ObjectiveConfig {
-                    level: *level,
-                    ..ObjectiveConfig::for_kind(*kind)
-                },
-            ));
-        }
-    }
-    configs
+    objectives
 }

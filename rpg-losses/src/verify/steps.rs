@@ -1,23 +1,24 @@
 //! Whole optimizer steps: masks, aggregation, micro-batches, and units exactly on a clip bound.
 
+use super::case::{gradient, relative_error};
+use super::options::{Precision, VerifyOptions};
+use super::oracle;
+use super::policy::{bool_matrix, matrix};
+use super::random::Random;
+use super::report::{Oracle, Path, Row, Subject, larger};
+use super::rows::configurations;
+use crate::aggregate::StepTotals;
+use crate::choices::{Aggregation, Clip};
+use crate::config::ObjectiveConfig;
+use crate::formula::{Unit, unit_loss};
+use crate::inputs::{LossInputs, LossOutput};
+use crate::loss::{policy_loss, policy_loss_from_operations};
+use crate::objectives::spec::Parts;
+use crate::reference::{Batch, Evaluation, evaluate};
 use burn::tensor::backend::AutodiffBackend;
+use std::ops::Range;
 
-use super::{
-    VerifyOptions,
-    case::{gradient, relative_error},
-    policy::{bool_matrix, matrix},
-    random::Random,
-    report::{Oracle, Row},
-    rows::{configurations, larger},
-};
-use crate::{
-    LossInputs, LossOutput, ObjectiveConfig, StepTotals,
-    kinds::{Aggregation, Clip, Estimator, Kind, Level},
-    policy_loss, policy_loss_from_operations,
-    reference::{Batch, Evaluation, Unit, evaluate},
-};
-
-/// The responses of one step, `[B][T]` each; NaN behind the mask.
+/// The responses of one step, `[B][T]` each; NaN where masked.
 #[derive(Debug, Clone)]
 pub(super) struct Step {
     pub(super) logp: Vec<Vec<f64>>,
@@ -29,36 +30,28 @@ pub(super) struct Step {
 
 type Loss<B> = fn(&ObjectiveConfig, LossInputs<B>, &StepTotals) -> LossOutput<B>;
 
-/// A row per aggregation and way of computing it, and a row per trust region at its bounds.
+/// Two rows per aggregation and code path, and a row per trust region at its bounds.
 pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Row> {
     let mut rows = Vec::new();
-    let paths: [(&str, Loss<B>); 2] = [
-        ("policy_loss", policy_loss::<B>),
-        ("operations", policy_loss_from_operations::<B>),
+    let paths: [(Path, Loss<B>); 2] = [
+        (Path::PolicyLoss, policy_loss::<B>),
+        (Path::Operations, policy_loss_from_operations::<B>),
     ];
-    for (path_idx, (path, loss)) in paths.into_iter().enumerate() {
+    for (path, loss) in paths {
         for aggregation in Aggregation::ALL {
-            rows.extend(aggregation_rows(
-                options,
-                path,
-                loss,
-                *aggregation,
-                path_idx as u64,
-            ));
+            rows.extend(aggregation_rows(options, path, loss, *aggregation));
         }
-        for (label, config) in boundary_configurations() {
+        for config in boundary_configurations() {
             let worst = (0..options.n_cases)
                 .map(|case_idx| boundary_error(options, loss, &config, case_idx as u64))
                 .fold(0.0, larger);
-            rows.push(Row {
-                name: format!(
-                    "at the bounds/{label}/{path}: {}",
-                    Oracle::ClosedForm.name()
-                ),
-                cases: options.n_cases,
+            rows.push(Row::new(
+                Subject::Bounds(config, path),
+                Oracle::ClosedForm,
+                options.n_cases,
                 worst,
-                passed: worst <= Oracle::ClosedForm.tolerance(options.precision),
-            });
+                options.precision,
+            ));
         }
     }
     rows
@@ -66,18 +59,16 @@ pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Row> {
 
 fn aggregation_rows<B: AutodiffBackend>(
     options: &VerifyOptions<B>,
-    path: &str,
+    path: Path,
     loss: Loss<B>,
     aggregation: Aggregation,
-    path_idx: u64,
-) -> Vec<Row> {
+) -> [Row; 2] {
     let configs: Vec<ObjectiveConfig> = (configurations().into_iter())
-        .map(|(_, config)| config)
-        .filter(|config| (config.level == Level::Token) == (aggregation != Aggregation::SeqMean))
+        .filter(|config| config.level.is_sequence() == aggregation.is_of_sequences())
         .collect();
     let (mut worst_closed, mut worst_split) = (0.0, 0.0);
     for case_idx in 0..options.n_cases {
-        let parts = [2 << 32, path_idx, aggregation as u64, case_idx as u64];
+        let parts = [2 << 32, path as u64, aggregation as u64, case_idx as u64];
         let mut random = Random::derived(options.seed, &parts);
         let config = ObjectiveConfig {
             aggregation,
@@ -103,31 +94,25 @@ fn aggregation_rows<B: AutodiffBackend>(
         (Oracle::ClosedForm, worst_closed),
         (Oracle::MicroBatches, worst_split),
     ]
-    .into_iter()
-    .map(|(oracle, worst)| Row {
-        name: format!("step/{aggregation}/{path}: {}", oracle.name()),
-        cases: options.n_cases,
-        worst,
-        passed: worst <= oracle.tolerance(options.precision),
+    .map(|(oracle, worst)| {
+        let subject = Subject::Steps(aggregation, path);
+        Row::new(subject, oracle, options.n_cases, worst, options.precision)
     })
-    .collect()
 }
 
 /// Configurations whose region is the single point `w = 1`.
-fn boundary_configurations() -> Vec<(String, ObjectiveConfig)> {
+fn boundary_configurations() -> Vec<ObjectiveConfig> {
+    let has_bounds = |config: &ObjectiveConfig| {
+        config.kind.spec().parts != Parts::Composed || config.clip != Clip::None
+    };
     (configurations().into_iter())
-        .filter(|(_, config)| {
-            config.level == Level::Token && (config.kind != Kind::Rpg || config.clip != Clip::None)
-        })
-        .map(|(name, config)| {
-            let config = ObjectiveConfig {
-                aggregation: Aggregation::SeqMeanTokenSum,
-                eps_low: 0.0,
-                eps_high: 0.0,
-                beta: 0.3,
-                ..config
-            };
-            (name, config)
+        .filter(|config| !config.level.is_sequence() && has_bounds(config))
+        .map(|config| ObjectiveConfig {
+            aggregation: Aggregation::SeqMeanTokenSum,
+            eps_low: 0.0,
+            eps_high: 0.0,
+            beta: 0.3,
+            ..config
         })
         .collect()
 }
@@ -141,7 +126,7 @@ fn boundary_error<B: AutodiffBackend>(
 ) -> f64 {
     let mut random = Random::derived(options.seed, &[3 << 32, case_idx]);
     let mut step = Step::random(&mut random, 0.0);
-    if options.precision == super::Precision::F32 {
+    if options.precision == Precision::F32 {
         // The same bits on both sides of the subtraction.
         step.round_to_f32();
     }
@@ -160,7 +145,7 @@ fn boundary_error<B: AutodiffBackend>(
     }
     let batch = step.batch();
     let closed_form = evaluate(config, batch, &totals).grad.concat();
-    let size = actual.len() - 1; // The loss stands last.
+    let size = actual.len() - 1; // The loss comes last.
     larger(
         relative_error(&actual[..size], &expected),
         relative_error(&closed_form, &expected),
@@ -169,23 +154,15 @@ fn boundary_error<B: AutodiffBackend>(
 
 /// What the tables say for `w = 1` on both bounds.
 fn boundary_gradient(config: &ObjectiveConfig, unit: Unit) -> f64 {
+    if !oracle::keeps_bounds(config) {
+        return 0.0;
+    }
     let unclipped = ObjectiveConfig {
-        clip: Clip::None,
-        kind: match config.kind {
-            // Truncation at the bound leaves the weight 1 as it is.
-            Kind::Cispo => Kind::Ppo,
-            kind => kind,
-        },
         eps_low: 1.0,
         eps_high: 1.0,
-        ..config.clone()
+        ..oracle::unclipped(config)
     };
-    match (config.kind, config.estimator, config.clip) {
-        // `w < 1+eps_high` fails, and so does `1-eps_low < w`.
-        (Kind::Rpg, Estimator::Reinforce, Clip::Rpg) => 0.0,
-        // Inside the closed region, and truncation changes nothing.
-        _ => crate::reference::unit_loss(&unclipped, unit).grad,
-    }
+    unit_loss(&unclipped, unit).grad
 }
 
 impl Step {
@@ -275,7 +252,7 @@ impl Step {
     }
 
     pub(super) fn split(&self, cut: usize) -> (Self, Self) {
-        let part = |range: std::ops::Range<usize>| Self {
+        let part = |range: Range<usize>| Self {
             logp: self.logp[range.clone()].to_vec(),
             logp_old: self.logp_old[range.clone()].to_vec(),
             logp_ref: self.logp_ref[range.clone()].to_vec(),
@@ -295,8 +272,8 @@ pub(super) fn flatten(evaluation: Evaluation) -> Vec<f64> {
 
 /// Two micro-batches as one: gradients side by side, losses added.
 pub(super) fn join(first: &[f64], second: &[f64]) -> Vec<f64> {
-    let (first_loss, first) = first.split_last().expect("the loss stands last");
-    let (second_loss, second) = second.split_last().expect("the loss stands last");
+    let (first_loss, first) = first.split_last().expect("the loss comes last");
+    let (second_loss, second) = second.split_last().expect("the loss comes last");
     let mut result = [first, second].concat();
     result.push(first_loss + second_loss);
     result

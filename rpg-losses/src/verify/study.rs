@@ -2,22 +2,20 @@
 //!
 //! On the enumerated policy both are sums, not samples: what is reported has no noise.
 
+use super::policy::{Measure, Tree};
+use super::random::Random;
+use crate::aggregate::StepTotals;
+use crate::choices::{Aggregation, Clip, Divergence, Estimator, Level};
+use crate::config::ObjectiveConfig;
+use crate::objectives::Kind;
+use crate::objectives::rpg::Form;
+use crate::objectives::spec::AdvantageRule;
+use crate::reference::{Batch, evaluate};
+use std::fmt;
 use std::fmt::Write;
 
-use serde::Serialize;
-
-use super::{
-    policy::{Measure, Tree},
-    random::Random,
-};
-use crate::{
-    ObjectiveConfig, StepTotals,
-    kinds::{Aggregation, Clip, Divergence, Estimator, Kind, Level},
-    reference::{Batch, evaluate},
-};
-
 /// What is studied.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct StudyOptions {
     /// Seed of the reference policy and of the rewards.
     pub seed: u64,
@@ -43,21 +41,23 @@ impl Default for StudyOptions {
     }
 }
 
-/// The outcome.
-#[derive(Debug, Clone, Serialize)]
+/// The outcome of a study.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Study {
     /// What was studied.
     pub options: StudyOptions,
     /// Number of responses in the enumerated policy.
     pub n_responses: usize,
-    /// The way of the policy, common to all estimators.
+    /// The path of the policy, common to all estimators.
     pub path: Vec<PathPoint>,
     /// One curve per estimator.
     pub curves: Vec<StudyCurve>,
 }
 
 /// The policy after some updates.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct PathPoint {
     /// Updates since the responses were sampled.
     pub updates: usize,
@@ -74,18 +74,39 @@ pub struct PathPoint {
 }
 
 /// One estimator.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct StudyCurve {
-    /// Name for tables and plots.
-    pub name: String,
+    /// The estimator.
+    pub estimator: StudyEstimator,
     /// The divergence of the objective whose gradient it claims to estimate.
     pub claims: Divergence,
     /// A point for each number of updates.
     pub points: Vec<StudyPoint>,
 }
 
+/// Identifies an estimator of a study; displayed, its name in tables and plots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StudyEstimator {
+    /// RPG with this divergence, level and clip.
+    Rpg(Divergence, Level, Clip),
+    /// A baseline.
+    Baseline(Kind),
+}
+
+impl fmt::Display for StudyEstimator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rpg(kl, level, Clip::None) => write!(f, "rpg {kl}, {level}, no clip"),
+            Self::Rpg(kl, level, clip) => write!(f, "rpg {kl}, {level}, {clip} clip"),
+            Self::Baseline(kind) => write!(f, "{kind}"),
+        }
+    }
+}
+
 /// An estimator's gradient after some updates.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct StudyPoint {
     /// Updates since the responses were sampled.
     pub updates: usize,
@@ -99,7 +120,7 @@ pub struct StudyPoint {
     pub variance: f64,
 }
 
-/// Measures every estimator along the way of one policy.
+/// Measures every estimator along the path of one policy.
 ///
 /// The policy ascends the exact gradient of `E[R] - beta*KL(pi, ref)`. It starts at the reference,
 /// samples its responses after `updates_before` steps, and moves on. Every estimator sees the same
@@ -129,8 +150,8 @@ pub fn study(options: &StudyOptions) -> Study {
         n_responses: world.rewards.len(),
         path: Vec::new(),
         curves: (estimators.iter())
-            .map(|(name, claims, _)| StudyCurve {
-                name: name.clone(),
+            .map(|(estimator, claims, _)| StudyCurve {
+                estimator: *estimator,
                 claims: *claims,
                 points: Vec::new(),
             })
@@ -150,85 +171,58 @@ pub fn study(options: &StudyOptions) -> Study {
     study
 }
 
-/// Name, claimed divergence and configuration of every estimator.
-fn estimators(beta: f64) -> Vec<(String, Divergence, ObjectiveConfig)> {
-    let base = ObjectiveConfig {
-        beta,
-        eps_low: 0.2,
-        eps_high: 0.28,
-        aggregation: Aggregation::SeqMeanTokenSum,
-        ..Default::default()
-    };
-    let mut list = Vec::new();
-    let divergences = [
-        Divergence::Fkl,
-        Divergence::Rkl,
-        Divergence::Ufkl,
-        Divergence::Urkl,
-    ];
-    for kl in divergences {
+/// Every estimator with the divergence it claims and its configuration.
+fn estimators(beta: f64) -> Vec<(StudyEstimator, Divergence, ObjectiveConfig)> {
+    use Divergence::{Fkl, Rkl, Ufkl, Urkl};
+    let rpg = |kl: Divergence, level: Level, clip: Clip| {
+        let is_reinforce = Form::clips(Estimator::Reinforce).any(|other| other == clip);
         let config = ObjectiveConfig {
             kl,
-            clip: Clip::None,
-            level: Level::Sequence,
-            aggregation: Aggregation::SeqMean,
-            ..base.clone()
+            estimator: if is_reinforce {
+                Estimator::Reinforce
+            } else {
+                Estimator::Differentiable
+            },
+            clip,
+            beta,
+            eps_low: 0.2,
+            eps_high: 0.28,
+            level,
+            aggregation: if level.is_sequence() {
+                Aggregation::SeqMean
+            } else {
+                Aggregation::SeqMeanTokenSum
+            },
+            ..Default::default()
         };
-        list.push((format!("rpg {kl}, sequence, no clip"), kl, config));
-    }
-    for kl in divergences {
-        let config = ObjectiveConfig {
-            kl,
-            clip: Clip::None,
-            ..base.clone()
-        };
-        list.push((format!("rpg {kl}, token, no clip"), kl, config));
-    }
-    for kl in divergences {
-        let config = ObjectiveConfig { kl, ..base.clone() };
-        list.push((format!("rpg {kl}, token, rpg clip"), kl, config));
-    }
-    // Log-probabilities are negative here, so that both clips keep the same units: one row says it.
-    let config = ObjectiveConfig {
-        kl: Divergence::Urkl,
-        estimator: Estimator::Differentiable,
-        clip: Clip::Dual,
-        ..base.clone()
+        (StudyEstimator::Rpg(kl, level, clip), kl, config)
     };
-    list.push((
-        "rpg urkl, token, dual clip".into(),
-        Divergence::Urkl,
-        config,
-    ));
-    let config = ObjectiveConfig {
-        clip: Clip::Hard,
-        ..base.clone()
-    };
-    list.push((
-        "rpg urkl, token, hard clip".into(),
-        Divergence::Urkl,
-        config,
-    ));
-    for (kind, claims) in [
-        (Kind::Grpo, Divergence::Rkl),
-        (Kind::GrpoCorrected, Divergence::Rkl),
-        (Kind::Dapo, Divergence::None),
-        (Kind::ReinforcePp, Divergence::Rkl),
-        (Kind::ReinforcePpBaseline, Divergence::Rkl),
-    ] {
-        let eps_high = if kind == Kind::Dapo { 0.28 } else { 0.2 };
+    let baseline = |kind: Kind, claims: Divergence, eps_high: f64| {
         let config = ObjectiveConfig {
             beta,
             eps_high,
             aggregation: Aggregation::SeqMeanTokenSum,
             ..ObjectiveConfig::for_kind(kind)
         };
-        list.push((kind.to_string(), claims, config));
-    }
+        (StudyEstimator::Baseline(kind), claims, config)
+    };
+    let divergences = [Fkl, Rkl, Ufkl, Urkl];
+    let mut list = Vec::new();
+    list.extend(divergences.map(|kl| rpg(kl, Level::Sequence, Clip::None)));
+    list.extend(divergences.map(|kl| rpg(kl, Level::Token, Clip::None)));
+    list.extend(divergences.map(|kl| rpg(kl, Level::Token, Clip::Rpg)));
+    // Log-probabilities are negative here, so that both clips act on the same units: one divergence will do.
+    list.push(rpg(Urkl, Level::Token, Clip::Dual));
+    list.push(rpg(Urkl, Level::Token, Clip::Hard));
+    list.push(baseline(Kind::Grpo, Rkl, 0.2));
+    list.push(baseline(Kind::GrpoCorrected, Rkl, 0.2));
+    list.push(baseline(Kind::Dapo, Divergence::None, 0.28));
+    list.push(baseline(Kind::ReinforcePp, Rkl, 0.2));
+    list.push(baseline(Kind::ReinforcePpBaseline, Rkl, 0.2));
     list
 }
 
-/// What stays the same along the way.
+/// What stays the same along the path.
 struct World<'a> {
     options: &'a StudyOptions,
     tree: Tree,
@@ -326,7 +320,7 @@ impl World<'_> {
         let mut advantages: Vec<Vec<f64>> = (self.rewards.iter())
             .map(|reward| vec![reward - baseline; self.tree.max_length()])
             .collect();
-        if config.kind == Kind::ReinforcePp {
+        if config.advantage_rule() == AdvantageRule::RewardToGo {
             // Its KL penalty is part of the token rewards: reward-to-go of -beta*(lp_old - lp_ref).
             for (row, response) in self.tree.responses().iter().enumerate() {
                 let mut penalty = 0.0;
@@ -383,7 +377,14 @@ fn norm(a: &[f64]) -> f64 {
 }
 
 impl Study {
-    /// Tables in Markdown: the way of the policy, then relative bias, cosine and variance.
+    /// The curve of an estimator, if it was studied.
+    pub fn curve(&self, estimator: StudyEstimator) -> Option<&StudyCurve> {
+        self.curves
+            .iter()
+            .find(|curve| curve.estimator == estimator)
+    }
+
+    /// Tables in Markdown: the path of the policy, then relative bias, cosine and variance.
     pub fn markdown(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(
@@ -423,10 +424,10 @@ impl Study {
         }
         let _ = writeln!(out, "\n{rule}");
         for curve in &self.curves {
-            let _ = write!(out, "| {} | {} |", curve.name, curve.claims);
+            let _ = write!(out, "| {} | {} |", curve.estimator, curve.claims);
             for point in &curve.points {
                 let value = value(point);
-                // Rounding errors are not worth digits.
+                // Rounding errors deserve no digits.
                 let text = match value.abs() {
                     x if x < 1e-9 => "0".to_string(),
                     x if x < 1e-3 => format!("{value:.1e}"),

@@ -131,11 +131,9 @@ fn reinforce_pp_normalizes_rewards_to_go() {
         logp_ref: &logp_ref,
     };
     let rewards = [1.0, -1.0, 4.0];
-    let mut config = ObjectiveConfig {
-        beta: 0.5,
-        advantage: AdvantageKind::BatchMean,
-        ..ObjectiveConfig::for_kind(Kind::ReinforcePp)
-    };
+    let mut config = ObjectiveConfig::for_kind(Kind::ReinforcePp);
+    config.beta = 0.5;
+    config.advantage = AdvantageKind::BatchMean;
     // Penalties -0.5*(lp_old - lp_ref): -0.25, 0.5 | -0.125, -0.5.
     let returns = [1.0 - 0.25 + 0.5, 1.0 + 0.5, -1.0 - 0.125 - 0.5, -1.0 - 0.5];
     let mean = returns.iter().sum::<f64>() / 4.0;
@@ -171,7 +169,7 @@ fn reinforce_pp_normalizes_rewards_to_go() {
 }
 
 #[test]
-fn tokens_behind_the_mask_get_no_advantage() {
+fn masked_tokens_get_no_advantage() {
     let mask = [vec![true, false], vec![false, true]];
     let per_token = Advantages::PerToken(vec![vec![1.0, f64::NAN], vec![2.0, 3.0]]);
     assert_eq!(per_token.into_tokens(&mask), [[1.0, 0.0], [0.0, 3.0]]);

@@ -1,15 +1,12 @@
 //! The tensor clips at weights just below, exactly on and just above their bounds.
 
 use crate::common::{B, matrix};
-use burn::tensor::{DType, Tensor};
-use rpg_losses::{
-    Divergence,
-    clip::{
-        ClipBounds, ClipFlags, dual_clip, dual_clip_flags, hard_clip, hard_clip_flags, ppo_clip,
-        rpg_style_clip, rpg_style_flags,
-    },
-    ratios::Ratios,
-};
+use burn::tensor::{Bool, DType, Tensor};
+use rpg_losses::clip::{dual_clip, ppo_clip};
+use rpg_losses::objectives::rpg::{hard_clip, rpg_clip};
+use rpg_losses::ratios::Ratios;
+use rpg_losses::terms::{ClipBounds, ClipFlags, Terms, UnitLosses};
+use rpg_losses::{Divergence, Kind, ObjectiveConfig};
 
 const BOUNDS: ClipBounds = ClipBounds {
     low: 0.5,
@@ -27,9 +24,8 @@ fn read(tensor: Tensor<B, 2>) -> Vec<f64> {
 
 /// `low`, `high` or `dual` for each unit, `-` where none is set.
 fn names(flags: ClipFlags<B>) -> Vec<&'static str> {
-    let read = |flag: Tensor<B, 2, burn::tensor::Bool>| -> Vec<bool> {
-        flag.into_data().iter::<bool>().collect()
-    };
+    let read =
+        |flag: Tensor<B, 2, Bool>| -> Vec<bool> { flag.into_data().iter::<bool>().collect() };
     let (low, high, dual) = (read(flags.low), read(flags.high), read(flags.dual));
     (0..low.len())
         .map(|idx| match (low[idx], high[idx], dual[idx]) {
@@ -46,10 +42,10 @@ fn names(flags: ClipFlags<B>) -> Vec<&'static str> {
 fn loss_and_slope(
     w: &[f64],
     a: &[f64],
-    loss: fn(Tensor<B, 2>, Tensor<B, 2>, ClipBounds) -> Tensor<B, 2>,
+    clip: fn(Tensor<B, 2>, Tensor<B, 2>, ClipBounds) -> UnitLosses<B>,
 ) -> (Vec<f64>, Vec<f64>) {
     let w = row(w).require_grad();
-    let losses = loss(w.clone(), row(a), BOUNDS);
+    let losses = clip(w.clone(), row(a), BOUNDS).losses;
     let grads = losses.clone().sum().backward();
     let slope = w.grad(&grads).unwrap().into_data().iter::<f64>().collect();
     (read(losses), slope)
@@ -73,14 +69,14 @@ fn ppo_and_dual_clip() {
     let a = [2.0; 6];
     let expected = vec![-0.5, -1.0, -2.0, -3.0, -3.0, -3.0];
     let slope = vec![-2.0, -2.0, -2.0, -2.0, 0.0, 0.0];
-    for loss in [ppo_clip::<B>, dual_clip::<B>] {
+    for clip in [ppo_clip::<B>, dual_clip::<B>] {
         assert_eq!(
-            loss_and_slope(&positive, &a, loss),
+            loss_and_slope(&positive, &a, clip),
             (expected.clone(), slope.clone())
         );
+        let flags = clip(row(&positive), row(&a), BOUNDS).clipped;
+        assert_eq!(names(flags), ["-", "-", "-", "-", "high", "high"]);
     }
-    let flags = dual_clip_flags(row(&positive), row(&a), BOUNDS);
-    assert_eq!(names(flags), ["-", "-", "-", "-", "high", "high"]);
 
     let negative = [0.25, 0.5, 1.0, 2.0, 3.0, 4.0];
     let a = [-2.0; 6];
@@ -96,12 +92,16 @@ fn ppo_and_dual_clip() {
         loss_and_slope(&negative, &a, dual_clip::<B>),
         (expected, slope)
     );
-    let flags = dual_clip_flags(row(&negative), row(&a), BOUNDS);
-    assert_eq!(names(flags), ["low", "-", "-", "-", "-", "dual"]);
+    let flags =
+        |clip: fn(_, _, _) -> UnitLosses<B>, a| names(clip(row(&negative), a, BOUNDS).clipped);
+    assert_eq!(flags(ppo_clip, row(&a)), ["low", "-", "-", "-", "-", "-"]);
+    assert_eq!(
+        flags(dual_clip, row(&a)),
+        ["low", "-", "-", "-", "-", "dual"]
+    );
 
     // No advantage, no clipping.
-    let flags = dual_clip_flags(row(&negative), row(&[0.0; 6]), BOUNDS);
-    assert_eq!(names(flags), ["-"; 6]);
+    assert_eq!(flags(dual_clip, row(&[0.0; 6])), ["-"; 6]);
 }
 
 /// Ratios with exactly these weights, `r = 1` and `lp = -0.25`.
@@ -116,6 +116,17 @@ fn ratios(w: &[f64]) -> Ratios<B> {
         log_r: constant(0.0),
         r: constant(1.0),
     }
+}
+
+fn terms(ratios: Ratios<B>, a: &[f64], kl: Divergence, beta: f64) -> Terms<B> {
+    let mut config = ObjectiveConfig::for_kind(Kind::Rpg);
+    config.kl = kl;
+    config.beta = beta;
+    config.eps_low = 0.5;
+    config.eps_high = 0.5;
+    config.c = 3.0;
+    assert_eq!(config.clip_bounds(), BOUNDS);
+    Terms::new(ratios, row(a), config.coefficients())
 }
 
 #[test]
@@ -133,9 +144,10 @@ fn rpg_style() {
         "dual",
     ];
     let ratios = ratios(&w);
-    let flags = rpg_style_flags(Divergence::Ufkl, &ratios, row(&a), 0.5, BOUNDS);
-    assert_eq!(names(flags), expected);
-    let losses = rpg_style_clip(Divergence::Ufkl, ratios.clone(), row(&a), 0.5, BOUNDS);
+    let UnitLosses {
+        losses, clipped, ..
+    } = rpg_clip::losses(&terms(ratios.clone(), &a, Divergence::Ufkl, 0.5));
+    assert_eq!(names(clipped), expected);
     let grads = losses.clone().sum().backward();
     let grad: Vec<f64> = ratios
         .lp
@@ -174,29 +186,27 @@ fn rpg_style_at_log_prob_zero() {
             lp: row(&[zero; 10]),
             ..ratios(&w)
         };
-        let flags = rpg_style_flags(Divergence::None, &at_zero, row(&a), 0.0, BOUNDS);
-        assert_eq!(names(flags), high);
+        let clipped = rpg_clip::losses(&terms(at_zero, &a, Divergence::None, 0.0)).clipped;
+        assert_eq!(names(clipped), high);
     }
 }
 
 #[test]
 fn hard() {
     let w = [0.25, 0.5, 1.0, 1.5, 1.75];
-    let clipped = hard_clip(ratios(&w), BOUNDS);
+    let clipped = hard_clip::truncated(ratios(&w), BOUNDS);
     assert_eq!(read(clipped.w), [0.5, 0.5, 1.0, 1.5, 1.5]);
     let logarithms = [0.5_f64, 0.5, 1.0, 1.5, 1.5].map(f64::ln);
     assert_eq!(read(clipped.log_w), logarithms);
     assert_eq!(read(clipped.u), logarithms);
-    assert_eq!(
-        names(hard_clip_flags(row(&w), BOUNDS)),
-        ["low", "-", "-", "-", "high"]
-    );
+    let losses = hard_clip::losses(&terms(ratios(&w), &[1.0; 5], Divergence::None, 0.0));
+    assert_eq!(names(losses.clipped), ["low", "-", "-", "-", "high"]);
     // The reference stays where it was.
     let mut shifted = ratios(&w);
     shifted.log_r = row(&[0.25; 5]);
     shifted.u = shifted.log_w.clone() - 0.25;
     assert_eq!(
-        read(hard_clip(shifted, BOUNDS).u),
+        read(hard_clip::truncated(shifted, BOUNDS).u),
         logarithms.map(|x| x - 0.25)
     );
 }
@@ -234,8 +244,9 @@ fn constants_of_a_loss_have_no_gradient() {
 
     // Under RPG-Style Clip the gradient reaches `lp` alone, and never the advantages.
     let advantages = row(&[0.5]).require_grad();
-    let loss = rpg_style_clip(Divergence::Uskl, ratios, advantages.clone(), 0.3, BOUNDS);
-    let grads = loss.sum().backward();
+    let mut terms = terms(ratios, &[0.5], Divergence::Uskl, 0.3);
+    terms.advantages = advantages.clone();
+    let grads = rpg_clip::losses(&terms).losses.sum().backward();
     assert!(advantages.grad(&grads).is_none());
     assert!(fields[0].grad(&grads).is_some());
     assert!(fields[1..].iter().all(|field| field.grad(&grads).is_none()));

@@ -1,14 +1,14 @@
 //! Batches in plain vectors, and the tensor code run on them.
 
-use std::collections::BTreeMap;
-
 use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Bool, DType, Tensor, TensorData};
+use rpg_losses::reference::{Batch, Evaluation, evaluate};
 use rpg_losses::{
     Clip, Divergence, Estimator, Kind, Level, LossInputs, LossOutput, ObjectiveConfig, StepTotals,
     policy_loss, policy_loss_from_operations,
-    reference::{Batch, Evaluation, evaluate},
 };
+use std::collections::BTreeMap;
+use std::ops::Range;
 
 pub(crate) type B = Autodiff<Flex>;
 
@@ -35,7 +35,7 @@ impl Step {
         StepTotals::from_mask(&self.mask)
     }
 
-    fn rows(&self, rows: std::ops::Range<usize>) -> Self {
+    fn rows(&self, rows: Range<usize>) -> Self {
         Self {
             logp: self.logp[rows.clone()].to_vec(),
             logp_old: self.logp_old[rows.clone()].to_vec(),
@@ -200,42 +200,54 @@ pub(crate) fn assert_agree(name: &str, actual: &Outcome, expected: &Evaluation, 
     }
 }
 
+/// A config with some of its fields changed.
+pub(crate) fn changed(
+    config: &ObjectiveConfig,
+    change: impl FnOnce(&mut ObjectiveConfig),
+) -> ObjectiveConfig {
+    let mut config = config.clone();
+    change(&mut config);
+    config
+}
+
 /// Every kind x divergence x estimator x clip x level.
 pub(crate) fn configurations() -> Vec<ObjectiveConfig> {
     let mut configs = Vec::new();
     for kind in Kind::ALL {
         for level in Level::ALL {
             let raw = format!(r#"{{"kind": "{kind}", "level": "{level}"}}"#);
-            let config: ObjectiveConfig = serde_json::from_str(&raw).expect(&raw);
-            if *kind != Kind::Rpg {
-                let eps_high = 0.3;
-                let beta = 0.4;
-                configs.push(ObjectiveConfig {
-                    eps_high,
-                    beta,
-                    ..config
-                });
-                continue;
+            let mut config: ObjectiveConfig = serde_json::from_str(&raw).expect(&raw);
+            config.beta = 0.4;
+            if *kind == Kind::Rpg {
+                config.c = 2.0;
+                config.z = 1.3;
+                configs.extend(compositions(&config));
+            } else {
+                config.eps_high = 0.3;
+                configs.push(config);
             }
-            for kl in Divergence::ALL {
-                for (estimator, clip, kl_in_clip) in [
-                    (Estimator::Differentiable, Clip::None, true),
-                    (Estimator::Differentiable, Clip::Dual, true),
-                    (Estimator::Differentiable, Clip::Dual, false),
-                    (Estimator::Reinforce, Clip::None, true),
-                    (Estimator::Reinforce, Clip::Rpg, true),
-                    (Estimator::Reinforce, Clip::Hard, true),
-                ] {
-                    configs.push(ObjectiveConfig {
-                        kl: *kl,
-                        estimator,
-                        clip,
-                        kl_in_clip,
-                        beta: 0.4,
-                        c: 2.0,
-                        z: 1.3,
-                        ..config.clone()
+        }
+    }
+    assert_eq!(configs.len(), (7 * 6 + Kind::ALL.len() - 1) * 3);
+    configs
+}
+
+/// Every divergence x estimator x clip; under the dual clip with the KL term inside and outside.
+fn compositions(base: &ObjectiveConfig) -> Vec<ObjectiveConfig> {
+    let mut configs = Vec::new();
+    for kl in Divergence::ALL {
+        for estimator in Estimator::ALL {
+            for clip in Clip::ALL {
+                for kl_in_clip in [true, false] {
+                    let config = changed(base, |config| {
+                        config.kl = *kl;
+                        config.estimator = *estimator;
+                        config.clip = *clip;
+                        config.kl_in_clip = kl_in_clip;
                     });
+                    if config.validate().is_ok() && (kl_in_clip || *clip == Clip::Dual) {
+                        configs.push(config);
+                    }
                 }
             }
         }

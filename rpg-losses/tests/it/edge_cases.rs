@@ -1,10 +1,12 @@
 //! Extreme and degenerate inputs, on every kind and in both types.
 
-use crate::common::{B, Step, assert_agree, bool_matrix, configurations, matrix, name};
+use crate::common::{B, Step, assert_agree, bool_matrix, changed, configurations, matrix, name};
 use burn::tensor::DType;
 use rpg_losses::{
-    Aggregation, LossInputs, ObjectiveConfig, StepTotals, policy_loss, policy_loss_from_operations,
+    Aggregation, Clip, Divergence, Estimator, Kind, LossInputs, ObjectiveConfig, StepTotals,
+    policy_loss, policy_loss_from_operations,
 };
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs a step through both paths in both types; everything must be finite.
 fn check(label: &str, step: &Step) {
@@ -25,10 +27,7 @@ fn check(label: &str, step: &Step) {
                 }
                 for (grads, mask) in outcome.grad.iter().zip(&step.mask) {
                     for (grad, is_token) in grads.iter().zip(mask) {
-                        assert!(
-                            *is_token || *grad == 0.0,
-                            "{name}: gradient behind the mask"
-                        );
+                        assert!(*is_token || *grad == 0.0, "{name}: gradient where masked");
                     }
                 }
             }
@@ -74,16 +73,17 @@ fn beyond_the_clamp_both_estimators_keep_the_same_gradient() {
         advantages: rows([[1.0, 1.0]]),
         mask: vec![vec![true; 2]],
     };
-    for kl in rpg_losses::Divergence::ALL {
-        let config = |estimator| ObjectiveConfig {
-            kl: *kl,
-            estimator,
-            clip: rpg_losses::Clip::None,
-            beta: 0.1,
-            ..Default::default()
+    for kl in Divergence::ALL {
+        let config = |estimator| {
+            changed(&ObjectiveConfig::default(), |config| {
+                config.kl = *kl;
+                config.estimator = estimator;
+                config.clip = Clip::None;
+                config.beta = 0.1;
+            })
         };
-        let differentiable = config(rpg_losses::Estimator::Differentiable);
-        let reinforce = config(rpg_losses::Estimator::Reinforce);
+        let differentiable = config(Estimator::Differentiable);
+        let reinforce = config(Estimator::Reinforce);
         let expected = step.reference(&reinforce);
         assert!(expected.grad[0][0].abs() > 1e6, "{kl}: {expected:?}");
         for outcome in [
@@ -103,7 +103,6 @@ fn beyond_the_clamp_both_estimators_keep_the_same_gradient() {
 /// divergences, `exp(-u)` in k3.
 #[test]
 fn clamped_log_ratios_are_counted_where_they_enter() {
-    use rpg_losses::{Divergence, Kind};
     // The second token's `w` is clamped in any case, the first one has `log r = -25` and `u = 25`.
     let step = Step {
         logp: rows([[-1.0, -2.0]]),
@@ -137,11 +136,10 @@ fn clamped_log_ratios_are_counted_where_they_enter() {
         }
     };
     for kl in Divergence::ALL {
-        let config = ObjectiveConfig {
-            kl: *kl,
-            beta: 0.1,
-            ..Default::default()
-        };
+        let config = changed(&ObjectiveConfig::default(), |config| {
+            config.kl = *kl;
+            config.beta = 0.1;
+        });
         use Divergence::{Fkl, Skl, Ufkl, Uskl};
         check(&config, [Fkl, Ufkl, Skl, Uskl].contains(kl));
     }
@@ -152,7 +150,7 @@ fn clamped_log_ratios_are_counted_where_they_enter() {
     }
 }
 
-/// `w*u` for `w*(exp(-u) - 1 + u) + w*(1 - exp(-u))`, of which nothing is left where `exp(-u)` is large.
+/// `w*u` for `w*(exp(-u) - 1 + u) + w*(1 - exp(-u))`, which cancels where `exp(-u)` is large.
 #[test]
 fn the_slope_of_the_corrected_kl_term_keeps_its_digits() {
     let u = -19.5;
@@ -163,10 +161,8 @@ fn the_slope_of_the_corrected_kl_term_keeps_its_digits() {
         advantages: rows([[0.0]]),
         mask: vec![vec![true]],
     };
-    let config = ObjectiveConfig {
-        beta: 1.0,
-        ..ObjectiveConfig::for_kind(rpg_losses::Kind::GrpoCorrected)
-    };
+    let mut config = ObjectiveConfig::for_kind(Kind::GrpoCorrected);
+    config.beta = 1.0;
     assert_eq!(step.reference(&config).grad, [[u]]);
     for dtype in [DType::F32, DType::F64] {
         assert_eq!(step.tensors(&config, dtype).grad, [[u]]);
@@ -232,10 +228,7 @@ fn one_token_and_equal_rewards_are_ordinary_steps() {
     };
     check("A = 0", &no_advantage);
     for config in configurations() {
-        let without_kl = ObjectiveConfig {
-            beta: 0.0,
-            ..config
-        };
+        let without_kl = changed(&config, |config| config.beta = 0.0);
         let outcome = no_advantage.tensors(&without_kl, DType::F64);
         assert_eq!(outcome.loss, 0.0, "{}", name(&without_kl));
         assert!(outcome.grad.iter().flatten().all(|grad| *grad == 0.0));
@@ -268,10 +261,9 @@ fn long_batches_are_the_same_on_one_thread_and_many() {
             .collect(),
     };
     for aggregation in [Aggregation::TokenMean, Aggregation::SeqMeanTokenMean] {
-        let config = ObjectiveConfig {
-            aggregation,
-            ..Default::default()
-        };
+        let config = changed(&ObjectiveConfig::default(), |config| {
+            config.aggregation = aggregation;
+        });
         let expected = step.reference(&config);
         assert_agree("long", &step.tensors(&config, DType::F64), &expected, 1e-11);
         assert_agree("long", &step.tensors(&config, DType::F32), &expected, 1e-4);
@@ -305,9 +297,8 @@ fn shapes_that_differ_name_both() {
         for loss in [policy_loss::<B>, policy_loss_from_operations::<B>] {
             let inputs = inputs.clone();
             // Nothing of the inputs is looked at after the panic.
-            let call =
-                std::panic::AssertUnwindSafe(|| loss(&ObjectiveConfig::default(), inputs, &totals));
-            let panic = std::panic::catch_unwind(call).expect_err("shapes differ");
+            let call = AssertUnwindSafe(|| loss(&ObjectiveConfig::default(), inputs, &totals));
+            let panic = catch_unwind(call).expect_err("shapes differ");
             let message = panic.downcast_ref::<String>().expect("a formatted message");
             assert!(message.contains(expected), "{message}");
         }

@@ -1,6 +1,6 @@
 //! Agreement with an independent implementation: see `tests/golden/golden.py`.
 
-use rpg_losses::compute_json;
+use rpg_losses::{Clip, Divergence, Kind, compute_json};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -14,8 +14,12 @@ fn numbers(value: &Value) -> Vec<f64> {
 fn every_objective_agrees_with_the_independent_implementation() {
     let golden: Value = serde_json::from_str(include_str!("../golden/golden.json")).unwrap();
     let cases = golden["cases"].as_array().unwrap();
-    // (7 divergences x 6 ways + 10 baselines) x 3 levels x 3 inputs.
-    assert_eq!(cases.len(), (7 * 6 + 10) * 3 * 3);
+    // (7 divergences x 6 ways + baselines) x 3 levels x 3 inputs.
+    assert_eq!(cases.len(), (7 * 6 + Kind::ALL.len() - 1) * 3 * 3);
+    let has = |key: &str, name: &str| cases.iter().any(|case| case["objective"][key] == name);
+    assert!(Kind::ALL.iter().all(|kind| has("kind", kind.name())));
+    assert!(Divergence::ALL.iter().all(|kl| has("kl", kl.name())));
+    assert!(Clip::ALL.iter().all(|clip| has("clip", clip.name())));
     for case in cases {
         let idx = case["input"].as_u64().unwrap() as usize;
         let mut request = golden["inputs"][idx].clone();

@@ -1,7 +1,14 @@
 //! Every configuration against every oracle.
 
 use burn::backend::{Autodiff, Flex};
-use rpg_losses::verify::{Precision, Report, StudyOptions, VerifyOptions, run, study};
+use rpg_losses::verify::{
+    Path, Precision, Report, StudyEstimator, StudyOptions, Subject, VerifyOptions, run, study,
+};
+use rpg_losses::{Clip, Divergence, Kind, Level};
+use serde_json::Value;
+
+/// Every kind but RPG.
+const N_BASELINES: usize = Kind::ALL.len() - 1;
 
 fn report(precision: Precision, n_cases: usize, seed: u64) -> Report {
     let options = VerifyOptions::<Autodiff<Flex>>::new(Default::default(), precision);
@@ -19,9 +26,9 @@ fn every_row_holds_and_every_control_is_rejected() {
         assert!(report.passed(), "{precision:?}:\n{}", report.table());
         // kinds x divergences x estimators x clips x levels, and whole steps, none left out.
         let n_rpg = 7 * 6 * 3;
-        let n_baselines = 10 * 3;
+        let n_baselines = N_BASELINES * 3;
         let n_steps = 2 * 5;
-        let n_bounds = 2 * (7 * 4 + 10);
+        let n_bounds = 2 * (7 * 4 + N_BASELINES);
         assert_eq!(
             report.rows.len(),
             3 * (n_rpg + n_baselines) + 2 * n_steps + n_bounds
@@ -37,23 +44,39 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
     assert_eq!(first, report(Precision::F64, 2, 7));
     assert_ne!(first, report(Precision::F64, 2, 8));
     let json = serde_json::to_value(&first).unwrap();
-    let keys = |value: &serde_json::Value| -> Vec<String> {
-        value.as_object().unwrap().keys().cloned().collect()
-    };
+    let keys =
+        |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
     assert_eq!(keys(&json), ["rows", "controls"]);
     assert_eq!(keys(&json["rows"][0]), ["name", "cases", "worst", "passed"]);
     assert_eq!(keys(&json["controls"][0]), ["name", "error", "rejected"]);
+    let has_row = |name: &str| {
+        let rows = json["rows"].as_array().unwrap();
+        rows.iter().filter(|row| row["name"] == name).count() == 1
+    };
     assert_eq!(
         json["rows"][0]["name"],
         "rpg/none/differentiable/token: closed form"
     );
+    assert!(has_row(
+        "rpg/skl/differentiable/dual, kl outside/sequence: expectation"
+    ));
+    assert!(has_row("gspo/sequence_norm: finite difference"));
+    assert!(has_row("step/seq_mean/operations: micro-batches"));
+    assert!(has_row(
+        "at the bounds/rpg/urkl/reinforce/hard/token/policy_loss: closed form"
+    ));
+    let is_at_bounds = |subject: &Subject| matches!(subject, Subject::Bounds(_, Path::Operations));
+    assert!(first.rows.iter().any(|row| is_at_bounds(&row.subject)));
 
     let table = first.table();
     let lines: Vec<&str> = table
         .lines()
         .filter(|line| line.ends_with("| ok      |"))
         .collect();
-    assert_eq!(lines.len(), 7 * 6 * 3 + 10 * 3 + 2 * 5 + 2 * (7 * 4 + 10));
+    assert_eq!(
+        lines.len(),
+        7 * 6 * 3 + N_BASELINES * 3 + 2 * 5 + 2 * (7 * 4 + N_BASELINES)
+    );
     assert!(
         lines[0].starts_with("| rpg/none/differentiable/token "),
         "{}",
@@ -66,7 +89,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         .lines()
         .filter(|line| line.ends_with("| ok      |"))
         .collect();
-    assert_eq!(lines.len(), 7 * 6 + 10 + 5 + 1);
+    assert_eq!(lines.len(), 7 * 6 + N_BASELINES + 5 + 1);
     assert!(
         lines[0].starts_with("| rpg/none/differentiable "),
         "{}",
@@ -94,10 +117,11 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
 fn the_study_finds_what_is_known_of_the_estimators() {
     let options = StudyOptions::default();
     let study = study(&options);
-    let curve = |name: &str| {
-        let found = study.curves.iter().find(|curve| curve.name == name);
-        &found.unwrap_or_else(|| panic!("no {name}")).points
+    let curve = |estimator: StudyEstimator| {
+        let found = study.curve(estimator);
+        &found.unwrap_or_else(|| panic!("no {estimator}")).points
     };
+    let baseline = |kind: Kind| curve(StudyEstimator::Baseline(kind));
     assert_eq!(study.path.len(), options.updates.len());
     assert!(
         study
@@ -114,20 +138,21 @@ fn the_study_finds_what_is_known_of_the_estimators() {
     );
     assert!(study.path.last().unwrap().max_weight > 2.0);
     // Whole responses without clip are unbiased however far the policy has gone.
-    for kl in ["fkl", "rkl", "ufkl", "urkl"] {
-        for point in curve(&format!("rpg {kl}, sequence, no clip")) {
+    use Divergence::{Fkl, Rkl, Ufkl, Urkl};
+    for kl in [Fkl, Rkl, Ufkl, Urkl] {
+        for point in curve(StudyEstimator::Rpg(kl, Level::Sequence, Clip::None)) {
             assert!(point.bias <= 1e-12, "{kl}: {point:?}");
             assert!((point.cosine - 1.0).abs() <= 1e-9, "{kl}: {point:?}");
         }
         // Per token they miss the weight of the prefix: the further, the more.
-        let points = curve(&format!("rpg {kl}, token, no clip"));
+        let points = curve(StudyEstimator::Rpg(kl, Level::Token, Clip::None));
         assert!(points[1].relative_bias > 0.01 && points[4].relative_bias > 0.1);
     }
     // On policy, reward-to-go with the KL in the rewards is exact, and so is the loss without KL.
-    assert!(curve("reinforce_pp")[0].bias <= 1e-12);
-    assert!(curve("dapo")[0].bias <= 1e-12);
+    assert!(baseline(Kind::ReinforcePp)[0].bias <= 1e-12);
+    assert!(baseline(Kind::Dapo)[0].bias <= 1e-12);
     // The weight that GRPO forgets.
-    let (grpo, corrected) = (curve("grpo"), curve("grpo_corrected"));
+    let (grpo, corrected) = (baseline(Kind::Grpo), baseline(Kind::GrpoCorrected));
     for idx in 1..options.updates.len() {
         assert!(grpo[idx].bias > corrected[idx].bias, "{idx}");
     }

@@ -1,12 +1,12 @@
 //! The tensor code against the closed form, on batches with masks, and split into micro-batches.
 
-use crate::common::{B, Step, assert_agree, bool_matrix, configurations, matrix, name};
+use crate::common::{B, Step, assert_agree, bool_matrix, changed, configurations, matrix, name};
 use burn::tensor::DType;
 use rpg_losses::{
     Aggregation, Level, LossInputs, ObjectiveConfig, policy_loss, policy_loss_from_operations,
 };
 
-/// Five responses: whole, cut, empty, with a hole, and of one token; NaN behind the mask.
+/// Five responses: whole, cut, empty, with a hole, and of one token; NaN where masked.
 fn step(with_reference: bool) -> Step {
     let mask: Vec<Vec<bool>> = [
         [true, true, true, true],
@@ -24,7 +24,7 @@ fn step(with_reference: bool) -> Step {
             .wrapping_add(1442695040888963407);
         low + (high - low) * (state >> 11) as f64 / (1u64 << 53) as f64
     };
-    let mut fill = |low, high, behind_mask: f64| -> Vec<Vec<f64>> {
+    let mut fill = |low, high, if_masked: f64| -> Vec<Vec<f64>> {
         mask.iter()
             .map(|row| {
                 row.iter()
@@ -32,7 +32,7 @@ fn step(with_reference: bool) -> Step {
                         if *is_token {
                             uniform(low, high)
                         } else {
-                            behind_mask
+                            if_masked
                         }
                     })
                     .collect()
@@ -55,16 +55,17 @@ fn aggregations(config: &ObjectiveConfig) -> Vec<ObjectiveConfig> {
     (Aggregation::ALL.iter())
         .filter(|aggregation| **aggregation != Aggregation::SeqMean)
         .flat_map(|aggregation| {
-            [None, Some(7)].map(|max_length| ObjectiveConfig {
-                aggregation: *aggregation,
-                max_length,
-                ..config.clone()
+            [None, Some(7)].map(|max_length| {
+                changed(config, |config| {
+                    config.aggregation = *aggregation;
+                    config.max_length = max_length;
+                })
             })
         })
         .collect()
 }
 
-/// Exactly 0 behind the mask.
+/// Exactly 0 where masked.
 fn assert_masked(name: &str, grad: &[Vec<f64>], mask: &[Vec<bool>]) {
     let pairs = grad.iter().flatten().zip(mask.iter().flatten());
     assert!(

@@ -1,13 +1,13 @@
 //! Properties of every configuration, on inputs that shrink to the smallest failure.
 
-use crate::common::{Step, assert_agree, configurations, name};
+use crate::common::{Step, assert_agree, changed, configurations, name};
 use burn::tensor::DType;
 use proptest::prelude::*;
+use rpg_losses::reference::{ClipEvent, Unit, unit_loss};
+use rpg_losses::verify::unit_error;
 use rpg_losses::{
     AdvantageKind, Aggregation, Clip, Divergence, Estimator, Kind, Level, ObjectiveConfig,
     advantages,
-    reference::{Unit, unit_loss},
-    verify::unit_error,
 };
 
 /// Any configuration with any coefficients.
@@ -20,20 +20,19 @@ fn config() -> impl Strategy<Value = ObjectiveConfig> {
     let numbers = (0.0..2.0, 0.0..=1.0, 0.0..1.0, 1.01..5.0, 0.2..3.0);
     (choice, numbers).prop_map(
         |((idx, aggregation, max_length), (beta, eps_low, eps_high, c, z))| {
-            let config = configurations()[idx].clone();
-            ObjectiveConfig {
-                aggregation: match config.level {
-                    Level::Token => Aggregation::ALL[aggregation],
-                    _ => Aggregation::SeqMean,
-                },
-                max_length,
-                beta,
-                eps_low,
-                eps_high,
-                c,
-                z,
-                ..config
-            }
+            changed(&configurations()[idx], |config| {
+                config.aggregation = if config.level == Level::Token {
+                    Aggregation::ALL[aggregation]
+                } else {
+                    Aggregation::SeqMean
+                };
+                config.max_length = max_length;
+                config.beta = beta;
+                config.eps_low = eps_low;
+                config.eps_high = eps_high;
+                config.c = c;
+                config.z = z;
+            })
         },
     )
 }
@@ -139,14 +138,13 @@ proptest! {
         beta in 0.0..2.0,
         z in 0.2..3.0,
     ) {
-        let config = |estimator| ObjectiveConfig {
-            kl: Divergence::ALL[idx],
-            estimator,
-            clip: Clip::None,
-            beta,
-            z,
-            ..Default::default()
-        };
+        let config = |estimator| changed(&ObjectiveConfig::default(), |config| {
+            config.kl = Divergence::ALL[idx];
+            config.estimator = estimator;
+            config.clip = Clip::None;
+            config.beta = beta;
+            config.z = z;
+        });
         let unit = Unit { lp, lp_old: lp + to_old, lp_ref: lp + to_ref, advantage };
         let differentiable = unit_loss(&config(Estimator::Differentiable), unit).grad;
         let reinforce = unit_loss(&config(Estimator::Reinforce), unit).grad;
@@ -163,31 +161,31 @@ proptest! {
         let (low, high) = (1.0 - config.eps_low, (1.0 + config.eps_high).min(config.c));
         let w: f64 = low + (high - low) * position;
         let unit = Unit { lp, lp_old: lp - w.ln(), lp_ref: lp + to_ref, advantage };
-        let unclipped = ObjectiveConfig {
-            clip: Clip::None,
-            eps_low: 1.0,
-            eps_high: 1e9,
-            c: 2e9,
-            ..config.clone()
-        };
+        let unclipped = changed(&config, |config| {
+            config.clip = Clip::None;
+            config.eps_low = 1.0;
+            config.eps_high = 1e9;
+            config.c = 2e9;
+        });
         let (actual, expected) = (unit_loss(&config, unit), unit_loss(&unclipped, unit));
-        prop_assert_eq!(actual.clip, rpg_losses::reference::ClipEvent::Unclipped);
+        prop_assert_eq!(actual.clip, ClipEvent::Unclipped);
         let scale = expected.grad.abs().max(1.0);
         prop_assert!((actual.grad - expected.grad).abs() <= 1e-12 * scale);
     }
 
-    /// The corrected KL term of GRPO is the one of `urkl`.
+    /// The corrected KL term of GRPO is that of `urkl`.
     #[test]
     fn corrected_grpo_regularizes_like_urkl(
         (lp, to_old, to_ref, _, _) in token(3.0),
         beta in 0.0..2.0,
     ) {
         let unit = Unit { lp, lp_old: lp + to_old, lp_ref: lp + to_ref, advantage: 0.0 };
-        let corrected = ObjectiveConfig {
-            beta,
-            ..ObjectiveConfig::for_kind(Kind::GrpoCorrected)
-        };
-        let urkl = ObjectiveConfig { clip: Clip::None, beta, ..Default::default() };
+        let mut corrected = ObjectiveConfig::for_kind(Kind::GrpoCorrected);
+        corrected.beta = beta;
+        let urkl = changed(&ObjectiveConfig::default(), |config| {
+            config.clip = Clip::None;
+            config.beta = beta;
+        });
         let (actual, expected) = (unit_loss(&corrected, unit).grad, unit_loss(&urkl, unit).grad);
         prop_assert!((actual - expected).abs() <= 1e-9 * expected.abs().max(1.0));
     }
@@ -222,9 +220,10 @@ proptest! {
                     .map(|(a, _)| a)
                     .sum()
             };
-            let sums: Vec<f64> = match kind.needs_groups() {
-                true => (0..4).map(|group| sum_where(Some(group))).collect(),
-                false => vec![sum_where(None)],
+            let sums: Vec<f64> = if kind.needs_groups() {
+                (0..4).map(|group| sum_where(Some(group))).collect()
+            } else {
+                vec![sum_where(None)]
             };
             prop_assert!(sums.iter().all(|sum| sum.abs() <= 1e-8), "{kind}: {sums:?}");
         }

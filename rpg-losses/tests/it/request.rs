@@ -1,4 +1,4 @@
-//! The JSON contract of `rpg loss`: answers worked out by hand, and one clear error for each mistake.
+//! The JSON format of `rpg loss`: answers worked out by hand, and one clear error for each mistake.
 
 use rpg_losses::{LossInputError, LossRequest, compute, compute_json};
 use serde_json::{Value, json};
@@ -470,7 +470,7 @@ fn only_an_object_is_a_request() {
     let error = compute_json(&json!(list).to_string()).unwrap_err();
     let expected = "not a loss request: invalid type: list, expected an object";
     assert!(error.to_string().contains(expected), "{error}");
-    // The mark that some editors put before a text.
+    // A byte order mark.
     let marked = compute_json(&format!("\u{feff}{request}")).unwrap();
     assert_eq!(marked, compute_json(&request.to_string()).unwrap());
 }
@@ -527,9 +527,9 @@ fn keys_without_effect_are_remarked_on() {
             "estimator",
             "clip",
             "kl_in_clip",
-            "z",
             "beta",
             "c",
+            "z",
             "max_length",
         ],
     );

@@ -30,16 +30,23 @@ struct Slot {
     logprobs: Vec<f32>,
 }
 
-/// The slots, the cache, and what waits.
+/// A prompt whose keys and values go from one slot to others.
+struct PrefixCopy {
+    prompt_idx: usize,
+    from: usize,
+    to: Vec<usize>,
+}
+
+/// The slots, their cache, and the completions that wait for a slot.
 pub(super) struct Batch<'a, B: DecodeBackend> {
     model: &'a CausalLm<B>,
     requests: &'a [Request],
     options: &'a GenerateOptions,
     cache: KvCache<B>,
     slots: Vec<Option<Slot>>,
-    // The prompt whose keys and values stand at the beginning of each slot.
+    // The prompt whose keys and values are at the beginning of each slot.
     prompt_in_slot: Vec<Option<usize>>,
-    // Logits behind the prompt, kept while samples of the group wait for their first token.
+    // Logits after the prompt, kept while samples of the group wait for their first token.
     prompt_logits: HashMap<usize, Vec<f32>>,
     waiting: std::vec::IntoIter<Place>,
 }
@@ -87,11 +94,11 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
         self.slots.iter().flatten().count()
     }
 
-    /// Fills free slots with waiting completions, and brings their prompts into the cache: computed
-    /// where no slot holds the prompt yet, copied where one does.
+    /// Fills free slots with waiting completions, and puts their prompts into the cache: computed if no slot holds
+    /// the prompt yet, copied if one does.
     pub(super) fn admit(&mut self) {
         let mut to_compute: Vec<(usize, usize)> = Vec::new();
-        let mut to_copy: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut to_copy: Vec<PrefixCopy> = Vec::new();
         for slot in 0..self.slots.len() {
             if self.slots[slot].is_some() {
                 continue;
@@ -107,27 +114,44 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
                 tokens: Vec::new(),
                 logprobs: Vec::new(),
             });
-            if self.prompt_in_slot[slot] == Some(prompt_idx) {
-                continue;
-            }
-            let source = self
+            let holder = self
                 .prompt_in_slot
                 .iter()
-                .position(|p| *p == Some(prompt_idx));
-            self.prompt_in_slot[slot] = Some(prompt_idx);
-            match source {
-                None => to_compute.push((slot, prompt_idx)),
-                Some(source) => match to_copy.last_mut() {
-                    Some((last, targets)) if *last == source => targets.push(slot),
-                    _ => to_copy.push((source, vec![slot])),
-                },
+                .position(|held| *held == Some(prompt_idx));
+            let held = self.prompt_in_slot[slot].replace(prompt_idx);
+            if held == Some(prompt_idx) {
+                continue;
+            }
+            match (holder, to_copy.last_mut()) {
+                (None, _) => to_compute.push((slot, prompt_idx)),
+                (Some(from), Some(last)) if (last.from, last.prompt_idx) == (from, prompt_idx) => {
+                    last.to.push(slot);
+                }
+                (Some(from), _) => to_copy.push(PrefixCopy {
+                    prompt_idx,
+                    from,
+                    to: vec![slot],
+                }),
             }
         }
+        // A slot that held a prompt may get another one now: what the cache holds already is copied first, then what
+        // is computed now.
+        let is_new = |copy: &PrefixCopy| to_compute.iter().any(|(_, p)| *p == copy.prompt_idx);
+        let (new, held): (Vec<PrefixCopy>, Vec<PrefixCopy>) = to_copy.into_iter().partition(is_new);
+        self.copy(held);
         self.prefill(&to_compute);
-        for (source, targets) in to_copy {
-            let prompt_idx = self.prompt_in_slot[source].expect("a source holds a prompt");
+        self.copy(new);
+    }
+
+    fn copy(&mut self, copies: Vec<PrefixCopy>) {
+        for PrefixCopy {
+            prompt_idx,
+            from,
+            to,
+        } in copies
+        {
             let len = self.requests[prompt_idx].prompt_tokens.len();
-            self.cache.copy_prefix(source, &targets, len);
+            self.cache.copy_prefix(from, &to, len);
         }
     }
 
@@ -155,7 +179,7 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
         }
     }
 
-    /// Samples one token of every active completion; returns those that ended.
+    /// Samples one token of every active completion; returns those that have ended.
     pub(super) fn step(
         &mut self,
         tokenizer: &Tokenizer,
@@ -182,9 +206,10 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
                 let prompt_idx = slot.place.prompt_idx;
                 let row = row.unwrap_or_else(|| &prompt_logits[&prompt_idx]);
                 let uniform = slot.rng.random::<f64>();
-                let draw = match slot.tokens.len() < options.min_new_tokens {
-                    true => sample_except(row, &enders, &options.sampling, uniform),
-                    false => sample(row, &options.sampling, uniform),
+                let draw = if slot.tokens.len() < options.min_new_tokens {
+                    sample_except(row, &enders, &options.sampling, uniform)
+                } else {
+                    sample(row, &options.sampling, uniform)
                 };
                 let Draw { token, logprob } = draw;
                 if !logprob.is_finite() {
@@ -201,7 +226,7 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
         self.collect(tokenizer)
     }
 
-    /// The logits behind the last token of the given slots.
+    /// The logits after the last token of the given slots.
     fn decode(&mut self, slots: &[usize]) -> Vec<f32> {
         if slots.is_empty() {
             return Vec::new();
@@ -209,7 +234,12 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
         let active = |slot: usize| self.slots[slot].as_ref().expect("only active slots decode");
         let tokens: Vec<u32> = slots
             .iter()
-            .map(|&s| *active(s).tokens.last().expect("a token to go on from"))
+            .map(|&s| {
+                *active(s)
+                    .tokens
+                    .last()
+                    .expect("a decoding slot has a token")
+            })
             .collect();
         let positions: Vec<u32> = slots
             .iter()
@@ -228,7 +258,7 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
         )
     }
 
-    /// Takes the completions that ended out of their slots.
+    /// Takes the completions that have ended out of their slots.
     fn collect(
         &mut self,
         tokenizer: &Tokenizer,
@@ -272,9 +302,10 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
 
 /// The tokens that end a completion.
 fn ending_tokens<B: DecodeBackend>(model: &CausalLm<B>, options: &GenerateOptions) -> Vec<u32> {
-    let eos: &[u32] = match options.ignore_eos {
-        true => &[],
-        false => &model.config().eos_token_ids,
+    let eos: &[u32] = if options.ignore_eos {
+        &[]
+    } else {
+        &model.config().eos_token_ids
     };
     [eos, &options.stop_token_ids].concat()
 }
@@ -293,7 +324,7 @@ fn stop_reason<B: DecodeBackend>(
         return Ok(Some(StopReason::StopToken));
     }
     if !options.stop_strings.is_empty() {
-        // Each token adds at least a byte, so a text that ends now began at most this many tokens ago.
+        // Each token adds at least a byte, so a stop string that ends now began at most this many tokens ago.
         let longest = options
             .stop_strings
             .iter()

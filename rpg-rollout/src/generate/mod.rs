@@ -47,7 +47,10 @@ pub fn generate<B: DecodeBackend>(
 /// A rollout under way.
 ///
 /// ```
-/// # use rpg_core::{Group, model::CausalLm, ops::DecodeBackend, tokenizer::Tokenizer};
+/// # use rpg_core::Group;
+/// # use rpg_core::model::CausalLm;
+/// # use rpg_core::ops::DecodeBackend;
+/// # use rpg_core::tokenizer::Tokenizer;
 /// # use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, Sampler};
 /// # fn write(_: Group) {}
 /// # fn sample<B: DecodeBackend>(

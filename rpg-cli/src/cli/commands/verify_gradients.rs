@@ -1,22 +1,22 @@
-//! `rpg verify-gradients`: the theory against the code.
+//! `rpg verify-gradients`: checks the code against the theory.
 
 use super::output;
 use crate::backend::{OnBackend, on_backend};
 use crate::cli::args::VerifyGradientsArgs;
-use crate::cli::study as study_page;
 use crate::device::DeviceChoice;
 use crate::failure::{Failure, FailureKind};
 use burn::backend::Autodiff;
 use rpg_core::ops::DecodeBackend;
-use rpg_losses::verify::{Precision, Report, StudyOptions, VerifyOptions, run as verify, study};
+use rpg_losses::verify::{Precision, Report, VerifyOptions, run as verify};
 
-struct Work {
+/// A verification, on a backend yet to be chosen.
+struct Verification {
     cases: Option<usize>,
     seed: u64,
     precision: Precision,
 }
 
-impl OnBackend for Work {
+impl OnBackend for Verification {
     type Output = Report;
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Report {
@@ -28,10 +28,6 @@ impl OnBackend for Work {
 }
 
 pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
-    if let Some(page) = &args.study {
-        study_page::write(&study(&StudyOptions::default()), page)?;
-        return output::line(page.display());
-    }
     if args.cases == Some(0) {
         return Err(Failure::input("--cases: found 0; expected at least 1"));
     }
@@ -40,25 +36,26 @@ pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
         DeviceChoice::Cpu => Precision::F64,
         _ => Precision::F32,
     };
-    let work = Work {
+    let verification = Verification {
         cases: args.cases,
         seed: args.seed,
         precision,
     };
-    let (report, _) = on_backend(args.backend, work)?;
-    output::line(match args.json {
-        true => serde_json::to_string(&report).map_err(Failure::internal)?,
-        false => format!(
+    let (report, _) = on_backend(args.backend, verification)?;
+    output::line(if args.json {
+        serde_json::to_string(&report).map_err(Failure::internal)?
+    } else {
+        format!(
             "{}\nBy configuration:\n\n{}",
             report.table(),
             report.summary().trim_end()
-        ),
+        )
     })?;
-    match report.passed() {
-        true => Ok(()),
-        false => Err(Failure::new(
-            FailureKind::Negative,
-            "a row is above its tolerance, or a negative control was accepted",
-        )),
+    if report.passed() {
+        return Ok(());
     }
+    Err(Failure::new(
+        FailureKind::Negative,
+        "a row is above its tolerance, or a negative control was accepted",
+    ))
 }

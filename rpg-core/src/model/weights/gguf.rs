@@ -2,7 +2,7 @@
 
 use super::{LoadError, Source, Tensors, check_finite, check_shape};
 use crate::gguf::GgufFile;
-use crate::model::{CausalLm, ModelConfig};
+use crate::model::{CausalLm, Family, ModelConfig};
 use crate::ops::ModelBackend;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,7 +22,7 @@ const BLOCK_PARTS: [(&str, &str); 11] = [
     ("post_attention_layernorm", "ffn_norm"),
 ];
 
-/// And of the rest.
+/// The same for what is outside the blocks.
 const PARTS: [(&str, &str); 3] = [
     ("model.embed_tokens.weight", "token_embd.weight"),
     ("model.norm.weight", "output_norm.weight"),
@@ -47,17 +47,22 @@ struct GgufTensors<'a> {
 }
 
 impl GgufTensors<'_> {
-    /// The number of heads over which a matrix or bias is rearranged.
+    /// The number of heads whose rows have to be put back in order, if any.
     ///
-    /// llama.cpp turns neighbouring pairs of a head in its Llama models and halves in the others; whoever
-    /// made the file put the rows of queries and keys in that order.
+    /// llama.cpp rotates neighbouring pairs of a head in its Llama models and halves in the others, and GGUF files
+    /// have the rows of queries and keys in that order.
     fn paired_heads(&self, name: &str) -> Option<usize> {
-        let is_paired = matches!(self.config.model_type.as_str(), "llama" | "mistral");
+        let is_paired = match self.config.model_type {
+            Family::Llama | Family::Mistral => true,
+            Family::Qwen2 | Family::Qwen3 => false,
+        };
         let heads = self.config.heads();
-        match is_paired {
-            true if name.contains(".q_proj.") => Some(heads.n_heads),
-            true if name.contains(".k_proj.") => Some(heads.n_kv_heads),
-            _ => None,
+        if is_paired && name.contains(".q_proj.") {
+            Some(heads.n_heads)
+        } else if is_paired && name.contains(".k_proj.") {
+            Some(heads.n_kv_heads)
+        } else {
+            None
         }
     }
 }
@@ -97,7 +102,7 @@ impl Tensors for GgufTensors<'_> {
     }
 }
 
-/// Appends rows that lie as pairs (0, half), (1, half + 1), ... within each head in their plain order.
+/// Appends rows, stored as pairs (0, half), (1, half + 1), ... within each head, in their plain order.
 fn append_halves(stored: &[f32], n_heads: usize, head_dim: usize, values: &mut Vec<f32>) {
     let columns = stored.len() / (n_heads * head_dim);
     for head in stored.chunks_exact(head_dim * columns) {

@@ -21,8 +21,8 @@ impl<B: ModelBackend> CausalLm<B> {
     }
 }
 
-/// Reads the `config.json` of a model folder; the EOS list of `generation_config.json`, if it has one,
-/// takes its place there, as it does in transformers.
+/// Reads the `config.json` of a model folder. The end-of-sequence tokens of `generation_config.json`, if it has any,
+/// replace those of `config.json`, as they do in transformers.
 fn read_config(dir: &Path) -> Result<ModelConfig, LoadError> {
     let path = dir.join("config.json");
     let text = fs::read_to_string(&path).map_err(|source| LoadError::Io {
@@ -79,8 +79,8 @@ impl Checkpoint {
             return Err(LoadError::NoWeights { dir: dir.into() });
         };
         let map = |path: PathBuf| {
-            // SAFETY: the mapping is read while the model loads. A file that another process shrinks in
-            // that time ends this one, as it does with every reader of mapped checkpoints.
+            // SAFETY: the mapping is read while the model loads. If another process shrinks the file in that time,
+            // this one is killed, as with every reader of mapped checkpoints.
             let mapped = fs::File::open(&path).and_then(|file| unsafe { Mmap::map(&file) });
             match mapped {
                 Ok(mmap) => Ok((path, mmap)),

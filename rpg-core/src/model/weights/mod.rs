@@ -1,5 +1,6 @@
 //! Weights: from Hugging Face folders and GGUF files, and into Hugging Face folders.
 
+#[cfg(feature = "gguf")]
 mod gguf;
 mod hf;
 mod save;
@@ -7,6 +8,7 @@ mod save;
 pub use save::SaveDtype;
 
 use super::{CausalLm, ConfigError, ModelConfig};
+#[cfg(feature = "gguf")]
 use crate::gguf::GgufError;
 use crate::ops::ModelBackend;
 use rayon::prelude::*;
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a checkpoint cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LoadError {
     /// A file cannot be read or written.
     #[error("{}: {source}", path.display())]
@@ -49,16 +52,17 @@ pub enum LoadError {
         /// What is wrong.
         message: String,
     },
-    /// There are no weights.
+    /// The folder has no weights.
     #[error("{}: neither model.safetensors nor model.safetensors.index.json", dir.display())]
     NoWeights {
         /// The folder.
         dir: PathBuf,
     },
     /// A GGUF file is damaged, or holds a model that this crate does not run.
+    #[cfg(feature = "gguf")]
     #[error(transparent)]
     Gguf(#[from] GgufError),
-    /// A tensor is not there.
+    /// A tensor is missing.
     #[error("{}: tensor `{name}` is missing", path.display())]
     MissingTensor {
         /// The folder or file.
@@ -77,7 +81,7 @@ pub enum LoadError {
         n_more: usize,
     },
     /// A tensor has the wrong shape.
-    #[error("{}: tensor `{name}` has shape {found:?}; the model's sizes ask for {expected:?}", path.display())]
+    #[error("{}: tensor `{name}` has shape {found:?}; the model's sizes require {expected:?}", path.display())]
     Shape {
         /// The folder or file.
         path: PathBuf,
@@ -113,10 +117,10 @@ trait Tensors {
     /// The folder or file that they come from.
     fn origin(&self) -> &Path;
 
-    /// All that there are; those without a Hugging Face name under their own.
+    /// The names of all of them; those without a Hugging Face name keep their own.
     fn names(&self) -> BTreeSet<String>;
 
-    /// Appends a tensor's values, row by row. Room is made for what is there: a config may promise
+    /// Appends a tensor's values, row by row. Memory is allocated for what the file holds: a config may promise
     /// anything.
     fn append(&self, source: &Source, values: &mut Vec<f32>) -> Result<(), LoadError>;
 }
@@ -137,7 +141,7 @@ impl<B: ModelBackend> CausalLm<B> {
             assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}");
             Ok(values)
         })?;
-        // Tied checkpoints may store the head as well, and old ones their rotary frequencies.
+        // Tied checkpoints may store the head too, and old ones their rotary frequencies.
         unused.retain(|name| {
             let is_tied_head = config.tie_word_embeddings && *name == "lm_head.weight";
             !is_tied_head && !name.ends_with("rotary_emb.inv_freq")
@@ -159,24 +163,26 @@ fn check_shape(
     found: &[usize],
     expected: &[usize],
 ) -> Result<(), LoadError> {
-    match found == expected {
-        true => Ok(()),
-        false => Err(LoadError::Shape {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(LoadError::Shape {
             path: path.into(),
             name: name.into(),
             found: found.into(),
             expected: expected.into(),
-        }),
+        })
     }
 }
 
 fn check_finite(path: &Path, name: &str, values: &[f32]) -> Result<(), LoadError> {
-    match values.par_iter().all(|x| x.is_finite()) {
-        true => Ok(()),
-        false => Err(LoadError::NotFinite {
+    if values.par_iter().all(|x| x.is_finite()) {
+        Ok(())
+    } else {
+        Err(LoadError::NotFinite {
             path: path.into(),
             name: name.into(),
-        }),
+        })
     }
 }
 
@@ -186,7 +192,7 @@ struct Source {
     shape: Vec<usize>,
 }
 
-/// The tensors whose rows, one after the other, make up the parameter `name`.
+/// The tensors whose rows, stacked, make up the parameter `name`.
 fn sources(config: &ModelConfig, name: &str) -> Vec<Source> {
     let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
     let (q, kv) = (heads.q_width(), heads.kv_width());

@@ -14,8 +14,9 @@ use std::path::Path;
 /// The type in which weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum SaveDtype {
-    /// 32 bits: what training computes in, so that a run can go on from it exactly.
+    /// 32 bits: the type that training computes in, so that a run continues from it exactly.
     #[default]
     F32,
     /// bfloat16: half the size, as most checkpoints are published.
@@ -34,8 +35,8 @@ impl SaveDtype {
 impl<B: ModelBackend> CausalLm<B> {
     /// Writes `config.json`, `generation_config.json` and `model.safetensors` into `dir`.
     ///
-    /// The files appear one after the other; a caller who needs all or nothing writes to a folder
-    /// beside and renames it.
+    /// The files appear one after the other; a caller who needs all or nothing writes to a temporary folder and
+    /// renames it.
     pub fn save_hf(&self, dir: &Path, dtype: SaveDtype) -> Result<(), LoadError> {
         let write = |name: &str, text: String| {
             let path = dir.join(name);
@@ -47,8 +48,8 @@ impl<B: ModelBackend> CausalLm<B> {
         for (name, values) in self.named_values() {
             let mut rest = values.as_slice();
             for source in sources(self.config(), &name) {
-                let (part, behind) = rest.split_at(source.shape.iter().product());
-                rest = behind;
+                let (part, later) = rest.split_at(source.shape.iter().product());
+                rest = later;
                 tensors.insert(source.name, Stored::new(part, source.shape, dtype));
             }
         }
@@ -60,7 +61,7 @@ impl<B: ModelBackend> CausalLm<B> {
                 source,
             }
         })?;
-        // The library writes for the owner alone; who may read the config may read the weights.
+        // The library makes the file readable by its owner alone; whoever may read the config may read the weights.
         let like_the_others = fs::metadata(dir.join("config.json"))
             .and_then(|config| fs::set_permissions(&path, config.permissions()));
         like_the_others.map_err(|source| LoadError::Io { path, source })

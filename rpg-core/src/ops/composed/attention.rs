@@ -26,7 +26,7 @@ impl<B: Backend> Padding<B> {
                 to_packed.push((s * max_len + i) as i32);
             }
         }
-        // Padding stands behind every sequence, so the causal mask hides it from real queries.
+        // Padding comes after every sequence, so the causal mask hides it from real queries.
         let future = Tensor::<B, 2, Int>::ones([max_len, max_len], device)
             .triu(1)
             .bool();

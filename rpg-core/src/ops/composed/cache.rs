@@ -41,7 +41,7 @@ pub(in crate::ops) fn cache_write<B: Backend>(
             .clone()
             .narrow(1, start, kv)
             .reshape([n * heads.n_kv_heads, heads.head_dim]);
-        // Burn's indexed assignment adds; adding the difference overwrites.
+        // Burn's indexed assignment adds: adding the difference overwrites.
         let change = new - flat.clone().select(0, indices.clone());
         let flat = flat.select_assign(0, indices, change, burn::tensor::IndexingUpdateOp::Add);
         *cache = unwrap(flat.reshape(shape));

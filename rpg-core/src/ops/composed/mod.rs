@@ -1,5 +1,5 @@
-//! Every operation written with plain tensor operations: what any backend runs that has no better, and
-//! what the fused ones are tested against.
+//! Every operation written with plain tensor operations: for backends that have nothing better, and for testing
+//! the fused ones.
 
 mod attention;
 mod cache;
@@ -13,7 +13,7 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 
-/// Scores behind the causal mask. Finite, so that `0 * score` stays 0 in the backward pass.
+/// Scores that the causal mask hides. Finite, so that `0 * score` stays 0 in the backward pass.
 const MASKED_SCORE: f32 = -1e30;
 
 pub(in crate::ops) fn wrap<B: Backend, const D: usize>(primitive: FloatTensor<B>) -> Tensor<B, D> {
@@ -24,11 +24,12 @@ pub(in crate::ops) fn unwrap<B: Backend, const D: usize>(tensor: Tensor<B, D>) -
     tensor.into_primitive().tensor()
 }
 
-/// Weights in the type that arithmetic is done in; the tensor itself where it has that already.
+/// Weights in the type in which arithmetic is done; the tensor itself if it has that type already.
 fn widened<B: Backend, const D: usize>(weight: Tensor<B, D>, dtype: DType) -> Tensor<B, D> {
-    match weight.dtype() == dtype {
-        true => weight,
-        false => weight.cast(dtype),
+    if weight.dtype() == dtype {
+        weight
+    } else {
+        weight.cast(dtype)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One AdamW update in one pass over parameter, gradient and both moments.
 
-use super::super::AdamWUpdate;
-use super::simd::vectorized;
+use crate::ops::AdamWUpdate;
+use crate::ops::simd::vectorized;
 use rayon::prelude::*;
 
 const BLOCK: usize = 1 << 14;

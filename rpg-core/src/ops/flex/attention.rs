@@ -4,9 +4,9 @@
 //! one block of queries at a time and cover only the keys that the block can see; the backward pass
 //! computes them again from the log-sum-exp (FlashAttention-2, Dao 2023).
 
-use super::super::{HeadLayout, Packing};
 use super::matmul::{Matrix, Threads, matmul};
-use super::simd::{dot, exp, max, sum, vectorized};
+use crate::ops::simd::{dot, exp, max, sum, vectorized};
+use crate::ops::{HeadLayout, Packing};
 use rayon::prelude::*;
 use std::ops::Range;
 

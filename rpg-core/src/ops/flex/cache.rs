@@ -1,10 +1,10 @@
 //! The KV cache: writing, copying a prefix, and attention of one token per slot.
 //!
-//! A cache is `[n_slots, n_kv_heads, capacity, head_dim]`: the positions of a head lie one after the
-//! other, which is the order in which attention reads them.
+//! A cache is `[n_slots, n_kv_heads, capacity, head_dim]`: the positions of a head are adjacent, in the order in
+//! which attention reads them.
 
-use super::super::{CacheRows, HeadLayout};
-use super::simd::{exp, max, sum};
+use crate::ops::simd::{exp, max, sum};
+use crate::ops::{CacheRows, HeadLayout};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -123,7 +123,7 @@ impl WithSimd for Unit<'_> {
     }
 }
 
-/// The products of `query` with `R` keys that lie one after the other.
+/// The products of `query` with `R` adjacent keys.
 #[inline(always)]
 fn dots<S: Simd, const R: usize>(simd: S, query: &[f32], keys: &[f32], out: &mut [f32; R]) {
     let d = query.len();

@@ -1,9 +1,9 @@
-//! Log-probabilities under the output layer without all logits: those of a block of the vocabulary exist at a
-//! time, for all rows. Every weight is read once per direction, and its gradient written once.
+//! Log-probabilities under the output layer without ever holding all logits: those of one block of the vocabulary
+//! exist at a time, for all rows. Each pass reads every weight once, and its gradient is written once.
 
 use super::matmul::{Matrix, Threads, matmul};
 use super::rows_of;
-use super::simd::{dot, exp, max, sum, vectorized};
+use crate::ops::simd::{dot, exp, max, sum, vectorized};
 use rayon::prelude::*;
 
 /// Logits of a row that are summed together, whatever the size of a block: results do not depend on it.
@@ -29,7 +29,7 @@ impl<'a> Operands<'a> {
         self.head.len() / self.d
     }
 
-    /// Tokens of a block.
+    /// Number of tokens in a block.
     fn width(&self) -> usize {
         let fitting = self.max_logits / self.m().max(1);
         (fitting / PIECE * PIECE).max(PIECE).min(self.v())
@@ -71,7 +71,7 @@ fn unit(width: usize) -> usize {
     rows_of(65_536, width)
 }
 
-/// What is known of a row so far, with `d = (x - top) / t`.
+/// What is known about a row so far, with `d = (x - top) / t`.
 #[derive(Clone, Copy)]
 struct Row {
     /// The largest logit.
@@ -98,9 +98,10 @@ impl Row {
         if top > self.top {
             // e^(d + shift) = e^d * e^shift.
             let shift = (self.top - top) * inverse_temperature;
-            let (factor, shift) = match self.total > 0.0 {
-                true => (exp(shift), shift),
-                false => (0.0, 0.0),
+            let (factor, shift) = if self.total > 0.0 {
+                (exp(shift), shift)
+            } else {
+                (0.0, 0.0)
             };
             self.weighted = factor * (self.weighted + shift * self.total);
             self.total *= factor;
@@ -171,7 +172,7 @@ pub(super) fn backward(operands: Operands, logprobs: &[f32], grad: &[f32]) -> (V
     let m = targets.len();
     let mut d_hidden = vec![0f32; hidden.len()];
     let mut d_head = vec![0f32; head.len()];
-    // Of every row the logarithm of the sum of all `e^(x / t)`.
+    // The logarithm of each row's sum of `e^(x / t)`.
     let normalizers: Vec<f32> = vectorized(
         #[inline(always)]
         || {

@@ -1,9 +1,9 @@
 //! Products of strided matrices.
 
-/// Which threads work on a product.
+/// Which threads compute a product.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Threads {
-    /// The one that asks for it, as others have work of their own.
+    /// The calling one: the others have work of their own.
     One,
     /// All of them.
     All,
@@ -38,7 +38,7 @@ impl<'a> Matrix<'a> {
         let last = (rows - 1) * self.row_stride + (columns - 1) * self.column_stride;
         assert!(
             last < self.data.len(),
-            "a {rows} x {columns} matrix ends behind its slice"
+            "a {rows} x {columns} matrix goes past the end of its slice"
         );
     }
 }
@@ -61,7 +61,7 @@ pub(super) fn matmul(
     b.assert_holds(k, n);
     assert!(
         (m - 1) * out_stride + n <= out.len(),
-        "the product ends behind its slice"
+        "the product goes past the end of its slice"
     );
     // SAFETY: all three matrices lie inside their slices, as asserted, and `out` is borrowed mutably,
     // so it overlaps neither input.

@@ -1,8 +1,8 @@
 //! The operations on Flex, the CPU backend, as single passes over memory.
 //!
-//! Each works on contiguous f32 and leaves other types to the composed form. Rows are divided among
-//! threads in blocks whose size does not depend on the number of threads, and a block is summed in a
-//! fixed order: results are the same bit for bit on any number of threads.
+//! Each works on contiguous f32 and leaves other types to the composed form. Rows are divided among threads in
+//! blocks whose size does not depend on the number of threads, and a block is summed in a fixed order: results
+//! are the same bit for bit with any number of threads.
 
 mod adamw;
 mod attention;
@@ -12,11 +12,7 @@ mod matmul;
 mod norm;
 mod project;
 mod rotary;
-mod row;
-mod simd;
 mod swiglu;
-
-pub use row::RowWeights;
 
 use super::{
     AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable, composed,
@@ -29,7 +25,7 @@ use burn_flex::FlexTensor;
 /// Rows per unit of parallel work.
 const ROW_BLOCK: usize = 32;
 
-/// Rows per unit of parallel work where a unit is to hold about `numbers` numbers.
+/// Rows per unit of parallel work if a unit is to hold about `numbers` numbers.
 fn rows_of(numbers: usize, width: usize) -> usize {
     (numbers / width.max(1)).clamp(1, 512)
 }
@@ -59,7 +55,7 @@ fn from_vec(values: Vec<f32>, shape: impl Into<Vec<usize>>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape.into()))
 }
 
-/// Runs `write` on the tensor's values in place: without a copy if nobody else holds them.
+/// Runs `write` on the tensor's values in place, without a copy if nothing else holds them.
 fn in_place<R>(tensor: &mut FlexTensor, write: impl FnOnce(&mut [f32]) -> R) -> R {
     if !tensor.is_contiguous() || tensor.layout().start_offset() != 0 {
         *tensor = tensor.to_contiguous();
@@ -317,7 +313,7 @@ impl ModelBackend for Flex {
 impl DecodeBackend for Flex {
     const READS_BF16: bool = true;
 
-    // A thread outside the pool would fall asleep, and be woken, at each of some hundred operations.
+    // A thread outside the pool would fall asleep and be woken at each of some hundred operations.
     fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         rayon::scope(|_| work())
     }

@@ -1,8 +1,8 @@
 //! RMSNorm of rows and of attention heads.
 
-use super::super::HeadLayout;
 use super::ROW_BLOCK;
-use super::simd::{add_scaled, dot, dot3, vectorized};
+use crate::ops::HeadLayout;
+use crate::ops::simd::{add_scaled, dot, dot3, vectorized};
 use rayon::prelude::*;
 
 #[inline(always)]

@@ -1,33 +1,31 @@
-//! Products of a few rows with a weight matrix as Hugging Face stores it, `[outputs, inputs]`: what
-//! decoding spends its time on.
+//! Products of a few rows with a weight matrix as Hugging Face stores it, `[outputs, inputs]`: decoding spends its
+//! time on them.
 //!
-//! A general matrix product copies the weights into another order first, which costs more than the
-//! product where there are few rows. Here each weight is read once, in place, and used for all rows. Every
-//! output is one sum in one order, whatever the number of rows: a sequence's logits do not depend on what
-//! is decoded beside it.
+//! A general matrix product first copies the weights into another order, which costs more than the product if
+//! there are few rows. Here each weight is read once, in place, and used for all rows. Every output is one sum in
+//! one order, whatever the number of rows: a sequence's logits do not depend on what is decoded together with it.
 //!
-//! Weights that are kept as bf16 are read two at a time, as a `u32` each. A shift and a mask make of a vector
-//! of them two vectors of f32, one of the even columns and one of the odd ones; `x` is brought into that
-//! order first.
+//! Weights that are kept as bf16 are read two at a time, as one `u32`. A shift and a mask turn a vector of them
+//! into two vectors of f32, one of the even columns and one of the odd ones; `x` is brought into that order first.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::marker::PhantomData;
 
-/// Beyond so many rows the general product of f32 is faster.
+/// With more rows than this the general product of f32 is faster.
 pub(super) const MAX_ROWS: usize = 64;
 
 /// Outputs per unit of parallel work.
 const BLOCK: usize = 32;
 
-/// Weight rows that are worked on together.
+/// Weight rows that are processed together.
 const TILE: usize = 4;
 
-/// From so many rows on it pays to write the weights down as f32 before they are used.
+/// With this many rows or more it pays to write the weights out as f32 before they are used.
 const MIN_ROWS_TO_WIDEN: usize = 4;
 
-/// How weights stand in memory. Vectors of f32 are worked on in pairs.
+/// How weights are stored in memory. Vectors of f32 are processed in pairs.
 pub(super) trait Stored: Copy + Sync {
     /// Weights per element.
     const PER: usize;
@@ -35,7 +33,7 @@ pub(super) trait Stored: Copy + Sync {
     /// What holds a pair of vectors.
     type Pair<S: Simd>: Copy;
 
-    /// A row of weights as pairs of vectors; a rest that fills none is left out.
+    /// A row of weights as pairs of vectors; a remainder that does not fill one is left out.
     fn pairs<S: Simd>(row: &[Self]) -> &[Self::Pair<S>];
 
     /// The two vectors.
@@ -87,13 +85,13 @@ impl Stored for f32 {
     }
 }
 
-/// Of two bf16, the one in the even column.
+/// The one of two bf16 that is in the even column.
 #[inline(always)]
 fn even(two: u32) -> f32 {
     f32::from_bits(two << 16)
 }
 
-/// Of two bf16, the one in the odd column.
+/// The one of two bf16 that is in the odd column.
 #[inline(always)]
 fn odd(two: u32) -> f32 {
     f32::from_bits(two & 0xffff_0000)

@@ -1,8 +1,8 @@
 //! Rotary position embedding, half-split as in Hugging Face.
 
-use super::super::{HeadLayout, RopeTable};
 use super::ROW_BLOCK;
-use super::simd::vectorized;
+use crate::ops::simd::vectorized;
+use crate::ops::{HeadLayout, RopeTable};
 use rayon::prelude::*;
 
 /// Rotates queries and keys in place, by `direction` (1 or -1) times their angle.

@@ -1,7 +1,7 @@
 //! `silu(gate) * up` in one pass each way.
 
 use super::rows_of;
-use super::simd::{exp, vectorized};
+use crate::ops::simd::{exp, vectorized};
 use rayon::prelude::*;
 
 /// Results per unit of parallel work.

@@ -15,7 +15,7 @@ pub struct RowWeights<'a> {
 }
 
 impl<'a> RowWeights<'a> {
-    /// The weights of `row`, its logits times `inverse_temperature`.
+    /// The weights of a row of logits, each multiplied by `inverse_temperature`.
     pub fn new(row: &'a [f32], inverse_temperature: f32) -> Self {
         let mut pieces = vec![0f32; row.len().div_ceil(PIECE)];
         let top = vectorized(
@@ -53,7 +53,7 @@ impl<'a> RowWeights<'a> {
         let total: f64 = self.pieces.iter().map(|&piece| f64::from(piece)).sum();
         let threshold = part * total;
         let mut before = 0.0;
-        // The last piece and the last index that weigh anything, should rounding hide the right one.
+        // The last piece and the last index that weigh anything, in case rounding hides the right one.
         let (mut last, mut start) = (0, 0.0);
         for (i, &piece) in self.pieces.iter().enumerate() {
             if piece > NOTHING {
@@ -95,7 +95,7 @@ impl<'a> RowWeights<'a> {
     }
 }
 
-/// What [`exp`] gives where `e^x` is too small for it.
+/// [`exp`] returns less than this where `e^x` is too small for it.
 const NOTHING: f32 = 2e-38;
 
 /// `e^d` of each logit.

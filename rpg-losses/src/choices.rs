@@ -1,4 +1,4 @@
-//! The named choices an objective is made of.
+//! The named choices an objective is made of; the kinds themselves are in [`crate::objectives`].
 
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +7,7 @@ macro_rules! named_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[non_exhaustive]
         pub enum $name {
             $($(#[$variant_meta])* #[serde(rename = $text)] $variant,)+
         }
@@ -29,33 +30,7 @@ macro_rules! named_enum {
     };
 }
 
-named_enum! {
-    /// The family of losses: RPG itself, or one of the baselines it is compared with.
-    Kind {
-        /// Regularized policy gradient: the losses of the paper.
-        Rpg = "rpg",
-        /// The clipped surrogate of PPO: `-min(w*A, clip(w)*A)`.
-        Ppo = "ppo",
-        /// GRPO: `ppo + beta*k3(exp(-u))`, with the unweighted k3 of the original.
-        Grpo = "grpo",
-        /// GRPO with the importance weight on its KL term: `ppo + beta*w*k3(exp(-u))`.
-        GrpoCorrected = "grpo_corrected",
-        /// Dr. GRPO: the loss of `grpo`, without normalization by deviation or by length.
-        DrGrpo = "dr_grpo",
-        /// DAPO: dual clip with separate bounds, no KL term.
-        Dapo = "dapo",
-        /// REINFORCE++: `ppo` on batch-normalized returns whose token rewards carry the KL penalty.
-        ReinforcePp = "reinforce_pp",
-        /// REINFORCE++-baseline: `ppo + beta*k2`, group mean and then batch normalization.
-        ReinforcePpBaseline = "reinforce_pp_baseline",
-        /// RLOO: `ppo` on leave-one-out advantages.
-        Rloo = "rloo",
-        /// GSPO: `ppo` on the length-normalized ratio of the whole response.
-        Gspo = "gspo",
-        /// CISPO: `-SG(clip(w))*A*lp`.
-        Cispo = "cispo",
-    }
-}
+pub(crate) use named_enum;
 
 named_enum! {
     /// The divergence `D` of the objective `J = E_pi[R] - beta*D`.
@@ -148,18 +123,49 @@ named_enum! {
 impl Divergence {
     /// Whether the divergence compares measures that need not sum to one, so that `z` enters.
     pub fn is_unnormalized(self) -> bool {
-        matches!(self, Self::Ufkl | Self::Urkl | Self::Uskl)
+        match self {
+            Self::Ufkl | Self::Urkl | Self::Uskl => true,
+            Self::None | Self::Fkl | Self::Rkl | Self::Skl => false,
+        }
     }
 
     /// Whether the reference weight `r` enters its gradient.
     pub fn uses_reference_weight(self) -> bool {
-        matches!(self, Self::Fkl | Self::Ufkl | Self::Skl | Self::Uskl)
+        match self {
+            Self::Fkl | Self::Ufkl | Self::Skl | Self::Uskl => true,
+            Self::None | Self::Rkl | Self::Urkl => false,
+        }
+    }
+}
+
+impl Level {
+    /// Whether a response is one unit.
+    pub fn is_sequence(self) -> bool {
+        match self {
+            Self::Token => false,
+            Self::Sequence | Self::SequenceNorm => true,
+        }
+    }
+}
+
+impl Aggregation {
+    /// Whether it adds up losses of whole responses, not of tokens.
+    pub fn is_of_sequences(self) -> bool {
+        match self {
+            Self::SeqMean => true,
+            Self::TokenMean | Self::SeqMeanTokenSum | Self::SeqMeanTokenMean | Self::Constant => {
+                false
+            }
+        }
     }
 }
 
 impl AdvantageKind {
     /// Whether rewards are compared within their group, so that group ids are needed.
     pub fn needs_groups(self) -> bool {
-        matches!(self, Self::GroupMean | Self::GroupNorm | Self::LeaveOneOut)
+        match self {
+            Self::GroupMean | Self::GroupNorm | Self::LeaveOneOut => true,
+            Self::BatchMean | Self::BatchNorm => false,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The few vector primitives the kernels share.
+//! The vector primitives that the kernels share.
 //!
 //! They are plain loops over fixed-width lanes that the compiler vectorises; [`vectorized`] compiles
 //! them once per instruction set and picks the best one the CPU has. Sums run over [`LANES`] partial
@@ -7,7 +7,7 @@
 /// Width of the partial sums; one AVX-512 register of f32.
 pub(super) const LANES: usize = 16;
 
-/// Runs `work` compiled for the best instruction set of this CPU. What `work` calls must be inlined.
+/// Runs `work` compiled for the best instruction set of this CPU. Everything that `work` calls must be inlined.
 #[inline(always)]
 pub(super) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(work)

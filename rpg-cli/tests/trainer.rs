@@ -1,0 +1,363 @@
+//! The training loop below the process, with sampling, reward, optimizer, ranks and reporting exchanged.
+
+use burn::backend::{Autodiff, Flex};
+use burn::optim::GradientsParams;
+use rpg_cli::config::TrainConfig;
+use rpg_cli::failure::{Failure, FailureKind};
+use rpg_cli::interrupt::Interrupt;
+use rpg_cli::optim::{AdamW, Optimizer, OptimizerState, StateError};
+use rpg_cli::run_folder::{METRICS, RunFolder};
+use rpg_cli::train::report::{Event, Reporter};
+use rpg_cli::train::{Grader, OneRank, Outcome, Parts, Start, Trainer};
+use rpg_core::model::CausalLm;
+use rpg_core::score::{ScoreItem, score};
+use rpg_core::tokenizer::Tokenizer;
+use rpg_core::{Completion, Group, StopReason};
+use rpg_reward::{Reward, RewardError, RewardItem, Score};
+use rpg_rollout::generate::{GenerateError, GenerateOptions, Progress, Request};
+use rpg_rollout::rollouts::Rollouts;
+use std::cell::RefCell;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+const GOOD: &str = "Answer: 7";
+const BAD: &str = "Answer: 8";
+
+/// What happened, in order.
+type Log = Rc<RefCell<Vec<String>>>;
+
+/// Samples one of two texts, whatever the policy is, with the log-probs that the policy gives them.
+struct ScriptedRollouts {
+    tokenizer: Tokenizer,
+    policy: Option<CausalLm<Flex>>,
+    log: Log,
+}
+
+impl Rollouts<Flex> for ScriptedRollouts {
+    fn sync(&mut self, policy: &CausalLm<Flex>) -> Result<(), GenerateError> {
+        self.policy = Some(policy.clone());
+        self.log.borrow_mut().push("sync".into());
+        Ok(())
+    }
+
+    fn sample(
+        &mut self,
+        requests: &[Request],
+        _options: &GenerateOptions,
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<Group>, GenerateError> {
+        let policy = self.policy.as_ref().expect("`sync` came first");
+        self.log.borrow_mut().push("sample".into());
+        let n_completions = requests.iter().map(|request| request.seeds.len()).sum();
+        let progress = Progress {
+            n_finished: n_completions,
+            n_completions,
+            n_new_tokens: 0,
+        };
+        if on_progress(progress).is_break() {
+            return Err(GenerateError::Interrupted);
+        }
+        let completion = |prompt: &[u32], text: &str| {
+            let tokens = self.tokenizer.encode(text, false).unwrap();
+            let item = ScoreItem::response(prompt, &tokens);
+            let logprobs = score(policy, &[item], 1.0).logprobs.into_data();
+            Completion {
+                tokens,
+                logprobs: logprobs.iter::<f32>().collect(),
+                text: text.into(),
+                stop: StopReason::Eos,
+            }
+        };
+        let groups = requests.iter().enumerate().map(|(prompt_idx, request)| {
+            let texts = [GOOD, BAD].into_iter().cycle();
+            let samples = request.seeds.iter().zip(texts);
+            Group {
+                prompt_idx,
+                prompt_tokens: request.prompt_tokens.clone(),
+                completions: samples
+                    .map(|(_, text)| completion(&request.prompt_tokens, text))
+                    .collect(),
+            }
+        });
+        Ok(groups.collect())
+    }
+
+    fn release(&mut self) {
+        self.policy = None;
+    }
+}
+
+/// Likes one text, whatever the problem is, for some batches; then it fails.
+struct Taste {
+    batches_left: AtomicUsize,
+}
+
+impl Reward for Taste {
+    fn name(&self) -> &str {
+        "taste"
+    }
+
+    fn score(
+        &self,
+        items: &[RewardItem<'_>],
+        _on_progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
+    ) -> Vec<Result<Score, RewardError>> {
+        let one_less = |left: usize| left.checked_sub(1);
+        let left = &self.batches_left;
+        let works = left.fetch_update(Relaxed, Relaxed, one_less).is_ok();
+        let score = |item: &RewardItem<'_>| {
+            let likes = f64::from(u8::from(item.completion == GOOD));
+            works
+                .then(|| Score::new(likes).with_part("correct", likes))
+                .ok_or(RewardError::Failed {
+                    message: "no taste left".into(),
+                })
+        };
+        items.iter().map(score).collect()
+    }
+}
+
+/// Writes down what it is told, and asks to stop after some step.
+struct Recorder {
+    log: Log,
+    interrupt: Interrupt,
+    stop_after: Option<u64>,
+}
+
+impl Reporter for Recorder {
+    fn on(&mut self, event: &Event<'_>) -> Result<(), Failure> {
+        let line = match event {
+            Event::Start { done, steps, .. } => format!("start {done}/{steps}"),
+            Event::Graded { groups, .. } => format!("graded {}", groups.len()),
+            Event::Evaluated {
+                moment, evaluation, ..
+            } => format!("evaluated {moment:?} {}", evaluation.mean_at_k),
+            Event::Updated { update, updates } => format!("update {update}/{updates}"),
+            Event::Step { step, rollout, .. } => {
+                if self.stop_after == Some(*step) {
+                    self.interrupt.request();
+                }
+                format!("step {step}, {} kept", rollout.kept.len())
+            }
+            Event::End => "end".into(),
+            other => format!("{other:?}"),
+        };
+        self.log.borrow_mut().push(line);
+        Ok(())
+    }
+}
+
+/// AdamW that says when it updates.
+struct LoggedAdamW {
+    inner: AdamW<Flex>,
+    log: Log,
+}
+
+impl Optimizer<Flex> for LoggedAdamW {
+    fn step(
+        &mut self,
+        policy: CausalLm<Autodiff<Flex>>,
+        grads: GradientsParams,
+        lr: f64,
+        grad_scale: f64,
+    ) -> CausalLm<Autodiff<Flex>> {
+        self.log.borrow_mut().push("optimizer".into());
+        self.inner.step(policy, grads, lr, grad_scale)
+    }
+
+    fn n_updates(&self) -> u64 {
+        self.inner.n_updates()
+    }
+
+    fn state(&self) -> OptimizerState {
+        self.inner.state()
+    }
+
+    fn load_state(
+        &mut self,
+        policy: &CausalLm<Flex>,
+        state: &OptimizerState,
+    ) -> Result<(), StateError> {
+        self.inner.load_state(policy, state)
+    }
+
+    fn reset(&mut self) {
+        self.inner.reset();
+    }
+}
+
+fn config(sets: &[&str]) -> TrainConfig {
+    let small = [
+        "model.scratch={hidden_size=16, intermediate_size=24, num_hidden_layers=1, \
+         num_attention_heads=2, num_key_value_heads=1}",
+        "data.task.digits=1",
+        "warm_start.steps=0",
+        "rollout.prompts_per_step=4",
+        "rollout.samples_per_prompt=2",
+        "optimizer={lr=0.01}",
+        "train.steps=2",
+        "train.mini_batches=2",
+        "evaluate={problems=2, samples=2}",
+        "checkpoint.every=1",
+    ];
+    let sets: Vec<String> = small
+        .iter()
+        .chain(sets)
+        .map(|set| set.to_string())
+        .collect();
+    TrainConfig::recipe("arithmetic", &sets).unwrap()
+}
+
+/// A run with every part exchanged.
+struct Bench {
+    config: TrainConfig,
+    folder: RunFolder,
+    log: Log,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(config: TrainConfig) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(&dir.path().join("run"), &config.to_toml()).unwrap();
+        Self {
+            config,
+            folder,
+            log: Log::default(),
+            _dir: dir,
+        }
+    }
+
+    /// Runs on: from the newest checkpoint, if there is one.
+    fn run(&self, batches: usize, stop_after: Option<u64>) -> Result<Outcome, Failure> {
+        let device = Default::default();
+        let checkpoint = self.folder.newest_checkpoint().ok();
+        let (policy, tokenizer) = match &checkpoint {
+            Some(dir) => rpg_cli::models::load_model::<Flex>(dir, &device)?,
+            None => self
+                .config
+                .model
+                .scratch
+                .as_ref()
+                .unwrap()
+                .init(7, &device)?,
+        };
+        let mut start = Start::new(&self.config, policy, tokenizer.clone())?;
+        if let Some(checkpoint) = checkpoint {
+            start = start.resume(checkpoint);
+        }
+        let reward = Taste {
+            batches_left: AtomicUsize::new(batches),
+        };
+        let mut parts = Parts::new(&self.config, &start, &self.folder, None);
+        parts.grader = Grader::new(&self.config, Some(Box::new(reward)));
+        parts.rollouts = Box::new(ScriptedRollouts {
+            tokenizer,
+            policy: None,
+            log: self.log.clone(),
+        });
+        parts.optimizer = Box::new(LoggedAdamW {
+            inner: AdamW::new(self.config.optimizer.adamw()),
+            log: self.log.clone(),
+        });
+        parts.ranks = Box::new(OneRank);
+        parts.reporters.push(Box::new(Recorder {
+            log: self.log.clone(),
+            interrupt: parts.interrupt.clone(),
+            stop_after,
+        }));
+        Trainer::new(&self.config, &self.folder, start, parts)?.run()
+    }
+
+    /// What the policy of the newest checkpoint thinks of a text, in nats.
+    fn log_prob(&self, text: &str) -> f64 {
+        let dir = self.folder.newest_checkpoint().unwrap();
+        let (policy, tokenizer) =
+            rpg_cli::models::load_model::<Flex>(&dir, &Default::default()).unwrap();
+        let encode = |text: &str| tokenizer.encode(text, false).unwrap();
+        let item = ScoreItem::response(&encode("1+2=\n"), &encode(text));
+        let logprobs = score(&policy, &[item], 1.0).logprobs.into_data();
+        logprobs.iter::<f64>().sum()
+    }
+
+    fn metrics(&self) -> Vec<serde_json::Map<String, serde_json::Value>> {
+        let mut lines = self.folder.lines(METRICS).unwrap();
+        let is_time = |key: &str| key.starts_with("timing_s/") || key == "perf/throughput";
+        lines
+            .iter_mut()
+            .for_each(|line| line.retain(|key, _| !is_time(key)));
+        lines
+    }
+}
+
+#[test]
+fn the_loop_is_algorithm_2() {
+    let bench = Bench::new(config(&[]));
+    let outcome = bench.run(usize::MAX, None).unwrap();
+    let step = |step: u64| {
+        let (one, two) = ("update 1/2".to_owned(), "update 2/2".to_owned());
+        [
+            "sync".to_owned(),
+            "sample".to_owned(),
+            "graded 4".to_owned(),
+            "optimizer".to_owned(),
+            one,
+            "optimizer".to_owned(),
+            two,
+            format!("step {step}, 4 kept"),
+        ]
+    };
+    let evaluation = |moment: &str| {
+        let of_half = format!("evaluated {moment} 0.5");
+        ["sync", "sample", "graded 2", of_half.as_str()].map(str::to_owned)
+    };
+    let expected = [
+        vec!["start 0/2".to_owned()],
+        evaluation("Before").to_vec(),
+        step(1).to_vec(),
+        step(2).to_vec(),
+        evaluation("After").to_vec(),
+        vec!["end".to_owned()],
+    ];
+    assert_eq!(*bench.log.borrow(), expected.concat());
+    assert_eq!((outcome.before, outcome.after), (0.5, 0.5));
+    assert_eq!((outcome.steps, outcome.interrupted), (2, false));
+}
+
+#[test]
+fn what_is_rewarded_becomes_more_probable() {
+    let bench = Bench::new(config(&["train.steps=12", "train.mini_batches=1"]));
+    // The first checkpoint is that of the policy before the first step.
+    assert!(bench.run(1, None).is_err());
+    let before = bench.log_prob(GOOD) - bench.log_prob(BAD);
+    bench.run(usize::MAX, None).unwrap();
+    let after = bench.log_prob(GOOD) - bench.log_prob(BAD);
+    assert!(after > before + 1.0, "{before} {after}");
+}
+
+#[test]
+fn a_failing_reward_ends_the_run_after_the_last_whole_step() {
+    let bench = Bench::new(config(&[]));
+    // The first batch is the evaluation's, the second that of step 1.
+    let failure = bench.run(2, None).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Reward);
+    assert!(failure.message.contains("no taste left"), "{failure}");
+    let checkpoint = bench.folder.newest_checkpoint().unwrap();
+    assert!(checkpoint.ends_with("step-000001"), "{checkpoint:?}");
+}
+
+#[test]
+fn a_stopped_run_goes_on_to_the_numbers_of_one_that_was_not() {
+    let straight = Bench::new(config(&["train.steps=4", "reference.rule={every_steps=3}"]));
+    straight.run(usize::MAX, None).unwrap();
+    let stopped = Bench::new(config(&["train.steps=4", "reference.rule={every_steps=3}"]));
+    let outcome = stopped.run(usize::MAX, Some(2)).unwrap();
+    assert!(outcome.interrupted && outcome.after.is_nan());
+    assert_eq!(outcome.steps, 2);
+    let outcome = stopped.run(usize::MAX, None).unwrap();
+    assert_eq!((outcome.steps, outcome.interrupted), (4, false));
+    assert_eq!(stopped.metrics(), straight.metrics());
+    assert_eq!(stopped.log_prob(GOOD), straight.log_prob(GOOD));
+}

@@ -1,0 +1,171 @@
+//! The configuration of an objective: defaults, checks and warnings.
+
+mod error;
+mod keys;
+mod value;
+
+use crate::aggregate::StepTotals;
+use crate::choices::Aggregation;
+use crate::config::keys::{Choice, Key};
+use crate::objectives::Kind;
+use crate::objectives::rpg::Form;
+use crate::objectives::spec::{AdvantageRule, Parts};
+use crate::terms::{ClipBounds, Coefficients};
+
+pub use crate::config::error::ObjectiveError;
+pub use crate::config::keys::ObjectiveConfig;
+pub(crate) use crate::config::keys::{KEYS, RawObjective};
+
+impl Default for ObjectiveConfig {
+    /// RPG-REINFORCE with unnormalized reverse KL and RPG-Style Clip, as the paper trains it.
+    fn default() -> Self {
+        Self::for_kind(Kind::Rpg)
+    }
+}
+
+impl ObjectiveConfig {
+    /// The defaults of a kind.
+    pub fn for_kind(kind: Kind) -> Self {
+        RawObjective::of_kind(kind).with_defaults()
+    }
+
+    /// Checks ranges and combinations. A config that was read from a file has been checked already.
+    pub fn validate(&self) -> Result<(), ObjectiveError> {
+        for key in KEYS {
+            (key.check)(self)?;
+        }
+        self.validate_combination()
+    }
+
+    fn validate_combination(&self) -> Result<(), ObjectiveError> {
+        if self.kind.spec().parts == Parts::Composed && self.form().spec().clip != self.clip {
+            return Err(ObjectiveError::Conflict {
+                key: "clip",
+                found: self.clip.name(),
+                other_key: "estimator",
+                other: self.estimator.name(),
+                hint: use_one_of(Form::clips(self.estimator).map(|clip| clip.name())),
+            });
+        }
+        if self.level.is_sequence() != self.aggregation.is_of_sequences() {
+            let fits = |aggregation: &&Aggregation| {
+                aggregation.is_of_sequences() == self.level.is_sequence()
+            };
+            let fitting = Aggregation::ALL.iter().filter(fits);
+            return Err(ObjectiveError::Conflict {
+                key: "aggregation",
+                found: self.aggregation.name(),
+                other_key: "level",
+                other: self.level.name(),
+                hint: use_one_of(fitting.map(|aggregation| aggregation.name())),
+            });
+        }
+        if self.advantage_rule() == AdvantageRule::RewardToGo && self.advantage.needs_groups() {
+            return Err(ObjectiveError::Conflict {
+                key: "advantage",
+                found: self.advantage.name(),
+                other_key: "kind",
+                other: self.kind.name(),
+                hint: "use \"batch_norm\" or \"batch_mean\"".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Keys whose value was changed from the kind's default although nothing reads them.
+    pub fn warnings(&self) -> Vec<String> {
+        let default = Self::for_kind(self.kind);
+        let unread = KEYS.iter().filter(|key| (key.differs)(self, &default));
+        unread.filter_map(|key| self.unread_warning(key)).collect()
+    }
+
+    /// The trust region's bounds on the importance weight.
+    pub fn clip_bounds(&self) -> ClipBounds {
+        ClipBounds::new(self.eps_low, self.eps_high, self.c)
+    }
+
+    /// The numbers that the formula reads.
+    pub fn coefficients(&self) -> Coefficients {
+        Coefficients {
+            kl: self.kl,
+            beta: self.beta,
+            z: self.mass(),
+            bounds: self.clip_bounds(),
+        }
+    }
+
+    /// The form of RPG's loss; other kinds have one form and do not read it.
+    pub(crate) fn form(&self) -> Form {
+        Form::new(self.estimator, self.clip, self.kl_in_clip)
+    }
+
+    /// The totals with the length that this config sets, if it sets one.
+    pub(crate) fn totals(&self, totals: &StepTotals) -> StepTotals {
+        StepTotals {
+            max_length: self.max_length.unwrap_or(totals.max_length),
+            ..*totals
+        }
+    }
+
+    /// The mass factor of the loss: `z` for the unnormalized divergences, else 1.
+    pub(crate) fn mass(&self) -> f64 {
+        if self.kind.spec().parts == Parts::Composed && self.kl.is_unnormalized() {
+            self.z
+        } else {
+            1.0
+        }
+    }
+
+    pub(crate) fn advantage_rule(&self) -> AdvantageRule {
+        self.kind.spec().advantage_rule
+    }
+
+    /// A warning, if nothing reads the key.
+    fn unread_warning(&self, key: &Key) -> Option<String> {
+        let by = match (key.unread)(self)? {
+            Choice::Kind => format!("kind \"{}\"", self.kind),
+            Choice::Kl => format!("kl \"{}\"", self.kl),
+            Choice::Clip => format!("clip \"{}\"", self.clip),
+            Choice::Aggregation => format!("aggregation \"{}\"", self.aggregation),
+        };
+        let name = key.name;
+        Some(format!("`{name}` has no effect: {by} does not use it"))
+    }
+}
+
+impl RawObjective {
+    /// Fills in the defaults of the kind and checks the result.
+    pub(crate) fn resolve(&self) -> Result<ObjectiveConfig, ObjectiveError> {
+        let config = self.with_defaults();
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Keys that the user wrote although nothing reads them.
+    #[cfg(feature = "request")]
+    pub(crate) fn warnings(&self, resolved: &ObjectiveConfig) -> Vec<String> {
+        let written = KEYS.iter().filter(|key| (key.is_written)(self));
+        written
+            .filter_map(|key| resolved.unread_warning(key))
+            .collect()
+    }
+}
+
+impl TryFrom<RawObjective> for ObjectiveConfig {
+    type Error = ObjectiveError;
+
+    fn try_from(raw: RawObjective) -> Result<Self, ObjectiveError> {
+        raw.resolve()
+    }
+}
+
+/// `use "a", "b" or "c"`; `none` comes last.
+fn use_one_of(names: impl Iterator<Item = &'static str>) -> String {
+    let mut names: Vec<String> = names.map(|name| format!("\"{name}\"")).collect();
+    names.sort_by_key(|name| name == "\"none\"");
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() {
+        return format!("use {last}");
+    }
+    format!("use {} or {last}", names.join(", "))
+}

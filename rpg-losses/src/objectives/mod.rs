@@ -1,0 +1,86 @@
+//! The kinds of objectives, one file each.
+
+pub mod cispo;
+pub mod dapo;
+mod dr_grpo;
+pub mod grpo;
+pub mod grpo_corrected;
+mod gspo;
+pub mod ppo;
+mod reinforce_pp;
+pub mod reinforce_pp_baseline;
+mod rloo;
+pub mod rpg;
+pub(crate) mod spec;
+
+use crate::choices::named_enum;
+use crate::objectives::rpg::Form;
+use crate::objectives::spec::Spec;
+use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
+use burn::tensor::backend::Backend;
+use serde::{Deserialize, Serialize};
+
+/// Declares [`Kind`] and sends each kind to its file; a file with several forms is told which.
+macro_rules! kinds {
+    ($argument:ident: Form; $($(#[doc = $doc:literal])+ $kind:ident = $name:literal in $file:ident $(($form:ident))?,)+) => {
+        named_enum! {
+            /// The family of losses: RPG itself, or one of the baselines it is compared with.
+            Kind {
+                $($(#[doc = $doc])+ $kind = $name,)+
+            }
+        }
+
+        impl Kind {
+            /// What it is, in a sentence.
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$kind => concat!($($doc),+).trim_ascii()),+ }
+            }
+
+            pub(crate) fn spec(self) -> &'static Spec {
+                match self { $(Self::$kind => &$file::SPEC),+ }
+            }
+
+            pub(crate) fn losses<B: Backend>(
+                self,
+                $argument: Form,
+                terms: &Terms<B>,
+            ) -> UnitLosses<B> {
+                match self { $(Self::$kind => $file::losses($($form,)? terms)),+ }
+            }
+
+            #[inline(always)]
+            pub(crate) fn closed_form(self, $argument: Form, terms: &UnitTerms) -> ClosedForm {
+                match self { $(Self::$kind => $file::closed_form($($form,)? terms)),+ }
+            }
+        }
+    };
+}
+
+// A kind's file has the loss over tensors (`losses`), its closed form in f64 (`closed_form`), and what the
+// rest of the crate has to know of it (`SPEC`). A new kind is such a file, a row here, and a row in
+// `verify/oracle.rs`, which has every formula a second time.
+kinds! {
+    form: Form;
+    /// Regularized policy gradient: the losses of the paper.
+    Rpg = "rpg" in rpg(form),
+    /// The clipped surrogate of PPO.
+    Ppo = "ppo" in ppo,
+    /// GRPO, with the KL term of the original, which has no importance weight.
+    Grpo = "grpo" in grpo,
+    /// GRPO with the importance weight on its KL term.
+    GrpoCorrected = "grpo_corrected" in grpo_corrected,
+    /// Dr. GRPO: the loss of `grpo`, without normalization by deviation or by length.
+    DrGrpo = "dr_grpo" in dr_grpo,
+    /// DAPO: dual clip with separate bounds, no KL term.
+    Dapo = "dapo" in dapo,
+    /// REINFORCE++: `ppo` on batch-normalized returns whose token rewards carry the KL penalty.
+    ReinforcePp = "reinforce_pp" in reinforce_pp,
+    /// REINFORCE++-baseline: group mean and then batch normalization.
+    ReinforcePpBaseline = "reinforce_pp_baseline" in reinforce_pp_baseline,
+    /// RLOO: `ppo` on leave-one-out advantages.
+    Rloo = "rloo" in rloo,
+    /// GSPO: `ppo` on the length-normalized ratio of the whole response.
+    Gspo = "gspo" in gspo,
+    /// CISPO: truncated importance weights.
+    Cispo = "cispo" in cispo,
+}

@@ -1,0 +1,43 @@
+//! Algorithm 1: the differentiable estimator under dual clip, with the KL term inside.
+
+use crate::choices::Clip;
+use crate::clip;
+use crate::divergence::{component_over_weight, kl_component_over_weight};
+use crate::objectives::spec::{FormSpec, TrustRegion};
+use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
+use burn::tensor::backend::Backend;
+
+pub(crate) const FORM: FormSpec = FormSpec {
+    clip: Clip::Dual,
+    kl_in_clip: Some(true),
+    trust_region: TrustRegion::Dual,
+    loss: "with `A' = SG(A + beta*K/w)`: `L = max(-w*A', -clip(w, 1-eps_low, 1+eps_high)*A')`, where \
+           `A' < 0` `min(L, -c*A')`, times `z`",
+};
+
+/// The surrogate under dual clip with the KL term inside (Algorithm 1): `z*dual_clip(w, A')`.
+///
+/// `A' = SG(A + beta*K/w)`. Inside the region its gradient is that of
+/// [`crate::objectives::rpg::differentiable`]. The stop-gradient is not in the printed algorithm,
+/// which without it has another gradient than its objective: `log w + 2` in place of `log w + 1` for
+/// reverse KL. Shapes: `[B, U]`. Minimised.
+pub fn losses<B: Backend>(terms: &Terms<B>) -> UnitLosses<B> {
+    let coefficients = terms.coefficients;
+    let kl = kl_component_over_weight(coefficients.kl, &terms.ratios) * coefficients.beta;
+    // With gradient through `A'` the derivative of `w*A'` would count the KL term twice.
+    let regularized = (terms.advantages.clone() + kl).detach();
+    clip::dual_clip(terms.ratios.w.clone(), regularized, coefficients.bounds)
+        .map(|losses| losses * coefficients.z)
+}
+
+#[inline(always)]
+pub(crate) fn closed_form(terms: &UnitTerms) -> ClosedForm {
+    let coefficients = terms.coefficients;
+    let regularized = terms.a + coefficients.beta * component_over_weight(terms);
+    let clipped = clip::dual_clip_unit(terms.w, regularized, &coefficients.bounds);
+    ClosedForm {
+        loss: coefficients.z * clipped.loss,
+        grad: coefficients.z * clipped.grad,
+        clip: clipped.clip,
+    }
+}

@@ -1,0 +1,114 @@
+//! What is particular to a kind of objective besides its formula.
+
+use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
+
+/// What other code has to know of a kind.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spec {
+    /// The loss of one unit, as the documentation prints it.
+    pub(crate) loss: &'static str,
+    /// Where its advantages come from, if not from its key `advantage` alone.
+    pub(crate) advantage_note: &'static str,
+    /// Which keys its loss is made of.
+    pub(crate) parts: Parts,
+    /// Whether `exp(-u)` is part of the loss.
+    pub(crate) exponentiates_u: bool,
+    /// How its advantages differ from the configured form.
+    pub(crate) advantage_rule: AdvantageRule,
+    /// The values of keys that are left out.
+    pub(crate) defaults: Defaults,
+}
+
+impl Spec {
+    /// PPO's, from which the other baselines differ.
+    pub(crate) const BASELINE: Self = Self {
+        loss: "`ppo`",
+        advantage_note: "",
+        parts: Parts::Fixed {
+            has_beta: false,
+            trust_region: TrustRegion::Interval,
+        },
+        exponentiates_u: false,
+        advantage_rule: AdvantageRule::AsConfigured,
+        defaults: Defaults::BASELINE,
+    };
+}
+
+/// Which of the keys that form a loss a kind reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parts {
+    /// `kl`, `estimator` and `clip`, which say what else is read.
+    Composed,
+    /// None of them: the loss has one form.
+    Fixed {
+        /// Whether it reads `beta`.
+        has_beta: bool,
+        /// Which bounds it reads.
+        trust_region: TrustRegion,
+    },
+}
+
+/// The bounds that a trust region has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TrustRegion {
+    /// None.
+    Open,
+    /// `eps_low` and `eps_high`.
+    Interval,
+    /// `c` as well.
+    Dual,
+}
+
+/// How advantages differ from the configured form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdvantageRule {
+    /// They do not.
+    AsConfigured,
+    /// They are divided by their standard deviation over the batch.
+    ThenBatchNorm,
+    /// Token rewards have a KL penalty, and advantages are returns normalized over the batch.
+    RewardToGo,
+}
+
+/// The values of keys that are left out; those of `eps_low`, `z`, ... are the same for all kinds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Defaults {
+    pub(crate) kl: Divergence,
+    pub(crate) estimator: Estimator,
+    pub(crate) clip: Clip,
+    pub(crate) beta: f64,
+    pub(crate) eps_high: f64,
+    pub(crate) c: f64,
+    pub(crate) level: Level,
+    /// At the token level; at the others it is `seq_mean`.
+    pub(crate) token_aggregation: Aggregation,
+    pub(crate) advantage: AdvantageKind,
+}
+
+impl Defaults {
+    /// PPO's.
+    pub(crate) const BASELINE: Self = Self {
+        kl: Divergence::None,
+        estimator: Estimator::Differentiable,
+        clip: Clip::None,
+        beta: 0.0,
+        eps_high: 0.2,
+        c: 3.0,
+        level: Level::Token,
+        token_aggregation: Aggregation::TokenMean,
+        advantage: AdvantageKind::GroupMean,
+    };
+}
+
+/// What is known of a form of RPG's loss besides its formula.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FormSpec {
+    /// The clip that chooses it.
+    pub(crate) clip: Clip,
+    /// The value of `kl_in_clip` that chooses it, if that is read.
+    pub(crate) kl_in_clip: Option<bool>,
+    /// Which bounds it reads.
+    pub(crate) trust_region: TrustRegion,
+    /// The loss of one unit, as the documentation prints it.
+    pub(crate) loss: &'static str,
+}
