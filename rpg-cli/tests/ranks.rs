@@ -110,13 +110,11 @@ impl ModuleVisitor<Autodiff<Flex>> for Sum {
 }
 
 fn learner() -> Learner<Flex> {
-    let shape = ScratchModel {
-        hidden_size: 16,
-        intermediate_size: 24,
-        num_hidden_layers: 1,
-        num_attention_heads: 2,
-        num_key_value_heads: 1,
-    };
+    let shape: ScratchModel = toml::from_str(
+        "hidden_size = 16\nintermediate_size = 24\nnum_hidden_layers = 1\nnum_attention_heads = 2\n\
+         num_key_value_heads = 1",
+    )
+    .unwrap();
     let (policy, _) = shape.init(1, &Default::default()).unwrap();
     let optimizer = AdamW::new(AdamWConfig {
         betas: [0.9, 0.99],

@@ -11,27 +11,27 @@
 //! ```
 //!
 //! The teacher of the warm start can be careless: with some probability a column's sum is off by one, and
-//! everything behind it follows from what was written. Imitation inherits the slips; the reward does not
+//! everything after it follows from what was written. Imitation inherits the slips; the reward does not
 //! forgive them.
 //!
-//! Pairs of numbers are divided between training and evaluation by a hash, so that no evaluation
-//! problem - in either order of its numbers - is ever trained on.
+//! A hash assigns each pair of numbers to training or to evaluation, so that no evaluation problem, in either
+//! order of its numbers, is ever trained on.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rpg_core::seed::{derive, stream};
 use rpg_core::{Problem, Prompt};
 
-/// The tokenizer of the task, one token per character.
+/// The `tokenizer.json` of the task: one token per character.
 pub const TOKENIZER: &str = include_str!("tokenizer.json");
 
-/// Its `tokenizer_config.json`, by which Hugging Face transformers loads it.
+/// The `tokenizer_config.json` of the task, with which Hugging Face transformers loads the tokenizer.
 pub const TOKENIZER_SETTINGS: &str = include_str!("tokenizer_config.json");
 
-/// One in so many pairs is held out.
+/// One pair in this many is held out.
 const HELD_OUT: u64 = 10;
 
-/// A problem and how it is worked out.
+/// A problem and its worked solution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
     /// The problem.
@@ -53,12 +53,12 @@ impl ColumnAddition {
         Self { digits, seed }
     }
 
-    /// A training problem, worked out without slips.
+    /// A training problem with a solution without slips.
     pub fn train(&self, index: u64) -> Example {
         self.draw(Side::Train, index, 0.0)
     }
 
-    /// A training problem, each of whose columns is wrong with probability `slip`.
+    /// A training problem with a solution, each of whose columns is wrong with probability `slip`.
     pub fn worked(&self, index: u64, slip: f64) -> Example {
         self.draw(Side::Train, index, slip)
     }
@@ -77,8 +77,7 @@ impl ColumnAddition {
                 rng.random_range(range.clone()),
                 rng.random_range(range.clone()),
             );
-            // The division does not depend on the run's seed: a model of one run can be evaluated by
-            // another.
+            // The split does not depend on the run's seed, so that one run can evaluate the model of another.
             let pair = derive(0, &[stream::SPLIT, a.min(b), a.max(b)]);
             if pair.is_multiple_of(HELD_OUT) == (side == Side::HeldOut) {
                 return self.example(a, b, |sum| match rng.random::<f64>() {
@@ -90,7 +89,7 @@ impl ColumnAddition {
         }
     }
 
-    /// `write` says what is written for a column's sum.
+    /// `write` turns the sum of a column into what is written for it.
     fn example(&self, a: u64, b: u64, mut write: impl FnMut(u64) -> u64) -> Example {
         let mut solution = String::new();
         let (mut carry, mut answer) = (0, 0);
@@ -129,7 +128,7 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn the_worked_example() {
+    fn an_example_is_worked_out_column_by_column() {
         let task = ColumnAddition::new(3, 0);
         let example = task.example(347, 586, |sum| sum);
         assert_eq!(example.solution, "7+6=13\n4+8+1=13\n3+5+1=9\nAnswer: 933");
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn every_example_is_graded_correct_and_survives_the_tokenizer() {
+    fn every_example_is_graded_correct_and_survives_tokenization() {
         let tokenizer = Tokenizer::from_json(TOKENIZER, Some(TOKENIZER_SETTINGS)).unwrap();
         for digits in 1..=6 {
             let task = ColumnAddition::new(digits, 3);

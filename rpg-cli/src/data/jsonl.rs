@@ -1,7 +1,7 @@
 //! Problems from JSONL: one object per line.
 //!
-//! `question` or `problem` holds the text, `answer` the expected answer; a GSM8K solution counts from
-//! behind its `####`. A bad line is an error that names it.
+//! `question` or `problem` is the text, `answer` the expected answer: in a solution as GSM8K has them, what follows
+//! `####`. An error names the bad line.
 
 use crate::failure::{AtPath, Failure};
 use rpg_core::{Problem, Prompt};
@@ -56,16 +56,14 @@ pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
             answer,
         });
     }
-    match problems.is_empty() {
-        true => Err(Failure::input(format!(
-            "{}: holds no problems",
-            path.display()
-        ))),
-        false => Ok(problems),
+    if problems.is_empty() {
+        let message = format!("{}: there are no problems in it", path.display());
+        return Err(Failure::input(message));
     }
+    Ok(problems)
 }
 
-/// The first of the keys that is there; an answer may be a number.
+/// The value of the first key that is there; it may be a number.
 fn text(object: &Map<String, Value>, keys: &[&str]) -> Result<String, String> {
     match keys.iter().find_map(|key| object.get(*key)) {
         Some(Value::String(text)) => Ok(text.clone()),
@@ -87,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_forms_that_data_sets_have() {
+    fn the_usual_forms_of_data_sets_are_read() {
         let problems = read_text(
             "{\"question\": \"1+1?\", \"answer\": \"One more.\\n#### 2\"}\n\n\
              {\"problem\": \"2+2?\", \"answer\": 4, \"data_source\": \"own\"}\n",
@@ -128,11 +126,7 @@ mod tests {
             let error = read_text(&format!("{good}{line}\n")).unwrap_err();
             assert!(error.message.contains(message), "{error}");
         }
-        assert!(
-            read_text("\n")
-                .unwrap_err()
-                .message
-                .contains("holds no problems")
-        );
+        let error = read_text("\n").unwrap_err();
+        assert!(error.message.contains("no problems"), "{error}");
     }
 }

@@ -13,14 +13,16 @@ use rpg_core::seed::{derive, stream};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Problem, Prompt};
 use rpg_reward::AnswerStyle;
+use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
-/// A problem whose prompt has been tokenised, once.
+/// A problem and its prompt as tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptedProblem {
     /// The problem.
     pub problem: Problem,
-    /// Its prompt.
+    /// The tokens of its prompt.
     pub prompt_tokens: Arc<[u32]>,
 }
 
@@ -29,7 +31,7 @@ pub struct PromptedProblem {
 pub enum TrainData {
     /// Problems of a file, in a new order every epoch.
     File(ShuffledFile),
-    /// Generated problems, as many as one asks for.
+    /// Generated problems, without end.
     Task {
         /// The task.
         task: ColumnAddition,
@@ -43,7 +45,7 @@ pub enum TrainData {
 pub struct ShuffledFile {
     problems: Vec<PromptedProblem>,
     seed: u64,
-    // The epoch that was asked for last, and its order.
+    // The epoch of the last access, and its order.
     epoch: u64,
     order: Vec<usize>,
 }
@@ -55,12 +57,12 @@ pub struct Data {
     pub train: TrainData,
     /// Problems to evaluate on.
     pub eval: Vec<PromptedProblem>,
-    /// Things the user should know: problems left out, and why.
+    /// What the user should know, such as which problems were left out, and why.
     pub notes: Vec<String>,
 }
 
 impl TrainData {
-    /// The problem at a place of the run's order; the order never ends.
+    /// The problem at a position of the run's order, which never ends.
     pub fn get(&mut self, index: u64) -> Result<PromptedProblem, Failure> {
         match self {
             TrainData::File(file) => Ok(file.get(index).clone()),
@@ -68,7 +70,7 @@ impl TrainData {
         }
     }
 
-    /// How often all problems have been used at a place of the run's order; a task has no end.
+    /// How often all problems have been used before a position of the run's order; a task never runs out.
     pub fn epoch(&self, index: u64) -> u64 {
         match self {
             TrainData::File(file) => index / file.problems.len() as u64,
@@ -78,7 +80,7 @@ impl TrainData {
 }
 
 impl ShuffledFile {
-    /// At least one problem.
+    /// `problems` must not be empty.
     fn new(problems: Vec<PromptedProblem>, seed: u64) -> Self {
         let order = epoch_order(problems.len(), seed, 0);
         Self {
@@ -120,7 +122,7 @@ pub fn load(
     n_eval: usize,
 ) -> Result<Data, Failure> {
     if let Some(Task::ColumnAddition { digits }) = &source.task {
-        let task = ColumnAddition::new(*digits, seed);
+        let task = ColumnAddition::new(digits.get(), seed);
         let eval = (0..n_eval as u64)
             .map(|i| prompted(task.held_out(i).problem, tokenizer))
             .collect::<Result<_, _>>()?;
@@ -139,14 +141,14 @@ pub fn load(
         .as_ref()
         .ok_or_else(|| Failure::input("data.train is missing"))?;
     let mut notes = Vec::new();
-    let mut read = |path: &std::path::Path| -> Result<Vec<PromptedProblem>, Failure> {
+    let mut read = |path: &Path| -> Result<Vec<PromptedProblem>, Failure> {
         let problems = jsonl::read(path)?;
         let n_all = problems.len();
         let mut kept = Vec::with_capacity(n_all);
         for problem in problems {
             let problem = with_prompt_style(problem, source, tokenizer);
             let problem = prompted(problem, tokenizer)?;
-            if problem.prompt_tokens.len() <= source.max_prompt_tokens {
+            if problem.prompt_tokens.len() <= source.max_prompt_tokens.get() {
                 kept.push(problem);
             }
         }
@@ -159,13 +161,13 @@ pub fn load(
                 source.max_prompt_tokens
             ));
         }
-        match kept.is_empty() {
-            true => Err(
-                Failure::input(format!("{}: no problem left to use", path.display()))
-                    .hint("raise data.max_prompt_tokens, or give another file"),
-            ),
-            false => Ok(kept),
+        if kept.is_empty() {
+            let message = format!("{}: no problem is left", path.display());
+            return Err(
+                Failure::input(message).hint("raise data.max_prompt_tokens, or give another file")
+            );
         }
+        Ok(kept)
     };
     let mut train = read(path)?;
     let eval = match &source.eval {
@@ -183,20 +185,19 @@ pub fn load(
     })
 }
 
-/// Takes evaluation problems out of the training problems. A question that occurs more than once goes
-/// to one side as a whole.
+/// Moves problems from training to evaluation. All copies of a question leave the training problems together.
 fn hold_out(
     train: &mut Vec<PromptedProblem>,
     seed: u64,
     n_eval: usize,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<Vec<PromptedProblem>, Failure> {
     let mut distinct: Vec<&Arc<[u32]>> = train.iter().map(|p| &p.prompt_tokens).collect();
     distinct.sort();
     distinct.dedup();
     if distinct.len() < 2 * n_eval {
         return Err(Failure::input(format!(
-            "{}: {} different problems are too few to hold out {n_eval} of them",
+            "{}: its {} different problems are too few to hold out {n_eval} of them",
             path.display(),
             distinct.len()
         ))
@@ -206,8 +207,7 @@ fn hold_out(
         seed,
         &[stream::SPLIT],
     )));
-    let chosen: std::collections::HashSet<Arc<[u32]>> =
-        distinct.into_iter().take(n_eval).cloned().collect();
+    let chosen: HashSet<Arc<[u32]>> = distinct.into_iter().take(n_eval).cloned().collect();
     let (mut eval, rest): (Vec<_>, Vec<_>) = std::mem::take(train)
         .into_iter()
         .partition(|p| chosen.contains(&p.prompt_tokens));
@@ -217,8 +217,7 @@ fn hold_out(
     Ok(eval)
 }
 
-/// Puts the question into a conversation where the model has a template for one, with the instruction
-/// of the answer style behind it.
+/// Adds the instruction and the system message to the question: as a chat if the model has a template for one.
 fn with_prompt_style(mut problem: Problem, source: &DataSource, tokenizer: &Tokenizer) -> Problem {
     let Prompt::Text(question) = &problem.prompt else {
         return problem;
@@ -229,15 +228,14 @@ fn with_prompt_style(mut problem: Problem, source: &DataSource, tokenizer: &Toke
         Some(instruction) => format!("{question}\n{instruction}"),
         None => question.clone(),
     };
-    problem.prompt = match tokenizer.has_chat_template() {
-        true => {
-            let system = source.system_prompt.iter().map(Message::system);
-            Prompt::Chat(system.chain([Message::user(text)]).collect())
-        }
-        false => Prompt::Text(match &source.system_prompt {
+    problem.prompt = if tokenizer.has_chat_template() {
+        let system = source.system_prompt.iter().map(Message::system);
+        Prompt::Chat(system.chain([Message::user(text)]).collect())
+    } else {
+        Prompt::Text(match &source.system_prompt {
             Some(system) => format!("{system}\n\n{text}"),
             None => text,
-        }),
+        })
     };
     problem
 }

@@ -1,10 +1,11 @@
-//! Learning rates as a function of the update, counted from 1.
+//! The learning rate as a function of the update or step, both counted from 1.
 
 use serde::{Deserialize, Serialize};
 
 /// What the learning rate does after its warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Schedule {
     /// It stays constant.
     #[default]
@@ -42,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn warm_up_and_decay() {
+    fn learning_rates_rise_stay_and_fall() {
         assert_eq!(constant_with_warmup(2.0, 4, 1), 0.5);
         assert_eq!(constant_with_warmup(2.0, 4, 9), 2.0);
         assert_eq!(constant_with_warmup(2.0, 0, 1), 2.0);

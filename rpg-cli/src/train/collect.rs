@@ -85,13 +85,13 @@ pub(super) fn evaluate<B: DecodeBackend>(
         )
     };
     let sampling = SamplingParams {
-        temperature: config.evaluate.temperature,
+        temperature: config.evaluate.temperature.get(),
         ..Default::default()
     };
     let groups = sample(
         rollouts,
         problems,
-        config.evaluate.samples,
+        config.evaluate.samples.get(),
         seed_of,
         &config.generate_options(sampling),
         Activity::Evaluating,

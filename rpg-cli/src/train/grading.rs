@@ -282,7 +282,11 @@ const TIME_TO_FAIL: Duration = Duration::from_millis(1500);
 impl StartedCommand {
     /// Finds the command of a config, if it has one, and starts it.
     pub fn start(config: &RewardConfig) -> Result<Option<Self>, Failure> {
-        let Some(command) = config.command.clone().map(CommandReward::new) else {
+        let Some(command) = config
+            .command
+            .clone()
+            .map(|c| CommandReward::new(c.into_inner()))
+        else {
             return Ok(None);
         };
         if command.config().find_program().is_none() {

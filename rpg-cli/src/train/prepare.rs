@@ -57,7 +57,7 @@ impl Batch<'_> {
         let mut order: Vec<usize> = (0..n_groups).collect();
         let seed = derive(config.seed, &[stream::MINI_BATCH, step]);
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-        let n = config.train.mini_batches.min(n_groups);
+        let n = config.train.mini_batches.get().min(n_groups);
         (0..n)
             .map(|i| {
                 let groups = &order[i * n_groups / n..(i + 1) * n_groups / n];
@@ -121,10 +121,10 @@ fn add_reference<B: DecodeBackend>(
 ) {
     let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
     let mut logp_ref = Vec::with_capacity(items.len());
-    for part in by_tokens(&items, config.train.micro_batch_tokens, |item| {
+    for part in by_tokens(&items, config.train.micro_batch_tokens.get(), |item| {
         item.tokens.len()
     }) {
-        let scores = score(reference, part, config.rollout.temperature);
+        let scores = score(reference, part, config.rollout.temperature.get());
         let values: Vec<f32> = scores.logprobs.into_data().iter::<f32>().collect();
         let mut rest = values.as_slice();
         for item in part {

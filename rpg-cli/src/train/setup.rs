@@ -37,14 +37,14 @@ impl<B: DecodeBackend> Start<B> {
         if let Some(enabled) = config.data.thinking {
             tokenizer.set_thinking(enabled);
         }
-        if let Some(date) = config.data.day()? {
-            tokenizer.set_date(date);
+        if let Some(date) = config.data.date {
+            tokenizer.set_date(date.get());
         }
         let mut data = data::load(
             &config.data,
             &tokenizer,
             config.seed,
-            config.evaluate.problems,
+            config.evaluate.problems.get(),
         )?;
         check_context(config, &policy, &mut data)?;
         Ok(Self {
@@ -149,7 +149,7 @@ fn check_context<B: DecodeBackend>(
     let context = policy.config().max_position_embeddings;
     let fits = |problem: &PromptedProblem| {
         let n = problem.prompt_tokens.len();
-        if n + config.rollout.max_new_tokens <= context {
+        if n + config.rollout.max_new_tokens.get() <= context {
             return Ok(());
         }
         Err(Failure::input(format!(

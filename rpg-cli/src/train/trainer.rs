@@ -11,7 +11,7 @@ use super::sample::Rollout;
 use super::setup::{Outcome, Parts, Start};
 use super::warm_start;
 use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_reference, read_state};
-use crate::config::{Task, TrainConfig};
+use crate::config::{Count, Task, TrainConfig};
 use crate::data::arithmetic::ColumnAddition;
 use crate::data::{Data, PromptedProblem};
 use crate::failure::{Failure, FailureKind};
@@ -193,7 +193,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     /// them as far as `train.max_generation_batches` allows.
     fn collect(&mut self, step: u64, timing: &mut Timing) -> Result<Rollout, Failure> {
         let config = self.config;
-        let wanted = config.rollout.prompts_per_step;
+        let wanted = config.rollout.prompts_per_step.get();
         let limit = config.train.max_generation_batches;
         let options = config.generate_options(config.sampling());
         let mut rollout = Rollout::default();
@@ -212,7 +212,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             let groups = sample(
                 self.rollouts.as_mut(),
                 &problems,
-                config.rollout.samples_per_prompt,
+                config.rollout.samples_per_prompt.get(),
                 |i, j| of_sample(config.seed, step, (first + i) as u64, j as u64),
                 &options,
                 Activity::Sampling,
@@ -272,16 +272,18 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let totals = StepTotals {
             n_tokens: all[0] as usize,
             n_responses: all[1] as usize,
-            max_length: config.rollout.max_new_tokens,
+            max_length: config.rollout.max_new_tokens.get(),
         };
         let lr = config.learning_rate(step, self.learner.optimizer().n_updates() + 1);
         let mut sums: Option<UpdateSums<B>> = None;
         let update = self.learner.step(
-            by_tokens(responses, config.train.micro_batch_tokens, |response| {
-                response.item.tokens.len()
-            }),
+            by_tokens(
+                responses,
+                config.train.micro_batch_tokens.get(),
+                |response| response.item.tokens.len(),
+            ),
             |policy, part| {
-                let temperature = config.rollout.temperature;
+                let temperature = config.rollout.temperature.get();
                 let (loss, part) = loss(policy, part, &config.objective, &totals, temperature);
                 sums = Some(match sums.take() {
                     Some(sums) => sums.merge(part),
@@ -290,7 +292,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 loss
             },
             lr,
-            config.optimizer.max_grad_norm,
+            config.optimizer.max_grad_norm.get(),
             self.ranks.as_ref(),
         )?;
         let mut report = match sums {
@@ -311,7 +313,10 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let config = self.config;
         let n_problems = match moment {
             Moment::Before | Moment::After => usize::MAX,
-            Moment::During => config.evaluate.problems_during.unwrap_or(usize::MAX),
+            Moment::During => config
+                .evaluate
+                .problems_during
+                .map_or(usize::MAX, Count::get),
         };
         self.sync()?;
         let problems = &self.data.eval[..n_problems.min(self.data.eval.len())];
@@ -342,7 +347,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             moment,
             step: self.state.steps,
             evaluation: &evaluation,
-            k: config.evaluate.samples,
+            k: config.evaluate.samples.get(),
             metrics: (moment != Moment::During).then_some(metrics),
         })?;
         Ok(evaluation.mean_at_k)
@@ -380,11 +385,11 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         if done >= config.steps {
             return Ok(());
         }
-        let task = ColumnAddition::new(*digits, self.config.seed);
+        let task = ColumnAddition::new(digits.get(), self.config.seed);
         self.reporters.on(&Event::WarmStart {
             done,
             steps: config.steps,
-            batch_size: config.batch_size,
+            batch_size: config.batch_size.get(),
         })?;
         for step in done + 1..=config.steps {
             if self.interrupt.requested() {
@@ -397,14 +402,14 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 &task,
                 &self.tokenizer,
                 step,
-                self.config.train.micro_batch_tokens,
+                self.config.train.micro_batch_tokens.get(),
                 self.ranks.as_ref(),
             )?;
             self.state.warm_start_steps = step;
             timing.lap("update_actor");
             let mut metrics = Metrics::new(step, "warm_start");
             metrics.add("warm_start/nll", nll);
-            timing.add_to(&mut metrics, config.batch_size);
+            timing.add_to(&mut metrics, config.batch_size.get());
             self.reporters.on(&Event::WarmStartStep {
                 step,
                 steps: config.steps,
@@ -412,7 +417,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             })?;
         }
         self.reporters.on(&Event::WarmStartEnd)?;
-        self.state.n_problems = config.steps * config.batch_size as u64;
+        self.state.n_problems = config.steps * config.batch_size.get() as u64;
         // Reinforcement learning starts with fresh moments.
         self.learner.reset_optimizer();
         Ok(())
@@ -447,14 +452,14 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             optimizer: self.learner.optimizer(),
             state: self.state,
         };
-        checkpoint.write(self.folder, self.config.checkpoint.keep)
+        checkpoint.write(self.folder, self.config.checkpoint.keep.get())
     }
 
     fn outcome(&self, after: f64, checkpoint: PathBuf, interrupted: bool) -> Outcome {
         Outcome {
             before: self.state.before.unwrap_or(f64::NAN),
             after,
-            k: self.config.evaluate.samples,
+            k: self.config.evaluate.samples.get(),
             steps: self.state.steps,
             seconds: self.state.seconds,
             checkpoint,

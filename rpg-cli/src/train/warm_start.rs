@@ -38,7 +38,7 @@ pub(super) fn step<B: DecodeBackend>(
             nll += loss.clone().into_data().iter::<f64>().sum::<f64>();
             loss
         },
-        config.lr * cosine(0.1, step as f64 / (config.steps + 1) as f64),
+        config.lr.get() * cosine(0.1, step as f64 / (config.steps + 1) as f64),
         MAX_GRAD_NORM,
         ranks,
     )?;
@@ -64,10 +64,10 @@ fn examples<B: DecodeBackend>(
         .eos_token_ids
         .first()
         .ok_or_else(|| Failure::internal("the model has no end-of-sequence token"))?;
-    let first = (step - 1) * config.batch_size as u64;
-    (first..first + config.batch_size as u64)
+    let first = (step - 1) * config.batch_size.get() as u64;
+    (first..first + config.batch_size.get() as u64)
         .map(|index| {
-            let example = task.worked(index, config.slip);
+            let example = task.worked(index, config.slip.get());
             let prompt = tokenizer
                 .encode_prompt(&example.problem.prompt)
                 .map_err(Failure::internal)?;

@@ -1,4 +1,4 @@
-//! Training: what a run leaves behind, and what is refused before it begins.
+//! Training: what a run leaves behind, and which input is refused before it begins.
 
 use crate::common::{checkpoint, lines, run, small_model, text, train};
 use serde_json::Value;
@@ -86,6 +86,75 @@ fn a_run_writes_all_that_it_promises() {
     let again = train(&dir, &[]);
     assert_eq!(again.status.code(), Some(2));
     assert!(text(&again.stderr).contains("already holds a run"));
+}
+
+/// Whether a name matches a pattern of the documentation, in which a word in capitals stands for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.split('/'), name.split('/'));
+    let part_matches = |(part, found): (&str, &str)| {
+        let wild = |part: &str| part.chars().all(|c| c.is_ascii_uppercase());
+        match part.split_once('@') {
+            Some((fixed, k)) if wild(k) => found.starts_with(&format!("{fixed}@")),
+            _ => wild(part) || part == found,
+        }
+    };
+    pattern.clone().count() == name.clone().count() && pattern.zip(name).all(part_matches)
+}
+
+/// `a/{b,c}` as `a/b` and `a/c`.
+fn alternatives(pattern: &str) -> Vec<String> {
+    let Some((before, rest)) = pattern.split_once('{') else {
+        return vec![pattern.to_owned()];
+    };
+    let (names, after) = rest.split_once('}').expect(pattern);
+    names
+        .split(',')
+        .map(|name| format!("{before}{name}{after}"))
+        .collect()
+}
+
+#[test]
+fn every_metric_is_explained() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    // A package has no docs/.
+    let Ok(page) = fs::read_to_string(page) else {
+        return;
+    };
+    let first_cells = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let patterns: Vec<String> = first_cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .flat_map(alternatives)
+        .collect();
+    assert!(patterns.len() > 40, "{patterns:?}");
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("run");
+    let more = [
+        "--steps=2",
+        "--set=evaluate.every=1",
+        "--set=reference.rule=never",
+        "--set=reward.weights.format=0.1",
+        "--set=reward.overlong={max_length=48, buffer=12, penalty=1}",
+        "--set=reward.repetition={ngram=2, penalty=1}",
+    ];
+    let output = train(&dir, &more);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = lines(&dir.join("metrics.jsonl"));
+    let logged = lines
+        .iter()
+        .flat_map(|line| line.as_object().unwrap().keys());
+    for name in logged.filter(|name| !["step", "phase"].contains(&name.as_str())) {
+        assert!(
+            patterns.iter().any(|pattern| matches(pattern, name)),
+            "docs/metrics.md does not explain {name}"
+        );
+    }
+    assert!(
+        !patterns
+            .iter()
+            .any(|pattern| matches(pattern, "actor/no_such_metric"))
+    );
 }
 
 #[test]

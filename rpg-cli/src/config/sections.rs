@@ -1,0 +1,340 @@
+//! The sections of a config, except that of the reward.
+
+use super::keys::{ConfigType, Values, config_section, one_of, plain_values};
+use super::values::{
+    Count, Day, DecayRate, Digits, NonNegative, Nucleus, Positive, PositiveTemperature,
+    Probability, Temperature,
+};
+use crate::device::DeviceChoice;
+use crate::optim::{AdamWConfig, Schedule};
+use crate::train::ReferenceRule;
+use rpg_core::model::ModelConfig;
+use rpg_losses::ObjectiveConfig;
+use rpg_reward::AnswerStyle;
+use serde::{Deserialize, Serialize};
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+config_section! {
+    /// Where the policy comes from: either `path` or `scratch`.
+    pub struct ModelSource {
+        /// A Hugging Face folder or a `.gguf` file; for the command also the name of a model on the hub:
+        /// `ORGANISATION/NAME`, `ORGANISATION/NAME@REVISION` or `ORGANISATION/NAME/FILE.gguf` (`--model`).
+        path: Option<PathBuf> = None,
+        /// A Qwen3-like model with random weights and the character tokenizer of the built-in task.
+        scratch: Option<ScratchModel> = None,
+    }
+}
+
+config_section! {
+    /// The shape of a model that starts from random weights.
+    pub struct ScratchModel {
+        /// Width of the residual stream.
+        hidden_size: Count,
+        /// Width of the feed-forward layer.
+        intermediate_size: Count,
+        /// Number of blocks.
+        num_hidden_layers: Count,
+        /// Number of query heads.
+        num_attention_heads: Count,
+        /// Number of key and value heads.
+        num_key_value_heads: Count,
+    }
+}
+
+impl ScratchModel {
+    /// The sizes of an existing model.
+    ///
+    /// # Panics
+    /// If one of them is 0; [`ModelConfig::check`] refuses such a model.
+    pub fn of(model: &ModelConfig) -> Self {
+        Self {
+            hidden_size: Count::of(model.hidden_size),
+            intermediate_size: Count::of(model.intermediate_size),
+            num_hidden_layers: Count::of(model.num_hidden_layers),
+            num_attention_heads: Count::of(model.num_attention_heads),
+            num_key_value_heads: Count::of(model.num_key_value_heads),
+        }
+    }
+
+    /// The sizes by their keys.
+    pub fn sizes(&self) -> [(&'static str, usize); 5] {
+        [
+            ("hidden_size", self.hidden_size.get()),
+            ("intermediate_size", self.intermediate_size.get()),
+            ("num_hidden_layers", self.num_hidden_layers.get()),
+            ("num_attention_heads", self.num_attention_heads.get()),
+            ("num_key_value_heads", self.num_key_value_heads.get()),
+        ]
+    }
+}
+
+config_section! {
+    /// Where the problems come from: either a file, `train`, or a built-in task.
+    pub struct DataSource {
+        /// A JSONL file whose objects have `question` or `problem`, and `answer` (`--data`).
+        train: Option<PathBuf> = None,
+        /// The problems to evaluate on, as such a file; without it, some problems of `train` are held out.
+        eval: Option<PathBuf> = None,
+        /// A built-in task, which generates problems.
+        task: Option<Task> = None,
+        /// The form that the answer is asked for in: the style's instruction follows the question.
+        answer_style: Option<AnswerStyle> = None,
+        /// The text that follows the question instead of the style's instruction.
+        instruction: Option<String> = None,
+        /// A system message before every question.
+        system_prompt: Option<String> = None,
+        /// Whether the model thinks before it answers: `enable_thinking` of chat templates such as Qwen3's.
+        /// Without it, the template decides.
+        thinking: Option<bool> = None,
+        /// The day that chat templates such as Llama 3.2's write into the prompt. Without it, that of the
+        /// template: prompts are the same on every day.
+        date: Option<Day> = None,
+        /// Problems with longer prompts are left out, counted and reported.
+        max_prompt_tokens: Count = Count::of(1024),
+    }
+}
+
+/// A built-in task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case", from = "TaskKeys")]
+#[non_exhaustive]
+pub enum Task {
+    /// Addition of two numbers, written column by column.
+    ColumnAddition {
+        /// The number of digits of each number.
+        digits: Digits,
+    },
+}
+
+/// The names of the built-in tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum TaskName {
+    /// [`Task::ColumnAddition`].
+    ColumnAddition,
+}
+
+config_section! {
+    /// A built-in task, as users write it.
+    pub struct TaskKeys {
+        /// The task: `column_addition` is the addition of two numbers, written column by column.
+        name: TaskName,
+        /// The number of digits of each number.
+        digits: Digits,
+    }
+}
+
+impl From<TaskKeys> for Task {
+    fn from(keys: TaskKeys) -> Self {
+        match keys.name {
+            TaskName::ColumnAddition => Self::ColumnAddition {
+                digits: keys.digits,
+            },
+        }
+    }
+}
+
+impl ConfigType for Task {
+    fn values() -> Values {
+        TaskKeys::values()
+    }
+}
+
+config_section! {
+    /// Supervised training on worked examples of the built-in task.
+    pub struct WarmStart {
+        /// The number of optimizer steps.
+        steps: u64,
+        /// Examples per step.
+        batch_size: Count,
+        /// The peak of the learning rate, which rises from zero over the first tenth of the steps, then falls
+        /// along half a cosine.
+        lr: Positive,
+        /// The probability with which each column of a worked example is wrong. The teacher is careless, and
+        /// imitation alone inherits that.
+        slip: Probability = Probability::of(0.0),
+    }
+}
+
+config_section! {
+    /// How the policy is sampled.
+    pub struct RolloutConfig {
+        /// Prompts per step, P.
+        prompts_per_step: Count,
+        /// Samples per prompt, G: the size of a group.
+        samples_per_prompt: Count,
+        /// A completion ends after this many tokens.
+        max_new_tokens: Count,
+        /// Logits are divided by this, in sampling and in training.
+        temperature: PositiveTemperature = PositiveTemperature::of(1.0),
+        /// The probability of the nucleus that is sampled from. Below 1, the sampled distribution is not the
+        /// one that training scores.
+        top_p: Nucleus = Nucleus::of(1.0),
+        /// The largest number of completions that are sampled at a time.
+        max_slots: Count = Count::of(512),
+    }
+}
+
+config_section! {
+    /// The reference policy of the KL term.
+    pub struct ReferenceConfig via RawReference {
+        /// When the reference becomes the policy: at every rollout, after every K steps, or never. An older
+        /// spelling is `update_every`: 1, K or 0.
+        rule: ReferenceRule = ReferenceRule::default(),
+    }
+}
+
+/// As users write it: `update_every` is the older spelling of `rule`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+struct RawReference {
+    rule: Option<ReferenceRule>,
+    update_every: Option<u64>,
+}
+
+impl TryFrom<RawReference> for ReferenceConfig {
+    type Error = &'static str;
+
+    fn try_from(raw: RawReference) -> Result<Self, Self::Error> {
+        let rule = match (raw.rule, raw.update_every) {
+            (Some(_), Some(_)) => {
+                return Err("both `rule` and `update_every` are given; keep `rule`");
+            }
+            (Some(rule), None) => rule,
+            (None, None | Some(1)) => ReferenceRule::EveryRollout,
+            (None, Some(k)) => {
+                NonZeroU64::new(k).map_or(ReferenceRule::Never, ReferenceRule::EverySteps)
+            }
+        };
+        Ok(Self { rule })
+    }
+}
+
+config_section! {
+    /// AdamW, the learning rate and the limit on gradients.
+    pub struct OptimizerConfig {
+        /// The learning rate after its warm-up.
+        lr: Positive,
+        /// What the learning rate does after its warm-up: it stays, it falls along half a cosine to zero at the
+        /// end of the run, or it stays and falls linearly to zero over the last `decay_steps` steps.
+        schedule: Schedule = Schedule::default(),
+        /// The number of steps over which the learning rate falls with the schedule `warmup_stable_decay`; the
+        /// other schedules ignore it.
+        decay_steps: u64 = 0,
+        /// The number of updates over which the learning rate rises from zero.
+        warmup_updates: u64 = 0,
+        /// The decay rates of AdamW's moments.
+        betas: [DecayRate; 2] = [DecayRate::of(0.9), DecayRate::of(0.999)],
+        /// Added to the root of AdamW's second moment.
+        eps: Positive = Positive::of(1e-8),
+        /// Decoupled weight decay.
+        weight_decay: NonNegative = NonNegative::of(0.0),
+        /// The gradient of all parameters together is scaled down to this norm.
+        max_grad_norm: Positive = Positive::of(1.0),
+    }
+}
+
+impl OptimizerConfig {
+    /// The part that AdamW reads.
+    pub fn adamw(&self) -> AdamWConfig {
+        AdamWConfig {
+            betas: self.betas.map(DecayRate::get),
+            eps: self.eps.get(),
+            weight_decay: self.weight_decay.get(),
+        }
+    }
+}
+
+config_section! {
+    /// The training loop.
+    pub struct LoopConfig {
+        /// The number of steps: each is a rollout and its updates (`--steps`).
+        steps: u64,
+        /// Updates per step.
+        mini_batches: Count,
+        /// Tokens per forward and backward pass; the gradient does not depend on it.
+        micro_batch_tokens: Count = Count::of(4096),
+        /// Above 0, groups whose rewards are all equal are left out, and more prompts are sampled until the step
+        /// is full, in at most this many rollouts: with 1, nothing replaces what is left out. With 0, all groups
+        /// are kept.
+        max_generation_batches: u64 = 0,
+    }
+}
+
+config_section! {
+    /// How progress is measured.
+    pub struct EvaluateConfig {
+        /// The number of held-out problems, on which the policy is measured before and after training.
+        problems: Count,
+        /// Samples per problem: the k of Mean@k.
+        samples: Count,
+        /// Steps between measurements during training; with 0 there are none.
+        every: u64 = 0,
+        /// The number of problems of a measurement during training; without it, all.
+        problems_during: Option<Count> = None,
+        /// The sampling temperature; 0 takes the most probable token.
+        temperature: Temperature = Temperature::of(1.0),
+    }
+}
+
+impl EvaluateConfig {
+    /// Whether the policy is measured in this step of so many; after the last it is anyway.
+    pub fn due(&self, step: u64, steps: u64) -> bool {
+        due(self.every, step, steps)
+    }
+}
+
+config_section! {
+    /// What the run folder keeps.
+    pub struct CheckpointConfig {
+        /// Steps between checkpoints; with 0 there is one at the end only.
+        every: u64 = 50,
+        /// The number of checkpoints that are kept; older ones are removed.
+        keep: Count = Count::of(1),
+        /// Completions per step that are written to `samples.jsonl`.
+        samples_per_step: usize = 4,
+    }
+}
+
+impl CheckpointConfig {
+    /// Whether a checkpoint is written after this step of so many; after the last there is one anyway.
+    pub fn due(&self, step: u64, steps: u64) -> bool {
+        due(self.every, step, steps)
+    }
+}
+
+fn due(every: u64, step: u64, steps: u64) -> bool {
+    every > 0 && step.is_multiple_of(every) && step < steps
+}
+
+plain_values! {
+    AnswerStyle: one_of::<AnswerStyle>(),
+    DeviceChoice: one_of::<DeviceChoice>(),
+    ReferenceRule: "`every_rollout`, `{ every_steps = K }`, `never`",
+    Schedule: one_of::<Schedule>(),
+    TaskName: one_of::<TaskName>(),
+}
+
+impl ConfigType for ObjectiveConfig {
+    fn values() -> Values {
+        Values::Page("rpg-loss.md#the-objective")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::variants;
+    use super::*;
+
+    #[test]
+    fn the_values_of_the_reference_rule_are_all_there() {
+        let Values::Plain(text) = ReferenceRule::values() else {
+            panic!("a rule is one value");
+        };
+        let names = variants::<ReferenceRule>();
+        assert_eq!(names.len(), 3);
+        assert!(names.iter().all(|name| text.contains(name)), "{text}");
+    }
+}
