@@ -44,7 +44,7 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
     Ok(())
 }
 
-/// Features that users of single crates leave out: each crate and how it is then checked.
+/// Each crate without some of its features, as others may use it, and how it is then checked.
 const FEATURES: [(&str, &str); 7] = [
     ("rpg-core", "--lib --no-default-features"),
     ("rpg-rollout", "--lib"),
@@ -67,7 +67,7 @@ fn features(shell: &Shell) -> Result<()> {
     Ok(())
 }
 
-/// Every crate as crates.io would get it, built by itself.
+/// Builds every crate from the package that crates.io would get.
 fn packages(shell: &Shell) -> Result<()> {
     cmd!(
         shell,
@@ -77,9 +77,8 @@ fn packages(shell: &Shell) -> Result<()> {
     Ok(())
 }
 
-/// The workspace asks for the oldest Rust that its dependencies allow, and for none that is older. Its own
-/// use of newer parts of the standard library is what clippy looks for (`incompatible_msrv`); where that
-/// toolchain is installed, it has to compile the workspace.
+/// The workspace must ask for exactly the oldest Rust that its dependencies allow. Clippy finds uses of newer parts
+/// of the standard library (`incompatible_msrv`); if that toolchain is installed, it must compile the workspace.
 fn minimum_rust(shell: &Shell) -> Result<()> {
     let metadata = cmd!(shell, "cargo metadata --format-version 1 --locked")
         .quiet()

@@ -22,7 +22,7 @@ cargo xtask NAME [ARGUMENTS]
   test [ARGS]               tidy, then all tests: `cargo test ARGS`
   bench NAME [OPTIONS]      compare with what users would run otherwise; `cargo xtask bench help` lists the names
   tidy                      check the project's own rules: dependencies, imports, file lengths and more
-  ci                        all that must pass besides the tests: tidy, format, clippy, docs, verification, a run
+  ci                        all that must pass besides the tests: tidy, format, clippy, docs, packages, a run and more
 
 Options of train and verify-gradients, before ARGS:
   --features LIST           cargo features of `rpg`, instead of those that suit this machine (\"\" for none)
