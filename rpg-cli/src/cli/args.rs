@@ -98,7 +98,7 @@ pub struct GenerateArgs {
     /// Completions per prompt
     #[arg(short, long, value_name = "K", default_value_t = 1)]
     pub n: usize,
-    /// The most tokens per completion
+    /// The maximum number of tokens per completion
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub max_new_tokens: usize,
     /// Sampling temperature; 0 takes the most probable token
@@ -214,7 +214,7 @@ The input is one JSON object. Rows are responses (B), columns are tokens (T):
    \"rewards\":  [1.0, 0.0],
    \"groups\":   [0, 0]}
 
-Only `kind` is required in the objective:
+Only `kind` is required in the objective. Its keys and their values:
 
 ";
 

@@ -56,6 +56,7 @@ impl HubModel {
                     "not in the cache {}, and HF_HUB_OFFLINE is set",
                     cache.path().display()
                 ))
+                .hint("unset HF_HUB_OFFLINE to download it")
             });
         }
         match (self.download(&cache), cached) {
