@@ -1,4 +1,4 @@
-//! Which backend computes: what was compiled in, what the machine has, what the user asked for.
+//! Chooses the backend from what was compiled in, what the machine has and what the user asked for.
 
 use crate::device::DeviceChoice;
 use crate::failure::Failure;
@@ -7,15 +7,15 @@ use rpg_core::ops::DecodeBackend;
 
 /// Work that runs on any backend.
 pub trait OnBackend: Send {
-    /// What it returns.
+    /// The result.
     type Output: Send;
 
-    /// Does it.
+    /// Runs it on `device`.
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output;
 }
 
-/// Runs the work on the chosen backend. `Auto` takes the first of CUDA, WGPU and CPU that is compiled
-/// in and works; the name of the one taken is the second result.
+/// Runs the work on the chosen backend, and returns its result and the backend. `Auto` takes the first of CUDA,
+/// WGPU and CPU that is compiled in and works.
 pub fn on_backend<W: OnBackend>(
     choice: DeviceChoice,
     work: W,
@@ -50,14 +50,15 @@ fn resolve(choice: DeviceChoice) -> Result<DeviceChoice, Failure> {
         }
         DeviceChoice::Cuda | DeviceChoice::Wgpu => {
             probe(choice).map(|()| choice).map_err(|reason| {
-                Failure::input(format!("backend {choice}: {reason}"))
-                    .hint("--backend cpu works everywhere; --backend auto takes the best there is")
+                Failure::input(format!("backend {choice}: {reason}")).hint(
+                    "--backend cpu works everywhere; --backend auto takes the best available one",
+                )
             })
         }
     }
 }
 
-/// Whether a GPU backend is compiled in, its driver is there, and it computes.
+/// Checks that a GPU backend is compiled in, finds its driver and computes.
 fn probe(choice: DeviceChoice) -> Result<(), String> {
     match choice {
         #[cfg(feature = "cuda")]
@@ -75,7 +76,7 @@ fn probe(choice: DeviceChoice) -> Result<(), String> {
     }
 }
 
-/// The first tensor on CUDA panics where a library is missing, so they are looked for first.
+/// The first tensor on CUDA panics if a library is missing, so this looks for the libraries first.
 #[cfg(feature = "cuda")]
 fn cuda_libraries() -> Result<(), String> {
     let names: [&[&str]; 2] = if cfg!(windows) {
@@ -96,7 +97,7 @@ fn cuda_libraries() -> Result<(), String> {
     Ok(())
 }
 
-/// Computes a small product. Backends panic where they find no device: the panic becomes the reason.
+/// Computes a small product. Backends panic if they find no device: the panic becomes the reason.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
 fn smoke_test<B: DecodeBackend>() -> Result<(), String> {
     use burn::tensor::Tensor;
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_processor_is_always_there() {
+    fn the_cpu_is_always_available() {
         let (name, used) = on_backend(DeviceChoice::Cpu, Name).unwrap();
         assert_eq!((name.as_str(), used), ("flex", DeviceChoice::Cpu));
         assert!(on_backend(DeviceChoice::Auto, Name).is_ok());
@@ -145,7 +146,7 @@ mod tests {
 
     #[cfg(not(feature = "cuda"))]
     #[test]
-    fn what_was_not_built_is_named() {
+    fn a_backend_that_was_not_compiled_in_is_named() {
         let error = on_backend(DeviceChoice::Cuda, Name).unwrap_err();
         assert!(error.message.contains("built without it"), "{error}");
     }

@@ -1,4 +1,4 @@
-//! Checkpoints: a Hugging Face folder together with the optimizer's state and the place in the run.
+//! Checkpoints: a Hugging Face folder together with the optimizer's state and the position in the run.
 
 use crate::failure::{AtPath, Failure};
 use crate::optim::{Optimizer, OptimizerState, StateError};
@@ -26,7 +26,7 @@ pub struct TrainerState {
     pub warm_start_steps: u64,
     /// Steps of reinforcement learning done.
     pub steps: u64,
-    /// Training problems used so far: the place in the data.
+    /// Training problems used so far: the position in the data.
     pub n_problems: u64,
     /// Seconds of work so far.
     pub seconds: f64,
@@ -34,25 +34,26 @@ pub struct TrainerState {
     pub before: Option<f64>,
 }
 
-/// All that a run needs to continue.
+/// Everything that a run needs to continue.
 pub struct Checkpoint<'a, B: DecodeBackend> {
     /// The policy.
     pub policy: &'a CausalLm<B>,
     /// The reference, if it is not the sampling policy.
     pub reference: Option<&'a CausalLm<B>>,
-    /// Its tokenizer.
+    /// The policy's tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// The optimizer.
     pub optimizer: &'a dyn Optimizer<B>,
-    /// The place in the run.
+    /// The position in the run.
     pub state: TrainerState,
 }
 
 impl<B: DecodeBackend> Checkpoint<'_, B> {
-    /// Writes it into the run's folder; the number in its name counts all steps, supervised or not.
-    pub fn write(&self, folder: &RunFolder, keep: usize) -> Result<PathBuf, Failure> {
+    /// Writes the checkpoint into the run's folder, and removes all but the newest `n_kept`. The number in its name
+    /// counts all steps, supervised ones too.
+    pub fn write(&self, folder: &RunFolder, n_kept: usize) -> Result<PathBuf, Failure> {
         let number = self.state.warm_start_steps + self.state.steps;
-        folder.write_checkpoint(number, keep, |dir| {
+        folder.write_checkpoint(number, n_kept, |dir| {
             self.policy
                 .save_hf(dir, SaveDtype::F32)
                 .map_err(Failure::internal)?;
@@ -74,7 +75,7 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
     }
 }
 
-/// Reads the place in the run.
+/// Reads the position in the run.
 pub fn read_state(dir: &Path) -> Result<TrainerState, Failure> {
     let path = dir.join(STATE);
     let text = fs::read_to_string(&path).at(&path)?;
@@ -94,7 +95,7 @@ pub fn read_optimizer<B: DecodeBackend>(
         .map_err(|e| Failure::input(format!("{}: {e}", path.display())))
 }
 
-/// Reads the reference policy, if the checkpoint has one of its own.
+/// Reads the reference policy, if the checkpoint contains one.
 pub fn read_reference<B: DecodeBackend>(
     dir: &Path,
     device: &B::Device,

@@ -4,14 +4,14 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// The user's wish; what is there decides in the end.
+/// The user's choice of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceChoice {
     /// The best backend that is compiled in and whose probe succeeds: CUDA, then WGPU, then CPU.
     #[default]
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
     /// Any GPU through WebGPU: Vulkan, Metal or DirectX.
     Wgpu,
@@ -20,7 +20,7 @@ pub enum DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Every choice, in the order in which help texts name them.
+    /// Every choice, in the order in which help texts list them.
     pub const ALL: [DeviceChoice; 4] = [
         DeviceChoice::Auto,
         DeviceChoice::Cpu,

@@ -1,4 +1,4 @@
-//! What goes wrong, in the words of the user: what was found and what would be right.
+//! Errors in the user's terms: what was found, and what would be right.
 
 use std::fmt;
 use std::io;
@@ -80,7 +80,7 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Adds the path to an error of the file system.
+/// Adds the path to an I/O error.
 pub trait AtPath<T> {
     /// Names the path in the error.
     fn at(self, path: &Path) -> Result<T, Failure>;

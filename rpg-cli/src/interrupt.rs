@@ -1,20 +1,20 @@
-//! A request to stop where the work can be resumed.
+//! A request to stop at a point from which the work can be resumed.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether somebody asked to stop. Clones share the answer.
+/// Whether a stop was requested. Clones share one state.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Whether to stop.
+    /// Whether a stop was requested.
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// What a progress callback answers.
+    /// The answer of a progress callback.
     pub fn flow(&self) -> ControlFlow<()> {
         if self.requested() {
             ControlFlow::Break(())
@@ -23,7 +23,7 @@ impl Interrupt {
         }
     }
 
-    /// Asks to stop; returns whether somebody had asked before.
+    /// Requests a stop; returns whether one had been requested before.
     pub fn request(&self) -> bool {
         self.0.swap(true, Ordering::SeqCst)
     }

@@ -1,12 +1,12 @@
 //! Training with KL-regularized policy gradients.
 //!
-//! [`train::Trainer`] is the loop of the paper's Algorithm 2; [`config::TrainConfig`] says what it does, a
-//! [`run_folder::RunFolder`] holds what comes of it. What a run is made of can be exchanged, each part through
-//! one trait: [`rpg_rollout::rollouts::Rollouts`] samples, [`rpg_reward::Reward`] scores,
-//! [`optim::Optimizer`] updates, [`train::Ranks`] shares the work, [`train::report::Reporter`] is told.
+//! [`train::Trainer`] is the loop of the paper's Algorithm 2, [`config::TrainConfig`] describes a run, and a
+//! [`run_folder::RunFolder`] holds its results. Every part of a run can be replaced through one trait:
+//! [`rpg_rollout::rollouts::Rollouts`] samples, [`rpg_reward::Reward`] scores, [`optim::Optimizer`] updates the
+//! policy, [`train::Ranks`] shares the work and [`train::report::Reporter`] is told what happens.
 //!
-//! The library prints nothing and ends no process. The `rpg` command is the module `cli`, behind the feature of
-//! that name.
+//! The library prints nothing and never exits the process. The `rpg` command is the module `cli`, behind the
+//! feature of that name.
 
 pub mod backend;
 pub mod checkpoint;
@@ -22,7 +22,7 @@ pub mod optim;
 pub mod run_folder;
 pub mod train;
 
-/// The example of the README compiles.
+/// Compiles the example of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

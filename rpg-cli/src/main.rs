@@ -3,22 +3,22 @@
 use rpg_cli::cli::args::Args;
 use rpg_cli::cli::exit;
 
-/// Training allocates and frees tensors of many megabytes at a fast pace; the system's allocator gives
-/// them back to the kernel each time and takes page faults to get them again.
+/// Training allocates and frees tensors of many megabytes all the time. The system's allocator returns them to
+/// the kernel each time and pays for page faults to get them back.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Keeps memory that is free again, unless `MIMALLOC_PURGE_DELAY` says otherwise. By default pages are given
-/// back after some milliseconds, and the next step pays for having them cleared again.
+/// Keeps freed memory, unless `MIMALLOC_PURGE_DELAY` says otherwise. By default its pages go back to the kernel
+/// after some milliseconds, and the next step pays for having them cleared again.
 fn keep_memory() {
-    // `mi_option_purge_delay`, to which the binding gives no name.
+    // `mi_option_purge_delay`, which the binding does not name.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
-    // SAFETY: the function must not be called from two threads at a time; this is the only one yet.
+    // SAFETY: the function must not be called from two threads at a time; there is only this one yet.
     unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1) };
 }
 
-/// The pool's threads do all of the work on the CPU (`DecodeBackend::on_workers`), so that they get as much
-/// stack as a main thread has.
+/// The pool's threads do all of the work on the CPU (`DecodeBackend::on_workers`), so they get as much stack as a
+/// main thread.
 fn start_workers() {
     let started = rayon::ThreadPoolBuilder::new()
         .stack_size(8 << 20)

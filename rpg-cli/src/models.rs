@@ -9,11 +9,11 @@ use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use std::path::Path;
 
-/// What a model folder is, for those who gave something else.
+/// The hint for what is not a model folder.
 pub(crate) const FOLDER_HINT: &str =
-    "a model folder holds config.json, model.safetensors and tokenizer.json";
+    "a model folder contains config.json, model.safetensors and tokenizer.json";
 
-/// Reads a policy and its tokenizer, which must fit each other, from a Hugging Face folder or a `.gguf` file.
+/// Reads a policy and its tokenizer, which must match, from a Hugging Face folder or a `.gguf` file.
 pub fn load_model<B: DecodeBackend>(
     path: &Path,
     device: &B::Device,
@@ -26,7 +26,7 @@ pub fn load_model<B: DecodeBackend>(
         )
     } else if is_gguf(path) {
         let file = GgufFile::open(path).map_err(Failure::input)?;
-        // The tokenizer is quicker to refuse.
+        // The tokenizer comes first: a bad one is found sooner than bad weights.
         let tokenizer = Tokenizer::from_gguf(&file).map_err(Failure::input)?;
         let model = CausalLm::<B>::from_gguf(&file, device).map_err(Failure::input)?;
         (model, tokenizer)
@@ -43,7 +43,7 @@ pub fn load_model<B: DecodeBackend>(
         return Ok((model, tokenizer));
     }
     Err(Failure::input(format!(
-        "{}: the tokenizer has token {}, but the model's vocabulary is {vocab_size}",
+        "{}: the tokenizer has a token {}, but the model's vocabulary has only {vocab_size} tokens",
         path.display(),
         tokenizer.max_id()
     ))

@@ -7,10 +7,10 @@
 //! | `samples.jsonl` | some completions per step, with their grades |
 //! | `checkpoints/step-N/` | a Hugging Face folder, and what resuming needs |
 //! | `summary.json` | before, after, steps, seconds; written at the end |
-//! | `curve.svg` | the learning curve; can be drawn again with `rpg report` |
+//! | `curve.svg` | the learning curve; `rpg report` redraws it |
 //!
-//! Whole files are written beside, synced and renamed; lines are appended in one write, and a resumed
-//! run first drops the lines behind its checkpoint.
+//! A whole file is written under a temporary name, synced and renamed. A line is appended in one write, and a
+//! resumed run first drops the lines after its checkpoint.
 
 use crate::failure::{AtPath, Failure};
 use serde_json::{Map, Value};
@@ -34,12 +34,12 @@ pub const SAMPLES: &str = "samples.jsonl";
 const LINES: [&str; 2] = [METRICS, SAMPLES];
 
 impl RunFolder {
-    /// Makes a new folder; one that holds a run already is an error.
+    /// Creates a new folder; one that already holds a run is an error.
     pub fn create(root: &Path, config_toml: &str) -> Result<Self, Failure> {
         if root.join("config.toml").exists() {
             return Err(
-                Failure::input(format!("{}: holds a run already", root.display())).hint(format!(
-                    "go on with it: rpg train --resume {}; or name another --run-dir",
+                Failure::input(format!("{}: already holds a run", root.display())).hint(format!(
+                    "resume it with rpg train --resume {}, or choose another --run-dir",
                     root.display()
                 )),
             );
@@ -47,7 +47,7 @@ impl RunFolder {
         if root.is_dir() && fs::read_dir(root).at(root)?.next().is_some() {
             return Err(
                 Failure::input(format!("{}: the folder is not empty", root.display()))
-                    .hint("name a new folder with --run-dir"),
+                    .hint("choose a new folder with --run-dir"),
             );
         }
         fs::create_dir_all(root.join("checkpoints")).at(root)?;
@@ -60,7 +60,7 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// The next free folder `NAME-001`, `NAME-002`, ... below `parent`.
+    /// The next free folder `NAME-001`, `NAME-002`, ... in `parent`.
     pub fn next_free(parent: &Path, name: &str) -> PathBuf {
         (1..)
             .map(|i| parent.join(format!("{name}-{i:03}")))
@@ -70,16 +70,16 @@ impl RunFolder {
 
     /// Opens the folder of an existing run.
     pub fn open(root: &Path) -> Result<Self, Failure> {
-        match root.join("config.toml").exists() {
-            true => Ok(Self { root: root.into() }),
-            false => Err(
-                Failure::input(format!("{}: no run is there", root.display()))
-                    .hint("a run folder holds a config.toml"),
-            ),
+        if root.join("config.toml").exists() {
+            return Ok(Self { root: root.into() });
         }
+        Err(
+            Failure::input(format!("{}: not a run folder", root.display()))
+                .hint("a run folder contains a config.toml"),
+        )
     }
 
-    /// The folder.
+    /// The folder's path.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -92,11 +92,11 @@ impl RunFolder {
     /// Writes a whole file.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         let path = self.path(name);
-        let mut beside = tempfile::NamedTempFile::new_in(&self.root).at(&path)?;
-        beside.write_all(bytes).at(&path)?;
-        beside.as_file().sync_all().at(&path)?;
-        beside.persist(&path).map_err(|e| e.error).at(&path)?;
-        // Files of this crate are private to the user by default; a run is meant to be looked at.
+        let mut temporary = tempfile::NamedTempFile::new_in(&self.root).at(&path)?;
+        temporary.write_all(bytes).at(&path)?;
+        temporary.as_file().sync_all().at(&path)?;
+        temporary.persist(&path).map_err(|e| e.error).at(&path)?;
+        // Temporary files are private to the user; a run may be read by others.
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -116,7 +116,7 @@ impl RunFolder {
         file.write_all(format!("{line}\n").as_bytes()).at(&path)
     }
 
-    /// The lines of a file, up to the first that is not whole.
+    /// The lines of a file, up to the first incomplete one.
     pub fn lines(&self, name: &str) -> Result<Vec<Map<String, Value>>, Failure> {
         let path = self.path(name);
         let text = fs::read_to_string(&path).at(&path)?;
@@ -126,12 +126,15 @@ impl RunFolder {
             .collect())
     }
 
-    /// Drops the lines that `keep` refuses and any that are not whole: those of steps that a resumed
-    /// run will do again.
-    pub fn retain_lines(&self, keep: impl Fn(&Map<String, Value>) -> bool) -> Result<(), Failure> {
+    /// Keeps the lines for which `is_kept` is true: a resumed run repeats the steps of the others. Incomplete
+    /// lines are dropped too.
+    pub fn retain_lines(
+        &self,
+        is_kept: impl Fn(&Map<String, Value>) -> bool,
+    ) -> Result<(), Failure> {
         for name in LINES {
             let mut text = String::new();
-            for line in self.lines(name)?.into_iter().filter(&keep) {
+            for line in self.lines(name)?.into_iter().filter(&is_kept) {
                 text += &format!("{}\n", Value::Object(line));
             }
             self.write(name, text.as_bytes())?;
@@ -165,19 +168,19 @@ impl RunFolder {
     pub fn newest_checkpoint(&self) -> Result<PathBuf, Failure> {
         self.checkpoints()?.pop().ok_or_else(|| {
             Failure::input(format!(
-                "{}: no checkpoint to resume from",
+                "{}: the run has no checkpoint yet",
                 self.root.display()
             ))
             .hint("start the run again in a new folder")
         })
     }
 
-    /// Writes a checkpoint folder beside its place and moves it there; then removes all but the newest
-    /// `keep`.
+    /// Writes a checkpoint folder under a temporary name and renames it; then removes all but the newest
+    /// `n_kept`.
     pub fn write_checkpoint(
         &self,
         step: u64,
-        keep: usize,
+        n_kept: usize,
         write: impl FnOnce(&Path) -> Result<(), Failure>,
     ) -> Result<PathBuf, Failure> {
         let parent = self.path("checkpoints");
@@ -196,7 +199,7 @@ impl RunFolder {
         }
         sync_folder(&partial)?;
         if target.exists() {
-            // The same step once more: the old folder goes first, under a name that nobody reads.
+            // The same step again: the old folder is first moved to a name that nothing reads.
             let old = parent.join(".old");
             fs::rename(&target, &old).at(&target)?;
             fs::rename(&partial, &target).at(&target)?;
@@ -206,7 +209,7 @@ impl RunFolder {
         }
         sync_folder(&parent)?;
         let all = self.checkpoints()?;
-        for path in &all[..all.len().saturating_sub(keep)] {
+        for path in &all[..all.len().saturating_sub(n_kept)] {
             fs::remove_dir_all(path).at(path)?;
         }
         Ok(target)
@@ -214,7 +217,7 @@ impl RunFolder {
 }
 
 fn sync_folder(path: &Path) -> Result<(), Failure> {
-    // Renames survive a power failure only when the folder is synced; not every system allows it.
+    // A rename survives a power failure only if the folder is synced; not every system allows that.
     #[cfg(unix)]
     File::open(path)
         .and_then(|folder| folder.sync_all())
@@ -236,10 +239,10 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_never_taken_twice() {
+    fn a_folder_is_never_used_for_two_runs() {
         let (dir, folder) = folder();
         let error = RunFolder::create(folder.root(), "").unwrap_err();
-        assert!(error.message.contains("holds a run already"), "{error}");
+        assert!(error.message.contains("already holds a run"), "{error}");
         let other = dir.path().join("other");
         fs::create_dir(&other).unwrap();
         fs::write(other.join("file"), "mine").unwrap();
@@ -253,12 +256,12 @@ mod tests {
             RunFolder::open(&other)
                 .unwrap_err()
                 .message
-                .contains("no run is there")
+                .contains("not a run folder")
         );
     }
 
     #[test]
-    fn lines_that_are_kept_keep_every_digit() {
+    fn kept_lines_keep_every_digit() {
         let (_temp, folder) = folder();
         for x in [
             1.529_250_965_078_183_8e-9,
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn torn_and_later_lines_are_dropped() {
+    fn incomplete_and_later_lines_are_dropped() {
         let (_dir, folder) = folder();
         for step in 1..=3 {
             folder

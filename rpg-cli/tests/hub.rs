@@ -1,4 +1,4 @@
-//! Models by their name on the hub, from a hub of our own on this machine, and models as GGUF files.
+//! Models by their name on the hub, here a test server, and models as GGUF files.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A hub that has one model, `tiny/model`, and remembers what it was asked for.
+/// A hub with one model, `tiny/model`, that records what it is asked for.
 struct Hub {
     address: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -58,7 +58,7 @@ fn answer(mut stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, log: &Mutex<
             "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
             body.len()
         );
-        // The client may have seen enough.
+        // The client may have closed the connection.
         let _ = stream
             .write_all(head.as_bytes())
             .and_then(|()| stream.write_all(body));
@@ -125,7 +125,7 @@ fn gguf() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llama.gguf")
 }
 
-/// The files of a small model, as a folder has them.
+/// The files of a small model's folder.
 fn model_files(temp: &Path) -> BTreeMap<String, Vec<u8>> {
     let folder = temp.join("exported");
     let out = rpg(
@@ -187,18 +187,18 @@ fn a_model_on_the_hub_is_fetched_once_and_found_offline() {
             .any(|path| path.contains("README") || path.contains("gguf")),
         "{asked:?}"
     );
-    // Again: the hub is asked what is new, and nothing is fetched.
+    // Again: the hub is only asked for news, and nothing is fetched.
     let second = generate("tiny/model", &hub.address);
     assert_eq!(text(&second.stdout), text(&first.stdout));
     assert_eq!(hub.asked(), ["/api/models/tiny/model/revision/main"]);
-    // A part that is missing, as behind an interrupted download, is fetched.
+    // A file that is missing, as after an interrupted download, is fetched.
     let snapshot = home.join("hub/models--tiny--model/snapshots").join(COMMIT);
     fs::remove_file(snapshot.join("tokenizer.json")).unwrap();
     assert_eq!(
         text(&generate("tiny/model", &hub.address).stdout),
         text(&first.stdout)
     );
-    // Without the hub the cache will do.
+    // Without the hub, the cache is used.
     let offline = generate("tiny/model", "http://127.0.0.1:9");
     assert_eq!(
         text(&offline.stdout),
@@ -229,7 +229,7 @@ fn a_model_on_the_hub_is_fetched_once_and_found_offline() {
 }
 
 #[test]
-fn what_the_hub_refuses_is_named() {
+fn an_error_of_the_hub_says_what_is_wrong() {
     let temp = tempfile::tempdir().unwrap();
     let hub = Hub::start(BTreeMap::from([("small.gguf".to_owned(), Vec::new())]));
     let input = temp.path().join("input.jsonl");
@@ -255,12 +255,12 @@ fn what_the_hub_refuses_is_named() {
     check(
         "tiny/model",
         &hub.address,
-        "name one: tiny/model/small.gguf",
+        "name one of these files, as in tiny/model/small.gguf",
     );
     check(
         "tiny/model/large.gguf",
         &hub.address,
-        "it has no file large.gguf, but small.gguf",
+        "the model has no file large.gguf; its GGUF files: small.gguf",
     );
     check(
         "tiny/model",
@@ -278,7 +278,7 @@ fn what_the_hub_refuses_is_named() {
 }
 
 #[test]
-fn nothing_is_asked_of_the_hub_offline() {
+fn the_hub_is_never_contacted_offline() {
     let temp = tempfile::tempdir().unwrap();
     let hub = Hub::start(BTreeMap::new());
     let out = Command::new(env!("CARGO_BIN_EXE_rpg"))

@@ -1,4 +1,4 @@
-//! Two ranks, as threads of one process: an update from two halves of a batch is the update from the whole.
+//! Two ranks, as threads of one process: an update from two halves of a batch equals that from the whole.
 
 use burn::backend::{Autodiff, Flex};
 use burn::module::{Module, ModuleVisitor, Param};
@@ -14,41 +14,41 @@ use std::sync::{Arc, Barrier, Mutex};
 
 const WORLD: usize = 2;
 
-/// What the ranks lay on the table, and the barrier before they look at it.
-struct Table<T> {
-    places: Mutex<Vec<Option<T>>>,
-    all_there: Barrier,
+/// Where the ranks exchange values: each waits until the values of all are in.
+struct Exchange<T> {
+    values: Mutex<Vec<Option<T>>>,
+    barrier: Barrier,
 }
 
-impl<T: Clone> Table<T> {
+impl<T: Clone> Exchange<T> {
     fn new() -> Arc<Self> {
         Arc::new(Self {
-            places: Mutex::new((0..WORLD).map(|_| None).collect()),
-            all_there: Barrier::new(WORLD),
+            values: Mutex::new((0..WORLD).map(|_| None).collect()),
+            barrier: Barrier::new(WORLD),
         })
     }
 
     /// The values of all ranks, in their order.
-    fn exchange(&self, rank: usize, value: T) -> Vec<T> {
-        self.places.lock().unwrap()[rank] = Some(value);
-        self.all_there.wait();
+    fn all(&self, rank: usize, value: T) -> Vec<T> {
+        self.values.lock().unwrap()[rank] = Some(value);
+        self.barrier.wait();
         let all = self
-            .places
+            .values
             .lock()
             .unwrap()
             .iter()
             .flatten()
             .cloned()
             .collect();
-        self.all_there.wait();
+        self.barrier.wait();
         all
     }
 }
 
 struct ThreadRank {
     rank: usize,
-    values: Arc<Table<Vec<f64>>>,
-    gradients: Arc<Table<Vec<TensorData>>>,
+    values: Arc<Exchange<Vec<f64>>>,
+    gradients: Arc<Exchange<Vec<TensorData>>>,
 }
 
 impl Ranks<Flex> for ThreadRank {
@@ -61,7 +61,7 @@ impl Ranks<Flex> for ThreadRank {
     }
 
     fn gather(&self, values: &[f64]) -> Result<Vec<Vec<f64>>, Failure> {
-        Ok(self.values.exchange(self.rank, values.to_vec()))
+        Ok(self.values.all(self.rank, values.to_vec()))
     }
 
     fn sum_gradients(
@@ -72,7 +72,7 @@ impl Ranks<Flex> for ThreadRank {
         let mut collect = Collect(&grads, Vec::new());
         policy.visit(&mut collect);
         let mut sum = Sum {
-            ranks: self.gradients.exchange(self.rank, collect.1),
+            ranks: self.gradients.all(self.rank, collect.1),
             next: 0,
             grads: GradientsParams::new(),
         };
@@ -150,7 +150,7 @@ fn step(items: &[ScoreItem], ranks: &dyn Ranks<Flex>) -> (StepReport, Vec<f64>) 
 fn two_halves_give_the_update_of_the_whole() {
     let items = items();
     let whole = step(&items, &OneRank);
-    let (values, gradients) = (Table::new(), Table::new());
+    let (values, gradients) = (Exchange::new(), Exchange::new());
     let halves: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = items
             .chunks(2)
@@ -167,7 +167,7 @@ fn two_halves_give_the_update_of_the_whole() {
         let results = threads.into_iter().map(|thread| thread.join().unwrap());
         results.collect()
     });
-    // The ranks agree bit for bit, and with one rank to rounding.
+    // The ranks agree bit for bit with each other, and up to rounding with a single rank.
     assert_eq!(halves[0], halves[1]);
     let near = |a: f64, b: f64| (a - b).abs() <= 1e-5 * a.abs().max(1.0);
     assert!(near(halves[0].0.grad_norm, whole.0.grad_norm));

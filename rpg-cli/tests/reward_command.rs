@@ -1,5 +1,5 @@
-//! Training with a reward command of the user's: what it scores, what is logged, and what happens when it
-//! crashes, hangs or is not there.
+//! Training with a reward command: what it scores, what is logged, and what happens if it crashes, hangs or is
+//! missing.
 #![cfg(unix)]
 
 use serde_json::Value;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The end of every script: a score that depends on the line alone, right for odd lengths.
+/// The end of every script: a score that depends on the line alone, and a right answer for some lengths.
 const ANSWER: &str = r#"
     id=${line#*'"id":'}
     n=$((${#line} % 7))
@@ -45,9 +45,10 @@ samples = 2
 samples_per_step = 8
 "#;
 
-struct Place(tempfile::TempDir);
+/// A folder for scripts, configs and runs.
+struct TestFolder(tempfile::TempDir);
 
-impl Place {
+impl TestFolder {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -129,7 +130,7 @@ fn mean(values: &[f64]) -> f64 {
 
 #[test]
 fn a_command_scores_the_run_with_any_number_of_processes() {
-    let place = Place::new();
+    let folder = TestFolder::new();
     let sets = [
         "reward.weights.command=2.0",
         "reward.weights.format=0.5",
@@ -138,11 +139,11 @@ fn a_command_scores_the_run_with_any_number_of_processes() {
     ];
     for processes in [1, 3] {
         let name = processes.to_string();
-        succeeds(place.train(&name, "", &format!("processes = {processes}"), &sets));
+        succeeds(folder.train(&name, "", &format!("processes = {processes}"), &sets));
     }
-    assert_eq!(place.metrics("1"), place.metrics("3"));
-    let samples = place.lines("1", "samples.jsonl");
-    assert_eq!(samples, place.lines("3", "samples.jsonl"));
+    assert_eq!(folder.metrics("1"), folder.metrics("3"));
+    let samples = folder.lines("1", "samples.jsonl");
+    assert_eq!(samples, folder.lines("3", "samples.jsonl"));
 
     // One sample of each of four groups in three steps; the reward is the weighted sum of its parts.
     assert_eq!(samples.len(), 12);
@@ -155,7 +156,7 @@ fn a_command_scores_the_run_with_any_number_of_processes() {
         assert_eq!(sample["correct"], part("command/correct") == 1.0);
         assert!(sample.get("error").is_none() && sample["parts"].get("correct").is_none());
     }
-    let metrics = place.metrics("1");
+    let metrics = folder.metrics("1");
     let validation = "val-core/column_addition/acc/mean@2";
     assert_eq!(metrics.len(), 5);
     for line in &metrics {
@@ -181,11 +182,11 @@ fn a_command_scores_the_run_with_any_number_of_processes() {
 }
 
 #[test]
-fn correctness_keeps_its_weight_beside_the_command_if_it_is_given_one() {
-    let place = Place::new();
+fn correctness_counts_besides_the_command_if_it_is_given_a_weight() {
+    let folder = TestFolder::new();
     let sets = ["reward.weights.correct=3.0", "reward.scale=plus_minus_one"];
-    succeeds(place.train("run", "", "", &sets));
-    for sample in place.lines("run", "samples.jsonl") {
+    succeeds(folder.train("run", "", "", &sets));
+    for sample in folder.lines("run", "samples.jsonl") {
         let sign = if sample["correct"] == true { 1.0 } else { -1.0 };
         assert_eq!(sample["parts"]["correct"], sign);
         let command = sample["parts"]["command"].as_f64().unwrap();
@@ -201,10 +202,10 @@ fn at_line_20(what: &str) -> String {
 const ONE_TRY: &str = "processes = 1\nmax_restarts = 0\n";
 
 #[test]
-fn a_crash_stops_the_run_with_a_checkpoint_from_which_it_goes_on() {
-    let place = Place::new();
-    succeeds(place.train("straight", "", ONE_TRY, &[]));
-    let output = place
+fn a_crash_ends_the_run_with_a_checkpoint_from_which_it_resumes() {
+    let folder = TestFolder::new();
+    succeeds(folder.train("straight", "", ONE_TRY, &[]));
+    let output = folder
         .train("run", &at_line_20("exit 9"), ONE_TRY, &[])
         .output()
         .unwrap();
@@ -219,21 +220,21 @@ fn a_crash_stops_the_run_with_a_checkpoint_from_which_it_goes_on() {
     ] {
         assert!(error.contains(part), "no `{part}` in {error}");
     }
-    assert_eq!(place.metrics("run"), place.metrics("straight")[..2]);
-    assert!(place.path("run/checkpoints/step-000001").exists());
-    // The third step's last completions are lines 13 to 16 of the new process; the last evaluation meets
-    // the crash again, the next process only has that evaluation.
-    let output = place.resume("run");
+    assert_eq!(folder.metrics("run"), folder.metrics("straight")[..2]);
+    assert!(folder.path("run/checkpoints/step-000001").exists());
+    // The third step's last completions are lines 13 to 16 of the new process. The last evaluation crashes it
+    // again; the process after that has only this evaluation left.
+    let output = folder.resume("run");
     assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
-    assert!(place.path("run/checkpoints/step-000003").exists());
-    let output = place.resume("run");
+    assert!(folder.path("run/checkpoints/step-000003").exists());
+    let output = folder.resume("run");
     assert!(output.status.success(), "{}", stderr(&output));
-    assert_eq!(place.metrics("run"), place.metrics("straight"));
+    assert_eq!(folder.metrics("run"), folder.metrics("straight"));
 }
 
 #[test]
-fn a_crash_is_survived_where_the_config_says_so() {
-    let place = Place::new();
+fn a_run_survives_a_crash_if_the_config_says_so() {
+    let folder = TestFolder::new();
     let crash = at_line_20("exit 9");
     let skip = format!("{ONE_TRY}on_error = \"skip\"\n");
     let score = format!("{ONE_TRY}on_error = {{ score = -1 }}\n");
@@ -247,33 +248,33 @@ fn a_crash_is_survived_where_the_config_says_so() {
         ("babble", &babble, &skip, "answered \"nonsense\""),
     ] {
         let start = Instant::now();
-        let said = succeeds(place.train(name, body, more, &[]));
+        let said = succeeds(folder.train(name, body, more, &[]));
         assert!(start.elapsed() < Duration::from_secs(60), "{name}");
         for part in ["step 2: 1 of 8 completions have no score", message] {
             assert!(said.contains(part), "{name}: no `{part}` in {said}");
         }
-        let metrics = place.metrics(name);
+        let metrics = folder.metrics(name);
         let errors: Vec<f64> = metrics
             .iter()
             .filter_map(|line| line["reward/errors"].as_f64())
             .collect();
         assert_eq!(errors, [0.0, 1.0, 0.0], "{name}");
-        // The new process meets its 20th line in the last completion of the last evaluation.
+        // The new process reaches its 20th line in the last completion of the last evaluation.
         let last = &metrics[4];
         assert_eq!(last["val-aux/column_addition/reward_errors"], 1.0);
         let least = metrics[2]["critic/rewards/min"].as_f64().unwrap();
         assert_eq!(least == -1.0, name == "score", "{name}: {least}");
         assert!(metrics[2]["actor/grad_norm"].is_number());
     }
-    // What the command had said before the crash is the same under every policy.
-    assert_eq!(place.metrics("skip"), place.metrics("hang"));
-    assert_eq!(place.metrics("skip"), place.metrics("babble"));
-    assert_eq!(place.metrics("skip")[..2], place.metrics("score")[..2]);
+    // The scores before the crash are the same under every policy.
+    assert_eq!(folder.metrics("skip"), folder.metrics("hang"));
+    assert_eq!(folder.metrics("skip"), folder.metrics("babble"));
+    assert_eq!(folder.metrics("skip")[..2], folder.metrics("score")[..2]);
 
-    // A line of a completion without a score says why.
+    // A completion without a score has a line that says why.
     let body = "case $line in *1*) exit 9;; esac";
-    succeeds(place.train("often", body, &skip, &["rollout.prompts_per_step=16"]));
-    let samples = place.lines("often", "samples.jsonl");
+    succeeds(folder.train("often", body, &skip, &["rollout.prompts_per_step=16"]));
+    let samples = folder.lines("often", "samples.jsonl");
     let without: Vec<_> = samples.iter().filter(|s| s["reward"].is_null()).collect();
     assert!(!without.is_empty());
     for sample in without {
@@ -288,12 +289,12 @@ fn a_crash_is_survived_where_the_config_says_so() {
 }
 
 #[test]
-fn a_command_that_scores_nothing_ends_the_run_before_the_first_step() {
-    let place = Place::new();
+fn a_command_that_scores_no_completion_ends_the_run_before_the_first_step() {
+    let folder = TestFolder::new();
     for policy in ["\"skip\"", "{ score = 0.0 }"] {
         let name = &policy[1..3];
         let more = format!("{ONE_TRY}on_error = {policy}\n");
-        let output = place.train(name, "exit 9", &more, &[]).output().unwrap();
+        let output = folder.train(name, "exit 9", &more, &[]).output().unwrap();
         let error = stderr(&output);
         assert_eq!(output.status.code(), Some(4), "{error}");
         assert!(
@@ -304,11 +305,11 @@ fn a_command_that_scores_nothing_ends_the_run_before_the_first_step() {
 }
 
 #[test]
-fn what_is_wrong_with_a_command_is_said_before_the_run_folder_appears() {
-    let place = Place::new();
+fn a_command_that_cannot_work_is_refused_before_the_run_folder_is_created() {
+    let folder = TestFolder::new();
     let check = |program: &str, message: &str| {
         let text = format!("{SMALL}[reward.command]\nprogram = {program}\n");
-        let output = place.train_config("never", &text, &[]).output().unwrap();
+        let output = folder.train_config("never", &text, &[]).output().unwrap();
         let error = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{program}: {error}");
         assert!(
@@ -316,7 +317,7 @@ fn what_is_wrong_with_a_command_is_said_before_the_run_folder_appears() {
             "{program}: no `{message}` in {error}"
         );
         assert_eq!(error.matches("error:").count(), 1, "{error}");
-        assert!(!place.path("never").exists(), "{program}");
+        assert!(!folder.path("never").exists(), "{program}");
     };
     check(
         "[\"no-such-program\", \"reward.py\"]",
@@ -337,14 +338,14 @@ fn the_python_example_trains() {
         println!("skipped: no python3");
         return;
     }
-    let place = Place::new();
+    let folder = TestFolder::new();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/length_reward.py");
     let text = format!(
         "{SMALL}[reward.command]\nprogram = [\"python3\", \"{}\"]\n",
         example.display()
     );
-    succeeds(place.train_config("run", &text, &[]));
-    for line in place
+    succeeds(folder.train_config("run", &text, &[]));
+    for line in folder
         .metrics("run")
         .iter()
         .filter(|line| line["phase"] == "train")
@@ -354,12 +355,12 @@ fn the_python_example_trains() {
             "{line}"
         );
         assert!(line["reward/command/found"].is_number());
-        // The example says nothing about right and wrong, so the built-in grader does.
+        // The example does not say what is right or wrong, so the built-in grader does.
         assert_eq!(line["critic/score/mean"], 0.0);
     }
 }
 
-/// Numbers of processes that a script wrote down, and that are still there.
+/// Those processes whose ids a script wrote down that are still running.
 fn alive(file: &Path) -> Vec<String> {
     let ids = fs::read_to_string(file).unwrap_or_default();
     let runs = |id: &&str| {
@@ -380,32 +381,34 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
 #[cfg(target_os = "linux")]
 #[test]
 fn no_process_outlives_the_run() {
-    let place = Place::new();
-    let started = place.path("started");
-    let hangs = place.path("hangs");
-    // Each process has one of its own, which does not read.
+    let folder = TestFolder::new();
+    let started = folder.path("started");
+    let hangs = folder.path("hangs");
+    // Each process starts a child, which does not read.
     let note = format!(
         "[ $n_lines = 1 ] && {{ sleep 300 & echo $! >> '{0}'; echo $$ >> '{0}'; }}",
         started.display()
     );
-    succeeds(place.train("whole", &note, "", &[]));
-    wait_until("processes after the end", || alive(&started).is_empty());
+    succeeds(folder.train("whole", &note, "", &[]));
+    wait_until("processes are left after the end", || {
+        alive(&started).is_empty()
+    });
     assert!(fs::read_to_string(&started).unwrap().lines().count() >= 4);
 
-    // Line 10 is in the first step, where one signal is enough; line 17 in the evaluation within a step,
-    // which is not left, so that a second one ends everything.
+    // Line 10 is in the first step, where one signal is enough. Line 17 is in the evaluation within a step, which
+    // runs to its end unless a second signal ends everything.
     for (line, signal, n_signals) in [(10, "INT", 1), (10, "TERM", 1), (17, "INT", 2)] {
         let body = format!(
             "{note}\n[ $n_lines = {line} ] && {{ touch '{}'; sleep 300; }}",
             hangs.display()
         );
         let name = format!("line-{line}-{signal}");
-        let mut run = place
+        let mut run = folder
             .train(&name, &body, "processes = 1", &["evaluate.every=1"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        wait_until("the command does not get there", || hangs.exists());
+        wait_until("the command does not reach the line", || hangs.exists());
         assert!(!alive(&started).is_empty());
         for _ in 0..n_signals {
             std::thread::sleep(Duration::from_millis(300));
@@ -423,7 +426,9 @@ fn no_process_outlives_the_run() {
         let status = run.wait().unwrap();
         assert_eq!(status.code(), Some(130), "{name}");
         assert!(start.elapsed() < Duration::from_secs(20), "{name}");
-        wait_until("processes after the signal", || alive(&started).is_empty());
+        wait_until("processes are left after the signal", || {
+            alive(&started).is_empty()
+        });
         fs::remove_file(&hangs).unwrap();
     }
 }

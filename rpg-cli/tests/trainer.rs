@@ -1,4 +1,4 @@
-//! The training loop below the process, with sampling, reward, optimizer, ranks and reporting exchanged.
+//! The training loop as a library, with sampling, reward, optimizer, ranks and reporting replaced.
 
 use burn::backend::{Autodiff, Flex};
 use burn::optim::GradientsParams;
@@ -28,7 +28,7 @@ const BAD: &str = "Answer: 8";
 /// What happened, in order.
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Samples one of two texts, whatever the policy is, with the log-probs that the policy gives them.
+/// Samples two texts in turn, whatever the policy is, with the log-probs that the policy gives them.
 struct ScriptedRollouts {
     tokenizer: Tokenizer,
     policy: Option<CausalLm<Flex>>,
@@ -48,7 +48,7 @@ impl Rollouts<Flex> for ScriptedRollouts {
         _options: &GenerateOptions,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Group>, GenerateError> {
-        let policy = self.policy.as_ref().expect("`sync` came first");
+        let policy = self.policy.as_ref().expect("`sync` comes first");
         self.log.borrow_mut().push("sample".into());
         let n_completions = requests.iter().map(|request| request.seeds.len()).sum();
         let progress = Progress {
@@ -89,7 +89,7 @@ impl Rollouts<Flex> for ScriptedRollouts {
     }
 }
 
-/// Likes one text, whatever the problem is, for some batches; then it fails.
+/// Likes one text, whatever the problem is, for a number of batches; then it fails.
 struct Taste {
     batches_left: AtomicUsize,
 }
@@ -104,9 +104,9 @@ impl Reward for Taste {
         items: &[RewardItem<'_>],
         _on_progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Vec<Result<Score, RewardError>> {
-        let one_less = |left: usize| left.checked_sub(1);
+        let decrement = |left: usize| left.checked_sub(1);
         let left = &self.batches_left;
-        let works = left.fetch_update(Relaxed, Relaxed, one_less).is_ok();
+        let works = left.fetch_update(Relaxed, Relaxed, decrement).is_ok();
         let score = |item: &RewardItem<'_>| {
             let likes = f64::from(u8::from(item.completion == GOOD));
             works
@@ -119,7 +119,7 @@ impl Reward for Taste {
     }
 }
 
-/// Writes down what it is told, and asks to stop after some step.
+/// Records what it is told, and requests a stop after a given step.
 struct Recorder {
     log: Log,
     interrupt: Interrupt,
@@ -149,7 +149,7 @@ impl Reporter for Recorder {
     }
 }
 
-/// AdamW that says when it updates.
+/// AdamW that logs its updates.
 struct LoggedAdamW {
     inner: AdamW<Flex>,
     log: Log,
@@ -210,15 +210,15 @@ fn config(sets: &[&str]) -> TrainConfig {
     TrainConfig::recipe("arithmetic", &sets).unwrap()
 }
 
-/// A run with every part exchanged.
-struct Bench {
+/// A run with every part replaced.
+struct TestRun {
     config: TrainConfig,
     folder: RunFolder,
     log: Log,
     _dir: tempfile::TempDir,
 }
 
-impl Bench {
+impl TestRun {
     fn new(config: TrainConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::create(&dir.path().join("run"), &config.to_toml()).unwrap();
@@ -230,8 +230,8 @@ impl Bench {
         }
     }
 
-    /// Runs on: from the newest checkpoint, if there is one.
-    fn run(&self, batches: usize, stop_after: Option<u64>) -> Result<Outcome, Failure> {
+    /// Starts the run, or resumes it from its newest checkpoint.
+    fn start_or_resume(&self, batches: usize, stop_after: Option<u64>) -> Result<Outcome, Failure> {
         let device = Default::default();
         let checkpoint = self.folder.newest_checkpoint().ok();
         let (policy, tokenizer) = match &checkpoint {
@@ -271,7 +271,7 @@ impl Bench {
         Trainer::new(&self.config, &self.folder, start, parts)?.run()
     }
 
-    /// What the policy of the newest checkpoint thinks of a text, in nats.
+    /// The log-prob of a text under the policy of the newest checkpoint.
     fn log_prob(&self, text: &str) -> f64 {
         let dir = self.folder.newest_checkpoint().unwrap();
         let (policy, tokenizer) =
@@ -294,8 +294,8 @@ impl Bench {
 
 #[test]
 fn the_loop_is_algorithm_2() {
-    let bench = Bench::new(config(&[]));
-    let outcome = bench.run(usize::MAX, None).unwrap();
+    let run = TestRun::new(config(&[]));
+    let outcome = run.start_or_resume(usize::MAX, None).unwrap();
     let step = |step: u64| {
         let (one, two) = ("update 1/2".to_owned(), "update 2/2".to_owned());
         [
@@ -321,42 +321,42 @@ fn the_loop_is_algorithm_2() {
         evaluation("After").to_vec(),
         vec!["end".to_owned()],
     ];
-    assert_eq!(*bench.log.borrow(), expected.concat());
+    assert_eq!(*run.log.borrow(), expected.concat());
     assert_eq!((outcome.before, outcome.after), (0.5, 0.5));
     assert_eq!((outcome.steps, outcome.interrupted), (2, false));
 }
 
 #[test]
-fn what_is_rewarded_becomes_more_probable() {
-    let bench = Bench::new(config(&["train.steps=12", "train.mini_batches=1"]));
+fn a_rewarded_completion_becomes_more_probable() {
+    let run = TestRun::new(config(&["train.steps=12", "train.mini_batches=1"]));
     // The first checkpoint is that of the policy before the first step.
-    assert!(bench.run(1, None).is_err());
-    let before = bench.log_prob(GOOD) - bench.log_prob(BAD);
-    bench.run(usize::MAX, None).unwrap();
-    let after = bench.log_prob(GOOD) - bench.log_prob(BAD);
+    assert!(run.start_or_resume(1, None).is_err());
+    let before = run.log_prob(GOOD) - run.log_prob(BAD);
+    run.start_or_resume(usize::MAX, None).unwrap();
+    let after = run.log_prob(GOOD) - run.log_prob(BAD);
     assert!(after > before + 1.0, "{before} {after}");
 }
 
 #[test]
 fn a_failing_reward_ends_the_run_after_the_last_whole_step() {
-    let bench = Bench::new(config(&[]));
+    let run = TestRun::new(config(&[]));
     // The first batch is the evaluation's, the second that of step 1.
-    let failure = bench.run(2, None).unwrap_err();
+    let failure = run.start_or_resume(2, None).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Reward);
     assert!(failure.message.contains("no taste left"), "{failure}");
-    let checkpoint = bench.folder.newest_checkpoint().unwrap();
+    let checkpoint = run.folder.newest_checkpoint().unwrap();
     assert!(checkpoint.ends_with("step-000001"), "{checkpoint:?}");
 }
 
 #[test]
-fn a_stopped_run_goes_on_to_the_numbers_of_one_that_was_not() {
-    let straight = Bench::new(config(&["train.steps=4", "reference.rule={every_steps=3}"]));
-    straight.run(usize::MAX, None).unwrap();
-    let stopped = Bench::new(config(&["train.steps=4", "reference.rule={every_steps=3}"]));
-    let outcome = stopped.run(usize::MAX, Some(2)).unwrap();
+fn a_stopped_and_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
+    let straight = TestRun::new(config(&["train.steps=4", "reference.rule={every_steps=3}"]));
+    straight.start_or_resume(usize::MAX, None).unwrap();
+    let stopped = TestRun::new(config(&["train.steps=4", "reference.rule={every_steps=3}"]));
+    let outcome = stopped.start_or_resume(usize::MAX, Some(2)).unwrap();
     assert!(outcome.interrupted && outcome.after.is_nan());
     assert_eq!(outcome.steps, 2);
-    let outcome = stopped.run(usize::MAX, None).unwrap();
+    let outcome = stopped.start_or_resume(usize::MAX, None).unwrap();
     assert_eq!((outcome.steps, outcome.interrupted), (4, false));
     assert_eq!(stopped.metrics(), straight.metrics());
     assert_eq!(stopped.log_prob(GOOD), straight.log_prob(GOOD));

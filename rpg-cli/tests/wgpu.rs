@@ -1,5 +1,5 @@
-//! The command on WGPU: the losses' gradients, and a training run. Needs a Vulkan driver; a software one
-//! will do.
+//! The command on WGPU: the losses' gradients, and a training run. A Vulkan driver is needed; a software one is
+//! enough.
 
 use std::process::Command;
 

@@ -1,5 +1,34 @@
 //! Cutting a list of texts into passes over the model.
 
+/// Decides where a list is cut: at most so many tokens a run.
+#[derive(Debug, Clone)]
+pub struct TokenBudget {
+    max_tokens: usize,
+    // Tokens of the present run; `None` before the first item.
+    total: Option<usize>,
+}
+
+impl TokenBudget {
+    /// Runs of at most `max_tokens` tokens. An item that has more by itself is a run of its own.
+    pub fn new(max_tokens: usize) -> Self {
+        Self {
+            max_tokens,
+            total: None,
+        }
+    }
+
+    /// Counts the next item; returns whether a run ends before it.
+    pub fn cuts_before(&mut self, n_tokens: usize) -> bool {
+        let with_it = self.total.map(|total| total.saturating_add(n_tokens));
+        let cuts = with_it.is_some_and(|total| total > self.max_tokens);
+        self.total = match with_it {
+            Some(total) if !cuts => Some(total),
+            _ => Some(n_tokens),
+        };
+        cuts
+    }
+}
+
 /// Cuts `items` into runs of neighbours that have at most `max_tokens` tokens together. An item that has more by
 /// itself is a run of its own; no run is empty.
 ///
@@ -15,15 +44,14 @@ pub fn by_tokens<T>(
 ) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
-        let mut total = 0usize;
-        let fitting = rest.iter().take_while(|item| {
-            total = total.saturating_add(n_tokens(item));
-            total <= max_tokens
-        });
-        let n = fitting.count().max(1);
-        let (run, later) = rest.split_at_checked(n)?;
+        let mut budget = TokenBudget::new(max_tokens);
+        let run = rest.iter();
+        let n = run
+            .take_while(|item| !budget.cuts_before(n_tokens(item)))
+            .count();
+        let (run, later) = rest.split_at(n);
         rest = later;
-        Some(run)
+        (!run.is_empty()).then_some(run)
     })
 }
 

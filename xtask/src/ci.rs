@@ -1,4 +1,4 @@
-//! What must pass before a change lands, beside the tests.
+//! What must pass before a change is merged, besides the tests.
 
 use crate::{build, root, tidy};
 use anyhow::{Result, bail, ensure};
@@ -6,10 +6,9 @@ use std::fs;
 use std::time::Instant;
 use xshell::{Shell, cmd};
 
-/// Runs everything, fastest first where the order is free. `RPG_CI_WGPU=1` adds the tests on WGPU, which
-/// need a Vulkan driver.
+/// Runs everything, the fastest first. `RPG_CI_WGPU=1` adds the tests on WGPU, which need a Vulkan driver.
 pub(crate) fn run(shell: &Shell) -> Result<()> {
-    let _there = shell.push_dir(root());
+    let _root = shell.push_dir(root());
     stage("tidy", || tidy::run(&root()))?;
     stage("format", || {
         Ok(cmd!(shell, "cargo fmt --all --check").run()?)
@@ -134,7 +133,7 @@ fn minimum_rust(shell: &Shell) -> Result<()> {
     Ok(())
 }
 
-/// A short run of the built-in recipe; its outputs must be there and say what they should.
+/// A short run of the built-in recipe, which must write all of its files.
 fn short_training(shell: &Shell, rpg: &std::path::Path) -> Result<()> {
     let dir = root().join("target").join("ci-run");
     let _ = fs::remove_dir_all(&dir);

@@ -1,4 +1,4 @@
-//! What this machine has, and so which features `rpg` is built with.
+//! Chooses the features of `rpg` by what this machine has.
 
 use std::path::Path;
 
@@ -43,7 +43,7 @@ fn has_nvrtc() -> bool {
     })
 }
 
-/// A render node of the kernel, behind which stands a GPU with a driver.
+/// A render node of the kernel: a GPU with a driver.
 fn has_gpu_node() -> bool {
     std::fs::read_dir("/dev/dri")
         .into_iter()

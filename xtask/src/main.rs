@@ -1,6 +1,6 @@
-//! The project's chores: `cargo xtask NAME`.
+//! The project's tasks: `cargo xtask NAME`.
 //!
-//! This crate builds in seconds: it spawns cargo and the `rpg` binary and depends on none of our crates.
+//! This crate builds in seconds: it starts cargo and the `rpg` binary, and depends on no other crate of ours.
 
 mod bench;
 mod ci;
@@ -15,22 +15,22 @@ const HELP: &str = "\
 cargo xtask NAME [ARGUMENTS]
 
   train [ARGS]              build `rpg` for this machine and run `rpg train ARGS`
-  verify-gradients [ARGS]   check the losses against the theory: `rpg verify-gradients ARGS`
+  verify-gradients [ARGS]   check the gradients of the losses: `rpg verify-gradients ARGS`
   verify-gradients --study[=PAGE]
-                            measure bias and variance of every estimator instead, and write a page with
-                            tables and plots (docs/gradient-study.md)
-  test                      all tests of the workspace
-  bench NAME [OPTIONS]      measure against what users would run otherwise; `bench help` lists
-  tidy                      the rules of the house: crate edges, file lengths
-  ci                        everything but the tests that must pass before a change lands
+                            compute bias and variance of every estimator with the example gradient_study of
+                            rpg-losses, and write a page with tables and plots (default: docs/gradient-study.md)
+  test [ARGS]               tidy, then all tests: `cargo test ARGS`
+  bench NAME [OPTIONS]      compare with what users would run otherwise; `cargo xtask bench help` lists the names
+  tidy                      check the project's own rules: dependencies, imports, file lengths and more
+  ci                        all that must pass besides the tests: tidy, format, clippy, docs, verification, a run
 
-Options before ARGS:
-  --features LIST           cargo features of `rpg` instead of those the machine asks for (\"\" for none)
+Options of train and verify-gradients, before ARGS:
+  --features LIST           cargo features of `rpg`, instead of those that suit this machine (\"\" for none)
 ";
 
 fn main() {
     if let Err(error) = run() {
-        // A failed child process has said what was wrong; its exit code is what scripts look at.
+        // A child process that failed has said why; scripts need its exit code.
         match error.downcast_ref::<ChildFailed>() {
             Some(ChildFailed(code)) => std::process::exit(*code),
             None => {
@@ -51,7 +51,7 @@ fn run() -> Result<()> {
         rest.remove(0);
     }
     let shell = Shell::new()?;
-    // Paths in ARGS are the user's; cargo is told where the workspace is.
+    // Paths in ARGS are relative to the user's folder, so cargo is told where the workspace is.
     match name.as_str() {
         "train" => rpg(&shell, features, "train", &rest),
         "verify-gradients" => {
@@ -69,7 +69,7 @@ fn run() -> Result<()> {
             print!("{HELP}");
             Ok(())
         }
-        other => bail!("no chore is called `{other}`\n\n{HELP}"),
+        other => bail!("no task is called `{other}`\n\n{HELP}"),
     }
 }
 
@@ -87,22 +87,22 @@ impl std::error::Error for ChildFailed {}
 
 /// Removes `--features LIST` from the arguments.
 fn take_features(args: &mut Vec<String>) -> Result<Option<String>> {
-    let Some(at) = args.iter().position(|arg| arg == "--features") else {
+    let Some(i) = args.iter().position(|arg| arg == "--features") else {
         return Ok(None);
     };
-    if at + 1 == args.len() {
-        bail!("--features: a list is missing");
+    if i + 1 == args.len() {
+        bail!("--features: expected a list of features");
     }
-    args.remove(at);
-    Ok(Some(args.remove(at)))
+    args.remove(i);
+    Ok(Some(args.remove(i)))
 }
 
-/// Verification needs a GPU only when it is asked for one.
+/// Verification is built for a GPU only if it is asked to use one.
 fn verify_features(args: &[String]) -> Option<String> {
     let backend = args
         .iter()
         .position(|arg| arg == "--backend")
-        .and_then(|at| args.get(at + 1));
+        .and_then(|i| args.get(i + 1));
     match backend.map(String::as_str) {
         Some("auto") => None,
         Some(gpu @ ("wgpu" | "cuda")) => Some(gpu.to_owned()),
@@ -146,9 +146,10 @@ fn rpg(shell: &Shell, features: Option<String>, command: &str, args: &[String]) 
         .args(args)
         .status()
         .with_context(|| format!("cannot start {}", binary.display()))?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(ChildFailed(status.code().unwrap_or(2)).into()),
+    if status.success() {
+        Ok(())
+    } else {
+        Err(ChildFailed(status.code().unwrap_or(2)).into())
     }
 }
 
@@ -169,7 +170,7 @@ fn build(shell: &Shell, features: &str) -> Result<PathBuf> {
         .join(format!("rpg{}", std::env::consts::EXE_SUFFIX)))
 }
 
-/// All tests; cargo's own summary comes last. One profile for everything: Burn is built once.
+/// Runs all tests; cargo's own summary comes last. Everything uses one profile, so that Burn is built once.
 fn test(shell: &Shell, args: &[String]) -> Result<()> {
     tidy::run(&root())?;
     let manifest = root().join("Cargo.toml");

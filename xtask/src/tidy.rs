@@ -1,4 +1,4 @@
-//! Rules of the house that a program can check.
+//! The project's rules, as far as a program can check them.
 
 use anyhow::{Result, bail};
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Lines of code, tests aside, beyond which a file is two files.
 const MAX_LINES: usize = 500;
 
-/// Each crate and those of ours that it may depend on.
+/// Each crate, and the crates of the workspace that it may depend on.
 const EDGES: [(&str, &[&str]); 6] = [
     ("rpg-core", &[]),
     ("rpg-losses", &[]),
@@ -20,7 +20,7 @@ const EDGES: [(&str, &[&str]); 6] = [
     ("xtask", &[]),
 ];
 
-/// An edge inside a crate: code that must do without something.
+/// A boundary inside a crate: code that must not use something.
 struct Wall {
     /// Below these paths,
     inside: &'static [&'static str],
@@ -93,20 +93,20 @@ const WALLS: [Wall; 5] = [
             "rpg-losses/src/lib.rs",
         ],
         absent: &["crate::verify", "crate::request"],
-        why: "the losses do not lean on what proves or serves them",
+        why: "the losses do not depend on what verifies or serves them",
     },
     Wall {
         inside: &["rpg-core/src", "rpg-losses/src", "rpg-reward/src"],
         except: &[],
         absent: &["rpg_rollout::", "rpg_cli::"],
-        why: "an edge of the crates points the other way",
+        why: "the dependency points the other way",
     },
 ];
 
-/// What a crate needs to be published, beside its manifest.
+/// What a crate needs to be published, besides its manifest.
 const PUBLISHED: [&str; 3] = ["LICENSE-APACHE", "LICENSE-MIT", "README.md"];
 
-/// Lists every breach and fails if there is one.
+/// Lists every broken rule, and fails if there is one.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let breaches = breaches(root)?;
     for breach in &breaches {
@@ -114,7 +114,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     match breaches.len() {
         0 => Ok(()),
-        n => bail!("{n} breaches of the rules of the house"),
+        n => bail!("rules broken: {n}"),
     }
 }
 
@@ -193,7 +193,7 @@ fn unpublishable(root: &Path, name: &str, manifest: &str) -> Vec<String> {
     missing_keys.chain(missing_files).collect()
 }
 
-/// Code that reaches for what it must do without; comments may.
+/// Code that uses what it must not; comments may name it.
 fn behind_a_wall(path: &str, text: &str) -> Vec<String> {
     let below = |places: &[&str]| {
         places.iter().any(|place| {
@@ -214,7 +214,7 @@ fn behind_a_wall(path: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The lines before the tests that are no comments.
+/// The lines before the tests that are not comments.
 fn code_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .take_while(|line| !line.starts_with("#[cfg(test)]"))
@@ -222,7 +222,7 @@ fn code_lines(text: &str) -> impl Iterator<Item = &str> {
         .filter(|line| !line.starts_with("//"))
 }
 
-/// Whether `word` begins somewhere in the line where no longer name ends.
+/// Whether the line contains `word`, and not as the end of a longer name.
 fn has_word(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(start, _)| {
         let before = line[..start].chars().next_back();
@@ -247,7 +247,7 @@ fn untidy_imports(path: &str, text: &str) -> Vec<String> {
             }
             if blank_since_import == Some(true) {
                 found.push(format!(
-                    "{path}: an empty line divides the imports at `{line}`"
+                    "{path}: an empty line before `{line}` divides the imports"
                 ));
             }
         }
@@ -266,8 +266,9 @@ fn untidy_imports(path: &str, text: &str) -> Vec<String> {
 
 /// A module with files of its own is `NAME/mod.rs`.
 fn module_beside_folder(path: &str, is_folder: bool) -> Option<String> {
-    is_folder
-        .then(|| format!("{path} lies beside a folder of its name: it is that folder's mod.rs"))
+    is_folder.then(|| {
+        format!("{path} is next to a folder of the same name: move it to that folder's mod.rs")
+    })
 }
 
 fn too_long(path: &str, text: &str) -> Option<String> {
@@ -275,12 +276,14 @@ fn too_long(path: &str, text: &str) -> Option<String> {
         .lines()
         .take_while(|line| !line.starts_with("#[cfg(test)]"))
         .count();
-    (n > MAX_LINES).then(|| format!("{path} has {n} lines before its tests: it is two files"))
+    (n > MAX_LINES)
+        .then(|| format!("{path} has {n} lines before its tests, more than {MAX_LINES}: split it"))
 }
 
 fn no_module_doc(path: &str, text: &str) -> Option<String> {
     let documented = text.starts_with("//!") || text.starts_with("#!");
-    (!documented).then(|| format!("{path} does not begin by saying what it is"))
+    (!documented)
+        .then(|| format!("{path} does not begin with a `//!` sentence that says what it is"))
 }
 
 fn rust_files(dir: &Path) -> Result<Vec<PathBuf>> {
@@ -301,13 +304,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_workspace_keeps_the_rules() {
+    fn this_workspace_follows_the_rules() {
         let found = breaches(&crate::root()).unwrap();
         assert!(found.is_empty(), "{found:#?}");
     }
 
     #[test]
-    fn breaches_are_found() {
+    fn broken_rules_are_found() {
         let manifest = "[dependencies]\nrpg-core.workspace = true\nserde.workspace = true\n";
         assert_eq!(wrong_edges("rpg-losses", &[], manifest).len(), 1);
         assert!(wrong_edges("rpg-rollout", &["rpg-core"], manifest).is_empty());

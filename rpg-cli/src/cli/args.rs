@@ -16,7 +16,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Parses the arguments of the process; prints help or an error and exits where there is cause.
+    /// Parses the process's arguments. Asked for help, or given bad arguments, it prints a text and exits.
     pub fn from_command_line() -> Self {
         Self::parse()
     }
@@ -29,55 +29,56 @@ pub enum Command {
     Train(TrainArgs),
     /// Continue prompts with a model
     Generate(GenerateArgs),
-    /// Log-probabilities of given texts under a model
+    /// Compute the log-probabilities of texts under a model
     Score(ScoreArgs),
     /// Grade answers: JSONL of {"id", "gold", "pred"} in, {"id", "correct", "extracted", "reason"} out
     Verify(VerifyArgs),
     /// Compute a loss and its gradient from JSON
-    #[command(after_long_help = loss_form())]
+    #[command(after_long_help = loss_format())]
     Loss(LossArgs),
-    /// Check that the surrogate losses have the gradients that the theory gives them
+    /// Check the gradients of all losses against the theory
     VerifyGradients(VerifyGradientsArgs),
     /// Write a model, or the newest checkpoint of a run, as a Hugging Face folder
     Export(ExportArgs),
-    /// Draw the learning curve of a run again
+    /// Redraw the learning curve of a run
     Report(ReportArgs),
 }
 
 /// `rpg train`.
 #[derive(Debug, Default, ClapArgs)]
 pub struct TrainArgs {
-    /// A built-in recipe: arithmetic (the default) or finetune (the default with --model)
+    /// A built-in recipe: arithmetic (the default) or finetune (the default with --model or
+    /// --data)
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     pub recipe: Option<String>,
     /// A config file (TOML)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// The policy: a Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
     /// The problems: JSONL with `question` or `problem`, and `answer`
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
-    /// Where the run's files go (default: runs/NAME-001 and so on)
+    /// A new folder for the run's files (default: the next free of runs/NAME-001, runs/NAME-002, ...)
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Go on with the run in this folder
+    /// Resume the run in this folder
     #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["recipe", "config", "model", "data", "run_dir", "seed", "steps", "set"])]
     pub resume: Option<PathBuf>,
-    /// Every random draw derives from it
+    /// The seed of every random draw
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Steps of reinforcement learning
     #[arg(long, value_name = "N")]
     pub steps: Option<u64>,
-    /// Change one key of the config, as in --set optimizer.lr=1e-5
+    /// Set one key of the config, as in --set optimizer.lr=1e-5 (may be given more than once)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// auto, cpu, wgpu or cuda
+    /// Where to compute: auto, cpu, wgpu or cuda
     #[arg(long, value_name = "NAME")]
     pub backend: Option<DeviceChoice>,
-    /// Print the resolved config and stop
+    /// Print the resolved config and exit
     #[arg(long)]
     pub print_config: bool,
     /// Print the summary as JSON on standard output
@@ -89,7 +90,7 @@ pub struct TrainArgs {
 #[derive(Debug, ClapArgs)]
 pub struct GenerateArgs {
     /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// One prompt per line: text, or JSON with `prompt` or `messages`; `-` reads standard input
     #[arg(long, value_name = "FILE")]
@@ -97,7 +98,7 @@ pub struct GenerateArgs {
     /// Completions per prompt
     #[arg(short, long, value_name = "K", default_value_t = 1)]
     pub n: usize,
-    /// Tokens per completion
+    /// The most tokens per completion
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub max_new_tokens: usize,
     /// Sampling temperature; 0 takes the most probable token
@@ -108,7 +109,7 @@ pub struct GenerateArgs {
         allow_negative_numbers = true
     )]
     pub temperature: f64,
-    /// Nucleus sampling
+    /// Nucleus sampling: only the most probable tokens that together reach P (1: all)
     #[arg(
         long,
         value_name = "P",
@@ -133,31 +134,31 @@ pub struct GenerateArgs {
     /// Stop at this token (may be given more than once)
     #[arg(long, value_name = "ID")]
     pub stop_token: Vec<u32>,
-    /// Do not stop before so many tokens
+    /// Do not stop before this many tokens
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub min_new_tokens: usize,
-    /// Go on behind an end-of-sequence token
+    /// Continue after an end-of-sequence token
     #[arg(long)]
     pub ignore_eos: bool,
     /// A system message before every prompt
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     pub system: Option<String>,
-    /// Whether the model thinks first, where its chat template knows of it
+    /// Whether the model thinks first, if its chat template has a switch for that
     #[arg(long, value_name = "BOOL", conflicts_with = "raw")]
     pub thinking: Option<bool>,
-    /// The day that the chat template may write into the prompt (Llama 3.2), such as 2026-03-05
+    /// The date for chat templates that write one into the prompt (Llama 3.2), such as 2026-03-05
     #[arg(long, value_name = "DATE", conflicts_with = "raw")]
     pub date: Option<jiff::civil::Date>,
-    /// Use lines as they stand, without the model's chat template
+    /// Use lines as they are, without the model's chat template
     #[arg(long)]
     pub raw: bool,
-    /// Every random draw derives from it
+    /// The seed of every random draw
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// One JSON object per completion, with tokens and log-probs
     #[arg(long)]
     pub json: bool,
-    /// auto, cpu, wgpu or cuda
+    /// Where to compute: auto, cpu, wgpu or cuda
     #[arg(long, value_name = "NAME", default_value_t = DeviceChoice::Auto)]
     pub backend: DeviceChoice,
 }
@@ -166,7 +167,7 @@ pub struct GenerateArgs {
 #[derive(Debug, ClapArgs)]
 pub struct ScoreArgs {
     /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// JSONL of {"prompt", "completion"}, {"text"} or {"prompt_tokens", "completion_tokens"}; `-` reads
     /// standard input
@@ -180,7 +181,7 @@ pub struct ScoreArgs {
         allow_negative_numbers = true
     )]
     pub temperature: f64,
-    /// auto, cpu, wgpu or cuda
+    /// Where to compute: auto, cpu, wgpu or cuda
     #[arg(long, value_name = "NAME", default_value_t = DeviceChoice::Auto)]
     pub backend: DeviceChoice,
 }
@@ -191,18 +192,18 @@ pub struct VerifyArgs {
     /// JSONL of {"id", "gold", "pred"}; `-` reads standard input
     #[arg(value_name = "FILE")]
     pub input: PathBuf,
-    /// Print agreement with the `expect` of the lines, per `source`, instead of the verdicts
+    /// Instead of verdicts, print how many agree with the line's `expect`, by `source`
     #[arg(long)]
     pub summary: bool,
 }
 
-/// The form of `rpg loss`'s input.
-fn loss_form() -> String {
+/// The format of `rpg loss`'s input.
+fn loss_format() -> String {
     format!("{LOSS_EXAMPLE}{}{LOSS_NOTES}", keys_text())
 }
 
 const LOSS_EXAMPLE: &str = "\
-The input is one JSON object; T tokens in each of B responses:
+The input is one JSON object. Rows are responses (B), columns are tokens (T):
 
   {\"objective\": {\"kind\": \"rpg\", \"kl\": \"urkl\", \"estimator\": \"reinforce\", \"clip\": \"rpg\",
                  \"beta\": 1e-4, \"eps_low\": 0.2, \"eps_high\": 0.28, \"c\": 10, \"z\": 1,
@@ -213,16 +214,16 @@ The input is one JSON object; T tokens in each of B responses:
    \"rewards\":  [1.0, 0.0],
    \"groups\":   [0, 0]}
 
-Of the objective only `kind` must be given:
+Only `kind` is required in the objective:
 
 ";
 
 const LOSS_NOTES: &str = "
-`logp_ref` may be given; without it the reference is `logp_old`. `advantages`, [B] or [B][T], may
-take the place of `rewards` and `groups`.
+`logp_ref` is optional: without it the reference is `logp_old`. `advantages`, [B] or [B][T], may
+replace `rewards` and `groups`.
 
 The answer is {\"loss\", \"grad\", \"advantages\", \"metrics\"}, computed in f64; `grad` is the
-gradient in `logp` that training takes. Defaults and formulas: docs/rpg-loss.md.";
+gradient with respect to `logp` that training uses. Defaults and formulas: docs/rpg-loss.md.";
 
 /// The loss's input.
 #[derive(Debug, ClapArgs)]
@@ -244,16 +245,16 @@ pub struct VerifyGradientsArgs {
     /// The seed of the first case
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// cpu (in f64), or wgpu or cuda (in f32)
+    /// Where to compute: cpu (in f64), wgpu or cuda (in f32)
     #[arg(long, value_name = "NAME", default_value_t = DeviceChoice::Cpu)]
     pub backend: DeviceChoice,
 }
 
-/// What to export, and where to.
+/// What to export, and where.
 #[derive(Debug, ClapArgs)]
 pub struct ExportArgs {
-    /// A Hugging Face folder, a .gguf file, a name on the hub, or a run folder
-    #[arg(long, value_name = "DIR")]
+    /// A Hugging Face folder, a .gguf file, a name on the hub (ORGANISATION/NAME) or a run folder
+    #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// The folder to write; it must not exist yet
     #[arg(long, value_name = "DIR")]

@@ -1,4 +1,4 @@
-//! The terminal: a progress bar with lines above it, on standard error; plain lines where that is no terminal.
+//! Progress on standard error: a bar with lines above it on a terminal, otherwise plain lines.
 
 use crate::failure::Failure;
 use crate::train::report::{Activity, Event, Metrics, Moment, Progress, Reporter};
@@ -6,13 +6,13 @@ use crate::train::{GradedGroup, Sample};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
-/// Steps of a warm start from one line to the next.
-const WARM_START_LINES: u64 = 50;
+/// Warm-start steps per printed line.
+const WARM_START_LINE_EVERY: u64 = 50;
 
-/// Steps from one printed sample to the next.
+/// Steps per printed sample.
 const SAMPLE_EVERY: u64 = 25;
 
-/// Where a long piece of work reports.
+/// Shows the progress of a long task.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Console {
     bar: Option<ProgressBar>,
@@ -43,7 +43,7 @@ impl Console {
         }
     }
 
-    /// Says what happens at the moment, after the bar.
+    /// Shows what is happening, to the right of the bar.
     pub(super) fn status(&self, text: impl FnOnce() -> String) {
         if let Some(bar) = &self.bar {
             bar.set_message(text());
@@ -65,7 +65,7 @@ impl Console {
     }
 }
 
-/// Tells the reader of a terminal what a training run does.
+/// Reports a training run on the terminal.
 #[derive(Debug, Default)]
 pub(super) struct TrainConsole(Console);
 
@@ -91,7 +91,7 @@ impl Reporter for TrainConsole {
                 let nll = metrics.get("warm_start/nll").unwrap_or(f64::NAN);
                 self.0.position(*step);
                 self.0.status(|| format!("nll {nll:.4}"));
-                if *step == 1 || step.is_multiple_of(WARM_START_LINES) || step == steps {
+                if *step == 1 || step.is_multiple_of(WARM_START_LINE_EVERY) || step == steps {
                     let line = format!("warm start {step:>4}/{steps} | nll {nll:.4}");
                     self.0.line(&line);
                 }
@@ -167,7 +167,7 @@ impl Reporter for TrainConsole {
 }
 
 impl TrainConsole {
-    /// The first sample of a group in readable form.
+    /// Prints the first sample of a group.
     fn sample(&self, group: &GradedGroup) {
         if let Some(sample) = group.samples.first() {
             self.0.line(&readable(group, sample));
@@ -178,7 +178,7 @@ impl TrainConsole {
 fn step_line(step: u64, steps: u64, metrics: &Metrics, held_out: f64) -> String {
     let number = |name: &str| metrics.get(name).unwrap_or(f64::NAN);
     let updates = match metrics.get("train/num_updates") {
-        Some(0.0) => "no update, as rewards are equal within every group".into(),
+        Some(0.0) => "no update: rewards are equal within every group".into(),
         _ => format!(
             "kl {:.1e} | entropy {:.3} | clip {:.3}",
             number("actor/kl_loss"),
@@ -194,7 +194,7 @@ fn step_line(step: u64, steps: u64, metrics: &Metrics, held_out: f64) -> String 
     )
 }
 
-/// Which completions the user's reward gave no score, if any.
+/// Says how many completions got no score from the user's reward, if any, and why the first got none.
 fn errors(when: &str, groups: &[GradedGroup]) -> Option<String> {
     let all = || {
         groups
@@ -221,8 +221,8 @@ fn readable(group: &GradedGroup, sample: &Sample) -> String {
         Some(false) => "wrong",
         None => "not graded",
     };
-    // The user's reward may have decided otherwise than the built-in grader, whose reason this is.
-    let by = if grade.correct == Some(grade.verdict.correct) {
+    // The reason is the built-in grader's, even where the user's reward decided otherwise.
+    let whose = if grade.correct == Some(grade.verdict.correct) {
         ""
     } else {
         "built-in grader: "
@@ -234,7 +234,7 @@ fn readable(group: &GradedGroup, sample: &Sample) -> String {
             .collect::<String>()
     };
     format!(
-        "{}{}  {mark}: {extracted} where {} is expected ({by}{})",
+        "{}{}  {mark}: found {extracted}, expected {} ({whose}{})",
         shown(prompt),
         shown(text),
         group.problem.answer,

@@ -1,4 +1,4 @@
-//! The learning curve: reward of the rollouts and held-out accuracy over steps.
+//! The learning curve: accuracy of the rollouts and on the held-out problems, by step.
 
 use crate::failure::Failure;
 use crate::run_folder::RunFolder;

@@ -1,7 +1,7 @@
-//! Models of the Hugging Face hub, through the cache that Python's `huggingface_hub` keeps too.
+//! Models on the Hugging Face hub, through the same cache as Python's `huggingface_hub`.
 //!
-//! The same variables rule it: `HF_HUB_CACHE` and `HF_HOME` (where the cache is), `HF_ENDPOINT` (a mirror),
-//! `HF_TOKEN` (for gated and private models) and `HF_HUB_OFFLINE` (the cache and nothing else).
+//! The same variables configure it: `HF_HUB_CACHE` and `HF_HOME` (where the cache is), `HF_ENDPOINT` (a mirror),
+//! `HF_TOKEN` (for gated and private models) and `HF_HUB_OFFLINE` (use the cache alone).
 
 use crate::failure::Failure;
 use crate::models::is_gguf;
@@ -46,7 +46,7 @@ impl HubModel {
         })
     }
 
-    /// The model's folder or file in the cache, brought there if need be.
+    /// The model's folder or file in the cache, downloaded if it is not there yet.
     pub(super) fn fetch(&self) -> Result<PathBuf, Failure> {
         let cache = Cache::new(cache_folder()?);
         let cached = self.cached(&cache);
@@ -60,26 +60,26 @@ impl HubModel {
         }
         match (self.download(&cache), cached) {
             (Ok(path), _) => Ok(path),
-            (Err(Trouble::Unreachable(why)), Some(path)) => {
+            (Err(FetchError::Unreachable(why)), Some(path)) => {
                 eprintln!(
-                    "note: the hub cannot be reached ({why}); taking {} from the cache",
+                    "note: the hub cannot be reached ({why}); using {} from the cache",
                     self.repo
                 );
                 Ok(path)
             }
-            (Err(Trouble::Unreachable(why)), None) => Err(self
+            (Err(FetchError::Unreachable(why)), None) => Err(self
                 .failure(&format!("{} cannot be reached: {why}", endpoint()))
                 .hint(
-                    "name a folder or a .gguf file on this machine; HF_ENDPOINT names a mirror, HF_HOME \
+                    "give a folder or a .gguf file on this machine, or set HF_ENDPOINT to a mirror or HF_HOME to \
                      another cache",
                 )),
-            (Err(Trouble::Refused(failure)), _) => Err(failure),
+            (Err(FetchError::Refused(failure)), _) => Err(failure),
         }
     }
 
     fn failure(&self, what: &str) -> Failure {
         Failure::input(format!(
-            "{}: no such folder or file here, and as a model of the Hugging Face hub: {what}",
+            "{}: no such folder or file on this machine; on the Hugging Face hub: {what}",
             self.repo
         ))
     }
@@ -88,7 +88,7 @@ impl HubModel {
         Repo::with_revision(self.repo.clone(), RepoType::Model, self.revision.clone())
     }
 
-    /// What the cache holds of this revision.
+    /// This revision in the cache, if it is there.
     fn cached(&self, cache: &Cache) -> Option<PathBuf> {
         let cached = cache.repo(self.repo());
         let marker = self.gguf.as_deref().unwrap_or(CONFIG);
@@ -102,10 +102,10 @@ impl HubModel {
         }
     }
 
-    fn download(&self, cache: &Cache) -> Result<PathBuf, Trouble> {
+    fn download(&self, cache: &Cache) -> Result<PathBuf, FetchError> {
         let api = self.api(cache)?;
         let remote = api.repo(self.repo());
-        let info = remote.info().map_err(|error| self.trouble(error))?;
+        let info = remote.info().map_err(|error| self.fetch_error(error))?;
         let names: Vec<&str> = info.siblings.iter().map(|f| f.rfilename.as_str()).collect();
         let folder = cache.repo(self.repo()).pointer_path(&info.sha);
         for name in self.wanted(&names)? {
@@ -113,7 +113,9 @@ impl HubModel {
                 continue;
             }
             eprintln!("fetching {}/{name}", self.repo);
-            remote.download(name).map_err(|error| self.trouble(error))?;
+            remote
+                .download(name)
+                .map_err(|error| self.fetch_error(error))?;
         }
         Ok(match &self.gguf {
             Some(file) => folder.join(file),
@@ -121,7 +123,7 @@ impl HubModel {
         })
     }
 
-    fn api(&self, cache: &Cache) -> Result<Api, Trouble> {
+    fn api(&self, cache: &Cache) -> Result<Api, FetchError> {
         let token = env::var("HF_TOKEN").ok().or_else(|| cache.token());
         ApiBuilder::from_cache(cache.clone())
             .with_endpoint(endpoint())
@@ -129,12 +131,12 @@ impl HubModel {
             .with_retries(3)
             .with_user_agent("rpg", env!("CARGO_PKG_VERSION"))
             .build()
-            .map_err(|error| self.trouble(error))
+            .map_err(|error| self.fetch_error(error))
     }
 
-    /// The files to fetch of those that the model has.
-    fn wanted<'a>(&self, names: &[&'a str]) -> Result<Vec<&'a str>, Trouble> {
-        let is_there = |wanted: &str| names.contains(&wanted);
+    /// Which of the model's files to fetch.
+    fn wanted<'a>(&self, names: &[&'a str]) -> Result<Vec<&'a str>, FetchError> {
+        let has = |wanted: &str| names.contains(&wanted);
         let ggufs: Vec<&str> = names
             .iter()
             .copied()
@@ -143,21 +145,24 @@ impl HubModel {
         if let Some(file) = &self.gguf {
             let found = ggufs.iter().copied().find(|name| name == file);
             return found.map(|name| vec![name]).ok_or_else(|| {
-                let what = format!("it has no file {file}, but {}", listed(&ggufs));
-                Trouble::Refused(self.failure(&what))
+                let what = format!(
+                    "the model has no file {file}; its GGUF files: {}",
+                    listed(&ggufs)
+                );
+                FetchError::Refused(self.failure(&what))
             });
         }
-        let is_weights: fn(&str) -> bool = match (is_there("model.safetensors"), is_there(INDEX)) {
+        let is_weights: fn(&str) -> bool = match (has("model.safetensors"), has(INDEX)) {
             (true, _) => |name| name == "model.safetensors",
             (false, true) => |name| {
                 let shard = name.starts_with("model-") && name.ends_with(".safetensors");
                 name == INDEX || shard
             },
             (false, false) => {
-                let failure = self.failure("it has no weights as safetensors");
-                return Err(Trouble::Refused(match ggufs.first() {
+                let failure = self.failure("the model has no safetensors weights");
+                return Err(FetchError::Refused(match ggufs.first() {
                     Some(file) => failure.hint(format!(
-                        "it has {}; name one: {}/{file}",
+                        "it has {}; name one of these files, as in {}/{file}",
                         listed(&ggufs),
                         self.repo
                     )),
@@ -165,46 +170,46 @@ impl HubModel {
                 }));
             }
         };
-        // What a model folder may hold besides weights.
+        // What a model folder may contain besides weights.
         let is_config = |name: &str| [CONFIG, "generation_config.json"].contains(&name);
         let is_wanted = |name: &&str| is_config(name) || FILES.contains(name) || is_weights(name);
         Ok(names.iter().copied().filter(is_wanted).collect())
     }
 
     /// What an error means for the user.
-    fn trouble(&self, error: ApiError) -> Trouble {
+    fn fetch_error(&self, error: ApiError) -> FetchError {
         let refused = |what: &str, hint: &str| {
-            Trouble::Refused(
-                self.failure(&format!("{} says {what}", endpoint()))
+            FetchError::Refused(
+                self.failure(&format!("{} answered {what}", endpoint()))
                     .hint(hint),
             )
         };
         match &error {
             ApiError::RequestError(request) => match **request {
-                // The hub answers so, too, to a name that does not exist.
+                // The hub gives the same answer for a name that does not exist.
                 ureq::Error::StatusCode(code @ (401 | 403)) => refused(
-                    &format!("{code}: there is no such model, or not for you"),
-                    "check the name; for gated and private models set HF_TOKEN",
+                    &format!("{code}: there is no such model, or you have no access to it"),
+                    "check the name; for a gated or private model set HF_TOKEN",
                 ),
                 ureq::Error::StatusCode(404) => refused(
                     "404: there is no such model, revision or file",
                     "check the name and the revision",
                 ),
-                _ => Trouble::Unreachable(error.to_string()),
+                _ => FetchError::Unreachable(error.to_string()),
             },
             ApiError::IoError(_) | ApiError::LockAcquisition(_) => {
-                Trouble::Refused(self.failure(&format!("the cache cannot be written: {error}")))
+                FetchError::Refused(self.failure(&format!("the cache cannot be written: {error}")))
             }
-            _ => Trouble::Unreachable(error.to_string()),
+            _ => FetchError::Unreachable(error.to_string()),
         }
     }
 }
 
 /// Why a model cannot be fetched.
-enum Trouble {
-    /// No answer, or none that makes sense: what is in the cache will do.
+enum FetchError {
+    /// There was no usable answer: a cached model will do.
     Unreachable(String),
-    /// An answer that the user should know of.
+    /// The answer was a refusal, which the user must see.
     Refused(Failure),
 }
 
@@ -224,7 +229,7 @@ fn cache_folder() -> Result<PathBuf, Failure> {
         .or_else(|| folder("HF_HOME").map(|home| home.join("hub")))
         .or_else(|| env::home_dir().map(|home| home.join(".cache/huggingface/hub")))
         .ok_or_else(|| {
-            Failure::input("there is no home folder for the cache of the Hugging Face hub")
+            Failure::input("no home folder was found for the Hugging Face cache")
                 .hint("set HF_HOME")
         })
 }
@@ -235,7 +240,7 @@ fn is_true(text: &str) -> bool {
 
 fn listed(names: &[&str]) -> String {
     match names {
-        [] => "no .gguf file".into(),
+        [] => "none".into(),
         names => names.join(", "),
     }
 }
@@ -253,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn names_on_the_hub() {
+    fn names_on_the_hub_are_parsed() {
         let rows = [
             (
                 "Qwen/Qwen2.5-0.5B",
@@ -281,12 +286,12 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_fetched() {
+    fn only_the_files_that_are_needed_are_fetched() {
         let hub = HubModel::parse("a/b").unwrap();
         let wanted = |names: &[&'static str]| match hub.wanted(names) {
             Ok(names) => names.join(" "),
-            Err(Trouble::Refused(failure)) => failure.hint.unwrap_or(failure.message),
-            Err(Trouble::Unreachable(why)) => why,
+            Err(FetchError::Refused(failure)) => failure.hint.unwrap_or(failure.message),
+            Err(FetchError::Unreachable(why)) => why,
         };
         assert_eq!(
             wanted(&[
@@ -309,8 +314,8 @@ mod tests {
         );
         assert_eq!(
             wanted(&["x.gguf", "y.gguf"]),
-            "it has x.gguf, y.gguf; name one: a/b/x.gguf"
+            "it has x.gguf, y.gguf; name one of these files, as in a/b/x.gguf"
         );
-        assert!(wanted(&["pytorch_model.bin"]).ends_with("it has no weights as safetensors"));
+        assert!(wanted(&["pytorch_model.bin"]).ends_with("the model has no safetensors weights"));
     }
 }

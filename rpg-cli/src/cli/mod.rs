@@ -1,4 +1,4 @@
-//! The `rpg` command: arguments, terminal, exit codes, and what only it needs (the hub, plots).
+//! The `rpg` command: arguments, terminal, exit codes, and what it alone needs (the hub, plots).
 
 pub mod args;
 mod commands;

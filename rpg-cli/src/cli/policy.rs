@@ -1,4 +1,4 @@
-//! What `--model` names: a folder or a file on this machine, or a model on the Hugging Face hub.
+//! Loads what `--model` names: a local folder or file, or a model on the Hugging Face hub.
 
 use super::hub::HubModel;
 use crate::failure::Failure;
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Reads a policy and its tokenizer.
 ///
-/// `given` is a Hugging Face folder, a `.gguf` file, or, if there is neither, the id of a model on the
-/// hub: `ORGANISATION/NAME`, optionally followed by `@REVISION`, or with a GGUF file of the model as a third part.
+/// `given` is a Hugging Face folder, a `.gguf` file, or, if neither exists, a name on the hub:
+/// `ORGANISATION/NAME` or `ORGANISATION/NAME/FILE.gguf`, optionally followed by `@REVISION`.
 pub(super) fn load<B: DecodeBackend>(
     given: &Path,
     device: &B::Device,
@@ -19,7 +19,7 @@ pub(super) fn load<B: DecodeBackend>(
     load_model(&located(given)?, device)
 }
 
-/// The folder or file on this machine; what is on the hub only is fetched.
+/// The local folder or file; a model that is only on the hub is fetched.
 fn located(given: &Path) -> Result<PathBuf, Failure> {
     if given.is_dir() || (given.is_file() && is_gguf(given)) {
         return Ok(given.to_owned());
@@ -35,7 +35,7 @@ fn located(given: &Path) -> Result<PathBuf, Failure> {
         Some(model) => model.fetch(),
         None => Err(
             Failure::input(format!("{}: no such folder or file", given.display())).hint(format!(
-                "{FOLDER_HINT}; on the Hugging Face hub a model is called ORGANISATION/NAME"
+                "{FOLDER_HINT}; a model on the Hugging Face hub is named ORGANISATION/NAME"
             )),
         ),
     }

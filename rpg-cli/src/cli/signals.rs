@@ -1,9 +1,9 @@
-//! Ctrl-C and SIGTERM: the first asks the work to stop where it can be resumed, the second ends it at once.
+//! Ctrl-C and SIGTERM: the first asks the command to stop at a safe point, the second ends the process at once.
 
 use super::exit;
 use crate::interrupt::Interrupt;
 
-/// An interrupt that Ctrl-C requests and, on Unix, SIGTERM, with which schedulers announce the end.
+/// An interrupt that is requested by Ctrl-C and, on Unix, by SIGTERM, which schedulers send before they end a job.
 pub(super) fn listen() -> Interrupt {
     let interrupt = Interrupt::default();
     let requested = interrupt.clone();
@@ -12,17 +12,17 @@ pub(super) fn listen() -> Interrupt {
             rpg_reward::command::stop_all_processes();
             std::process::exit(exit::INTERRUPTED);
         }
-        eprintln!("\nstopping after a checkpoint; press Ctrl-C again to quit at once");
+        eprintln!("\nstopping at the next safe point; press Ctrl-C again to quit at once");
     });
     interrupt
 }
 
-/// Calls `handler` on a thread of its own at each signal. Where that cannot be arranged the system's own
-/// handling remains: the process ends at once.
+/// Calls `handler` on a separate thread for each signal. If that cannot be set up, the system's default remains:
+/// the process ends at once.
 #[cfg(unix)]
 fn on_signal(mut handler: impl FnMut() + Send + 'static) {
     use signal_hook::consts::{SIGINT, SIGTERM};
-    // Not SIGHUP: `nohup` has it ignored, and listening would undo that.
+    // Not SIGHUP: `nohup` makes processes ignore it, and listening would undo that.
     if let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) {
         std::thread::spawn(move || signals.forever().for_each(|_| handler()));
     }

@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter, 2019), one pass over parameter, gradient and moments.
+//! AdamW (Loshchilov and Hutter, 2019), in one pass over parameters, gradients and moments.
 
 use super::{Optimizer, OptimizerState, StateError};
 use burn::backend::Autodiff;
@@ -9,12 +9,12 @@ use rpg_core::model::CausalLm;
 use rpg_core::ops::{AdamWUpdate, DecodeBackend};
 use std::collections::HashMap;
 
-/// What stays the same from update to update.
+/// The constants of the optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWConfig {
     /// Decay rates of the moments.
     pub betas: [f64; 2],
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
@@ -31,7 +31,7 @@ pub struct AdamW<B: DecodeBackend> {
 type Moments<B> = [<B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive; 2];
 
 impl<B: DecodeBackend> AdamW<B> {
-    /// An optimizer without any history.
+    /// An optimizer before its first update.
     pub fn new(config: AdamWConfig) -> Self {
         Self {
             config,
@@ -101,7 +101,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
             moments: HashMap::new(),
             missing: None,
         };
-        // No moments at all is the state before the first update.
+        // A state without moments is the one before the first update.
         if !state.tensors.is_empty() {
             policy.visit(&mut loader);
         }
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saved_state_goes_on_bit_for_bit() {
+    fn a_restored_state_continues_bit_for_bit() {
         let (mut model, mut optimizer) = (model(), AdamW::new(CONFIG));
         for _ in 0..3 {
             model = update(model, &mut optimizer);

@@ -32,17 +32,17 @@ pub trait Optimizer<B: DecodeBackend> {
     /// Updates so far.
     fn n_updates(&self) -> u64;
 
-    /// All that another process needs to continue bit for bit.
+    /// Everything that another process needs to continue bit for bit.
     fn state(&self) -> OptimizerState;
 
-    /// Replaces the state by a saved one, which must fit the parameters of `policy`.
+    /// Replaces the state with a saved one, which must fit the parameters of `policy`.
     fn load_state(
         &mut self,
         policy: &CausalLm<B>,
         state: &OptimizerState,
     ) -> Result<(), StateError>;
 
-    /// Forgets everything, as before the first update.
+    /// Returns to the state before the first update.
     fn reset(&mut self);
 }
 
@@ -62,7 +62,7 @@ pub enum StateError {
     /// The file is damaged.
     #[error("not a usable safetensors file: {0}")]
     Format(String),
-    /// A tensor is missing or has another size than its parameter.
+    /// A tensor is missing or differs in size from its parameter.
     #[error("does not fit the model: {0}")]
     Mismatch(String),
 }

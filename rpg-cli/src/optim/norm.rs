@@ -5,9 +5,9 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use burn::tensor::backend::AutodiffBackend;
 
-/// `sqrt(sum g^2)` over all parameters of `model`: one read-back.
+/// `sqrt(sum g^2)` over all parameters of `model`, in one read-back.
 ///
-/// Clipping needs it because a limit per tensor would change the direction of the update.
+/// Clipping uses this norm because a limit per tensor would change the direction of the update.
 pub fn global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(
     model: &M,
     grads: &GradientsParams,

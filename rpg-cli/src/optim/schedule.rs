@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Schedule {
-    /// It stays.
+    /// It stays constant.
     #[default]
     Constant,
     /// It falls along half a cosine to zero at the end of the run.
     Cosine,
-    /// It stays, then falls linearly to zero over the last steps of the run.
+    /// It stays constant, then falls linearly to zero over the last steps of the run.
     WarmupStableDecay,
 }
 
-/// Rises linearly over `warmup` updates, then stays.
+/// Rises linearly over `warmup` updates, then stays constant.
 pub fn constant_with_warmup(lr: f64, warmup: u64, update: u64) -> f64 {
     lr * (update as f64 / warmup.max(1) as f64).min(1.0)
 }
 
-/// Rises linearly to 1 over the first fraction `warmup` of a run, then falls along half a cosine to zero at
-/// its end. `done` is the fraction of the run that is done.
+/// Rises linearly to 1 over the first fraction `warmup` of a run, then falls along half a cosine to zero at its
+/// end. `done` is the fraction of the run that is done, from 0 to 1.
 pub fn cosine(warmup: f64, done: f64) -> f64 {
     if done < warmup {
         return done / warmup;
@@ -31,8 +31,8 @@ pub fn cosine(warmup: f64, done: f64) -> f64 {
     0.5 * (1.0 + (std::f64::consts::PI * rest).cos())
 }
 
-/// 1 until `decay` of the `total` steps are left, then falling linearly: after the last step, `total`, it would be
-/// zero.
+/// 1 until the last `decay` of the `total` steps, then falls linearly to `1 / (decay + 1)` at step `total`. Steps
+/// are counted from 1.
 pub fn stable_decay(decay: u64, total: u64, step: u64) -> f64 {
     let left = (total + 1).saturating_sub(step);
     (left as f64 / (decay + 1) as f64).min(1.0)

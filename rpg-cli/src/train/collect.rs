@@ -1,4 +1,4 @@
-//! Sampling and grading: the groups of a step, and the groups of an evaluation.
+//! Sampling for steps and evaluations, and the evaluation itself.
 
 use super::grading::Grader;
 use super::report::{Activity, Progress};
@@ -15,7 +15,7 @@ use rpg_rollout::sampling::SamplingParams;
 use std::ops::ControlFlow;
 
 /// Samples `n_samples` completions of every problem, in the order of the problems.
-/// `seed_of(problem, sample)` seeds each completion; `on_progress` may stop it.
+/// `seed_of(problem, sample)` seeds each completion; `on_progress` may stop the sampling.
 pub(super) fn sample<B: DecodeBackend>(
     rollouts: &mut dyn Rollouts<B>,
     problems: &[PromptedProblem],
@@ -60,7 +60,7 @@ fn failure(error: GenerateError, problems: &[PromptedProblem]) -> Failure {
     }
 }
 
-/// What an evaluation found.
+/// The result of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// Share of right answers among the completions that have a grade.
@@ -111,10 +111,10 @@ pub(super) fn evaluate<B: DecodeBackend>(
         let first = samples().next();
         let error = first.and_then(|sample| sample.grade.error.as_ref());
         return Err(Failure::reward(format!(
-            "reward.command: no completion of the evaluation has a score; the first: {}",
+            "reward.command: no completion of the evaluation has a score; the first error: {}",
             error.map_or_else(String::new, ToString::to_string)
         ))
-        .hint("what a reward command writes on standard error is above"));
+        .hint("the command's own messages, on standard error, are above"));
     }
     let mean_at_k = graded().filter(|&correct| correct).count() as f64 / n_graded as f64;
     Ok(Evaluation { mean_at_k, groups })

@@ -1,4 +1,4 @@
-//! From completions to rewards: the built-in grader, a reward of the user's, and the sum of the parts.
+//! Turns completions into rewards: with the built-in grader, the user's own reward, and a sum of parts.
 
 use super::sample::{GradedGroup, Sample};
 use crate::config::{RewardConfig, TrainConfig};
@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 pub struct Grade {
     /// The verdict of the built-in grader.
     pub verdict: Verdict,
-    /// Whether it counts as right: as the user's reward says in its part `correct`, else as the built-in
-    /// grader does. `None` where the user's reward failed.
+    /// Whether it counts as right: the part `correct` of the user's reward decides, or else the built-in grader.
+    /// `None` if the user's reward failed.
     pub correct: Option<bool>,
-    /// The parts whose weighted sum is the reward; empty where the user's reward failed.
+    /// The parts whose weighted sum is the reward; empty if the user's reward failed.
     pub parts: RewardParts,
-    /// The parts of the user's reward itself, which are logged and not summed up.
+    /// The parts that the user's reward itself reports, which are logged but not added up.
     pub own_parts: Vec<(String, f64)>,
     /// The reward. `None`: the completion is left out.
     pub reward: Option<f64>,
@@ -32,7 +32,7 @@ pub struct Grade {
 }
 
 impl Grade {
-    /// The parts by the names under which they are logged, those of the user's reward itself last.
+    /// The parts by the names under which they are logged, those in `own_parts` last.
     pub fn named_parts(&self) -> impl Iterator<Item = (&str, f64)> {
         let parts = self.parts.parts().iter();
         let own = self.own_parts.iter();
@@ -42,17 +42,17 @@ impl Grade {
     }
 }
 
-/// Grades completions as a config says.
+/// Grades completions as the config says.
 pub struct Grader {
     config: RewardConfig,
-    /// Where the answer has to be for the format reward.
+    /// Where the format reward expects the answer.
     form: GradeOptions,
     own: Option<Box<dyn Reward>>,
 }
 
 impl Grader {
-    /// Grades with the built-in grader and, if given, with a reward of the user's, which counts as
-    /// `reward.weights.command` says.
+    /// Grades with the built-in grader and, if given, with the user's own reward, whose weight is
+    /// `reward.weights.command`.
     pub fn new(config: &TrainConfig, own: Option<Box<dyn Reward>>) -> Self {
         let form = match config.data.answer_style {
             Some(style) => GradeOptions::only(style),
@@ -65,12 +65,12 @@ impl Grader {
         }
     }
 
-    /// Whether there is a reward beside the built-in grader.
+    /// Whether the user has given a reward besides the built-in grader.
     pub fn has_own_reward(&self) -> bool {
         self.own.is_some()
     }
 
-    /// What a user should know of the expected answers where the built-in grader alone decides.
+    /// A note on the expected answers that the built-in grader cannot parse, if it alone decides.
     pub fn note_on_answers(&self, data: &Data) -> Option<String> {
         let TrainData::File(file) = &data.train else {
             return None;
@@ -96,8 +96,8 @@ impl Grader {
             .map(|(problem, _)| problem);
         let first = not_parsed.next()?;
         Some(format!(
-            "{} of {} expected answers are nothing that the grader understands, so that only a completion \
-             which repeats the text is right; the first: {}, `{}`",
+            "the grader cannot parse {} of {} expected answers: only a completion that repeats the text counts as \
+             right; the first: {}, `{}`",
             1 + not_parsed.count(),
             all.len(),
             first.id,
@@ -105,8 +105,8 @@ impl Grader {
         ))
     }
 
-    /// Grades the groups of these problems. `on_progress` is told how many completions the user's reward has
-    /// scored, of how many; it may stop it.
+    /// Grades the groups of these problems. `on_progress` is given the number of completions that the user's
+    /// reward has scored and the number of all completions, and may stop the grading.
     pub fn grade(
         &self,
         problems: Vec<PromptedProblem>,
@@ -156,7 +156,7 @@ impl Grader {
         Ok(graded.collect())
     }
 
-    /// What the user's reward says of each completion, if there is one.
+    /// The scores of the user's reward, if there is one.
     fn own_scores(
         &self,
         completions: &[(&Problem, &Completion)],
@@ -203,8 +203,8 @@ impl Grader {
                 completions[i].0.id
             ))
             .hint(
-                "what a reward command writes on standard error is above; `reward.command.on_error` says \
-                 what else may happen to such a completion",
+                "the command's own messages, on standard error, are above; `reward.command.on_error` can \
+                 leave out such a completion or give it a fixed score",
             ));
         }
         Ok(Some(scores))
@@ -270,17 +270,17 @@ fn failed(verdict: Verdict, reward: Option<f64>, error: RewardError) -> Grade {
     }
 }
 
-/// The reward command of a config, started and not yet known to work.
+/// The reward command of a config, started but not yet known to work.
 pub struct StartedCommand {
     command: CommandReward,
     started: Instant,
 }
 
-/// How long a command has to show that it starts at all.
+/// How long a command is watched, since it may end right after its start.
 const TIME_TO_FAIL: Duration = Duration::from_millis(1500);
 
 impl StartedCommand {
-    /// Looks for the command of a config, if it has one, and starts it.
+    /// Finds the command of a config, if it has one, and starts it.
     pub fn start(config: &RewardConfig) -> Result<Option<Self>, Failure> {
         let Some(command) = config
             .command
@@ -306,10 +306,10 @@ impl StartedCommand {
         }))
     }
 
-    /// Refuses a command that has ended by itself, as one whose script is missing does.
+    /// Refuses a command that has already ended, as an interpreter does whose script is missing.
     pub fn check(self) -> Result<Box<dyn Reward>, Failure> {
-        // An interpreter takes a moment to find out that it has nothing to run; what happens between start
-        // and check, such as loading the model, gives it time.
+        // An interpreter takes a moment to notice that it has nothing to run. Part of that time has passed between
+        // start and check, with loading the model for example.
         let mut running = self.command.check_running();
         while running.is_ok() && self.started.elapsed() < TIME_TO_FAIL {
             std::thread::sleep(Duration::from_millis(50));
@@ -322,8 +322,8 @@ impl StartedCommand {
                 self.command.describe()
             ))
             .hint(
-                "it has to read one line after the other until its standard input ends; its own messages \
-                 are above",
+                "the command must read lines until its standard input ends; its own messages, on standard \
+                 error, are above",
             )),
         }
     }

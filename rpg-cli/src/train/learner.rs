@@ -1,4 +1,4 @@
-//! The one who learns: the policy and its optimizer.
+//! The policy and its optimizer.
 
 use super::ranks::Ranks;
 use crate::failure::Failure;
@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use rpg_core::model::{CausalLm, ModelConfig};
 use rpg_core::ops::DecodeBackend;
 
-/// Owns the policy and the optimizer; the only place where the policy is taken apart and put together again.
+/// Owns the policy and its optimizer. Nothing else replaces the policy.
 pub struct Learner<B: DecodeBackend> {
     // `None` only while the optimizer consumes it.
     policy: Option<CausalLm<Autodiff<B>>>,
@@ -22,13 +22,13 @@ pub struct Learner<B: DecodeBackend> {
 pub struct StepReport {
     /// The norm of the gradient before it was scaled down.
     pub grad_norm: f64,
-    /// Whether the update was left out, as the gradient was not finite: it would have destroyed the weights
-    /// and the moments for good.
+    /// Whether the update was skipped because the gradient was not finite: it would have ruined the weights and
+    /// the moments for good.
     pub skipped: bool,
 }
 
 impl<B: DecodeBackend> Learner<B> {
-    /// Learns from `policy` on.
+    /// A learner that starts from `policy`.
     pub fn new(policy: CausalLm<B>, optimizer: Box<dyn Optimizer<B>>) -> Self {
         Self {
             policy: Some(policy.into_trainable()),
@@ -36,7 +36,7 @@ impl<B: DecodeBackend> Learner<B> {
         }
     }
 
-    /// The policy as it is now, without its graph.
+    /// The current policy, without gradient tracking.
     pub fn policy(&self) -> CausalLm<B> {
         self.trainable().valid()
     }
@@ -51,13 +51,13 @@ impl<B: DecodeBackend> Learner<B> {
         self.optimizer.as_ref()
     }
 
-    /// Forgets what the optimizer has gathered.
+    /// Returns the optimizer to its state before the first update.
     pub fn reset_optimizer(&mut self) {
         self.optimizer.reset();
     }
 
-    /// One update: the gradients of `loss` of every part, added up over the parts and the ranks, scaled
-    /// down to `max_grad_norm` and given to the optimizer.
+    /// One update: adds up the gradients of every part's `loss` over the parts and the ranks, scales the sum down
+    /// to `max_grad_norm` and gives it to the optimizer.
     pub fn step<T>(
         &mut self,
         parts: impl IntoIterator<Item = T>,
@@ -88,4 +88,4 @@ impl<B: DecodeBackend> Learner<B> {
     }
 }
 
-const TAKEN: &str = "the policy is there between updates";
+const TAKEN: &str = "the policy is absent only during an update";

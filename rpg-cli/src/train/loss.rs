@@ -1,4 +1,4 @@
-//! From responses to the loss of a micro-batch, and to what an update reports.
+//! The loss of a micro-batch of responses, and what an update reports.
 
 use super::prepare::Response;
 use super::ranks::Ranks;
@@ -23,7 +23,7 @@ pub struct UpdateReport {
     pub max_logprob_difference: f64,
 }
 
-/// What an update adds up over its micro-batches and reads back once.
+/// What an update adds up over its micro-batches and reads back only once.
 pub(super) struct UpdateSums<B: DecodeBackend> {
     diagnostics: Diagnostics<Autodiff<B>>,
     entropy: Tensor<Autodiff<B>, 1>,
@@ -41,7 +41,7 @@ impl<B: DecodeBackend> UpdateSums<B> {
         }
     }
 
-    /// The report of all ranks together; `n_tokens` are those of all ranks.
+    /// The report over all ranks, which have `n_tokens` tokens together.
     pub(super) fn read(
         self,
         n_tokens: usize,
@@ -52,7 +52,7 @@ impl<B: DecodeBackend> UpdateSums<B> {
         let rest: Vec<f64> = rest.iter::<f64>().collect();
         let totals = ranks.sum(&rest[..2])?;
         let largest = ranks.gather(&rest[2..])?.concat().into_iter();
-        // What is no number must show.
+        // A NaN must not be hidden by a number.
         let largest = largest.reduce(|a, b| if b > a || b.is_nan() { b } else { a });
         let n = n_tokens.max(1) as f64;
         let mut metrics = Diagnostics::<Autodiff<B>>::metrics(&sums);
@@ -89,7 +89,7 @@ pub(super) fn loss<B: DecodeBackend>(
         .collect();
     let logp_ref = logp_ref.map(|logp_ref| rows.tensor::<B>(&device, |row, i| logp_ref[row][i]));
     let mask = rows.mask::<B>(&device);
-    // The difference to the sampler is a measurement; it must not add to the gradient.
+    // The difference from the sampler is a measurement; it must not add to the gradient.
     let difference = (logp.clone().detach() - logp_old.clone()).abs();
     let difference = difference.mask_fill(mask.clone().bool_not(), 0.0);
     let inputs = LossInputs {
@@ -126,7 +126,7 @@ impl Rows {
         }
     }
 
-    /// Where each place of the padded tensor is in the packed one; padding points at 0.
+    /// The index in the packed tensor of each element of the padded one; 0 for padding.
     fn indices<B: DecodeBackend>(&self, device: &B::Device) -> Tensor<Autodiff<B>, 1, Int> {
         let mut indices = vec![0i32; self.n_rows * self.n_columns];
         let mut next = 0;

@@ -1,4 +1,4 @@
-//! Training: the loop of the paper's Algorithm 2, and the parts that it is made of.
+//! Training: the loop of the paper's Algorithm 2, and its parts.
 
 mod collect;
 mod grading;

@@ -1,4 +1,4 @@
-//! From the groups of a step to what its updates are computed from.
+//! Turns the groups of a step into the responses that its updates are computed from.
 
 use super::sample::Rollout;
 use crate::config::TrainConfig;
@@ -21,14 +21,14 @@ pub(super) struct Response<'a> {
     pub(super) item: ScoreItem,
     /// Log-probability of each token under the policy that sampled it.
     pub(super) logp_old: &'a [f32],
-    /// The same under the reference; absent where that is the sampling policy.
+    /// The same under the reference; `None` if that is the sampling policy.
     pub(super) logp_ref: Option<Vec<f32>>,
     /// Advantage of each token.
     pub(super) advantages: Vec<f64>,
 }
 
 impl Response<'_> {
-    /// Tokens that count.
+    /// The number of tokens of the response.
     pub(super) fn len(&self) -> usize {
         self.item.scored.len()
     }
@@ -41,7 +41,7 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Mean over all tokens.
+    /// The mean advantage over all tokens.
     pub(super) fn mean_advantage(&self) -> f64 {
         let all = || {
             self.responses
@@ -51,7 +51,7 @@ impl Batch<'_> {
         all().sum::<f64>() / all().count().max(1) as f64
     }
 
-    /// The responses of each update: whole groups, in an order that the seed decides.
+    /// The responses of each update: whole groups, in an order that depends on the seed.
     pub(super) fn mini_batches(&self, config: &TrainConfig, step: u64) -> Vec<Vec<&Response<'_>>> {
         let n_groups = self.n_groups;
         let mut order: Vec<usize> = (0..n_groups).collect();
@@ -80,8 +80,8 @@ impl Batch<'_> {
     }
 }
 
-/// The rewarded samples of the kept groups as responses, with advantages over the whole step, and
-/// log-probs under the reference where that is not the sampling policy.
+/// Makes responses of the samples of the kept groups that have a reward. Adds advantages, computed over the whole
+/// step, and log-probs under the reference, if that is not the sampling policy.
 pub(super) fn prepare<'a, B: DecodeBackend>(
     config: &TrainConfig,
     reference: Option<&CausalLm<B>>,

@@ -8,7 +8,7 @@ use rpg_core::ops::DecodeBackend;
 
 /// One of several processes, each of which has a copy of the policy and a share of the work.
 ///
-/// What they exchange is combined in the order of the ranks, so that every rank gets the same bits. The loop
+/// Whatever is exchanged is combined in the order of the ranks, so that every rank gets the same bits. The loop
 /// exchanges gradients, totals and metrics; every rank still samples all prompts of a step.
 pub trait Ranks<B: DecodeBackend> {
     /// The number of this process, from 0.
@@ -20,22 +20,22 @@ pub trait Ranks<B: DecodeBackend> {
     /// The values of every rank, in the order of the ranks.
     fn gather(&self, values: &[f64]) -> Result<Vec<Vec<f64>>, Failure>;
 
-    /// The sum of every rank's gradients of the parameters of `policy`.
+    /// The sum of the ranks' gradients, for every parameter of `policy`.
     fn sum_gradients(
         &self,
         policy: &CausalLm<Autodiff<B>>,
         grads: GradientsParams,
     ) -> Result<GradientsParams, Failure>;
 
-    /// The sums of every rank's values, place by place.
+    /// The sums of the ranks' values, element by element.
     fn sum(&self, values: &[f64]) -> Result<Vec<f64>, Failure> {
         let all = self.gather(values)?;
-        let sum = |place: usize| all.iter().map(|values| values[place]).sum();
+        let sum = |i: usize| all.iter().map(|values| values[i]).sum();
         Ok((0..values.len()).map(sum).collect())
     }
 }
 
-/// A process of its own: nothing is exchanged.
+/// A single process: nothing is exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OneRank;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// When the reference becomes the policy.
+/// When the reference becomes the current policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -13,12 +13,12 @@ pub enum ReferenceRule {
     EveryRollout,
     /// After every so many steps.
     EverySteps(std::num::NonZeroU64),
-    /// Never: it remains the policy that the run began with.
+    /// Never: it remains the policy with which the run began.
     Never,
 }
 
 impl ReferenceRule {
-    /// Whether the reference is a model of its own.
+    /// Whether the reference is a separate model.
     pub fn needs_model(self) -> bool {
         match self {
             Self::EveryRollout => false,
@@ -26,7 +26,7 @@ impl ReferenceRule {
         }
     }
 
-    /// Whether a reference of its own becomes the policy after this step, counted from 1.
+    /// Whether a separate reference becomes the current policy after this step, counted from 1.
     pub fn due(self, step: u64) -> bool {
         match self {
             Self::EveryRollout | Self::Never => false,

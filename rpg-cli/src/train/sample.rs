@@ -1,4 +1,4 @@
-//! What a step has sampled, graded.
+//! The graded samples of a step.
 
 use super::grading::Grade;
 use rpg_core::{Completion, Problem};
@@ -18,7 +18,7 @@ pub struct Sample {
 pub struct GradedGroup {
     /// The problem.
     pub problem: Problem,
-    /// Its prompt's tokens.
+    /// The tokens of its prompt.
     pub prompt_tokens: Arc<[u32]>,
     /// The samples, in the order of their seeds.
     pub samples: Vec<Sample>,
@@ -31,7 +31,7 @@ pub struct Rollout {
     pub groups: Vec<GradedGroup>,
     /// Which of them the step learns from.
     pub kept: Vec<usize>,
-    /// How often it took a batch of prompts.
+    /// How many batches of prompts were sampled.
     pub n_batches: u64,
 }
 
@@ -41,7 +41,7 @@ impl GradedGroup {
         self.samples.iter().filter_map(|sample| sample.grade.reward)
     }
 
-    /// Whether there is nothing to compare: no two rewards differ.
+    /// Whether no two rewards differ, so that there is nothing to learn from.
     pub fn has_equal_rewards(&self) -> bool {
         let first = self.rewards().next();
         self.rewards().all(|reward| Some(reward) == first)

@@ -1,4 +1,4 @@
-//! What a run begins with, and what it ends with.
+//! What a run begins with, and what it returns.
 
 use super::grading::Grader;
 use super::ranks::{OneRank, Ranks};
@@ -27,8 +27,8 @@ pub struct Start<B: DecodeBackend> {
 }
 
 impl<B: DecodeBackend> Start<B> {
-    /// Loads the problems of a config, as the tokenizer renders them, and refuses prompts that do not fit the
-    /// policy before the first token is sampled.
+    /// Loads the problems of a config, as the tokenizer renders them, and refuses prompts that do not fit into the
+    /// policy's context.
     pub fn new(
         config: &TrainConfig,
         policy: CausalLm<B>,
@@ -55,7 +55,7 @@ impl<B: DecodeBackend> Start<B> {
         })
     }
 
-    /// Resumes from a checkpoint, of which `policy` has been read.
+    /// Resumes from a checkpoint, from which `policy` was read.
     pub fn resume(mut self, checkpoint: PathBuf) -> Self {
         self.resume = Some(checkpoint);
         self
@@ -67,8 +67,8 @@ impl<B: DecodeBackend> Start<B> {
     }
 }
 
-/// The parts of a run that can be others: where completions come from, what they are worth, how gradients
-/// become a new policy, with whom the work is shared, and who is told.
+/// The replaceable parts of a run: where completions come from, what they are worth, how gradients become a new
+/// policy, who shares the work, and who is told.
 pub struct Parts<'a, B: DecodeBackend> {
     /// Where completions come from.
     pub rollouts: Box<dyn Rollouts<B> + 'a>,
@@ -76,17 +76,17 @@ pub struct Parts<'a, B: DecodeBackend> {
     pub grader: Grader,
     /// How gradients become a new policy.
     pub optimizer: Box<dyn Optimizer<B>>,
-    /// With whom the work is shared.
+    /// Who shares the work.
     pub ranks: Box<dyn Ranks<B> + 'a>,
     /// Who is told, in this order.
     pub reporters: Vec<Box<dyn Reporter + 'a>>,
-    /// Who may stop the run.
+    /// How to stop the run.
     pub interrupt: Interrupt,
 }
 
 impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
-    /// Those of a config on one machine: sampling in this process, AdamW, one rank, and the files of the
-    /// run folder as reporters. `reward` counts beside the built-in grader.
+    /// The default parts, for one machine: sampling in this process, AdamW, one rank, and the files of the run
+    /// folder as reporters. `reward` is used together with the built-in grader.
     pub fn new(
         config: &TrainConfig,
         start: &Start<B>,
@@ -107,19 +107,19 @@ impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
     }
 }
 
-/// What a run ends with.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Outcome {
     /// Mean@k on the held-out problems before the first step.
     pub before: f64,
-    /// Mean@k after the last step; not a number where the run was stopped.
+    /// Mean@k after the last step; NaN if the run was stopped.
     pub after: f64,
     /// k.
     pub k: usize,
     /// Steps of reinforcement learning.
     pub steps: u64,
-    /// Seconds of work.
+    /// Seconds of work, over all resumptions.
     pub seconds: f64,
     /// The newest checkpoint.
     pub checkpoint: PathBuf,
@@ -153,7 +153,7 @@ fn check_context<B: DecodeBackend>(
             return Ok(());
         }
         Err(Failure::input(format!(
-            "problem {}: its prompt of {n} tokens and rollout.max_new_tokens = {} are more than the \
+            "problem {}: its prompt of {n} tokens plus rollout.max_new_tokens = {} exceeds the \
              model's context of {context}",
             problem.problem.id, config.rollout.max_new_tokens
         ))

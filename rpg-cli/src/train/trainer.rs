@@ -35,7 +35,7 @@ pub struct Trainer<'a, B: DecodeBackend> {
     tokenizer: Tokenizer,
     data: Data,
     learner: Learner<B>,
-    // `None` where the reference is the sampling policy.
+    // `None` if the reference is the sampling policy.
     reference: Option<CausalLm<B>>,
     rollouts: Box<dyn Rollouts<B> + 'a>,
     grader: Grader,
@@ -45,14 +45,14 @@ pub struct Trainer<'a, B: DecodeBackend> {
     state: TrainerState,
     // The newest Mean@k on the held-out problems.
     held_out: f64,
-    // Set while the policy and `state` are those of no whole step.
+    // Set while a step is incomplete: the policy and `state` do not match.
     within_step: bool,
     started: Instant,
     seconds_before: f64,
 }
 
 impl<'a, B: DecodeBackend> Trainer<'a, B> {
-    /// A run in `folder`: a new one, or the rest of one that `start` resumes.
+    /// A run in `folder`: a new one, or the one that `start` resumes.
     pub fn new(
         config: &'a TrainConfig,
         folder: &'a RunFolder,
@@ -95,7 +95,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         })
     }
 
-    /// Trains to the end of the config, or to an interruption, and leaves a checkpoint.
+    /// Trains until the last step or an interruption, and writes a checkpoint.
     pub fn run(mut self) -> Result<Outcome, Failure> {
         let failure = match self.warm_start().and_then(|()| self.reinforce()) {
             Ok(after) => {
@@ -105,7 +105,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             Err(failure) => failure,
         };
         let interrupted = self.interrupt.requested();
-        // Within a step there is nothing to save: the last checkpoint is what the run resumes from.
+        // An incomplete step cannot be saved: the run resumes from the last checkpoint.
         if self.within_step || !(interrupted || failure.kind == FailureKind::Reward) {
             return Err(failure);
         }
@@ -133,7 +133,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             self.within_step = true;
             metrics.add_rollout(&rollout, self.grader.has_own_reward());
 
-            // Log-probs under the reference, where that is not pi_old; advantages.
+            // Log-probs under the reference, if that is not pi_old; advantages.
             let batch = prepare(config, self.reference.as_ref(), &rollout);
             metrics.add("critic/advantages/mean", batch.mean_advantage());
             timing.lap("ref");
@@ -162,7 +162,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         Ok(after)
     }
 
-    /// What comes before the first step of a new run, or of the rest of a resumed one.
+    /// What comes before the first step of a new or resumed run.
     fn begin(&mut self) -> Result<(), Failure> {
         self.reporters.on(&Event::Start {
             done: self.state.steps,
@@ -183,21 +183,21 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         Ok(())
     }
 
-    /// From here on, completions come from the current policy.
+    /// Makes the next completions come from the current policy.
     fn sync(&mut self) -> Result<(), Failure> {
         let policy = self.learner.policy();
         self.rollouts.sync(&policy).map_err(Failure::internal)
     }
 
-    /// Samples and grades until the step has its groups. Where groups of equal rewards are left out, others
-    /// take their place as far as `train.max_generation_batches` allows.
+    /// Samples and grades until the step has its groups. If groups with equal rewards are left out, others replace
+    /// them as far as `train.max_generation_batches` allows.
     fn collect(&mut self, step: u64, timing: &mut Timing) -> Result<Rollout, Failure> {
         let config = self.config;
         let wanted = config.rollout.prompts_per_step.get();
         let limit = config.train.max_generation_batches;
         let options = config.generate_options(config.sampling());
         let mut rollout = Rollout::default();
-        // The run's place in the data moves when the step is whole, not when it is interrupted.
+        // The position in the data advances only once the rollout is complete, not if it is interrupted.
         let mut next_problem = self.state.n_problems;
         loop {
             let problems: Vec<PromptedProblem> = (next_problem..next_problem + wanted as u64)
@@ -308,7 +308,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         Ok(report)
     }
 
-    /// Mean@k of the policy, also added to `metrics`.
+    /// Returns Mean@k of the policy, and adds it to `metrics`.
     fn evaluate(&mut self, moment: Moment, metrics: &mut Metrics) -> Result<f64, Failure> {
         let config = self.config;
         let n_problems = match moment {
@@ -418,7 +418,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         }
         self.reporters.on(&Event::WarmStartEnd)?;
         self.state.n_problems = config.steps * config.batch_size.get() as u64;
-        // Reinforcement learning starts with moments of its own.
+        // Reinforcement learning starts with fresh moments.
         self.learner.reset_optimizer();
         Ok(())
     }
@@ -433,7 +433,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         format!("val-core/{}/acc/mean@{k}", self.evaluation_source())
     }
 
-    /// The newest measurement of a run that is resumed.
+    /// The newest Mean@k in the metrics of a resumed run.
     fn last_evaluation(&self) -> Result<Option<f64>, Failure> {
         let name = self.evaluation_name();
         let lines = self.folder.lines(METRICS)?;
@@ -468,7 +468,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     }
 }
 
-/// Drops the lines of steps that a resumed run will do again.
+/// Drops the lines of steps that a resumed run will repeat.
 fn drop_later_lines(folder: &RunFolder, state: &TrainerState) -> Result<(), Failure> {
     folder.retain_lines(|line| {
         let step = line

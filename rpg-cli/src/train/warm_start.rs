@@ -11,7 +11,7 @@ use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::tokenizer::Tokenizer;
 
-/// The gradient of all parameters together is scaled down to this norm.
+/// The limit on the norm of all gradients together.
 const MAX_GRAD_NORM: f64 = 1.0;
 
 /// One step (counted from 1) on the next examples; returns the mean negative log-likelihood per token.
@@ -27,7 +27,7 @@ pub(super) fn step<B: DecodeBackend>(
     let items = examples(learner, config, task, tokenizer, step)?;
     let n_tokens: usize = items.iter().map(|item| item.scored.len()).sum();
     let n_tokens = ranks.sum(&[n_tokens as f64])?[0];
-    // Examples of a task have nearly one length; the first stands for all.
+    // All examples of a task have nearly the same length: that of the first will do.
     let n_tokens_each = items[0].tokens.len();
     let parts = by_tokens(&items, micro_batch_tokens, |_| n_tokens_each);
     let mut nll = 0.0;
@@ -44,7 +44,7 @@ pub(super) fn step<B: DecodeBackend>(
     )?;
     if report.skipped {
         return Err(Failure::internal(format!(
-            "warm start, step {step}: the gradient is {}",
+            "warm start, step {step}: the norm of the gradient is {}",
             report.grad_norm
         ))
         .hint("lower warm_start.lr"));

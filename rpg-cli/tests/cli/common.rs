@@ -1,13 +1,10 @@
-//! Starting the command, and reading what it has left behind.
+//! Runs the command and reads what it leaves behind.
 
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Output;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 pub(crate) fn rpg() -> Command {
     Command::new(env!("CARGO_BIN_EXE_rpg"))
@@ -21,7 +18,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Flags that make the built-in recipe a matter of seconds.
+/// Flags that cut the built-in recipe down to seconds.
 pub(crate) const SMALL: [&str; 16] = [
     "--set",
     "warm_start.steps=6",
@@ -92,7 +89,7 @@ pub(crate) fn piped(args: &[&str], input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A command that refuses its flags ends without reading; what it says is looked at, not the pipe.
+    // A command that rejects its flags exits without reading its input: a closed pipe is no failure.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }

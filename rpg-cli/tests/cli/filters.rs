@@ -1,4 +1,4 @@
-//! Commands that read and write lines: `verify`, `loss`; and how all of them fail.
+//! Commands that read input and write output, `verify` and `loss`; and how every command fails.
 
 use crate::common::{piped, rpg, run, small_model, text};
 use serde_json::Value;
@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 #[test]
-fn other_commands_name_what_is_wrong() {
+fn every_command_says_what_is_wrong_with_its_input() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());
     let model = model.to_str().unwrap();
@@ -49,7 +49,7 @@ fn other_commands_name_what_is_wrong() {
     check(
         &score,
         "{\"text\": \"12\"}\n{\"prompt\": \"1\"}\n",
-        "line 2: the keys do not fit",
+        "line 2: these keys do not belong together",
     );
     check(
         &score,
@@ -61,12 +61,12 @@ fn other_commands_name_what_is_wrong() {
     check(
         &["report", temp.path().to_str().unwrap()],
         "",
-        "no run is there",
+        "not a run folder",
     );
 }
 
 #[test]
-fn verify_grades_line_by_line_and_sums_up() {
+fn verify_grades_line_by_line_and_summarizes() {
     let cases = "{\"id\": 1, \"gold\": \"1/2\", \"pred\": \"so \\\\boxed{0.5}\", \"expect\": true, \"source\": \"a\"}\n\
                  {\"id\": \"x\", \"gold\": \"3\", \"pred\": \"Answer: 4\", \"expect\": true, \"source\": \"b\"}\n";
     let output = piped(&["verify", "-"], cases);
@@ -101,7 +101,7 @@ fn verify_grades_line_by_line_and_sums_up() {
         2,
         "the other lines are graded"
     );
-    // So they are around bytes that are no text, and a verdict comes before the input ends.
+    // The same holds around bytes that are not text, and a verdict arrives before the input ends.
     let mut child = rpg()
         .args(["verify", "-"])
         .stdin(Stdio::piped())
@@ -150,10 +150,10 @@ fn the_example_in_the_help_of_loss_works() {
     assert_eq!(text(&output.stderr), "");
 }
 
-/// Standard output that takes nothing is an error; one that was closed is nobody's loss.
+/// A full disk is an error; a reader that has closed the pipe is not.
 #[cfg(target_os = "linux")]
 #[test]
-fn output_that_cannot_be_written() {
+fn output_that_cannot_be_written_is_an_error_unless_its_reader_has_left() {
     let temp = tempfile::tempdir().unwrap();
     let file = |name: &str, content: &str| {
         let path = temp.path().join(name);

@@ -1,4 +1,4 @@
-//! Commands that need a model.
+//! Commands that read a model: `generate`, `score`, `export`.
 
 use crate::common::{metrics, piped, run, small_model, text};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn generated_text_scores_as_it_was_sampled() {
+fn generated_text_scores_the_log_probs_that_it_was_sampled_with() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());
     let model = model.to_str().unwrap();
@@ -120,7 +120,7 @@ fn export_writes_a_folder_that_scores_the_same() {
         }
         let again = run(&args);
         assert_eq!(again.status.code(), Some(2));
-        assert!(text(&again.stderr).contains("exists already"));
+        assert!(text(&again.stderr).contains("already exists"));
     }
     assert!(
         fs::read_dir(temp.path()).unwrap().count() == 3,
@@ -129,7 +129,7 @@ fn export_writes_a_folder_that_scores_the_same() {
 }
 
 #[test]
-fn large_inputs_are_a_result_or_an_error() {
+fn large_inputs_give_a_result_or_an_error() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());
     let file = |name: &str, text: String| {
@@ -155,7 +155,7 @@ fn large_inputs_are_a_result_or_an_error() {
         error.contains("long.txt: prompt 0 has 1000000 tokens") && error.contains("context of 128"),
         "{error}"
     );
-    // Many more than there are slots; they come back in order.
+    // Many more prompts than slots: the completions come back in order.
     let n = 5000;
     let many: String = (0..n).map(|i| format!("{}+{i}=\n", i % 7)).collect();
     let output = generate(&file("many.txt", many));
@@ -172,7 +172,7 @@ fn large_inputs_are_a_result_or_an_error() {
 }
 
 #[test]
-fn the_chat_template_hears_of_thinking_and_the_date() {
+fn the_chat_template_gets_the_thinking_switch_and_the_date() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());
     let settings = model.join("tokenizer_config.json");

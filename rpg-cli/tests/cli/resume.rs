@@ -1,14 +1,11 @@
-//! Runs that are stopped, killed and taken up again.
+//! Runs that are stopped or killed, and resumed.
 
 use crate::common::{SMALL, checkpoint, metrics, rpg, run, text, train};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
-use std::time::Duration;
-use std::time::Instant;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 #[test]
 fn the_same_seed_gives_the_same_numbers_and_resuming_changes_nothing() {
@@ -84,7 +81,7 @@ fn the_same_seed_gives_the_same_numbers_and_resuming_changes_nothing() {
     assert_eq!(metrics(&dir), metrics(&path("a")));
     checkpoint(&dir);
 
-    // A model of another size is not what the checkpoint holds.
+    // A config that asks for a model of another size is refused.
     let config = fs::read_to_string(dir.join("config.toml")).unwrap();
     let (before, after) = ("num_hidden_layers = 1", "num_hidden_layers = 2");
     assert!(config.contains(before), "{config}");
@@ -92,7 +89,7 @@ fn the_same_seed_gives_the_same_numbers_and_resuming_changes_nothing() {
     let refused = run(&["train", "--resume", dir.to_str().unwrap()]);
     assert_eq!(refused.status.code(), Some(2));
     let expected =
-        "model.scratch.num_hidden_layers: found 2; expected 1, as the run's checkpoint has it";
+        "model.scratch.num_hidden_layers: found 2; expected 1, the size in the run's checkpoint";
     let message = text(&refused.stderr);
     assert!(message.contains(expected), "{message}");
 }
@@ -133,7 +130,7 @@ fn wait_while_running(child: &mut Child, dir: &Path, done: impl Fn(&[Value]) -> 
         }
         assert!(
             start.elapsed() < Duration::from_secs(120),
-            "the run does not get on"
+            "the run makes no progress"
         );
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -141,7 +138,7 @@ fn wait_while_running(child: &mut Child, dir: &Path, done: impl Fn(&[Value]) -> 
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_a_run_with_a_checkpoint_from_which_it_goes_on() {
+fn ctrl_c_leaves_a_checkpoint_from_which_the_run_resumes() {
     let temp = tempfile::tempdir().unwrap();
     let straight = temp.path().join("straight");
     assert!(train(&straight, &["--steps", "40"]).status.success());
@@ -171,9 +168,9 @@ fn ctrl_c_ends_a_run_with_a_checkpoint_from_which_it_goes_on() {
 
 #[cfg(unix)]
 #[test]
-fn a_run_interrupted_anywhere_again_and_again_ends_with_the_same_numbers() {
+fn a_run_that_is_interrupted_many_times_ends_with_the_same_numbers() {
     let temp = tempfile::tempdir().unwrap();
-    // Several sampling batches and an evaluation in every step: interruptions fall into all of them.
+    // Several sampling batches and an evaluation in every step: interruptions hit all of them.
     let more = [
         "--steps",
         "8",
@@ -191,7 +188,7 @@ fn a_run_interrupted_anywhere_again_and_again_ends_with_the_same_numbers() {
             .any(|line| line["train/num_gen_batches"].as_f64() > Some(1.0)),
         "no step samples twice: {expected:?}"
     );
-    // Nothing is right after so short a warm start: a step without a group to learn from says so.
+    // No answer is right after so short a warm start: a step without a group to learn from says so.
     let idle: Vec<&Value> = expected
         .iter()
         .filter(|line| line["train/num_updates"] == 0.0)
@@ -227,6 +224,6 @@ fn a_run_interrupted_anywhere_again_and_again_ends_with_the_same_numbers() {
             _ => panic!("{}: {}", output.status, text(&output.stderr)),
         }
     }
-    assert!(n_interrupted >= 3, "{n_interrupted} interruptions only");
+    assert!(n_interrupted >= 3, "only {n_interrupted} interruptions");
     assert_eq!(metrics(&dir), expected);
 }

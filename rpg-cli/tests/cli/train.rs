@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn a_run_leaves_what_it_promises() {
+fn a_run_writes_all_that_it_promises() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("run");
     let output = train(&dir, &["--steps", "2"]);
@@ -78,14 +78,14 @@ fn a_run_leaves_what_it_promises() {
         );
     }
 
-    // The report can be drawn again, and the folder is not taken twice.
+    // The curve can be redrawn, and the folder is not used for a second run.
     let before = fs::read(dir.join("curve.svg")).unwrap();
     fs::remove_file(dir.join("curve.svg")).unwrap();
     assert!(run(&["report", dir.to_str().unwrap()]).status.success());
     assert_eq!(fs::read(dir.join("curve.svg")).unwrap(), before);
     let again = train(&dir, &[]);
     assert_eq!(again.status.code(), Some(2));
-    assert!(text(&again.stderr).contains("holds a run already"));
+    assert!(text(&again.stderr).contains("already holds a run"));
 }
 
 /// Whether a name matches a pattern of the documentation, in which a word in capitals stands for any text.
@@ -158,7 +158,7 @@ fn every_metric_is_explained() {
 }
 
 #[test]
-fn an_instruction_of_ones_own_follows_the_question() {
+fn the_users_own_instruction_follows_the_question() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());
     let data = temp.path().join("data.jsonl");
@@ -194,7 +194,7 @@ fn an_instruction_of_ones_own_follows_the_question() {
     let output = run(&[&args[..], &more].concat());
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
-    let note = "note: 1 of 9 expected answers are nothing that the grader understands";
+    let note = "note: the grader cannot parse 1 of 9 expected answers";
     assert!(said.contains(note), "{said}");
     assert!(said.contains("data.jsonl:9, `\\frac{4}{`"), "{said}");
     let samples = lines(&dir.join("samples.jsonl"));

@@ -1,4 +1,4 @@
-//! Benchmarks against what users would run otherwise, both sides in one go.
+//! Benchmarks against what users would run otherwise, both sides in one run.
 
 mod reward;
 
@@ -15,15 +15,15 @@ cargo xtask bench NAME [OPTIONS]
   losses             forward and backward of Algorithm 2 over 2M tokens, against PyTorch eager
   rollout            sampling and training passes of a model, against transformers; needs --model
   reward             answers graded per second, against Math-Verify; needs --cases
-  scorer             log-probs over 151,936 tokens, a part of the logits at a time against all at once
+  scorer             log-probs over a vocabulary of 151,936: some logits at a time, against all at once
 
   --model DIR        a Hugging Face model folder
-  --cases FILE       JSONL of cases to grade: {\"id\", \"gold\", \"pred\", \"expect\", \"source\"} a line; those
-                     whose source begins with `adversarial` are timed apart
-  --python PYTHON    an interpreter that has the packages of the other side (numpy, torch, transformers,
+  --cases FILE       JSONL of cases to grade: {\"id\", \"gold\", \"pred\", \"expect\", \"source\"} per line; those
+                     whose source begins with `adversarial` are timed separately
+  --python PYTHON    a Python that has the packages of the other side (numpy, torch, transformers,
                      math-verify)
-  --venv             make a virtual environment with them under the target folder, and use it from now on
-  --rounds N         rounds of which each runs every side once (default 3)
+  --venv             install these packages into a virtual environment in the target folder; later runs use it
+  --rounds N         rounds; each runs every side once (default 3)
 ";
 
 /// `cargo xtask bench`.
@@ -66,7 +66,7 @@ impl Options {
         while let Some(arg) = args.next() {
             let mut value = || {
                 args.next()
-                    .with_context(|| format!("{arg}: a value is missing"))
+                    .with_context(|| format!("{arg}: expected a value"))
             };
             match arg.as_str() {
                 "--model" => options.model = Some(value()?.into()),
@@ -77,7 +77,7 @@ impl Options {
                     let text = value()?;
                     let n = text.parse().ok().filter(|&n: &usize| n > 0);
                     options.rounds = n.with_context(|| {
-                        format!("--rounds: found `{text}`; expected a number from 1 on")
+                        format!("--rounds: found `{text}`; expected a number of at least 1")
                     })?;
                 }
                 other => bail!("unknown option `{other}`\n\n{HELP}"),
@@ -86,15 +86,16 @@ impl Options {
         Ok(options)
     }
 
-    /// An interpreter with these packages: the one given, or that of our own environment.
+    /// A Python with these packages: the one given, or that of the virtual environment.
     fn python(&self, shell: &Shell, packages: &[&str]) -> Result<PathBuf> {
         if let Some(python) = &self.python {
             return Ok(python.clone());
         }
         let venv = target_dir().join("bench-venv");
-        let python = match cfg!(windows) {
-            true => venv.join("Scripts").join("python.exe"),
-            false => venv.join("bin").join("python"),
+        let python = if cfg!(windows) {
+            venv.join("Scripts").join("python.exe")
+        } else {
+            venv.join("bin").join("python")
         };
         if self.venv {
             if !python.exists() {
@@ -104,8 +105,8 @@ impl Options {
         }
         ensure!(
             python.exists(),
-            "the other side needs Python with {}: name an interpreter that has them (--python PYTHON), or let \
-             this command make an environment ({}, some GB): --venv",
+            "the other side needs Python with {}: name a Python that has them (--python PYTHON), or install them \
+             into {}, which takes some GB (--venv)",
             packages.join(", "),
             venv.display()
         );
@@ -146,7 +147,7 @@ fn example(shell: &Shell, package: &str, name: &str, features: &str) -> Result<P
     Ok(target_dir().join("release").join("examples").join(name))
 }
 
-/// What one side measured over the rounds: the least of each figure, as the machine's noise only adds.
+/// What one side measured over the rounds: the least of each figure, since noise only adds.
 struct Side {
     name: &'static str,
     seconds: f64,
@@ -276,7 +277,7 @@ fn scorer(shell: &Shell, options: &Options) -> Result<()> {
     for round in 1..=options.rounds {
         for (name, best) in names.iter().zip(&mut best) {
             eprintln!("round {round}/{}: {name}", options.rounds);
-            // Memory that is free again goes back to the system at once, so that the peak is what was in use.
+            // Freed memory goes back to the system at once, so that the peak is what was in use.
             let mut command = with_arg(&binary, Path::new(name));
             let value = measured(command.env("MIMALLOC_PURGE_DELAY", "0"))?;
             let [seconds, peak] = [number(&value, "seconds")?, number(&value, "peak_mib")?];

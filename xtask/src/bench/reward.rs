@@ -9,17 +9,17 @@ use xshell::Shell;
 
 const PACKAGE: &str = "math-verify[antlr4-13-2]==0.9.0";
 
-/// What one side measured over the rounds: the best of each figure, as the machine's noise only adds.
+/// What one side measured over the rounds: the best of each figure, since noise only slows down.
 struct Side {
     name: &'static str,
-    /// Cases per second once its caches hold the cases, and when it sees them first.
+    /// Cases per second for cases that it has seen before, and for new ones.
     rates: [f64; 2],
     peak_mib: Option<f64>,
     ordinary: Group,
     hostile: Option<Group>,
 }
 
-/// What came of one group of cases.
+/// The results for one group of cases.
 struct Group {
     cases: f64,
     judged: f64,
@@ -71,9 +71,13 @@ impl Side {
 
 pub(super) fn run(shell: &Shell, options: &Options) -> Result<()> {
     let cases = options.cases.as_deref().context(
-        "--cases: name a JSONL file of cases, {\"id\", \"gold\", \"pred\", \"expect\", \"source\"} a line",
+        "--cases: name a JSONL file of cases, {\"id\", \"gold\", \"pred\", \"expect\", \"source\"} per line",
     )?;
-    ensure!(cases.is_file(), "--cases: {} is no file", cases.display());
+    ensure!(
+        cases.is_file(),
+        "--cases: {} is not a file",
+        cases.display()
+    );
     let python = options.python(shell, &[PACKAGE])?;
     let binary = example(shell, "rpg-reward", "bench_reward", "parallel,suite")?;
     let script = root().join("rpg-reward/examples/bench_reward.py");
@@ -84,7 +88,7 @@ pub(super) fn run(shell: &Shell, options: &Options) -> Result<()> {
         let mut command = with_arg(&python, &script);
         command.arg(cases);
         if round == 1 {
-            // Many of these run into its time limits of five seconds: once is enough.
+            // Many of these reach its time limit of five seconds: one round is enough.
             command.arg("--hostile");
         }
         command
@@ -132,7 +136,7 @@ fn print(sides: &[Side], threads: &[(f64, f64)]) {
     let (ours, theirs) = (rates(OURS), rates(THEIRS));
     println!("| one thread | {OURS}, cases/s | {THEIRS}, cases/s | ratio |");
     println!("| --- | ---: | ---: | ---: |");
-    for (i, what) in ["cases seen before", "cases seen first"].iter().enumerate() {
+    for (i, what) in ["repeated cases", "new cases"].iter().enumerate() {
         let ratio = ours[i] / theirs[i];
         println!(
             "| {what} | {:.0} | {:.1} | {ratio:.0} |",

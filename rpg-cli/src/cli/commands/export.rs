@@ -1,4 +1,4 @@
-//! `rpg export`: a model as a Hugging Face folder of its own, in the type that others expect.
+//! `rpg export`: writes a model as a Hugging Face folder, in the number type that other programs expect.
 
 use super::output;
 use crate::cli::args::ExportArgs;
@@ -13,14 +13,14 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
     let source = model_folder(&args.model)?;
     if args.out.exists() {
         return Err(
-            Failure::input(format!("{}: exists already", args.out.display()))
+            Failure::input(format!("{}: already exists", args.out.display()))
                 .hint("name a folder that does not exist yet"),
         );
     }
-    // Weights are only rewritten: the processor will do.
+    // Weights are only rewritten, so the CPU is enough.
     let (model, tokenizer) = policy::load::<Flex>(&source, &Default::default())?;
     // The folder appears whole or not at all.
-    let partial = beside(&args.out)?;
+    let partial = partial_path(&args.out)?;
     if partial.exists() {
         fs::remove_dir_all(&partial).at(&partial)?;
     }
@@ -37,8 +37,8 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
     output::line(args.out.display())
 }
 
-/// A hidden name in the same place.
-fn beside(out: &Path) -> Result<PathBuf, Failure> {
+/// A hidden path next to `out`.
+fn partial_path(out: &Path) -> Result<PathBuf, Failure> {
     match out.file_name() {
         Some(name) => Ok(out.with_file_name(format!(".{}.partial", name.to_string_lossy()))),
         None => Err(Failure::input(format!(
@@ -50,8 +50,9 @@ fn beside(out: &Path) -> Result<PathBuf, Failure> {
 
 /// A model folder, or the newest checkpoint of a run folder.
 fn model_folder(given: &Path) -> Result<PathBuf, Failure> {
-    match given.join("checkpoints").is_dir() {
-        true => RunFolder::open(given)?.newest_checkpoint(),
-        false => Ok(given.to_owned()),
+    if given.join("checkpoints").is_dir() {
+        RunFolder::open(given)?.newest_checkpoint()
+    } else {
+        Ok(given.to_owned())
     }
 }

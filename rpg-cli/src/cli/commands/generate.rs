@@ -1,4 +1,4 @@
-//! `rpg generate`: completions as JSONL, in the order of the prompts.
+//! `rpg generate`: writes completions as JSONL, in the order of the prompts.
 
 use super::{input, output};
 use crate::backend::{OnBackend, on_backend};
@@ -43,19 +43,20 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
     if sampling.truncates() {
         eprintln!(
-            "note: log-probs are those of the full distribution, of which sampling cuts a part off"
+            "note: log-probs are those of the full distribution; sampling draws from a part of it"
         );
     }
     let backend = args.backend;
-    on_backend(backend, Work { args, sampling })?.0
+    on_backend(backend, Generation { args, sampling })?.0
 }
 
-struct Work {
+/// A command line on a backend that is chosen later.
+struct Generation {
     args: GenerateArgs,
     sampling: SamplingParams,
 }
 
-impl OnBackend for Work {
+impl OnBackend for Generation {
     type Output = Result<(), Failure>;
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
@@ -77,16 +78,16 @@ impl OnBackend for Work {
         let mut requests = Vec::new();
         for line in input::lines(&args.prompts)? {
             let (number, line) = line?;
-            let at = |e: String| {
+            let in_line = |e: String| {
                 Failure::input(format!(
                     "{}, line {number}: {e}",
                     input::name(&args.prompts)
                 ))
             };
-            let prompt = prompt(&line, &args, &tokenizer).map_err(at)?;
+            let prompt = prompt(&line, &args, &tokenizer).map_err(in_line)?;
             let prompt_tokens = tokenizer
                 .encode_prompt(&prompt)
-                .map_err(|e| at(e.to_string()))?;
+                .map_err(|e| in_line(e.to_string()))?;
             let index = requests.len() as u64;
             let seeds = (0..args.n as u64).map(|i| of_sample(args.seed, 0, index, i));
             requests.push(Request::new(prompt_tokens, seeds));
@@ -123,9 +124,10 @@ impl OnBackend for Work {
             console.position(progress.n_finished as u64);
             let rate = progress.n_new_tokens as f64 / start.elapsed().as_secs_f64();
             console.status(|| format!("{rate:.0} tokens/s"));
-            if written.is_err() {
+            let reader = output::checked(written).inspect_err(|_| console.done())?;
+            if reader.is_break() {
                 console.done();
-                return output::checked(written);
+                return Ok(());
             }
             if interrupt.requested() {
                 console.done();
@@ -168,9 +170,10 @@ fn prompt(line: &str, args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prom
         }
         _ => line.to_owned(),
     };
-    Ok(match tokenizer.has_chat_template() && !args.raw {
-        true => Prompt::Chat(system.chain([Message::user(text)]).collect()),
-        false => Prompt::Text(text),
+    Ok(if tokenizer.has_chat_template() && !args.raw {
+        Prompt::Chat(system.chain([Message::user(text)]).collect())
+    } else {
+        Prompt::Text(text)
     })
 }
 

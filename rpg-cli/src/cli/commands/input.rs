@@ -6,31 +6,37 @@ use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::Path;
 
 fn open(path: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
-    match path == Path::new("-") {
-        true => Ok(Box::new(BufReader::new(stdin()))),
-        false => Ok(Box::new(BufReader::new(File::open(path).at(path)?))),
+    if is_stdin(path) {
+        Ok(Box::new(BufReader::new(stdin())))
+    } else {
+        Ok(Box::new(BufReader::new(File::open(path).at(path)?)))
     }
 }
 
-/// What messages call it.
+/// The name of an input in messages.
 pub(super) fn name(path: &Path) -> String {
-    match path == Path::new("-") {
-        true => "standard input".into(),
-        false => path.display().to_string(),
+    if is_stdin(path) {
+        "standard input".into()
+    } else {
+        path.display().to_string()
     }
 }
 
-/// The whole text.
+fn is_stdin(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+/// Reads a whole input.
 pub(super) fn text(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     open(path)?.read_to_string(&mut text).at(path)?;
     Ok(text)
 }
 
-/// A line that is not empty, with its number; or why it is no text.
+/// The number of a line, and its text or why it is not text.
 pub(super) type Line = (usize, Result<String, String>);
 
-/// The lines that are not empty.
+/// The lines that are not blank.
 pub(super) fn raw_lines(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<Line, Failure>> + Send + use<>, Failure> {
@@ -47,7 +53,7 @@ pub(super) fn raw_lines(
             }
             let line = String::from_utf8(bytes)
                 .map(|line| {
-                    // The mark that some editors put before a text.
+                    // The byte-order mark that some editors write at the start of a file.
                     let line = line.strip_prefix('\u{feff}').unwrap_or(&line);
                     line.trim_end_matches(['\n', '\r']).to_owned()
                 })
@@ -59,7 +65,7 @@ pub(super) fn raw_lines(
     }))
 }
 
-/// The lines that are not empty, with their numbers; one that is no text is an error.
+/// The lines that are not blank, with their numbers; one that is not text is an error.
 pub(super) fn lines(
     path: &Path,
 ) -> Result<impl Iterator<Item = Result<(usize, String), Failure>>, Failure> {

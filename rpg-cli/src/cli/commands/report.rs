@@ -1,4 +1,4 @@
-//! `rpg report`: the learning curve once more.
+//! `rpg report`: redraws the learning curve.
 
 use super::output;
 use crate::cli::args::ReportArgs;

@@ -1,10 +1,11 @@
-//! `rpg score`: per-token log-probabilities of given texts.
+//! `rpg score`: the log-probability of every token of texts.
 
 use super::{input, output};
 use crate::backend::{OnBackend, on_backend};
 use crate::cli::args::ScoreArgs;
 use crate::cli::policy;
 use crate::failure::Failure;
+use rpg_core::batch::TokenBudget;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
@@ -34,37 +35,36 @@ pub(super) fn run(args: ScoreArgs) -> Result<(), Failure> {
         )));
     }
     let backend = args.backend;
-    on_backend(backend, Work(args))?.0
+    on_backend(backend, Scoring(args))?.0
 }
 
-struct Work(ScoreArgs);
+/// A command line on a backend that is chosen later.
+struct Scoring(ScoreArgs);
 
-impl OnBackend for Work {
+impl OnBackend for Scoring {
     type Output = Result<(), Failure>;
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self(args) = self;
         let (model, tokenizer) = policy::load::<B>(&args.model, &device)?;
         let mut pending: Vec<ScoreItem> = Vec::new();
-        let mut n_tokens = 0;
+        let mut budget = TokenBudget::new(PASS_TOKENS);
         for line in input::lines(&args.input)? {
             let (number, line) = line?;
             let item = item(&line, &model, &tokenizer).map_err(|e| {
                 Failure::input(format!("{}, line {number}: {e}", input::name(&args.input))).hint(
-                    "each line holds {\"prompt\", \"completion\"}, {\"text\"} or {\"prompt_tokens\", \"completion_tokens\"}",
+                    "each line contains {\"prompt\", \"completion\"}, {\"text\"} or {\"prompt_tokens\", \"completion_tokens\"}",
                 )
             })?;
-            if !pending.is_empty() && n_tokens + item.tokens.len() > PASS_TOKENS {
+            if budget.cuts_before(item.tokens.len()) {
                 let written = write(&model, &std::mem::take(&mut pending), args.temperature);
-                if written.is_err() {
-                    return output::checked(written);
+                if output::checked(written)?.is_break() {
+                    return Ok(());
                 }
-                n_tokens = 0;
             }
-            n_tokens += item.tokens.len();
             pending.push(item);
         }
-        output::checked(write(&model, &pending, args.temperature))
+        output::checked(write(&model, &pending, args.temperature)).map(|_| ())
     }
 }
 
@@ -98,14 +98,17 @@ fn item<B: DecodeBackend>(
             text: None,
             ..
         } => ScoreItem::response(&prompt, &completion),
-        _ => return Err("the keys do not fit together".into()),
+        _ => return Err("these keys do not belong together".into()),
     };
     let (context, vocab_size) = (
         model.config().max_position_embeddings,
         model.config().vocab_size,
     );
     if item.scored.start == 0 && !item.scored.is_empty() {
-        return Err("the prompt has no tokens, so the first token has nothing to follow".into());
+        return Err(
+            "the prompt has no tokens, so the first token of the completion has nothing to follow"
+                .into(),
+        );
     }
     if item.tokens.len() > context {
         let n = item.tokens.len();

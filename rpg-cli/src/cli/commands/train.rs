@@ -1,4 +1,4 @@
-//! `rpg train`.
+//! `rpg train`: starts or resumes a training run.
 
 use super::output;
 use crate::backend::{OnBackend, on_backend};
@@ -84,7 +84,7 @@ impl OnBackend for Run {
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self { args, config, name } = self;
-        // Everything that can be wrong is found before the run folder appears.
+        // Everything that can be wrong is found before the run folder is created.
         let command = StartedCommand::start(&config.reward)?;
         let resumed = match &args.resume {
             Some(root) => Some(RunFolder::open(root)?),
@@ -130,12 +130,15 @@ impl OnBackend for Run {
     }
 }
 
-/// A run whose reward failed can go on once the reward is mended.
+/// Adds to the hint of a failed reward how to resume the run once the reward works.
 fn resumable(failure: Failure, folder: &RunFolder) -> Failure {
     if failure.kind != FailureKind::Reward {
         return failure;
     }
-    let resume = format!("go on with: rpg train --resume {}", folder.root().display());
+    let resume = format!(
+        "resume with: rpg train --resume {}",
+        folder.root().display()
+    );
     let hint = match &failure.hint {
         Some(hint) => format!("{hint}; {resume}"),
         None => resume,
@@ -153,7 +156,7 @@ fn describe(objective: &ObjectiveConfig) -> String {
     }
 }
 
-/// The policy of a checkpoint, or the one that a new run begins with.
+/// The policy of a checkpoint, or that of a new run.
 fn first_policy<B: DecodeBackend>(
     config: &TrainConfig,
     checkpoint: Option<&Path>,
@@ -169,7 +172,7 @@ fn first_policy<B: DecodeBackend>(
     }
 }
 
-/// Refuses sizes in a run's config that are not those of its checkpoint.
+/// Refuses sizes in a run's config that differ from those of its checkpoint.
 fn check_shape(
     config: &TrainConfig,
     found: &ModelConfig,
@@ -183,10 +186,10 @@ fn check_shape(
         if given != found {
             let path = folder.path("config.toml");
             return Err(Failure::input(format!(
-                "{}: model.scratch.{key}: found {given}; expected {found}, as the run's checkpoint has it",
+                "{}: model.scratch.{key}: found {given}; expected {found}, the size in the run's checkpoint",
                 path.display()
             ))
-            .hint("a model of another size is another run: start it without --resume"));
+            .hint("a model of another size needs a new run, without --resume"));
         }
     }
     Ok(())
@@ -198,7 +201,7 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
         eprintln!("checkpoint: {}", outcome.checkpoint.display());
         let message = format!("interrupted after step {}", outcome.steps);
         return Err(Failure::new(FailureKind::Interrupted, message)
-            .hint(format!("go on with: rpg train --resume {root}")));
+            .hint(format!("resume with: rpg train --resume {root}")));
     }
     outcome.write_summary(folder)?;
     let curve = curve::draw(folder)?;

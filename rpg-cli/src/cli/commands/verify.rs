@@ -8,18 +8,18 @@ use rayon::prelude::*;
 use rpg_reward::GradeOptions;
 use rpg_reward::suite::{BadLine, Summary, grade_line};
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// Lines graded at a time, on all cores.
+/// The most lines graded at a time, on all cores.
 const CHUNK: usize = 512;
 
 pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     let name = input::name(&args.input);
     let mut summary = Summary::default();
     let lines = read_ahead(input::raw_lines(&args.input)?);
-    match grade_all(args, &lines, &mut summary) {
-        Ok(read) => read?,
-        Err(error) => return output::checked(Err(error)),
+    if grade_all(args, &lines, &mut summary)?.is_break() {
+        return Ok(());
     }
     match summary.bad_lines {
         0 => Ok(()),
@@ -31,7 +31,7 @@ pub(super) fn run(args: &VerifyArgs) -> Result<(), Failure> {
     }
 }
 
-/// The lines as a thread reads them: what has come is graded at once, be it one line.
+/// Reads the lines in a thread, so that those that have arrived are graded at once, even a single one.
 fn read_ahead(
     lines: impl Iterator<Item = Result<Line, Failure>> + Send + 'static,
 ) -> Receiver<Result<Line, Failure>> {
@@ -47,23 +47,19 @@ fn read_ahead(
     receiver
 }
 
-/// Grades line by line; the outer error is that of standard output.
+/// Grades line by line, until the lines end or nobody reads the results any more.
 fn grade_all(
     args: &VerifyArgs,
     lines: &Receiver<Result<Line, Failure>>,
     summary: &mut Summary,
-) -> io::Result<Result<(), Failure>> {
+) -> Result<ControlFlow<()>, Failure> {
     let name = input::name(&args.input);
     let options = GradeOptions::default();
     let mut out = io::stdout().lock();
     while let Ok(first) = lines.recv() {
-        let chunk: Result<Vec<Line>, Failure> = std::iter::once(first)
+        let chunk: Vec<Line> = std::iter::once(first)
             .chain(lines.try_iter().take(CHUNK - 1))
-            .collect();
-        let chunk = match chunk {
-            Ok(chunk) => chunk,
-            Err(failure) => return Ok(Err(failure)),
-        };
+            .collect::<Result<_, _>>()?;
         let results: Vec<_> = chunk
             .par_iter()
             .map(|(number, line)| match line {
@@ -74,7 +70,7 @@ fn grade_all(
                 }),
             })
             .collect();
-        for result in results {
+        let mut write = |result| -> io::Result<()> {
             match result {
                 Ok((result, timed)) => {
                     summary.add(&timed);
@@ -87,11 +83,15 @@ fn grade_all(
                     eprintln!("warning: {name}: {bad}");
                 }
             }
+            Ok(())
+        };
+        let written = results.into_iter().try_for_each(&mut write);
+        if output::checked(written.and_then(|()| out.flush()))?.is_break() {
+            return Ok(ControlFlow::Break(()));
         }
-        out.flush()?;
     }
     if args.summary {
-        write!(out, "{summary}")?;
+        return output::checked(write!(out, "{summary}"));
     }
-    Ok(Ok(()))
+    Ok(ControlFlow::Continue(()))
 }

@@ -1,4 +1,4 @@
-//! `rpg verify-gradients`: checks the code against the theory.
+//! `rpg verify-gradients`: checks the gradients of the losses against the theory.
 
 use super::output;
 use crate::backend::{OnBackend, on_backend};
@@ -9,7 +9,7 @@ use burn::backend::Autodiff;
 use rpg_core::ops::DecodeBackend;
 use rpg_losses::verify::{Precision, Report, VerifyOptions, run as verify};
 
-/// A verification, on a backend yet to be chosen.
+/// A verification on a backend that is chosen later.
 struct Verification {
     cases: Option<usize>,
     seed: u64,
@@ -31,7 +31,7 @@ pub(super) fn run(args: VerifyGradientsArgs) -> Result<(), Failure> {
     if args.cases == Some(0) {
         return Err(Failure::input("--cases: found 0; expected at least 1"));
     }
-    // Only the processor computes in f64.
+    // Only the CPU computes in f64.
     let precision = match args.backend {
         DeviceChoice::Cpu => Precision::F64,
         _ => Precision::F32,

@@ -1,4 +1,4 @@
-//! The lines of a run folder: metrics.jsonl and samples.jsonl.
+//! The reporters that write a run folder's lines: metrics.jsonl and samples.jsonl.
 
 use super::{Event, Reporter};
 use crate::failure::Failure;
@@ -6,7 +6,7 @@ use crate::run_folder::{METRICS, RunFolder, SAMPLES};
 use crate::train::sample::{GradedGroup, Sample};
 use serde_json::{Map, Value, json};
 
-/// Writes one line per step, and one per evaluation outside of the steps, to metrics.jsonl.
+/// Writes one line per step, and one per evaluation outside the steps, to metrics.jsonl.
 #[derive(Debug)]
 pub struct MetricsFile(RunFolder);
 

@@ -1,4 +1,4 @@
-//! The metrics of a step, under the names that verl and TRL give them.
+//! The metrics of a step, under the names that verl and TRL use.
 
 use crate::train::grading::Grade;
 use crate::train::loss::UpdateReport;
@@ -12,7 +12,7 @@ use std::time::Instant;
 pub struct Metrics(Map<String, Value>);
 
 impl Metrics {
-    /// Those of a step of `phase`: `warm_start`, `initial`, `train` or `final`.
+    /// The metrics of a step of `phase`: `warm_start`, `initial`, `train` or `final`.
     pub fn new(step: u64, phase: &str) -> Self {
         let mut map = Map::new();
         map.insert("step".into(), step.into());
@@ -20,7 +20,7 @@ impl Metrics {
         Self(map)
     }
 
-    /// Adds one; a value that is no number becomes `null`.
+    /// Adds a metric; a value that is not finite becomes `null`.
     pub fn add(&mut self, name: &str, value: f64) {
         self.0.insert(name.into(), json!(value));
     }
@@ -35,7 +35,7 @@ impl Metrics {
         Value::Object(self.0.clone())
     }
 
-    /// Mean, largest and least; nothing where there are no values.
+    /// Mean, maximum and minimum; nothing if there are no values.
     fn add_spread(&mut self, name: &str, values: &[f64]) {
         if values.is_empty() {
             return;
@@ -111,8 +111,8 @@ impl Metrics {
         }
     }
 
-    /// Means over the updates of a step; the difference to the sampler's log-probs is that of the first
-    /// update, before which the policy is the one that sampled.
+    /// Means over the updates of a step. The difference from the sampler's log-probs is that of the first
+    /// update, before which the policy is still the one that sampled.
     pub(in crate::train) fn add_updates(&mut self, reports: &[UpdateReport]) {
         self.add("train/num_updates", reports.len() as f64);
         let Some(first) = reports.first() else { return };
@@ -134,7 +134,7 @@ impl Metrics {
     }
 }
 
-/// Completions that the user's reward gave no score.
+/// The number of completions without a score from the user's reward.
 pub(in crate::train) fn n_errors(groups: &[GradedGroup]) -> usize {
     let samples = groups.iter().flat_map(|group| &group.samples);
     samples
@@ -142,8 +142,8 @@ pub(in crate::train) fn n_errors(groups: &[GradedGroup]) -> usize {
         .count()
 }
 
-/// Seconds per part of a step. They come last in a line, under `timing_s/` and `perf/`: all that
-/// differs between two runs with the same seed.
+/// Seconds per part of a step. They come last in a line, under `timing_s/` and `perf/throughput`: only these differ
+/// between two runs with the same seed.
 #[derive(Debug)]
 pub struct Timing {
     start: Instant,

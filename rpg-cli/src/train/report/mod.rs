@@ -14,12 +14,12 @@ use super::collect::Evaluation;
 use super::sample::{GradedGroup, Rollout};
 use crate::failure::Failure;
 
-/// Somebody who wants to know what a run does.
+/// Is told what a run does.
 pub trait Reporter {
-    /// Something has happened. A failure ends the run.
+    /// Called for every event. A failure ends the run.
     fn on(&mut self, event: &Event<'_>) -> Result<(), Failure>;
 
-    /// A long piece of work has come further.
+    /// Called as a long activity advances.
     fn on_progress(&mut self, _progress: Progress) {}
 }
 
@@ -32,18 +32,18 @@ pub enum Event<'a> {
     WarmStart {
         /// Steps done before.
         done: u64,
-        /// All steps.
+        /// Steps in total.
         steps: u64,
         /// Worked examples per step.
         batch_size: usize,
     },
     /// A supervised step is done.
     WarmStartStep {
-        /// Which, counted from 1.
+        /// Its number, counted from 1.
         step: u64,
-        /// All steps.
+        /// Steps in total.
         steps: u64,
-        /// What is logged of it.
+        /// Its metrics.
         metrics: &'a Metrics,
     },
     /// Supervised training is over.
@@ -52,9 +52,9 @@ pub enum Event<'a> {
     Start {
         /// Steps done before.
         done: u64,
-        /// All steps.
+        /// Steps in total.
         steps: u64,
-        /// What the user should know of the data.
+        /// What the user should know about the data.
         notes: &'a [String],
     },
     /// Completions have been graded.
@@ -74,30 +74,30 @@ pub enum Event<'a> {
         evaluation: &'a Evaluation,
         /// k of Mean@k.
         k: usize,
-        /// The line of an evaluation that belongs to no step.
+        /// The metrics of an evaluation that belongs to no step.
         metrics: Option<&'a Metrics>,
     },
     /// An update of the current step is done.
     Updated {
-        /// Which, counted from 1.
+        /// Its number, counted from 1.
         update: usize,
-        /// All updates of the step.
+        /// Updates of the step in total.
         updates: usize,
     },
     /// A step of reinforcement learning is done.
     Step {
-        /// Which, counted from 1.
+        /// Its number, counted from 1.
         step: u64,
-        /// All steps.
+        /// Steps in total.
         steps: u64,
         /// What was sampled.
         rollout: &'a Rollout,
-        /// What is logged of it.
+        /// Its metrics.
         metrics: &'a Metrics,
         /// The newest Mean@k on the held-out problems.
         held_out: f64,
     },
-    /// The run has come to its end.
+    /// The run is complete.
     End,
 }
 
@@ -112,7 +112,7 @@ pub enum Moment {
     After,
 }
 
-/// What takes long.
+/// What takes long enough to report progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// Completions of a step are sampled.
@@ -123,14 +123,14 @@ pub enum Activity {
     Grading,
 }
 
-/// How far it has come.
+/// The progress of an activity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What.
+    /// The activity.
     pub activity: Activity,
     /// Completions done.
     pub done: usize,
-    /// All completions.
+    /// Completions in total.
     pub total: usize,
 }
 
