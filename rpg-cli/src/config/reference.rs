@@ -2,50 +2,37 @@
 
 use super::TrainConfig;
 use super::keys::{KeyDoc, Values};
-use std::fmt::Write;
 
-/// The keys of a config as Markdown: a table for each section.
+/// The keys of a config as Markdown, as docs/config.md has them: a table for each section.
 pub fn reference() -> String {
-    let mut page = String::new();
-    table(&mut page, "", TrainConfig::KEYS);
-    page
+    table("", TrainConfig::KEYS)
 }
 
 /// The table of the keys of a section, then the sections within it. `path` is empty or ends with a dot.
-fn table(page: &mut String, path: &str, keys: &[KeyDoc]) {
-    let mut sections = Vec::new();
+fn table(path: &str, keys: &[KeyDoc]) -> String {
     let mut rows = String::new();
+    let mut sections = String::new();
     for key in keys {
+        let (path, about) = (format!("{path}{}", key.name), one_line(key.doc));
+        let optional = if is_optional(key) { " Optional." } else { "" };
+        let section = format!("\n### `[{path}]`\n\n{about}{optional}");
         match (key.values)() {
             Values::Plain(values) => {
-                let row = [
-                    format!("`{path}{}`", key.name),
-                    one_line(key.doc),
-                    values,
-                    default(key),
-                ];
-                writeln!(rows, "| {} |", row.join(" | ")).expect("a text grows");
+                rows += &format!("| `{path}` | {about} | {values} | {} |\n", default(key));
             }
-            section => sections.push((key, section)),
+            Values::Table(keys) => {
+                sections += &format!("{section}\n{}", table(&format!("{path}."), keys));
+            }
+            Values::Page(link) => {
+                sections += &format!("{section} Its keys are in [{link}]({link}).\n");
+            }
         }
     }
     if !rows.is_empty() {
-        *page += "\n| key | meaning | values | default |\n| --- | --- | --- | --- |\n";
-        *page += &rows;
+        let head = "\n| key | meaning | values | default |\n| --- | --- | --- | --- |\n";
+        rows.insert_str(0, head);
     }
-    for (key, section) in sections {
-        let optional = if is_optional(key) { " Optional." } else { "" };
-        let (path, about) = (format!("{path}{}", key.name), one_line(key.doc));
-        *page += &format!("\n### `[{path}]`\n\n{about}{optional}");
-        match section {
-            Values::Page(link) => *page += &format!(" Its keys are in [{link}]({link}).\n"),
-            Values::Table(keys) => {
-                page.push('\n');
-                table(page, &format!("{path}."), keys);
-            }
-            Values::Plain(_) => unreachable!("plain values are rows"),
-        }
-    }
+    rows + &sections
 }
 
 fn default(key: &KeyDoc) -> String {
@@ -96,7 +83,7 @@ mod tests {
         } else {
             assert!(
                 page == expected,
-                "docs/config.md is stale: RPG_BLESS=1 cargo test -p rpg-cli --lib config::reference"
+                "docs/config.md is out of date: run the tests of rpg-cli with RPG_BLESS=1 to rewrite its tables"
             );
         }
     }
