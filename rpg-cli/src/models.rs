@@ -74,6 +74,7 @@ impl ScratchModel {
             num_key_value_heads: self.num_key_value_heads.get(),
             head_dim: self.hidden_size.get() / self.num_attention_heads.get(),
             max_position_embeddings: 128,
+            sliding_window: None,
             rope_theta: 10_000.0,
             rms_norm_eps: 1e-6,
             tie_word_embeddings: true,

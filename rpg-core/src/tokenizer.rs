@@ -63,6 +63,18 @@ pub enum TokenizerError {
     Decode(String),
 }
 
+/// A prompt and its completion as tokens: see [`Tokenizer::encode_pair`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pair {
+    /// The tokens of both.
+    pub tokens: Vec<u32>,
+    /// How many belong to the prompt.
+    pub n_prompt: usize,
+    /// Whether no token has parts of both, and the completion has no whitespace of the prompt's.
+    pub is_split_between: bool,
+}
+
 /// Text to tokens and back.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
@@ -222,6 +234,49 @@ impl Tokenizer {
             .map_err(|e| TokenizerError::Encode(e.to_string()))?
             .get_ids()
             .to_vec())
+    }
+
+    /// The tokens of a prompt and its completion, encoded as the one text that they are.
+    ///
+    /// Where the tokens of the prompt alone begin the text's, the completion's are those that follow. Where they do not,
+    /// because a token spans the boundary, the completion's begin with the first token that reaches beyond the prompt
+    /// without the whitespace at its end: " 15" is part of the completion "15" of the prompt "7 + 8 = ".
+    pub fn encode_pair(
+        &self,
+        prompt: &str,
+        completion: &str,
+        add_special: bool,
+    ) -> Result<Pair, TokenizerError> {
+        let open_ended = |text: &str| {
+            let encoding = self.inner.encode(text, add_special);
+            let encoding = encoding.map_err(|e| TokenizerError::Encode(e.to_string()))?;
+            // Tokens that the tokenizer adds at the end of a text: the completion's end is not given.
+            let mask = encoding.get_special_tokens_mask();
+            let n = mask.iter().rposition(|&added| added == 0);
+            let n = n.map_or(mask.len(), |last| last + 1);
+            Ok::<_, TokenizerError>((
+                encoding.get_ids()[..n].to_vec(),
+                encoding.get_offsets()[..n].to_vec(),
+            ))
+        };
+        let (alone, _) = open_ended(prompt)?;
+        let (tokens, offsets) = open_ended(&format!("{prompt}{completion}"))?;
+        if tokens.starts_with(&alone) {
+            return Ok(Pair {
+                tokens,
+                n_prompt: alone.len(),
+                is_split_between: true,
+            });
+        }
+        let end = prompt.trim_end().len();
+        let first = offsets.iter().position(|(_, to)| *to > end);
+        let n_prompt = first.unwrap_or(tokens.len());
+        let is_split_between = first.is_some_and(|first| offsets[first].0 >= prompt.len());
+        Ok(Pair {
+            tokens,
+            n_prompt,
+            is_split_between,
+        })
     }
 
     /// The text of tokens, without special tokens.

@@ -99,7 +99,7 @@ impl<B: ModelBackend> CausalLm<B> {
             });
         }
         let norm = vector("norm".into(), d)?;
-        let rope = config.rope(config.max_position_embeddings);
+        let rope = config.rope(config.context());
         Ok(Self {
             embedding,
             blocks,

@@ -75,7 +75,7 @@ pub(super) fn check(
     requests: &[Request],
     options: &GenerateOptions,
 ) -> Result<(), GenerateError> {
-    let (context, vocab_size) = (model.max_position_embeddings, model.vocab_size);
+    let (context, vocab_size) = (model.context(), model.vocab_size);
     let max_new_tokens = options.max_new_tokens;
     for (prompt_idx, request) in requests.iter().enumerate() {
         let tokens = &request.prompt_tokens;
