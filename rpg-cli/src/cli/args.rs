@@ -128,7 +128,7 @@ pub struct GenerateArgs {
         allow_negative_numbers = true
     )]
     pub min_p: f64,
-    /// Stop at this text (may be given more than once)
+    /// Stop at this text or special token (may be given more than once)
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
     /// Stop at this token (may be given more than once)

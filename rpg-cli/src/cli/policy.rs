@@ -16,7 +16,11 @@ pub(super) fn load<B: DecodeBackend>(
     given: &Path,
     device: &B::Device,
 ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
-    load_model(&located(given)?, device)
+    let (model, tokenizer) = load_model::<B>(&located(given)?, device)?;
+    for note in model.notes() {
+        eprintln!("note: {note}");
+    }
+    Ok((model, tokenizer))
 }
 
 /// The longest sequence in words, with what limits it.

@@ -1,5 +1,6 @@
 //! A model's shape, read from a Hugging Face `config.json`.
 
+use crate::files::python_json;
 use crate::ops::{HeadLayout, RopeTable};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -224,7 +225,7 @@ impl RopeScaling {
 impl ModelConfig {
     /// Reads a Hugging Face `config.json`.
     pub fn from_hf_json(text: &str) -> Result<Self, ConfigError> {
-        let keys = Keys(serde_json::from_str(text)?);
+        let keys = Keys(serde_json::from_str(&python_json(text))?);
         let found = keys.text("model_type")?;
         let Some(model_type) = Family::named(&found) else {
             return Err(ConfigError::UnsupportedModelType { found });

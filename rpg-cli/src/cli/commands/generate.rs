@@ -105,6 +105,17 @@ impl OnBackend for Generation {
                 "--stop: found an empty text; expected at least one character",
             ));
         }
+        for text in &args.stop {
+            if let Some(token) = tokenizer
+                .special_token_in(text)
+                .filter(|token| token != text)
+            {
+                return Err(Failure::input(format!(
+                    "--stop: found {text:?} with the special token {token}, which is not part of a text; expected text, or \
+                     the token alone"
+                )));
+            }
+        }
         let vocab_size = model.config().vocab_size;
         if let Some(token) = args.stop_token.iter().find(|&&t| t as usize >= vocab_size) {
             return Err(Failure::input(format!(
