@@ -4,9 +4,10 @@ use crate::config::ScratchModel;
 use crate::data::arithmetic::{TOKENIZER, TOKENIZER_SETTINGS};
 use crate::failure::Failure;
 use rpg_core::gguf::GgufFile;
-use rpg_core::model::{CausalLm, Family, ModelConfig};
+use rpg_core::model::{CausalLm, Family, LoadError, ModelConfig};
 use rpg_core::ops::DecodeBackend;
-use rpg_core::tokenizer::Tokenizer;
+use rpg_core::tokenizer::{Tokenizer, TokenizerError};
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// The hint for what is not a model folder.
@@ -20,9 +21,19 @@ pub fn load_model<B: DecodeBackend>(
 ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
     let (model, tokenizer) = if path.is_dir() {
         (
-            CausalLm::<B>::load_hf(path, device)
-                .map_err(|e| Failure::input(e).hint(FOLDER_HINT))?,
-            Tokenizer::load(path).map_err(|e| Failure::input(e).hint(FOLDER_HINT))?,
+            CausalLm::<B>::load_hf(path, device).map_err(|error| match &error {
+                LoadError::NoWeights { .. } => Failure::input(error).hint(FOLDER_HINT),
+                LoadError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+                    Failure::input(error).hint(FOLDER_HINT)
+                }
+                _ => Failure::input(error),
+            })?,
+            Tokenizer::load(path).map_err(|error| match &error {
+                TokenizerError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+                    Failure::input(error).hint(FOLDER_HINT)
+                }
+                _ => Failure::input(error),
+            })?,
         )
     } else if is_gguf(path) {
         let file = GgufFile::open(path).map_err(Failure::input)?;
@@ -74,6 +85,7 @@ impl ScratchModel {
             num_key_value_heads: self.num_key_value_heads.get(),
             head_dim: self.hidden_size.get() / self.num_attention_heads.get(),
             max_position_embeddings: 128,
+            sliding_window: None,
             rope_theta: 10_000.0,
             rms_norm_eps: 1e-6,
             tie_word_embeddings: true,

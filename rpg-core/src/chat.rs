@@ -16,6 +16,11 @@ pub enum TemplateError {
     /// The template does not compile, or fails on this conversation.
     #[error("{0:#}")]
     Jinja(#[from] minijinja::Error),
+    /// The template writes the day into the prompt, and none is given.
+    #[error(
+        "it asks for the date (`strftime_now`), and none is set; set one with --date, or data.date in a training config"
+    )]
+    NoDate,
     /// `chat_template` has an unknown form.
     #[error(
         "`chat_template`: expected a string, or a list of named templates with one \"default\""
@@ -78,7 +83,7 @@ impl ChatTemplate {
         environment.add_function("raise_exception", |message: String| {
             Err::<Value, _>(minijinja::Error::new(ErrorKind::InvalidOperation, message))
         });
-        environment.add_template_owned("chat", source)?;
+        environment.add_template_owned("chat", without_generation_tags(&source))?;
         Ok(Self {
             environment: Arc::new(environment),
             bos_token,
@@ -97,7 +102,7 @@ impl ChatTemplate {
     /// they write a fixed date of their own, so that a prompt is the same every day.
     pub fn set_date(&mut self, date: Date) {
         let environment = Arc::make_mut(&mut self.environment);
-        environment.add_function("strftime_now", move |format: String| {
+        environment.add_function(DATE, move |format: String| {
             jiff::fmt::strtime::format(&format, date).map_err(|error| {
                 minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string())
             })
@@ -117,11 +122,49 @@ impl ChatTemplate {
             documents => (),
         };
         // Templates ask whether it is defined.
-        Ok(match self.enable_thinking {
-            Some(enable_thinking) => template.render(context! { enable_thinking, ..common })?,
-            None => template.render(common)?,
+        let rendered = match self.enable_thinking {
+            Some(enable_thinking) => template.render(context! { enable_thinking, ..common }),
+            None => template.render(common),
+        };
+        rendered.map_err(|error| {
+            let asks = error.kind() == ErrorKind::UnknownFunction
+                && error.detail().is_some_and(|detail| detail.contains(DATE));
+            if asks {
+                TemplateError::NoDate
+            } else {
+                error.into()
+            }
         })
     }
+}
+
+/// The function with which templates write the day.
+const DATE: &str = "strftime_now";
+
+/// The template with a plain scope for each `{% generation %}`, by which transformers finds the assistant's tokens: it
+/// changes nothing in the text.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        out.push_str(before);
+        let end = tag.find("%}").map_or(tag.len(), |at| at + 2);
+        let (tag, later) = tag.split_at(end);
+        let name = tag
+            .trim_start_matches("{%")
+            .trim_end_matches("%}")
+            .trim_matches(['-', '+'])
+            .trim();
+        match name {
+            "generation" => out.push_str(&tag.replace("generation", "with")),
+            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endwith")),
+            _ => out.push_str(tag),
+        }
+        rest = later;
+    }
+    out.push_str(rest);
+    out
 }
 
 #[cfg(test)]
@@ -165,6 +208,42 @@ mod tests {
         assert_eq!(template.render(&[]).unwrap(), "long ago");
         template.set_date(jiff::civil::date(2026, 3, 5));
         assert_eq!(template.render(&[]).unwrap(), "05 Mar 2026");
+    }
+
+    #[test]
+    fn a_template_that_needs_a_date_says_how_to_give_one() {
+        for source in [
+            "{{ strftime_now('%Y') }}",
+            "{%- set today = strftime_now('%Y') %}{{ today }}",
+        ] {
+            let error = render(source, &[]).unwrap_err().to_string();
+            assert!(
+                error.contains("--date") && error.contains("data.date"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn generation_tags_change_nothing() {
+        for (source, expected) in [
+            ("a{% generation %}b{% endgeneration %}c", "abc"),
+            ("a {%- generation -%} b {%- endgeneration +%} c", "ab c"),
+            (
+                "{% set x = 1 %}{%generation%}{% set x = 2 %}{{ x }}{%endgeneration%}{{ x }}",
+                "21",
+            ),
+            (
+                "{{ 'generation' }}{% if add_generation_prompt %}!{% endif %}",
+                "generation!",
+            ),
+            (
+                "x\n  {% generation %}\ny\n  {% endgeneration %}\nz",
+                "x\ny\nz",
+            ),
+        ] {
+            assert_eq!(render(source, &[]).unwrap(), expected, "{source}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod cache;
 #[cfg(feature = "chat")]
 pub mod chat;
 mod completion;
+mod files;
 #[cfg(feature = "gguf")]
 pub mod gguf;
 pub mod model;

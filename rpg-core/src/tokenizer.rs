@@ -2,18 +2,24 @@
 
 #[cfg(feature = "chat")]
 use crate::chat::{ChatTemplate, TemplateError};
+use crate::files::{POINTER, is_pointer, python_json};
 #[cfg(feature = "gguf")]
 use crate::gguf::{GgufError, GgufFile};
 use crate::problem::{Message, Prompt};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "chat")]
+use std::sync::Arc;
+use tokenizers::AddedToken;
 
 /// The files of a tokenizer in a model folder; they are copied from checkpoint to checkpoint.
 pub const FILES: &[&str] = &[
     VOCABULARY,
     SETTINGS,
-    "special_tokens_map.json",
-    "added_tokens.json",
+    SPECIAL,
+    ADDED,
     TEMPLATE,
     "vocab.json",
     "merges.txt",
@@ -22,6 +28,8 @@ pub const FILES: &[&str] = &[
 
 const VOCABULARY: &str = "tokenizer.json";
 const SETTINGS: &str = "tokenizer_config.json";
+const SPECIAL: &str = "special_tokens_map.json";
+const ADDED: &str = "added_tokens.json";
 const TEMPLATE: &str = "chat_template.jinja";
 
 /// Why a tokenizer cannot be loaded or used.
@@ -51,7 +59,7 @@ pub enum TokenizerError {
     /// The chat template cannot be compiled or rendered.
     #[cfg(feature = "chat")]
     #[error("chat template: {0}")]
-    Template(#[from] TemplateError),
+    Template(#[from] Arc<TemplateError>),
     /// The prompt is a conversation, and the model has no template for one or the feature `chat` is off.
     #[error("the model has no chat template, and the prompt is a conversation")]
     NoTemplate,
@@ -63,12 +71,27 @@ pub enum TokenizerError {
     Decode(String),
 }
 
+/// A prompt and its completion as tokens: see [`Tokenizer::encode_pair`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pair {
+    /// The tokens of both.
+    pub tokens: Vec<u32>,
+    /// How many belong to the prompt.
+    pub n_prompt: usize,
+    /// Whether no token has parts of both, and the completion has no whitespace of the prompt's.
+    pub is_split_between: bool,
+}
+
 /// Text to tokens and back.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    // A template that is wrong is an error where it is needed: not everything needs it.
     #[cfg(feature = "chat")]
-    template: Option<ChatTemplate>,
+    template: Option<Result<ChatTemplate, Arc<TemplateError>>>,
+    eos_id: Option<u32>,
+    max_id: u32,
     files: Vec<(&'static str, Vec<u8>)>,
 }
 
@@ -116,6 +139,9 @@ impl Tokenizer {
             path: dir.join(name),
             message,
         };
+        if let Some((name, _)) = files.iter().find(|(_, bytes)| is_pointer(bytes)) {
+            return Err(format(name, POINTER.into()));
+        }
         let json = file(VOCABULARY).map_or(&[] as &[u8], |bytes| bytes);
         let mut inner = tokenizers::Tokenizer::from_bytes(json)
             .map_err(|e| format(VOCABULARY, e.to_string()))?;
@@ -124,14 +150,26 @@ impl Tokenizer {
         inner
             .with_truncation(None)
             .map_err(|e| format(VOCABULARY, e.to_string()))?;
+        let parsed = |name: &str| -> Result<Value, TokenizerError> {
+            let Some(bytes) = file(name) else {
+                return Ok(Value::Null);
+            };
+            let text =
+                std::str::from_utf8(bytes).map_err(|e| format(name, format!("not UTF-8: {e}")))?;
+            serde_json::from_str(&python_json(text)).map_err(|e| format(name, e.to_string()))
+        };
+        let max_id = inner.get_vocab(true).into_values().max().unwrap_or(0);
+        let (settings, special) = (parsed(SETTINGS)?, parsed(SPECIAL)?);
+        let added = added_tokens(&settings, &special, &parsed(ADDED)?);
+        add_tokens(
+            &mut inner,
+            added.map_err(|(name, message)| format(name, message))?,
+        )
+        .map_err(|(name, message)| format(name, message))?;
+        let eos = special_token(&settings, "eos_token").or(special_token(&special, "eos_token"));
+        let eos_id = eos.and_then(|token| inner.token_to_id(token));
         #[cfg(feature = "chat")]
         let template = {
-            let settings: serde_json::Value = match file(SETTINGS) {
-                Some(bytes) => {
-                    serde_json::from_slice(bytes).map_err(|e| format(SETTINGS, e.to_string()))?
-                }
-                None => serde_json::Value::Null,
-            };
             let separate = match file(TEMPLATE) {
                 Some(bytes) => Some(
                     String::from_utf8(bytes.clone())
@@ -139,12 +177,16 @@ impl Tokenizer {
                 ),
                 None => None,
             };
-            ChatTemplate::from_settings(&settings, separate)?
+            ChatTemplate::from_settings(&settings, separate)
+                .map_err(Arc::new)
+                .transpose()
         };
         Ok(Self {
             inner,
             #[cfg(feature = "chat")]
             template,
+            eos_id,
+            max_id,
             files,
         })
     }
@@ -162,9 +204,34 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
-    /// The largest token id.
+    /// The largest token id of `tokenizer.json`.
     pub fn max_id(&self) -> u32 {
-        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
+        self.max_id
+    }
+
+    /// The token that ends a text, `eos_token`. It may be another than those that the model's config names.
+    pub fn eos_id(&self) -> Option<u32> {
+        self.eos_id
+    }
+
+    /// The first special token that a text contains. Decoded text never does.
+    pub fn special_token_in(&self, text: &str) -> Option<String> {
+        let tokens = self.inner.get_added_tokens_decoder();
+        let special = tokens.values().filter(|token| token.special);
+        special
+            .filter_map(|token| Some((text.find(&token.content)?, &token.content)))
+            .min_by_key(|(at, content)| (*at, std::cmp::Reverse(content.len())))
+            .map(|(_, content)| content.clone())
+    }
+
+    /// The id of a token that decoded text does not contain, if the text is one.
+    pub fn special_id(&self, text: &str) -> Option<u32> {
+        let added = self.inner.get_added_vocabulary();
+        if added.is_special_token(text) {
+            self.token_id(text)
+        } else {
+            None
+        }
     }
 
     /// The id of a token, if there is one of that spelling.
@@ -183,7 +250,7 @@ impl Tokenizer {
     /// Turns the model's thinking on or off, if its chat template supports that (`enable_thinking`).
     #[cfg(feature = "chat")]
     pub fn set_thinking(&mut self, enabled: bool) {
-        if let Some(template) = &mut self.template {
+        if let Some(Ok(template)) = &mut self.template {
             template.set_thinking(enabled);
         }
     }
@@ -191,7 +258,7 @@ impl Tokenizer {
     /// The day that the chat template may write into a prompt: see [`ChatTemplate::set_date`].
     #[cfg(feature = "chat")]
     pub fn set_date(&mut self, date: jiff::civil::Date) {
-        if let Some(template) = &mut self.template {
+        if let Some(Ok(template)) = &mut self.template {
             template.set_date(date);
         }
     }
@@ -209,7 +276,8 @@ impl Tokenizer {
     pub fn render(&self, messages: &[Message]) -> Result<String, TokenizerError> {
         #[cfg(feature = "chat")]
         if let Some(template) = &self.template {
-            return Ok(template.render(messages)?);
+            let template = template.as_ref().map_err(Arc::clone)?;
+            return Ok(template.render(messages).map_err(Arc::new)?);
         }
         let _ = messages;
         Err(TokenizerError::NoTemplate)
@@ -224,12 +292,130 @@ impl Tokenizer {
             .to_vec())
     }
 
+    /// The tokens of a prompt and its completion, encoded as the one text that they are.
+    ///
+    /// Where the tokens of the prompt alone begin the text's, the completion's are those that follow. Where they do not,
+    /// because a token spans the boundary, the completion's begin with the first token that reaches beyond the prompt
+    /// without the whitespace at its end: " 15" is part of the completion "15" of the prompt "7 + 8 = ".
+    pub fn encode_pair(
+        &self,
+        prompt: &str,
+        completion: &str,
+        add_special: bool,
+    ) -> Result<Pair, TokenizerError> {
+        let open_ended = |text: &str| {
+            let encoding = self.inner.encode(text, add_special);
+            let encoding = encoding.map_err(|e| TokenizerError::Encode(e.to_string()))?;
+            // Tokens that the tokenizer adds at the end of a text: the completion's end is not given.
+            let mask = encoding.get_special_tokens_mask();
+            let n = mask.iter().rposition(|&added| added == 0);
+            let n = n.map_or(mask.len(), |last| last + 1);
+            Ok::<_, TokenizerError>((
+                encoding.get_ids()[..n].to_vec(),
+                encoding.get_offsets()[..n].to_vec(),
+            ))
+        };
+        let (alone, _) = open_ended(prompt)?;
+        let (tokens, offsets) = open_ended(&format!("{prompt}{completion}"))?;
+        if tokens.starts_with(&alone) {
+            return Ok(Pair {
+                tokens,
+                n_prompt: alone.len(),
+                is_split_between: true,
+            });
+        }
+        let end = prompt.trim_end().len();
+        let first = offsets.iter().position(|(_, to)| *to > end);
+        let n_prompt = first.unwrap_or(tokens.len());
+        let is_split_between = first.is_some_and(|first| offsets[first].0 >= prompt.len());
+        Ok(Pair {
+            tokens,
+            n_prompt,
+            is_split_between,
+        })
+    }
+
     /// The text of tokens, without special tokens.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, TokenizerError> {
         self.inner
             .decode(tokens, true)
             .map_err(|e| TokenizerError::Decode(e.to_string()))
     }
+}
+
+/// What is wrong with one of the files, by its name.
+type InFile = (&'static str, String);
+
+/// A special token is a string, or an object with its `content`.
+fn special_token<'a>(settings: &'a Value, key: &str) -> Option<&'a str> {
+    let value = &settings[key];
+    value.as_str().or(value["content"].as_str())
+}
+
+/// The tokens that `tokenizer_config.json` and `added_tokens.json` add, by id, each with the file that does.
+fn added_tokens(
+    settings: &Value,
+    special: &Value,
+    added: &Value,
+) -> Result<BTreeMap<u64, (&'static str, AddedToken)>, InFile> {
+    let mut tokens = BTreeMap::new();
+    // As transformers reads the older file.
+    for (content, id) in added.as_object().into_iter().flatten() {
+        let expected = || format!("`{content}`: found {id}; expected a token id");
+        let id = id.as_u64().ok_or_else(|| (ADDED, expected()))?;
+        let is_special = [settings, special].iter().any(|file| {
+            let keys = file.as_object().into_iter().flatten();
+            let one = |(key, _): (&String, &Value)| {
+                key.ends_with("_token") && special_token(file, key) == Some(content)
+            };
+            let listed = &file["additional_special_tokens"];
+            let listed = listed.as_array().into_iter().flatten();
+            let is_this = |v: &Value| v == content || v["content"] == *content;
+            keys.into_iter().any(one) || listed.into_iter().any(is_this)
+        });
+        tokens.insert(id, (ADDED, AddedToken::from(content, is_special)));
+    }
+    let listed = settings["added_tokens_decoder"].as_object();
+    for (id, token) in listed.into_iter().flatten() {
+        let wrong = |what: &str| (SETTINGS, format!("`added_tokens_decoder.{id}`: {what}"));
+        let id: u64 = id.parse().map_err(|_| wrong("expected a token id"))?;
+        let content = token["content"].as_str();
+        let content = content.ok_or_else(|| wrong("`content` is missing"))?;
+        let flag = |key: &str| token[key].as_bool();
+        let is_special = flag("special").unwrap_or(false);
+        let token = AddedToken::from(content, is_special)
+            .single_word(flag("single_word").unwrap_or(false))
+            .lstrip(flag("lstrip").unwrap_or(false))
+            .rstrip(flag("rstrip").unwrap_or(false))
+            .normalized(flag("normalized").unwrap_or(!is_special));
+        tokens.insert(id, (SETTINGS, token));
+    }
+    Ok(tokens)
+}
+
+/// Adds those tokens that `tokenizer.json` lacks, under their ids.
+fn add_tokens(
+    inner: &mut tokenizers::Tokenizer,
+    tokens: BTreeMap<u64, (&'static str, AddedToken)>,
+) -> Result<(), InFile> {
+    let present = inner.get_added_tokens_decoder();
+    for (id, (file, token)) in tokens {
+        let content = token.content.clone();
+        if present.values().any(|token| token.content == content) {
+            continue;
+        }
+        let added = inner.add_tokens([token]);
+        added.map_err(|e| (file, format!("added token `{content}`: {e}")))?;
+        let given = inner.token_to_id(&content).map(u64::from);
+        if given != Some(id) {
+            let given = given.map_or("none".into(), |given| given.to_string());
+            let message = format!(
+                "added token `{content}`: found the id {id}; expected {given}, the next that is free"
+            );
+            return Err((file, message));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

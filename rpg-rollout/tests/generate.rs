@@ -25,6 +25,10 @@ fn model() -> CausalLm<Flex> {
 
 /// One letter per token.
 fn tokenizer() -> Tokenizer {
+    Tokenizer::from_json(&tokenizer_json(), None).unwrap()
+}
+
+fn tokenizer_json() -> String {
     let vocab: serde_json::Map<String, serde_json::Value> = (0..29u8)
         .map(|id| (char::from(b'A' + id).to_string(), id.into()))
         .collect();
@@ -34,7 +38,7 @@ fn tokenizer() -> Tokenizer {
         "decoder": {"type": "Fuse"}, "truncation": null, "padding": null,
         "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "A"},
     });
-    Tokenizer::from_json(&json.to_string(), None).unwrap()
+    json.to_string()
 }
 
 fn requests() -> Vec<Request> {
@@ -220,6 +224,40 @@ fn what_ends_a_completion() {
         !before.contains(&10) && (stop == StopReason::StopString) == (*last == 10)
     });
     assert!(reasons.contains(&StopReason::StopString));
+}
+
+#[test]
+fn the_tokenizers_end_and_special_tokens_end_a_completion() {
+    let special = |id: u32| {
+        let content = char::from(b'A' + id as u8).to_string();
+        serde_json::json!({"id": id, "content": content, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": true})
+    };
+    let mut json: serde_json::Value = serde_json::from_str(&tokenizer_json()).unwrap();
+    json["added_tokens"] = vec![special(7), special(8)].into();
+    // The model's own end is token 2; the tokenizer's is H, token 7, and the caller's I, token 8.
+    let settings = r#"{"eos_token": "H"}"#;
+    let tokenizer = Tokenizer::from_json(&json.to_string(), Some(settings)).unwrap();
+    let mut options = options();
+    options.max_new_tokens = 50;
+    options.stop_strings = vec!["I".into()];
+    let groups = generate(&model(), &tokenizer, &requests(), &options).unwrap();
+    let mut seen = Vec::new();
+    for completion in groups.iter().flat_map(|group| &group.completions) {
+        let (last, before) = completion.tokens.split_last().unwrap();
+        assert!(before.iter().all(|token| ![EOS, 7, 8].contains(token)));
+        let expected = match *last {
+            EOS | 7 => StopReason::Eos,
+            8 => StopReason::StopToken,
+            _ => StopReason::Length,
+        };
+        assert_eq!(completion.stop, expected);
+        seen.push(*last);
+    }
+    assert!(
+        [EOS, 7, 8].iter().all(|token| seen.contains(token)),
+        "{seen:?}"
+    );
 }
 
 #[test]

@@ -128,7 +128,7 @@ pub struct GenerateArgs {
         allow_negative_numbers = true
     )]
     pub min_p: f64,
-    /// Stop at this text (may be given more than once)
+    /// Stop at this text or special token (may be given more than once)
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
     /// Stop at this token (may be given more than once)
@@ -169,8 +169,9 @@ pub struct ScoreArgs {
     /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
-    /// JSONL of {"prompt", "completion"}, {"text"} or {"prompt_tokens", "completion_tokens"}; `-` reads
-    /// standard input
+    /// JSONL of {"prompt", "completion"}, {"messages", "completion"}, {"text"} or {"prompt_tokens",
+    /// "completion_tokens"}, each with an "id" or without; `-` reads standard input. Prompt and completion are
+    /// tokenised as one text; a token with parts of both is scored as the completion's
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
     /// Logits are divided by this

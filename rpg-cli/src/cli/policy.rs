@@ -3,7 +3,7 @@
 use super::hub::HubModel;
 use crate::failure::Failure;
 use crate::models::{FOLDER_HINT, is_gguf, load_model};
-use rpg_core::model::CausalLm;
+use rpg_core::model::{CausalLm, ModelConfig};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,24 @@ pub(super) fn load<B: DecodeBackend>(
     given: &Path,
     device: &B::Device,
 ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
-    load_model(&located(given)?, device)
+    let (model, tokenizer) = load_model::<B>(&located(given)?, device)?;
+    for note in model.notes() {
+        eprintln!("note: {note}");
+    }
+    Ok((model, tokenizer))
+}
+
+/// The longest sequence in words, with what limits it.
+pub(super) fn context(config: &ModelConfig, context: usize) -> String {
+    if context < config.max_position_embeddings {
+        format!(
+            "the model's sliding window of {context}, beyond which it is not run \
+             (its `max_position_embeddings` is {})",
+            config.max_position_embeddings
+        )
+    } else {
+        format!("the model's context of {context}")
+    }
 }
 
 /// The local folder or file; a model that is only on the hub is fetched.

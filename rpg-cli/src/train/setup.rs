@@ -146,7 +146,7 @@ fn check_context<B: DecodeBackend>(
     policy: &CausalLm<B>,
     data: &mut Data,
 ) -> Result<(), Failure> {
-    let context = policy.config().max_position_embeddings;
+    let context = policy.config().context();
     let fits = |problem: &PromptedProblem| {
         let n = problem.prompt_tokens.len();
         if n + config.rollout.max_new_tokens.get() <= context {

@@ -152,7 +152,8 @@ fn large_inputs_give_a_result_or_an_error() {
     assert_eq!(output.status.code(), Some(2));
     let error = text(&output.stderr);
     assert!(
-        error.contains("long.txt: prompt 0 has 1000000 tokens") && error.contains("context of 128"),
+        error.contains("long.txt, line 1: the prompt has 1000000 tokens")
+            && error.contains("context of 128"),
         "{error}"
     );
     // Many more prompts than slots: the completions come back in order.
@@ -236,4 +237,165 @@ fn the_chat_template_gets_the_thinking_switch_and_the_date() {
         .find(|line| line["phase"] == "train");
     // The question, a line break, and the template's two characters and four digits.
     assert_eq!(step.unwrap()["prompt_length/mean"], 10.0);
+}
+
+#[test]
+fn bad_requests_to_a_model_are_named() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = small_model(temp.path());
+    let model = model.to_str().unwrap();
+    let generate = ["generate", "--model", model, "--prompts", "-"];
+    let score = ["score", "--model", model, "--input", "-"];
+    let check = |args: &[&str], more: &[&str], input: &str, expected: &str, hint: &str| {
+        let output = piped(&[args, more].concat(), input);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        for expected in [expected, hint] {
+            assert!(
+                error.contains(expected),
+                "`{expected}` is missing in: {error}"
+            );
+        }
+        assert!(!error.contains("a model folder contains"), "{error}");
+    };
+    let long = format!("1+1=\n\n{}\n1+2=\n", "1".repeat(200));
+    check(
+        &generate,
+        &["--max-new-tokens", "9"],
+        &long,
+        "standard input, line 3: the prompt has 200 tokens",
+        "a lower --max-new-tokens",
+    );
+    let empty = "\n{\"prompt\": \"\"}\n";
+    check(
+        &generate,
+        &["--max-new-tokens", "9"],
+        empty,
+        "line 2: the prompt has no tokens",
+        "begins each text",
+    );
+    let nobody = "{\"messages\": []}";
+    check(
+        &generate,
+        &[],
+        nobody,
+        "`messages`: found an empty list",
+        "",
+    );
+    let few = ["--min-new-tokens", "5", "--max-new-tokens", "4"];
+    check(&generate, &few, "1+1=", "--min-new-tokens: found 5", "");
+    check(
+        &generate,
+        &["--stop-token", "24"],
+        "1+1=",
+        "--stop-token: found 24",
+        "vocabulary of 24",
+    );
+    check(
+        &generate,
+        &["--stop", "1<eos>"],
+        "1+1=",
+        "--stop: found",
+        "<eos>",
+    );
+    check(
+        &score,
+        &[],
+        "[]",
+        "line 1: not a JSON object",
+        "\"completion\"",
+    );
+    check(
+        &score,
+        &[],
+        "{\"text\": \"1\", \"prompt_tokens\": [3]}",
+        "do not belong together",
+        "{\"text\"}",
+    );
+    let nobody = "{\"messages\": [], \"completion\": \"1\"}";
+    check(&score, &[], nobody, "`messages`: found an empty list", "");
+}
+
+#[test]
+fn scores_keep_the_id_of_their_line_and_render_conversations() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = small_model(temp.path());
+    let settings = model.join("tokenizer_config.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&settings).unwrap()).unwrap();
+    json["chat_template"] =
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}=\
+        {% endfor %}"
+            .into();
+    fs::write(&settings, json.to_string()).unwrap();
+    let score = |input: &str| {
+        let args = ["score", "--model", model.to_str().unwrap(), "--input", "-"];
+        let output = piped(&args, input);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect::<Vec<Value>>()
+    };
+    let lines = score(
+        "{\"id\": \"a\", \"prompt\": \"1+2=\", \"completion\": \"3\"}\n\
+         {\"id\": 7, \"messages\": [{\"role\": \"user\", \"content\": \"1+2\"}], \"completion\": \"3\"}\n\
+         {\"prompt\": \"1+2=\", \"completion\": \"3\"}\n",
+    );
+    assert_eq!((&lines[0]["id"], &lines[1]["id"]), (&"a".into(), &7.into()));
+    assert!(lines[2].get("id").is_none());
+    assert_eq!(lines[0]["logprobs"], lines[1]["logprobs"]);
+    assert_eq!(lines[0]["tokens"], serde_json::json!([6]));
+
+    // Without a template that compiles, what needs none still works.
+    json["chat_template"] = "{% if %}".into();
+    fs::write(&settings, json.to_string()).unwrap();
+    score("{\"prompt\": \"1+2=\", \"completion\": \"3\"}\n");
+    let out = temp.path().join("out");
+    let args = ["export", "--model", model.to_str().unwrap(), "--out"];
+    let output = run(&[&args[..], &[out.to_str().unwrap()]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_prompt_beyond_the_window_says_so_and_a_date_is_asked_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = small_model(temp.path());
+    let edit = |file: &str, key: &str, value: Value| {
+        let path = model.join(file);
+        let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json[key] = value;
+        fs::write(path, json.to_string()).unwrap();
+    };
+    for (key, value) in [
+        ("sliding_window", 8.into()),
+        ("use_sliding_window", true.into()),
+        ("max_window_layers", 0.into()),
+    ] {
+        edit("config.json", key, value);
+    }
+    edit(
+        "tokenizer_config.json",
+        "chat_template",
+        "{{ strftime_now('%Y') }}".into(),
+    );
+    for (command, input, expected) in [
+        (
+            ["score", "--input"],
+            "{\"text\": \"1+2=3 1+2=3\"}",
+            "sliding window of 8, beyond which it is not run (its `max_position_embeddings` is 128)",
+        ),
+        (["generate", "--prompts"], "1+2=", "--date, or data.date"),
+    ] {
+        let args = [
+            command[0],
+            "--model",
+            model.to_str().unwrap(),
+            command[1],
+            "-",
+        ];
+        let output = piped(&args, input);
+        assert_eq!(output.status.code(), Some(2));
+        let error = text(&output.stderr);
+        assert!(error.contains(expected), "{error}");
+    }
 }

@@ -8,6 +8,7 @@ mod config;
 #[cfg(feature = "tokenizer")]
 mod tokenizer;
 
+use crate::files::{POINTER, is_pointer};
 use crate::model::ConfigError;
 use candle_core::Device;
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
@@ -80,20 +81,35 @@ impl GgufFile {
             path: path.into(),
             message,
         };
+        if is_pointer(&bytes) {
+            return Err(damaged(POINTER.into()));
+        }
         // The reader divides by the header's alignment, zero or not.
         let read = catch_unwind(AssertUnwindSafe(|| {
             Content::read(&mut Cursor::new(&bytes[..]))
         }));
         let content = match read {
             Ok(Ok(content)) => content,
-            Ok(Err(error)) => return Err(damaged(sentence(&error))),
+            Ok(Err(error)) => {
+                let error = sentence(&error);
+                return Err(damaged(unknown_type(&error).unwrap_or(error)));
+            }
             Err(_) => return Err(damaged("`general.alignment` is 0".into())),
         };
-        Ok(Self {
+        let file = Self {
             path: path.into(),
             bytes,
             content,
-        })
+        };
+        match file.integer("split.count")? {
+            Some(n) if n > 1 => {
+                let part = file.integer("split.no")?.unwrap_or(0) + 1;
+                let found = format!("found {n}, and this is part {part} of them");
+                let expected = "one file; `llama-gguf-split --merge` makes it of the parts";
+                Err(file.key_error("split.count", found, expected))
+            }
+            _ => Ok(file),
+        }
     }
 
     /// Where the file is.
@@ -219,6 +235,37 @@ impl GgufFile {
 fn sentence(error: &candle_core::Error) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// What to say of a tensor's type that the reader does not know.
+fn unknown_type(error: &str) -> Option<String> {
+    // By ggml's numbers.
+    const NAMES: [(u32, &str); 14] = [
+        (16, "IQ2_XXS"),
+        (17, "IQ2_XS"),
+        (18, "IQ3_XXS"),
+        (19, "IQ1_S"),
+        (20, "IQ4_NL"),
+        (21, "IQ3_S"),
+        (22, "IQ2_S"),
+        (23, "IQ4_XS"),
+        (29, "IQ1_M"),
+        (34, "TQ1_0"),
+        (35, "TQ2_0"),
+        (39, "MXFP4"),
+        (40, "NVFP4"),
+        (28, "F64"),
+    ];
+    let number: u32 = error
+        .strip_prefix("unknown dtype for tensor ")?
+        .trim()
+        .parse()
+        .ok()?;
+    let name = NAMES.iter().find(|(n, _)| *n == number);
+    let name = name.map_or_else(|| format!("number {number}"), |(_, name)| (*name).into());
+    Some(format!(
+        "it stores tensors as {name}; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 and Q2_K to Q8_K"
+    ))
 }
 
 fn text(value: &Value) -> Option<&str> {

@@ -1,5 +1,6 @@
 //! A model's shape, read from a Hugging Face `config.json`.
 
+use crate::files::python_json;
 use crate::ops::{HeadLayout, RopeTable};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -70,6 +71,23 @@ impl Family {
         names.join(", ")
     }
 
+    /// What transformers takes `max_position_embeddings` to be where it is absent.
+    fn default_context(self) -> usize {
+        match self {
+            Self::Llama => 2048,
+            Self::Mistral => 131_072,
+            Self::Qwen2 | Self::Qwen3 => 32_768,
+        }
+    }
+
+    /// What transformers takes `eos_token_id` to be where it is absent; `bos_token_id` is 1 in the same families.
+    fn default_ends(self) -> Option<u32> {
+        match self {
+            Self::Llama | Self::Mistral => Some(2),
+            Self::Qwen2 | Self::Qwen3 => None,
+        }
+    }
+
     /// The class of transformers that loads it.
     fn architecture(self) -> &'static str {
         match self {
@@ -104,9 +122,11 @@ pub struct ModelConfig {
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
-    /// The longest sequence. If a checkpoint attends over a sliding window, at most that window, within which
-    /// attention is the same.
+    /// The longest sequence that the checkpoint was made for; see [`ModelConfig::context`].
     pub max_position_embeddings: usize,
+    /// The window that attention slides over, if some layer has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<SlidingWindow>,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
     /// How the rotary frequencies are stretched for longer contexts.
@@ -128,6 +148,20 @@ pub struct ModelConfig {
     pub pad_token_id: Option<u32>,
     /// The token that begins a text, as the checkpoint names it; not used here.
     pub bos_token_id: Option<u32>,
+}
+
+/// A sliding window of attention, as `config.json` gives it. It is written again; sequences end within it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlidingWindow {
+    /// How many tokens a token attends to.
+    pub size: usize,
+    /// The first layer that has the window (Qwen).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_window_layers: Option<usize>,
+    /// The kind of attention of each layer, where the checkpoint lists them (Qwen).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_types: Option<Vec<String>>,
 }
 
 /// How rotary frequencies are stretched, as `rope_scaling` gives it.
@@ -191,7 +225,7 @@ impl RopeScaling {
 impl ModelConfig {
     /// Reads a Hugging Face `config.json`.
     pub fn from_hf_json(text: &str) -> Result<Self, ConfigError> {
-        let keys = Keys(serde_json::from_str(text)?);
+        let keys = Keys(serde_json::from_str(&python_json(text))?);
         let found = keys.text("model_type")?;
         let Some(model_type) = Family::named(&found) else {
             return Err(ConfigError::UnsupportedModelType { found });
@@ -203,13 +237,8 @@ impl ModelConfig {
             return Err(keys.error("mlp_bias", &Value::Bool(true), "false"));
         }
         let (rope_theta, rope_scaling) = keys.rope()?;
-        // Qwen has a switch for its window; Mistral just gives it.
-        let has_window = keys
-            .flag("use_sliding_window")?
-            .unwrap_or(model_type == Family::Mistral);
-        let window = keys
-            .optional_count("sliding_window")?
-            .filter(|_| has_window);
+        let num_hidden_layers = keys.count("num_hidden_layers")?;
+        let sliding_window = keys.sliding_window(model_type, num_hidden_layers)?;
         let attention_bias = keys.flag("attention_bias")?.unwrap_or(false);
         let hidden_size = keys.count("hidden_size")?;
         let num_attention_heads = keys.count("num_attention_heads")?;
@@ -217,23 +246,25 @@ impl ModelConfig {
             vocab_size: keys.count("vocab_size")?,
             hidden_size,
             intermediate_size: keys.count("intermediate_size")?,
-            num_hidden_layers: keys.count("num_hidden_layers")?,
+            num_hidden_layers,
             num_attention_heads,
             num_key_value_heads: keys
                 .optional_count("num_key_value_heads")?
-                .unwrap_or(num_attention_heads),
-            head_dim: keys
-                .optional_count("head_dim")?
-                .unwrap_or(hidden_size / num_attention_heads),
+                .unwrap_or(keys.default_kv_heads(model_type, num_attention_heads)),
+            head_dim: match keys.optional_count("head_dim")? {
+                Some(n) => n,
+                // Where it is absent; null asks for the quotient.
+                None if model_type == Family::Qwen3 && keys.is_absent("head_dim") => 128,
+                None => hidden_size / num_attention_heads,
+            },
             max_position_embeddings: keys
-                .count("max_position_embeddings")?
-                .min(window.unwrap_or(usize::MAX)),
+                .optional_count("max_position_embeddings")?
+                .unwrap_or(model_type.default_context()),
+            sliding_window,
             rope_theta,
             rope_scaling,
             rms_norm_eps: keys.number("rms_norm_eps")?.unwrap_or(1e-6),
-            tie_word_embeddings: keys
-                .flag("tie_word_embeddings")?
-                .unwrap_or(model_type == Family::Qwen3),
+            tie_word_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
             qkv_bias: match model_type {
                 Family::Qwen2 => true,
                 Family::Mistral => false,
@@ -244,9 +275,12 @@ impl ModelConfig {
                 Family::Llama | Family::Qwen3 => attention_bias,
             },
             qk_norm: model_type == Family::Qwen3,
-            eos_token_ids: keys.token_ids("eos_token_id")?,
-            pad_token_id: keys.token_ids("pad_token_id")?.first().copied(),
-            bos_token_id: keys.token_ids("bos_token_id")?.first().copied(),
+            eos_token_ids: keys.ends(model_type)?,
+            pad_token_id: keys.optional_id("pad_token_id")?,
+            bos_token_id: match keys.optional_id("bos_token_id")? {
+                None if keys.is_absent("bos_token_id") => model_type.default_ends().map(|_| 1),
+                id => id,
+            },
             model_type,
         };
         config.check()?;
@@ -272,6 +306,11 @@ impl ModelConfig {
         if self.max_position_embeddings > MAX_POSITIONS {
             let (found, expected) = (self.max_position_embeddings, "at most 2097152");
             return refuse("max_position_embeddings", found, expected);
+        }
+        let is_unknown = |id: &&u32| **id as usize >= self.vocab_size;
+        if let Some(&id) = self.eos_token_ids.iter().find(is_unknown) {
+            let expected = "ids below `vocab_size`";
+            return refuse("eos_token_id", id as usize, expected);
         }
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             return refuse("head_dim", self.head_dim, "an even number above 0");
@@ -317,7 +356,27 @@ impl ModelConfig {
             Family::Qwen2 => {}
             Family::Qwen3 => json["attention_bias"] = self.qkv_bias.into(),
         }
+        if let Some(window) = &self.sliding_window {
+            json["sliding_window"] = window.size.into();
+            if self.model_type != Family::Mistral {
+                json["use_sliding_window"] = true.into();
+            }
+            if let Some(n) = window.max_window_layers {
+                json["max_window_layers"] = n.into();
+            }
+            if let Some(types) = &window.layer_types {
+                json["layer_types"] = types.clone().into();
+            }
+        }
         format!("{json:#}\n")
+    }
+
+    /// The longest sequence that this crate runs: `max_position_embeddings`, or the sliding window where that is
+    /// shorter, within which attention is the same.
+    pub fn context(&self) -> usize {
+        let window = self.sliding_window.as_ref().map(|window| window.size);
+        self.max_position_embeddings
+            .min(window.unwrap_or(usize::MAX))
     }
 
     /// How a row of queries, keys and values is divided.
@@ -373,6 +432,77 @@ struct Keys(Map<String, Value>);
 impl Keys {
     fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether the key is not there at all; null is a value of its own.
+    fn is_absent(&self, key: &str) -> bool {
+        !self.0.contains_key(key)
+    }
+
+    // What transformers takes the number to be where it is absent; null asks for one per head.
+    fn default_kv_heads(&self, family: Family, n_heads: usize) -> usize {
+        match family {
+            _ if !self.is_absent("num_key_value_heads") => n_heads,
+            Family::Llama => n_heads,
+            Family::Mistral => 8,
+            Family::Qwen2 | Family::Qwen3 => 32,
+        }
+    }
+
+    /// The window that layers attend over, if one of them has it.
+    fn sliding_window(
+        &self,
+        family: Family,
+        n_layers: usize,
+    ) -> Result<Option<SlidingWindow>, ConfigError> {
+        // transformers' default, for Mistral and, where the switch is on, for Qwen.
+        const DEFAULT: usize = 4096;
+        let size = match self.optional_count("sliding_window")? {
+            None if self.is_absent("sliding_window") => Some(DEFAULT),
+            size => size,
+        };
+        let is_on = self.flag("use_sliding_window")?;
+        let Some(size) = size else { return Ok(None) };
+        let (max_window_layers, layer_types) = match family {
+            Family::Llama => return Ok(None),
+            Family::Mistral => (None, None),
+            Family::Qwen2 | Family::Qwen3 => {
+                if !is_on.unwrap_or(false) {
+                    return Ok(None);
+                }
+                let expected = "an integer from 0 on";
+                let first = match self.get("max_window_layers") {
+                    None => 28,
+                    Some(value) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
+                        Some(n) => n,
+                        None => return Err(self.error("max_window_layers", value, expected)),
+                    },
+                };
+                let types = match self.get("layer_types") {
+                    None => None,
+                    Some(value) => match serde_json::from_value::<Vec<String>>(value.clone()) {
+                        Ok(types) if types.len() == n_layers => Some(types),
+                        _ => {
+                            let expected = "the kind of attention of each layer";
+                            return Err(self.error("layer_types", value, expected));
+                        }
+                    },
+                };
+                let is_used = match &types {
+                    Some(types) => types.iter().any(|kind| kind == "sliding_attention"),
+                    None => first < n_layers,
+                };
+                if !is_used {
+                    return Ok(None);
+                }
+                (Some(first), types)
+            }
+        };
+        Ok(Some(SlidingWindow {
+            size,
+            max_window_layers,
+            layer_types,
+        }))
     }
 
     fn error(&self, key: &'static str, found: &Value, expected: &'static str) -> ConfigError {
@@ -466,16 +596,44 @@ impl Keys {
         Ok((theta, None))
     }
 
-    fn token_ids(&self, key: &'static str) -> Result<Vec<u32>, ConfigError> {
+    /// The tokens that end a completion.
+    fn ends(&self, family: Family) -> Result<Vec<u32>, ConfigError> {
+        let key = "eos_token_id";
+        if self.is_absent(key) {
+            let id = family.default_ends();
+            let vocab_size = self.count("vocab_size")?;
+            return Ok(id
+                .into_iter()
+                .filter(|&id| (id as usize) < vocab_size)
+                .collect());
+        }
+        let value = self.get(key).unwrap_or(&Value::Null);
+        token_ids(value).ok_or_else(|| self.error(key, value, IDS))
+    }
+
+    /// A token that is only noted; -1 and the like say that there is none.
+    fn optional_id(&self, key: &'static str) -> Result<Option<u32>, ConfigError> {
         let Some(value) = self.get(key) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
-        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-        let ids = match value {
-            Value::Array(many) => many.iter().map(id).collect(),
-            one => id(one).map(|id| vec![id]),
-        };
-        ids.ok_or_else(|| self.error(key, value, "a token id or a list of them"))
+        if value.as_i64().is_some_and(|id| id < 0) {
+            return Ok(None);
+        }
+        let ids = token_ids(value).ok_or_else(|| self.error(key, value, IDS))?;
+        Ok(ids.first().copied())
+    }
+}
+
+/// What a list of tokens is in `config.json` and `generation_config.json`.
+pub(crate) const IDS: &str = "a token id or a list of them";
+
+/// A token id, a list of them, or null for none.
+pub(crate) fn token_ids(value: &Value) -> Option<Vec<u32>> {
+    let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value {
+        Value::Null => Some(Vec::new()),
+        Value::Array(many) => many.iter().map(id).collect(),
+        one => id(one).map(|id| vec![id]),
     }
 }
 
@@ -554,10 +712,11 @@ mod tests {
                 change(j);
             })
             .unwrap()
-            .max_position_embeddings
+            .context()
         };
-        assert_eq!(mistral(|_| ()), 8192);
-        assert_eq!(mistral(|j| j["sliding_window"] = 4096.into()), 4096);
+        assert_eq!(mistral(|j| j["sliding_window"] = Value::Null), 8192);
+        assert_eq!(mistral(|_| ()), 4096);
+        assert_eq!(mistral(|j| j["sliding_window"] = 2048.into()), 2048);
         let qwen = |is_used: bool| {
             smol(|j| {
                 j["model_type"] = "qwen2".into();
@@ -565,7 +724,7 @@ mod tests {
                 j["use_sliding_window"] = is_used.into();
             })
             .unwrap()
-            .max_position_embeddings
+            .context()
         };
         assert_eq!((qwen(true), qwen(false)), (4096, 8192));
     }

@@ -1,7 +1,7 @@
 //! A model with random weights.
 
 use super::block::Block;
-use super::{CausalLm, ModelConfig, param_id};
+use super::{CausalLm, ModelConfig, Origin, param_id};
 use crate::ops::ModelBackend;
 use crate::seed::{derive, stream};
 use burn::module::Param;
@@ -99,7 +99,7 @@ impl<B: ModelBackend> CausalLm<B> {
             });
         }
         let norm = vector("norm".into(), d)?;
-        let rope = config.rope(config.max_position_embeddings);
+        let rope = config.rope(config.context());
         Ok(Self {
             embedding,
             blocks,
@@ -107,6 +107,7 @@ impl<B: ModelBackend> CausalLm<B> {
             lm_head,
             config: config.clone(),
             rope,
+            origin: Origin::default(),
         })
     }
 }

@@ -6,7 +6,7 @@ mod decode;
 mod init;
 mod weights;
 
-pub use config::{ConfigError, Family, ModelConfig, RopeScaling};
+pub use config::{ConfigError, Family, ModelConfig, RopeScaling, SlidingWindow};
 pub use weights::{LoadError, SaveDtype};
 
 use crate::ops::{ModelBackend, Packing, RopeTable};
@@ -30,6 +30,17 @@ pub struct CausalLm<B: Backend> {
     config: ModelConfig,
     #[module(skip)]
     rope: RopeTable,
+    #[module(skip)]
+    origin: Origin,
+}
+
+/// What a model's folder says besides its shape and weights.
+#[derive(Debug, Clone, Default)]
+struct Origin {
+    /// The keys of `generation_config.json`, which are written again.
+    generation: serde_json::Map<String, serde_json::Value>,
+    /// What somebody who loads it should know.
+    notes: Vec<String>,
 }
 
 impl<B: ModelBackend> CausalLm<B> {
@@ -50,6 +61,11 @@ impl<B: ModelBackend> CausalLm<B> {
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    /// What was remarkable about the files that the model was read from, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.origin.notes
     }
 
     /// Where the weights are.

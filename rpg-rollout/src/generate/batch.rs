@@ -197,7 +197,8 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
             row_of[slot] = Some(&logits[row * vocab_size..][..vocab_size]);
         }
         let (prompt_logits, options) = (&self.prompt_logits, self.options);
-        let enders = ending_tokens(self.model, options);
+        let ends = Ends::new(self.model, options, tokenizer);
+        let enders = [ends.eos.as_slice(), &ends.tokens].concat();
         self.slots
             .par_iter_mut()
             .zip(row_of)
@@ -264,9 +265,10 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
         tokenizer: &Tokenizer,
     ) -> Result<Vec<(Place, Completion)>, GenerateError> {
         let mut finished = Vec::new();
+        let ends = Ends::new(self.model, self.options, tokenizer);
         for slot in &mut self.slots {
             let Some(active) = slot else { continue };
-            let Some(stop) = stop_reason(active, self.model, self.options, tokenizer)? else {
+            let Some(stop) = ends.reason(active, self.options, tokenizer)? else {
                 continue;
             };
             let text = tokenizer.decode(&active.tokens)?;
@@ -300,44 +302,63 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
     }
 }
 
-/// The tokens that end a completion.
-fn ending_tokens<B: DecodeBackend>(model: &CausalLm<B>, options: &GenerateOptions) -> Vec<u32> {
-    let eos: &[u32] = if options.ignore_eos {
-        &[]
-    } else {
-        &model.config().eos_token_ids
-    };
-    [eos, &options.stop_token_ids].concat()
+/// What ends a completion.
+struct Ends<'a> {
+    eos: Vec<u32>,
+    tokens: Vec<u32>,
+    texts: Vec<&'a str>,
 }
 
-fn stop_reason<B: DecodeBackend>(
-    slot: &Slot,
-    model: &CausalLm<B>,
-    options: &GenerateOptions,
-    tokenizer: &Tokenizer,
-) -> Result<Option<StopReason>, TokenizerError> {
-    let last = *slot.tokens.last().expect("a token was just sampled");
-    if !options.ignore_eos && model.config().eos_token_ids.contains(&last) {
-        return Ok(Some(StopReason::Eos));
-    }
-    if options.stop_token_ids.contains(&last) {
-        return Ok(Some(StopReason::StopToken));
-    }
-    if !options.stop_strings.is_empty() {
-        // Each token adds at least a byte, so a stop string that ends now began at most this many tokens ago.
-        let longest = options
-            .stop_strings
-            .iter()
-            .map(String::len)
-            .max()
-            .unwrap_or(0);
-        let recent = &slot.tokens[slot.tokens.len().saturating_sub(longest + 1)..];
-        let text = tokenizer.decode(recent)?;
-        if options.stop_strings.iter().any(|stop| text.contains(stop)) {
-            return Ok(Some(StopReason::StopString));
+impl<'a> Ends<'a> {
+    /// The model's end-of-sequence tokens and the tokenizer's, and what the caller asked for: a special token, which
+    /// no text contains, is looked for as a token.
+    fn new<B: DecodeBackend>(
+        model: &CausalLm<B>,
+        options: &'a GenerateOptions,
+        tokenizer: &Tokenizer,
+    ) -> Self {
+        let config = model.config();
+        let mut eos = Vec::new();
+        if !options.ignore_eos {
+            eos.extend(&config.eos_token_ids);
+            let own = tokenizer.eos_id();
+            eos.extend(own.filter(|&id| (id as usize) < config.vocab_size && !eos.contains(&id)));
         }
+        let mut tokens = options.stop_token_ids.clone();
+        let mut texts = Vec::new();
+        for text in &options.stop_strings {
+            match tokenizer.special_id(text) {
+                Some(id) => tokens.push(id),
+                None => texts.push(text.as_str()),
+            }
+        }
+        tokens.retain(|&id| (id as usize) < config.vocab_size);
+        Self { eos, tokens, texts }
     }
-    Ok((slot.tokens.len() >= options.max_new_tokens).then_some(StopReason::Length))
+
+    fn reason(
+        &self,
+        slot: &Slot,
+        options: &GenerateOptions,
+        tokenizer: &Tokenizer,
+    ) -> Result<Option<StopReason>, TokenizerError> {
+        let last = *slot.tokens.last().expect("a token was just sampled");
+        if self.eos.contains(&last) {
+            return Ok(Some(StopReason::Eos));
+        }
+        if self.tokens.contains(&last) {
+            return Ok(Some(StopReason::StopToken));
+        }
+        // Each token adds at least a byte, so a stop string that ends now began at most this many tokens ago.
+        if let Some(longest) = self.texts.iter().map(|text| text.len()).max() {
+            let recent = &slot.tokens[slot.tokens.len().saturating_sub(longest + 1)..];
+            let text = tokenizer.decode(recent)?;
+            if self.texts.iter().any(|stop| text.contains(stop)) {
+                return Ok(Some(StopReason::StopString));
+            }
+        }
+        Ok((slot.tokens.len() >= options.max_new_tokens).then_some(StopReason::Length))
+    }
 }
 
 fn read<B: DecodeBackend>(logits: Tensor<B, 2>) -> Vec<f32> {

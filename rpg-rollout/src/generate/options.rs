@@ -41,9 +41,10 @@ pub struct GenerateOptions {
     pub max_new_tokens: usize,
     /// Until it has this many, no token that would end it is drawn. Log-probs stay those of the full distribution.
     pub min_new_tokens: usize,
-    /// Tokens that end a completion, besides the model's own end-of-sequence tokens.
+    /// Tokens that end a completion, besides the end-of-sequence tokens of the model and the tokenizer.
     pub stop_token_ids: Vec<u32>,
-    /// Texts that end a completion, which keeps the tokens in which the text appeared.
+    /// Texts that end a completion, which keeps the tokens in which the text appeared; a special token's text stands for
+    /// the token.
     pub stop_strings: Vec<String>,
     /// Does not stop at an end-of-sequence token (for measurements).
     pub ignore_eos: bool,
@@ -75,7 +76,7 @@ pub(super) fn check(
     requests: &[Request],
     options: &GenerateOptions,
 ) -> Result<(), GenerateError> {
-    let (context, vocab_size) = (model.max_position_embeddings, model.vocab_size);
+    let (context, vocab_size) = (model.context(), model.vocab_size);
     let max_new_tokens = options.max_new_tokens;
     for (prompt_idx, request) in requests.iter().enumerate() {
         let tokens = &request.prompt_tokens;

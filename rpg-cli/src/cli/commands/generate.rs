@@ -41,6 +41,12 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
             )));
         }
     }
+    if args.min_new_tokens > args.max_new_tokens {
+        return Err(Failure::input(format!(
+            "--min-new-tokens: found {}; expected at most --max-new-tokens, {}",
+            args.min_new_tokens, args.max_new_tokens
+        )));
+    }
     if sampling.truncates() {
         eprintln!(
             "note: log-probs are those of the full distribution; sampling draws from a part of it"
@@ -76,6 +82,7 @@ impl OnBackend for Generation {
             )));
         }
         let mut requests = Vec::new();
+        let mut line_numbers = Vec::new();
         for line in input::lines(&args.prompts)? {
             let (number, line) = line?;
             let in_line = |e: String| {
@@ -91,11 +98,29 @@ impl OnBackend for Generation {
             let index = requests.len() as u64;
             let seeds = (0..args.n as u64).map(|i| of_sample(args.seed, 0, index, i));
             requests.push(Request::new(prompt_tokens, seeds));
+            line_numbers.push(number);
         }
         if args.stop.iter().any(String::is_empty) {
             return Err(Failure::input(
                 "--stop: found an empty text; expected at least one character",
             ));
+        }
+        for text in &args.stop {
+            if let Some(token) = tokenizer
+                .special_token_in(text)
+                .filter(|token| token != text)
+            {
+                return Err(Failure::input(format!(
+                    "--stop: found {text:?} with the special token {token}, which is not part of a text; expected text, or \
+                     the token alone"
+                )));
+            }
+        }
+        let vocab_size = model.config().vocab_size;
+        if let Some(token) = args.stop_token.iter().find(|&&t| t as usize >= vocab_size) {
+            return Err(Failure::input(format!(
+                "--stop-token: found {token}; expected a token of the model's vocabulary of {vocab_size}"
+            )));
         }
         let mut options = GenerateOptions::default();
         options.sampling = sampling;
@@ -110,10 +135,35 @@ impl OnBackend for Generation {
         let start = Instant::now();
         let failure = |e| {
             console.done();
+            let name = input::name(&args.prompts);
+            let line = |prompt_idx: usize| format!("{name}, line {}", line_numbers[prompt_idx]);
             match e {
                 GenerateError::NotFinite { .. } => Failure::internal(e),
-                _ => Failure::input(format!("{}: {e}", input::name(&args.prompts)))
-                    .hint("prompts are counted from 0; a lower --max-new-tokens leaves more room"),
+                GenerateError::TooLong {
+                    prompt_idx,
+                    n_tokens,
+                    max_new_tokens,
+                    context,
+                } => Failure::input(format!(
+                    "{}: the prompt has {n_tokens} tokens; with {max_new_tokens} new ones that is more than {}",
+                    line(prompt_idx),
+                    policy::context(model.config(), context)
+                ))
+                .hint("a lower --max-new-tokens leaves more room for the prompt"),
+                GenerateError::EmptyPrompt { prompt_idx } => Failure::input(format!(
+                    "{}: the prompt has no tokens",
+                    line(prompt_idx)
+                ))
+                .hint("a model without a token that begins each text has nothing to continue"),
+                GenerateError::UnknownToken {
+                    prompt_idx,
+                    token,
+                    vocab_size,
+                } => Failure::input(format!(
+                    "{}: token {token} is not in the model's vocabulary of {vocab_size}",
+                    line(prompt_idx)
+                )),
+                _ => Failure::input(format!("{name}: {e}")),
             }
         };
         let mut sampler = Sampler::new(&model, &tokenizer, &requests, &options).map_err(failure)?;
@@ -153,6 +203,7 @@ fn prompt(line: &str, args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Prom
             if let Some(messages) = object.get("messages") {
                 let messages: Vec<Message> = serde_json::from_value(messages.clone())
                     .map_err(|e| format!("`messages`: {e}"))?;
+                input::check_messages(&messages)?;
                 return Ok(Prompt::Chat(system.chain(messages).collect()));
             }
             let text = ["prompt", "question", "problem"]

@@ -1,6 +1,7 @@
 //! Input files, where `-` is standard input.
 
 use crate::failure::{AtPath, Failure};
+use rpg_core::Message;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, stdin};
 use std::path::Path;
@@ -24,6 +25,14 @@ pub(super) fn name(path: &Path) -> String {
 
 fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
+}
+
+/// Refuses a conversation in which nobody says anything.
+pub(super) fn check_messages(messages: &[Message]) -> Result<(), String> {
+    if messages.is_empty() {
+        return Err("`messages`: found an empty list; expected at least one message".into());
+    }
+    Ok(())
 }
 
 /// Reads a whole input.

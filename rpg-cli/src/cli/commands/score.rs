@@ -5,21 +5,28 @@ use crate::backend::{OnBackend, on_backend};
 use crate::cli::args::ScoreArgs;
 use crate::cli::policy;
 use crate::failure::Failure;
+use rpg_core::Message;
 use rpg_core::batch::TokenBudget;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::tokenizer::Tokenizer;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write;
 
 /// Tokens per forward pass.
 const PASS_TOKENS: usize = 4096;
 
+/// Where a line is wrong.
+const HINT: &str = "each line contains {\"prompt\", \"completion\"}, {\"messages\", \"completion\"}, {\"text\"} or \
+     {\"prompt_tokens\", \"completion_tokens\"}, and may have an \"id\"";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
+    id: Option<Value>,
+    messages: Option<Vec<Message>>,
     prompt: Option<String>,
     completion: Option<String>,
     text: Option<String>,
@@ -47,16 +54,22 @@ impl OnBackend for Scoring {
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self(args) = self;
         let (model, tokenizer) = policy::load::<B>(&args.model, &device)?;
-        let mut pending: Vec<ScoreItem> = Vec::new();
+        let mut pending: Vec<Scored> = Vec::new();
+        let mut has_noted = false;
         let mut budget = TokenBudget::new(PASS_TOKENS);
         for line in input::lines(&args.input)? {
             let (number, line) = line?;
-            let item = item(&line, &model, &tokenizer).map_err(|e| {
-                Failure::input(format!("{}, line {number}: {e}", input::name(&args.input))).hint(
-                    "each line contains {\"prompt\", \"completion\"}, {\"text\"} or {\"prompt_tokens\", \"completion_tokens\"}",
-                )
-            })?;
-            if budget.cuts_before(item.tokens.len()) {
+            let place = format!("{}, line {number}", input::name(&args.input));
+            let item = item(&line, &model, &tokenizer)
+                .map_err(|e| Failure::input(format!("{place}: {e}")).hint(HINT))?;
+            if !item.is_split_between && !has_noted {
+                has_noted = true;
+                eprintln!(
+                    "note: {place}: prompt and completion share a token; it is scored as the completion's \
+                     (other lines like this one are not named)"
+                );
+            }
+            if budget.cuts_before(item.item.tokens.len()) {
                 let written = write(&model, &std::mem::take(&mut pending), args.temperature);
                 if output::checked(written)?.is_break() {
                     return Ok(());
@@ -68,42 +81,81 @@ impl OnBackend for Scoring {
     }
 }
 
+/// A line to score.
+struct Scored {
+    id: Option<Value>,
+    item: ScoreItem,
+    is_split_between: bool,
+}
+
 fn item<B: DecodeBackend>(
     line: &str,
     model: &CausalLm<B>,
     tokenizer: &Tokenizer,
-) -> Result<ScoreItem, String> {
-    let line: Line = serde_json::from_str(line).map_err(|e| e.to_string())?;
-    let encode = |text: &str, special| tokenizer.encode(text, special).map_err(|e| e.to_string());
+) -> Result<Scored, String> {
+    let value: Value = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    if !value.is_object() {
+        return Err("not a JSON object".into());
+    }
+    let line: Line = serde_json::from_value(value).map_err(|e| e.to_string())?;
+    let line_id = line.id.clone();
+    let mut is_split_between = true;
+    let mut pair = |prompt: &str, completion: &str, add_special| {
+        let pair = tokenizer.encode_pair(prompt, completion, add_special);
+        let pair = pair.map_err(|e| e.to_string())?;
+        is_split_between = pair.is_split_between;
+        let scored = pair.n_prompt..pair.tokens.len();
+        let tokens = pair.tokens;
+        Ok::<_, String>(ScoreItem { tokens, scored })
+    };
     let item = match line {
         Line {
             text: Some(text),
+            messages: None,
             prompt: None,
             completion: None,
+            prompt_tokens: None,
+            completion_tokens: None,
             ..
         } => {
-            let tokens = encode(&text, true)?;
+            let tokens = tokenizer.encode(&text, true).map_err(|e| e.to_string())?;
             let scored = 1.min(tokens.len())..tokens.len();
             ScoreItem { tokens, scored }
         }
         Line {
             prompt: Some(prompt),
             completion: Some(completion),
+            messages: None,
             text: None,
+            prompt_tokens: None,
+            completion_tokens: None,
             ..
-        } => ScoreItem::response(&encode(&prompt, true)?, &encode(&completion, false)?),
+        } => pair(&prompt, &completion, true)?,
+        Line {
+            messages: Some(messages),
+            completion: Some(completion),
+            prompt: None,
+            text: None,
+            prompt_tokens: None,
+            completion_tokens: None,
+            ..
+        } => {
+            input::check_messages(&messages)?;
+            let prompt = tokenizer.render(&messages).map_err(|e| e.to_string())?;
+            pair(&prompt, &completion, false)?
+        }
         Line {
             prompt_tokens: Some(prompt),
             completion_tokens: Some(completion),
+            messages: None,
+            prompt: None,
+            completion: None,
             text: None,
             ..
         } => ScoreItem::response(&prompt, &completion),
         _ => return Err("these keys do not belong together".into()),
     };
-    let (context, vocab_size) = (
-        model.config().max_position_embeddings,
-        model.config().vocab_size,
-    );
+    let (context, vocab_size) = (model.config().context(), model.config().vocab_size);
     if item.scored.start == 0 && !item.scored.is_empty() {
         return Err(
             "the prompt has no tokens, so the first token of the completion has nothing to follow"
@@ -113,7 +165,8 @@ fn item<B: DecodeBackend>(
     if item.tokens.len() > context {
         let n = item.tokens.len();
         return Err(format!(
-            "{n} tokens are more than the model's context of {context}"
+            "{n} tokens are more than {}",
+            policy::context(model.config(), context)
         ));
     }
     match item
@@ -124,29 +177,37 @@ fn item<B: DecodeBackend>(
         Some(token) => Err(format!(
             "token {token} is not in the vocabulary of {vocab_size}"
         )),
-        None => Ok(item),
+        None => Ok(Scored {
+            id: line_id,
+            item,
+            is_split_between,
+        }),
     }
 }
 
 fn write<B: DecodeBackend>(
     model: &CausalLm<B>,
-    items: &[ScoreItem],
+    scored: &[Scored],
     temperature: f64,
 ) -> std::io::Result<()> {
-    let scores = score(model, items, temperature);
+    let items: Vec<&ScoreItem> = scored.iter().map(|line| &line.item).collect();
+    let scores = score(model, &items, temperature);
     let logprobs: Vec<f32> = scores.logprobs.into_data().iter::<f32>().collect();
     let entropy: Vec<f32> = scores.entropy.into_data().iter::<f32>().collect();
     let mut out = std::io::stdout().lock();
     let mut start = 0;
-    for item in items {
+    for Scored { id, item, .. } in scored {
         let range = start..start + item.scored.len();
         start = range.end;
-        let line = json!({
+        let mut line = json!({
             "tokens": item.tokens[item.scored.clone()],
             "logprobs": logprobs[range.clone()],
             "entropy": entropy[range.clone()],
             "sum": logprobs[range].iter().map(|&x| f64::from(x)).sum::<f64>(),
         });
+        if let Some(id) = id {
+            line["id"] = id.clone();
+        }
         writeln!(out, "{line}")?;
     }
     Ok(())

@@ -1,64 +1,137 @@
 //! Reading Hugging Face folders.
 
 use super::{LoadError, Source, Tensors, check_finite, check_shape};
+use crate::files::{is_pointer, python_json};
+use crate::model::config::{IDS, token_ids};
 use crate::model::{CausalLm, ModelConfig};
 use crate::ops::ModelBackend;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 impl<B: ModelBackend> CausalLm<B> {
     /// Loads a Hugging Face folder: `config.json` and safetensors in one file or in shards.
     pub fn load_hf(dir: &Path, device: &B::Device) -> Result<Self, LoadError> {
-        let config = read_config(dir)?;
-        let checkpoint = Checkpoint::open(dir)?;
-        let views = checkpoint.views()?;
-        Self::from_tensors(&config, &Views { dir, views }, device)
+        let path = dir.join("config.json");
+        let text = match read(&path) {
+            Err(LoadError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                return Err(what_else(dir).unwrap_or(LoadError::Io { path, source }));
+            }
+            text => text?,
+        };
+        let (config, generation) = read_config(dir, &text)?;
+        let loaded = Checkpoint::open(dir).and_then(|checkpoint| {
+            let views = checkpoint.views()?;
+            Self::from_tensors(&config, &Views { dir, views }, device)
+        });
+        let mut model = loaded.map_err(|error| match quantisation(&text) {
+            Some(method) => LoadError::Quantised {
+                path,
+                method,
+                source: Box::new(error),
+            },
+            None => error,
+        })?;
+        model.origin.generation = generation;
+        Ok(model)
     }
 }
 
-/// Reads the `config.json` of a model folder. The end-of-sequence tokens of `generation_config.json`, if it has any,
-/// replace those of `config.json`, as they do in transformers.
-fn read_config(dir: &Path) -> Result<ModelConfig, LoadError> {
-    let path = dir.join("config.json");
-    let text = fs::read_to_string(&path).map_err(|source| LoadError::Io {
-        path: path.clone(),
+fn read(path: &Path) -> Result<String, LoadError> {
+    let text = fs::read_to_string(path).map_err(|source| LoadError::Io {
+        path: path.into(),
         source,
     })?;
-    let mut config = ModelConfig::from_hf_json(&text).map_err(|source| LoadError::Config {
-        path: path.clone(),
+    if is_pointer(text.as_bytes()) {
+        return Err(LoadError::Pointer { path: path.into() });
+    }
+    Ok(text)
+}
+
+/// The method of a `quantization_config`.
+fn quantisation(config: &str) -> Option<String> {
+    let json: Value = serde_json::from_str(&python_json(config)).ok()?;
+    let given = json.get("quantization_config").filter(|v| !v.is_null())?;
+    Some(
+        given["quant_method"]
+            .as_str()
+            .unwrap_or("unknown")
+            .to_owned(),
+    )
+}
+
+/// What a folder that is not a model's seems to be.
+fn what_else(dir: &Path) -> Option<LoadError> {
+    let error = |what: String| {
+        Some(LoadError::NotAModel {
+            dir: dir.into(),
+            what,
+        })
+    };
+    if let Ok(text) = fs::read_to_string(dir.join("adapter_config.json")) {
+        let json: Value = serde_json::from_str(&text).unwrap_or_default();
+        let base = json["base_model_name_or_path"]
+            .as_str()
+            .unwrap_or("its base model");
+        return error(format!(
+            "an adapter (adapter_config.json), not a model; merge it into {base} first, as PEFT's merge_and_unload does"
+        ));
+    }
+    let mut names: Vec<String> = fs::read_dir(dir)
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    if let Some(name) = names.iter().find(|name| name.ends_with(".gguf")) {
+        return error(format!(
+            "a folder with GGUF files; name the file itself, such as {}",
+            dir.join(name).display()
+        ));
+    }
+    let is_pickled = |name: &&String| name.starts_with("pytorch_model") && name.ends_with(".bin");
+    let pickled = names.iter().find(is_pickled)?;
+    error(format!(
+        "its weights are in {pickled}; expected safetensors, as transformers' save_pretrained writes them"
+    ))
+}
+
+/// A model's shape, and the keys of its `generation_config.json`. The end-of-sequence tokens there, if it has any, replace
+/// those of `config.json`, as they do in transformers.
+fn read_config(dir: &Path, text: &str) -> Result<(ModelConfig, Map<String, Value>), LoadError> {
+    let mut config = ModelConfig::from_hf_json(text).map_err(|source| LoadError::Config {
+        path: dir.join("config.json"),
         source,
     })?;
     let path = dir.join("generation_config.json");
-    if let Ok(text) = fs::read_to_string(&path) {
-        let error = |message: String| LoadError::Index {
-            path: path.clone(),
-            message,
-        };
-        let json: serde_json::Value =
-            serde_json::from_str(&text).map_err(|e| error(e.to_string()))?;
-        let ids: Vec<u32> = match &json["eos_token_id"] {
-            serde_json::Value::Null => Vec::new(),
-            serde_json::Value::Array(ids) => ids
-                .iter()
-                .filter_map(|id| id.as_u64())
-                .map(|id| id as u32)
-                .collect(),
-            id => id.as_u64().map(|id| vec![id as u32]).ok_or_else(|| {
-                error(format!(
-                    "`eos_token_id`: found {id}; expected a token id or a list of them"
-                ))
-            })?,
-        };
-        if !ids.is_empty() {
-            config.eos_token_ids = ids;
-        }
+    if !path.exists() {
+        return Ok((config, Map::new()));
     }
-    Ok(config)
+    let text = read(&path)?;
+    let error = |message: String| LoadError::Index {
+        path: path.clone(),
+        message,
+    };
+    let json: Map<String, Value> =
+        serde_json::from_str(&python_json(&text)).map_err(|e| error(e.to_string()))?;
+    let found = json.get("eos_token_id").unwrap_or(&Value::Null);
+    let ids = token_ids(found);
+    let ids = ids.ok_or_else(|| error(format!("`eos_token_id`: found {found}; expected {IDS}")))?;
+    let vocab_size = config.vocab_size;
+    if ids.iter().any(|&id| id as usize >= vocab_size) {
+        return Err(error(format!(
+            "`eos_token_id`: found {found}; expected ids below `vocab_size`, {vocab_size}"
+        )));
+    }
+    if !ids.is_empty() {
+        config.eos_token_ids = ids;
+    }
+    Ok((config, json))
 }
 
 /// The safetensors files of a folder, mapped into memory.
@@ -76,7 +149,7 @@ impl Checkpoint {
         } else if index.exists() {
             shards(dir, &index)?
         } else {
-            return Err(LoadError::NoWeights { dir: dir.into() });
+            return Err(what_else(dir).unwrap_or(LoadError::NoWeights { dir: dir.into() }));
         };
         let map = |path: PathBuf| {
             // SAFETY: the mapping is read while the model loads. If another process shrinks the file in that time,
@@ -97,6 +170,9 @@ impl Checkpoint {
     fn views(&self) -> Result<HashMap<String, safetensors::tensor::TensorView<'_>>, LoadError> {
         let mut views = HashMap::new();
         for (path, mmap) in &self.files {
+            if is_pointer(mmap) {
+                return Err(LoadError::Pointer { path: path.clone() });
+            }
             let tensors =
                 SafeTensors::deserialize(mmap).map_err(|source| LoadError::Safetensors {
                     path: path.clone(),
@@ -116,10 +192,7 @@ impl Checkpoint {
 }
 
 fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, LoadError> {
-    let text = fs::read_to_string(index).map_err(|source| LoadError::Io {
-        path: index.into(),
-        source,
-    })?;
+    let text = read(index)?;
     let error = |message: String| LoadError::Index {
         path: index.into(),
         message,

@@ -58,6 +58,33 @@ pub enum LoadError {
         /// The folder.
         dir: PathBuf,
     },
+    /// The file is not there: its place is taken by what Git LFS left.
+    #[error("{}: {}", path.display(), crate::files::POINTER)]
+    Pointer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder holds something else than a model in safetensors.
+    #[error("{}: {what}", dir.display())]
+    NotAModel {
+        /// The folder.
+        dir: PathBuf,
+        /// What it holds, and what to do.
+        what: String,
+    },
+    /// The weights are quantised, in a way that this crate does not read.
+    #[error(
+        "{}: `quantization_config`: found the method \"{method}\"; expected weights in F32, F16 or BF16 ({source})",
+        path.display()
+    )]
+    Quantised {
+        /// The config.
+        path: PathBuf,
+        /// The `quant_method`.
+        method: String,
+        /// Where reading the weights failed.
+        source: Box<LoadError>,
+    },
     /// A GGUF file is damaged, or holds a model that this crate does not run.
     #[cfg(feature = "gguf")]
     #[error(transparent)]
@@ -132,7 +159,28 @@ impl<B: ModelBackend> CausalLm<B> {
         device: &B::Device,
     ) -> Result<Self, LoadError> {
         let mut unused = tensors.names();
-        let model = Self::build(config, device, |name, shape| -> Result<_, LoadError> {
+        let mut config = config.clone();
+        let mut notes = Vec::new();
+        if config.tie_word_embeddings && unused.remove(HEAD) {
+            match is_tied_head(&config, tensors) {
+                Some(true) => {}
+                // As transformers does.
+                Some(false) => {
+                    config.tie_word_embeddings = false;
+                    notes.push(format!(
+                        "{}: `tie_word_embeddings` is true, but `{HEAD}` differs from the embedding; it is used",
+                        tensors.origin().display()
+                    ));
+                    unused.insert(HEAD.into());
+                }
+                None => notes.push(format!(
+                    "{}: `{HEAD}` is not used: `tie_word_embeddings` is true, and its shape is not the embedding's",
+                    tensors.origin().display()
+                )),
+            }
+        }
+        let config = &config;
+        let mut model = Self::build(config, device, |name, shape| -> Result<_, LoadError> {
             let mut values = Vec::new();
             for source in sources(config, name) {
                 unused.remove(&source.name);
@@ -141,11 +189,9 @@ impl<B: ModelBackend> CausalLm<B> {
             assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}");
             Ok(values)
         })?;
-        // Tied checkpoints may store the head too, and old ones their rotary frequencies.
-        unused.retain(|name| {
-            let is_tied_head = config.tie_word_embeddings && *name == "lm_head.weight";
-            !is_tied_head && !name.ends_with("rotary_emb.inv_freq")
-        });
+        // Old checkpoints store their rotary frequencies.
+        unused.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
+        model.origin.notes = notes;
         match unused.first() {
             None => Ok(model),
             Some(name) => Err(LoadError::UnknownTensor {
@@ -155,6 +201,20 @@ impl<B: ModelBackend> CausalLm<B> {
             }),
         }
     }
+}
+
+const HEAD: &str = "lm_head.weight";
+
+/// Whether the head that a checkpoint with tied weights stores is its embedding; none if it cannot be.
+fn is_tied_head(config: &ModelConfig, tensors: &impl Tensors) -> Option<bool> {
+    let values = |name: &str| {
+        let mut values = Vec::new();
+        let source = sources(config, name).pop()?;
+        tensors.append(&source, &mut values).ok()?;
+        Some(values)
+    };
+    let head = values("lm_head")?;
+    Some(values("embedding").is_none_or(|embedding| embedding == head))
 }
 
 fn check_shape(

@@ -1,7 +1,7 @@
 //! Writing a model as a Hugging Face folder.
 
 use super::{LoadError, sources};
-use crate::model::{CausalLm, ModelConfig};
+use crate::model::CausalLm;
 use crate::ops::ModelBackend;
 use burn::tensor::Tensor;
 use half::bf16;
@@ -43,7 +43,7 @@ impl<B: ModelBackend> CausalLm<B> {
             fs::write(&path, text).map_err(|source| LoadError::Io { path, source })
         };
         write("config.json", self.config().to_hf_json(dtype.torch_name()))?;
-        write("generation_config.json", generation_config(self.config()))?;
+        write("generation_config.json", self.generation_config())?;
         let mut tensors = BTreeMap::new();
         for (name, values) in self.named_values() {
             let mut rest = values.as_slice();
@@ -65,6 +65,16 @@ impl<B: ModelBackend> CausalLm<B> {
         let like_the_others = fs::metadata(dir.join("config.json"))
             .and_then(|config| fs::set_permissions(&path, config.permissions()));
         like_the_others.map_err(|source| LoadError::Io { path, source })
+    }
+
+    /// The `generation_config.json` that the model came with, with its tokens as they are now.
+    fn generation_config(&self) -> String {
+        let config = self.config();
+        let mut json = serde_json::Value::Object(self.origin.generation.clone());
+        json["bos_token_id"] = serde_json::json!(config.bos_token_id);
+        json["eos_token_id"] = serde_json::json!(config.eos_token_ids);
+        json["pad_token_id"] = serde_json::json!(config.pad_token_id);
+        format!("{json:#}\n")
     }
 
     /// Every parameter's name and values, in a fixed order.
@@ -99,15 +109,6 @@ impl<B: ModelBackend> CausalLm<B> {
         }
         all
     }
-}
-
-fn generation_config(config: &ModelConfig) -> String {
-    let json = serde_json::json!({
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": config.eos_token_ids,
-        "pad_token_id": config.pad_token_id,
-    });
-    format!("{json:#}\n")
 }
 
 /// A tensor ready to be written.

@@ -1,0 +1,370 @@
+//! Model folders as they are found: what transformers takes for granted, what is kept, and what is named.
+
+use burn::backend::Flex;
+use rpg_core::Message;
+use rpg_core::gguf::GgufFile;
+use rpg_core::model::{CausalLm, ModelConfig, SaveDtype};
+use rpg_core::tokenizer::Tokenizer;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures")
+        .join(name)
+}
+
+/// A copy of a fixture's model.
+fn folder(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(fixture(name).join(file), dir.path().join(file)).unwrap();
+    }
+    dir
+}
+
+fn edit(dir: &Path, change: impl FnOnce(&mut Value)) {
+    let path = dir.join("config.json");
+    let mut json = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    change(&mut json);
+    fs::write(path, json.to_string()).unwrap();
+}
+
+fn remove(json: &mut Value, key: &str) {
+    json.as_object_mut().unwrap().remove(key);
+}
+
+fn load(dir: &Path) -> Result<CausalLm<Flex>, String> {
+    CausalLm::load_hf(dir, &Default::default()).map_err(|e| e.to_string())
+}
+
+fn values(model: &CausalLm<Flex>) -> Vec<f32> {
+    model.head().into_data().into_vec().unwrap()
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn absent_keys_have_the_defaults_of_transformers() {
+    // As transformers 5.24 prints them.
+    let sizes = json!({
+        "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+        "num_attention_heads": 32, "tie_word_embeddings": null,
+    });
+    for (family, kv_heads, head_dim, positions, window, eos) in [
+        ("llama", 32, 2, 2048, None, vec![2]),
+        ("mistral", 8, 2, 131_072, Some(4096), vec![2]),
+        ("qwen2", 32, 2, 32_768, None, vec![]),
+        ("qwen3", 32, 128, 32_768, None, vec![]),
+    ] {
+        let mut json = sizes.clone();
+        json["model_type"] = family.into();
+        remove(&mut json, "tie_word_embeddings");
+        let config = ModelConfig::from_hf_json(&json.to_string()).unwrap();
+        assert_eq!(config.num_key_value_heads, kv_heads, "{family}");
+        assert_eq!(config.head_dim, head_dim, "{family}");
+        assert_eq!(config.max_position_embeddings, positions, "{family}");
+        let found = config.sliding_window.as_ref().map(|window| window.size);
+        assert_eq!(found, window, "{family}");
+        assert_eq!(config.eos_token_ids, eos, "{family}");
+        assert!(!config.tie_word_embeddings, "{family}");
+        assert_eq!((config.rms_norm_eps, config.rope_theta), (1e-6, 1e4));
+    }
+}
+
+#[test]
+fn a_stored_head_is_used_where_it_differs_from_the_embedding() {
+    let dir = folder("qwen3");
+    let expected = values(&load(dir.path()).unwrap());
+    edit(dir.path(), |json| remove(json, "tie_word_embeddings"));
+    let absent = load(dir.path()).unwrap();
+    assert_eq!(values(&absent), expected);
+    assert!(absent.notes().is_empty());
+    edit(dir.path(), |json| json["tie_word_embeddings"] = true.into());
+    let tied = load(dir.path()).unwrap();
+    assert_eq!(values(&tied), expected);
+    assert!(tied.notes()[0].contains("`lm_head.weight` differs"));
+}
+
+#[test]
+fn a_window_is_written_as_it_was_read() {
+    for (family, keys) in [
+        ("mistral", json!({"sliding_window": 16})),
+        (
+            "qwen2",
+            json!({"sliding_window": 16, "use_sliding_window": true, "max_window_layers": 1,
+                "layer_types": ["full_attention", "sliding_attention"]}),
+        ),
+    ] {
+        let dir = folder(family);
+        edit(dir.path(), |json| {
+            for (key, value) in keys.as_object().unwrap() {
+                json[key] = value.clone();
+            }
+        });
+        let model = load(dir.path()).unwrap();
+        assert_eq!(model.config().context(), 16, "{family}");
+        let out = tempfile::tempdir().unwrap();
+        model.save_hf(out.path(), SaveDtype::F32).unwrap();
+        let written = read(&out.path().join("config.json"));
+        assert_eq!(written["max_position_embeddings"], 64, "{family}");
+        for (key, value) in keys.as_object().unwrap() {
+            assert_eq!(written[key], *value, "{family}: {key}");
+        }
+        assert_eq!(load(out.path()).unwrap().config(), model.config());
+    }
+    // No layer has the window.
+    let dir = folder("qwen2");
+    edit(dir.path(), |json| {
+        json["use_sliding_window"] = true.into();
+        json["sliding_window"] = 16.into();
+    });
+    assert_eq!(load(dir.path()).unwrap().config().context(), 64);
+}
+
+#[test]
+fn generation_settings_are_written_as_they_were_read() {
+    let dir = folder("qwen2");
+    let given = json!({"temperature": 0.7, "top_p": 0.8, "top_k": 20, "do_sample": true,
+        "repetition_penalty": 1.05, "eos_token_id": [2, 0], "bos_token_id": 1, "pad_token_id": 0});
+    let path = dir.path().join("generation_config.json");
+    fs::write(path, given.to_string()).unwrap();
+    let out = tempfile::tempdir().unwrap();
+    // Through training, too.
+    let model = load(dir.path()).unwrap().into_trainable();
+    model.save_hf(out.path(), SaveDtype::F32).unwrap();
+    assert_eq!(read(&out.path().join("generation_config.json")), given);
+}
+
+#[test]
+fn tokens_of_the_config_are_checked() {
+    for (ids, expected) in [
+        (json!([4_294_967_298u64]), "found [4294967298]"),
+        (json!([2, "x"]), "expected a token id"),
+        (json!(-1), "found -1"),
+        (json!(29), "below `vocab_size`"),
+    ] {
+        let dir = folder("llama");
+        let text = json!({"eos_token_id": ids}).to_string();
+        fs::write(dir.path().join("generation_config.json"), &text).unwrap();
+        let error = load(dir.path()).unwrap_err();
+        assert!(
+            error.contains("eos_token_id") && error.contains(expected),
+            "{error}"
+        );
+        fs::remove_file(dir.path().join("generation_config.json")).unwrap();
+        edit(dir.path(), |json| json["eos_token_id"] = ids);
+        let error = load(dir.path()).unwrap_err();
+        assert!(error.contains("eos_token_id"), "{error}");
+    }
+    let dir = folder("llama");
+    edit(dir.path(), |json| json["pad_token_id"] = (-1).into());
+    assert_eq!(load(dir.path()).unwrap().config().pad_token_id, None);
+}
+
+#[test]
+fn what_a_folder_holds_instead_is_named() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n";
+    let check = |change: &dyn Fn(&Path), expected: &[&str]| {
+        let dir = folder("llama");
+        change(dir.path());
+        let error = load(dir.path()).unwrap_err();
+        for expected in expected {
+            assert!(
+                error.contains(expected),
+                "`{expected}` is missing in: {error}"
+            );
+        }
+    };
+    let empty = |dir: &Path| {
+        fs::remove_file(dir.join("config.json")).unwrap();
+        fs::remove_file(dir.join("model.safetensors")).unwrap();
+    };
+    check(
+        &|dir| fs::write(dir.join("model.safetensors"), pointer).unwrap(),
+        &["model.safetensors", "Git LFS pointer", "git lfs pull"],
+    );
+    check(
+        &|dir| {
+            edit(dir, |json| {
+                json["num_hidden_layers"] = 3.into();
+                json["quantization_config"] = json!({"quant_method": "awq", "bits": 4});
+            });
+        },
+        &["`quantization_config`", "awq", "F16"],
+    );
+    check(
+        &|dir| {
+            empty(dir);
+            let adapter = json!({"peft_type": "LORA", "base_model_name_or_path": "x/y"});
+            fs::write(dir.join("adapter_config.json"), adapter.to_string()).unwrap();
+        },
+        &["an adapter", "x/y"],
+    );
+    check(
+        &|dir| {
+            empty(dir);
+            fs::write(dir.join("m.gguf"), "").unwrap();
+        },
+        &["GGUF", "m.gguf"],
+    );
+    check(
+        &|dir| {
+            fs::remove_file(dir.join("model.safetensors")).unwrap();
+            fs::write(dir.join("pytorch_model.bin"), "").unwrap();
+        },
+        &["pytorch_model.bin", "safetensors"],
+    );
+    // An unused number that is none does not matter; a used one is named.
+    let dir = folder("llama");
+    let config = dir.path().join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(
+        &config,
+        text.replacen('{', "{\"initializer_range\": NaN,", 1),
+    )
+    .unwrap();
+    load(dir.path()).unwrap();
+    let text = text.replace("\"rms_norm_eps\": 1e-06", "\"rms_norm_eps\": NaN");
+    fs::write(&config, text).unwrap();
+    let error = load(dir.path()).unwrap_err();
+    assert!(error.contains("`rms_norm_eps`: found \"NaN\""), "{error}");
+}
+
+#[test]
+fn gguf_files_that_cannot_be_read_say_why() {
+    let text = |bytes: &mut Vec<u8>, text: &str| {
+        bytes.extend((text.len() as u64).to_le_bytes());
+        bytes.extend(text.as_bytes());
+    };
+    let header = |n_tensors: u64, n_keys: u64| {
+        let mut bytes = b"GGUF".to_vec();
+        bytes.extend(3u32.to_le_bytes());
+        bytes.extend(n_tensors.to_le_bytes());
+        bytes.extend(n_keys.to_le_bytes());
+        bytes
+    };
+    let mut quantised = header(1, 0);
+    text(&mut quantised, "a");
+    quantised.extend(1u32.to_le_bytes());
+    quantised.extend(256u64.to_le_bytes());
+    quantised.extend(23u32.to_le_bytes());
+    quantised.extend(0u64.to_le_bytes());
+    let mut split = header(0, 2);
+    for (key, value) in [("split.no", 0u16), ("split.count", 2)] {
+        text(&mut split, key);
+        split.extend(2u32.to_le_bytes());
+        split.extend(value.to_le_bytes());
+    }
+    split.resize(split.len() + 64, 0);
+    for (bytes, expected) in [
+        (quantised, "IQ4_XS; supported are F32"),
+        (split, "`split.count`: found 2, and this is part 1"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n".to_vec(),
+            "Git LFS pointer",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.gguf");
+        fs::write(&path, bytes).unwrap();
+        let error = GgufFile::open(&path).map(|_| ()).unwrap_err().to_string();
+        assert!(
+            error.contains(expected),
+            "`{expected}` is missing in: {error}"
+        );
+    }
+}
+
+/// SentencePiece as Llama 2 and Mistral 7B have it: a text begins with `<s>` and a space.
+fn sentence_piece() -> Value {
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "pre_tokenizer": null,
+        "added_tokens": [{"id": 1, "content": "<s>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true}],
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"},
+            {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+        "post_processor": {"type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+            "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}},
+        "decoder": {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+        "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": false,
+            "vocab": {"<unk>": 0, "<s>": 1, "▁": 2, "2": 3, "+": 4, "=": 5, "4": 6, "▁4": 7, "▁2": 8, "44": 9},
+            "merges": ["▁ 4", "▁ 2", "4 4"]},
+    })
+}
+
+#[test]
+fn a_completion_is_scored_as_it_stands_after_its_prompt() {
+    let tokenizer = Tokenizer::from_json(&sentence_piece().to_string(), None).unwrap();
+    for (prompt, completion, tokens, n_prompt, is_split_between) in [
+        ("2+2=", "4", &[1, 8, 4, 3, 5, 6][..], 5, true),
+        ("2+2=", " 4", &[1, 8, 4, 3, 5, 7], 5, true),
+        ("2+2= ", "4", &[1, 8, 4, 3, 5, 7], 5, false),
+        ("2=4", "4", &[1, 8, 5, 9], 3, false),
+        ("2=", "", &[1, 8, 5], 3, true),
+    ] {
+        let pair = tokenizer.encode_pair(prompt, completion, true).unwrap();
+        let found = (&*pair.tokens, pair.n_prompt, pair.is_split_between);
+        assert_eq!(
+            found,
+            (tokens, n_prompt, is_split_between),
+            "{prompt:?} {completion:?}"
+        );
+    }
+}
+
+#[test]
+fn tokens_that_other_files_add_are_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let write =
+        |name: &str, json: &Value| fs::write(dir.path().join(name), json.to_string()).unwrap();
+    write("tokenizer.json", &sentence_piece());
+    let think = json!({"content": "<think>", "lstrip": false, "normalized": false, "rstrip": false,
+        "single_word": false, "special": false});
+    write(
+        "tokenizer_config.json",
+        &json!({"added_tokens_decoder": {"10": think}}),
+    );
+    write("added_tokens.json", &json!({"<end>": 11}));
+    let settings = json!({"eos_token": {"content": "<end>"}});
+    write("special_tokens_map.json", &settings);
+    let tokenizer = Tokenizer::load(dir.path()).unwrap();
+    assert_eq!(
+        tokenizer.encode("<think>2<end>", false).unwrap(),
+        [10, 8, 11]
+    );
+    assert_eq!(tokenizer.eos_id(), Some(11));
+    assert_eq!(
+        (
+            tokenizer.special_id("<end>"),
+            tokenizer.special_id("<think>")
+        ),
+        (Some(11), None)
+    );
+    assert_eq!(
+        tokenizer.special_token_in("a<end>b").as_deref(),
+        Some("<end>")
+    );
+    // The vocabulary that has to fit the model's is that of tokenizer.json.
+    assert_eq!(tokenizer.max_id(), 9);
+    write("added_tokens.json", &json!({"<end>": 12}));
+    let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("added_tokens.json") && error.contains("found the id 12; expected 11"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_template_that_does_not_compile_is_an_error_where_it_is_needed() {
+    let settings = json!({"chat_template": "{% if %}"}).to_string();
+    let tokenizer = Tokenizer::from_json(&sentence_piece().to_string(), Some(&settings)).unwrap();
+    assert!(tokenizer.encode("2", false).is_ok());
+    let error = tokenizer.render(&[Message::user("hi")]).unwrap_err();
+    assert!(error.to_string().contains("chat template"), "{error}");
+}
