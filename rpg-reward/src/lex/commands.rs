@@ -1,7 +1,7 @@
 //! LaTeX commands.
 
 use super::{Lexer, Tok, lex};
-use crate::ast::{Constant, Func};
+use crate::ast::{Constant, Func, RelOp};
 use crate::names;
 use crate::verdict::Failure;
 
@@ -157,6 +157,11 @@ impl Lexer {
                 Ok(())
             }
             "boxed" | "fbox" => Ok(()),
+            "times" if self.after_vector() => {
+                self.push(Tok::Cross);
+                Ok(())
+            }
+            "not" => self.negated(),
             _ => match names::command(name) {
                 Some(tok) => {
                     self.push(tok);
@@ -249,6 +254,43 @@ impl Lexer {
         Ok(())
     }
 
+    /// Whether the last token is a vector: a letter with an arrow, or a bold one.
+    fn after_vector(&self) -> bool {
+        if matches!(self.tokens.last().map(|t| &t.tok), Some(Tok::Sym(name)) if name.starts_with("vec "))
+        {
+            return true;
+        }
+        let written: String = self.chars[..self.pos].iter().rev().take(40).collect();
+        let Some(before) = written
+            .strip_prefix("semit\\")
+            .and_then(|rest| rest.trim_start().strip_prefix('}'))
+        else {
+            return false;
+        };
+        let mut rest = before.chars();
+        rest.next().is_some_and(char::is_alphabetic)
+            && ["{fbhtam\\", "{lobmysdlob\\", "{mb\\"]
+                .iter()
+                .any(|command| rest.as_str().starts_with(command))
+    }
+
+    /// `\not=`, `\not\in`: the relation after it, negated.
+    fn negated(&mut self) -> Result<(), Failure> {
+        while self.peek(0) == ' ' {
+            self.pos += 1;
+        }
+        let (length, op) = if self.peek(0) == '=' {
+            (1, RelOp::Ne)
+        } else if self.looking_at("\\in") && !self.peek(3).is_ascii_alphabetic() {
+            (3, RelOp::NotIn)
+        } else {
+            return Err(Failure::NotParsed);
+        };
+        self.pos += length;
+        self.push(Tok::Rel(op));
+        Ok(())
+    }
+
     /// Whether the last token is a degree sign, in braces or not.
     fn after_degree(&self) -> bool {
         let mut before = self.tokens.iter().rev().map(|token| &token.tok);
@@ -266,11 +308,16 @@ impl Lexer {
         let inner = raw.trim();
         if names::is_accent(name) || (names::is_bold(name) && matches!(inner, "i" | "j" | "k")) {
             // An accent makes a different variable, and a bold i is a unit vector.
+            let kind = match name {
+                "hat" | "widehat" if !matches!(inner, "i" | "j" | "k") => "hat",
+                "tilde" | "widetilde" => "tilde",
+                _ => "vec",
+            };
             let base: String = inner.chars().filter(|c| c.is_alphanumeric()).collect();
             if base.is_empty() || inner.len() > 40 {
                 return Err(Failure::NotParsed);
             }
-            self.push(Tok::Sym(format!("vec {base}")));
+            self.push(Tok::Sym(format!("{kind} {base}")));
             return Ok(());
         }
         if name == "mathbb" || name == "mathds" {
@@ -322,8 +369,15 @@ impl Lexer {
             self.pos = save;
             return Ok(());
         }
-        match names::plain(inner) {
+        let is_name = name == "operatorname"
+            && !after_value
+            && !names::is_unit(inner)
+            && inner.bytes().all(|b| b.is_ascii_alphabetic());
+        let known = names::plain(inner)
+            .or_else(|| names::command(inner).filter(|tok| is_name && matches!(tok, Tok::Fun(_))));
+        match known {
             Some(tok) => self.push(tok),
+            None if is_name => self.push(Tok::Name(inner.into())),
             None => return self.text(&raw),
         }
         Ok(())

@@ -238,6 +238,39 @@ impl Parser {
         }
     }
 
+    /// `\operatorname{rank}(A)`, `\operatorname{tr} A`: a function that is known by its name only.
+    pub(super) fn named_function(&mut self, name: String) -> Parsed {
+        let name = self.with_subscript(name)?;
+        match self.peek() {
+            Some(Tok::Open('(' | '[')) => Ok(Expr::Apply(name, self.call_arguments()?)),
+            Some(tok) if self.starts_factor(tok) => {
+                let argument = self.bare_argument()?;
+                Ok(Expr::Apply(name, vec![argument]))
+            }
+            _ => Ok(Expr::Sym(name)),
+        }
+    }
+
+    /// What is integrated, up to the next relation or separator: an integral has no value here, but may be
+    /// the name of one.
+    pub(super) fn integral(&mut self) -> Expr {
+        let mut depth = 0usize;
+        let mut written = String::from("∫");
+        while let Some(tok) = self.peek() {
+            match tok {
+                Tok::Begin | Tok::Open(_) => depth += 1,
+                Tok::End | Tok::Close(_) if depth == 0 => break,
+                Tok::End | Tok::Close(_) => depth -= 1,
+                Tok::Rel(_) | Tok::Op(',' | ';') | Tok::Or | Tok::And if depth == 0 => break,
+                Tok::Row | Tok::Cell | Tok::EndEnv(_) => break,
+                _ => {}
+            }
+            written.push_str(&format!("{tok:?} "));
+            self.pos += 1;
+        }
+        Expr::Apply(written, Vec::new())
+    }
+
     fn replace_ahead(&mut self, old: &Tok, new: &Tok) {
         for token in &mut self.tokens[self.pos..] {
             if token.tok == *old {
