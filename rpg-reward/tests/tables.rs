@@ -1130,3 +1130,100 @@ fn an_equation_that_names_a_quantity_is_its_value() {
         ("\\begin{pmatrix}2\\\\-1\\end{pmatrix}", "(2,-1)^T", true),
     ]);
 }
+
+#[test]
+fn words_before_a_number_count_where_they_differ() {
+    check(&[
+        ("\\text{March } 14", "\\text{March } 14", true),
+        ("\\text{March } 14", "\\text{May } 14", false),
+        ("14 \\text{ March}", "14 \\text{ May}", false),
+        ("\\text{March 14}", "March 14", true),
+        ("\\text{gain of } 10", "\\text{loss of } 10", false),
+        ("\\text{gain of } 10", "10", true),
+        ("\\text{Alice wins by } 5", "\\text{Bob wins by } 5", false),
+        ("\\text{row } 3", "\\text{column } 3", false),
+        ("\\text{The area is } 5", "\\text{The answer is } 5", true),
+        ("5", "\\text{The answer is } 5", true),
+        ("\\$5", "USD 5", true),
+    ]);
+}
+
+#[test]
+fn text_that_repeats_the_gold_answer_is_right() {
+    check(&[
+        ("X\\sim N(0,1)", "X \\sim N(0, 1)", true),
+        ("X\\sim N(0,1)", "X \\sim N(0, 2)", false),
+        ("x \\mapsto x^2", "x\\mapsto x^2", true),
+        (
+            "\\triangle ABC \\sim \\triangle DEF",
+            "\\triangle ABC\\sim\\triangle DEF",
+            true,
+        ),
+        ("x^3 - 3x + 2 = (x-1)^2(x+2)", "x^3-3x+2=(x-1)^2(x+2)", true),
+        (
+            "\\sum_{n=0}^\\infty \\frac{x^n}{n!}",
+            "\\sum_{n=0}^{\\infty}\\dfrac{x^n}{n!}",
+            false,
+        ),
+        (
+            "\\sum_{n=0}^\\infty \\frac{x^n}{n!}",
+            "\\sum_{n=0}^\\infty\\dfrac{x^n}{n!}",
+            true,
+        ),
+        ("\\sum_{k=1}^n \\frac{1}{k}", "\\sum_{i=1}^n \\frac1i", true),
+        (
+            "\\sum_{k=1}^n \\frac{1}{k}",
+            "\\sum_{i=1}^n \\frac1n",
+            false,
+        ),
+        ("\\gcd(a,b)", "\\gcd(b,a)", true),
+        ("\\frac{0}{0}", "\\frac{0}{0}", false),
+        ("a \\heartsuit b", "a\\heartsuit b", true),
+    ]);
+}
+
+#[test]
+fn conditions_beside_a_value_are_conditions() {
+    check(&[
+        ("(n-1)^2", "n^2-2n+1 \\text{ where } n \\ge 2", true),
+        ("(n-1)^2", "n^2-2n \\text{ where } n \\ge 2", false),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=k\\pi \\text{ for } k \\in \\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=k\\pi \\quad (k \\in \\mathbb{Z})",
+            true,
+        ),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=2k\\pi, k\\in\\mathbb{Z}",
+            false,
+        ),
+        ("k\\pi, k\\in\\mathbb{Z}", "k\\pi", true),
+        ("2^n", "2^n \\text{ for all } n \\in \\mathbb{N}", true),
+        ("x > 2", "x > 2, x \\ne 3", false),
+        ("2^n, n \\ge 1", "2^n, n \\ge 2", false),
+    ]);
+}
+
+#[test]
+fn units_in_upright_letters_are_dropped_however_they_are_joined() {
+    check(&[
+        ("300", "300\\ \\mathrm{kg}\\cdot\\mathrm{m}^{-3}", true),
+        ("300", "300\\,\\mu\\text{m}", true),
+        (
+            "1.6\\times10^{-19}",
+            "1.6 \\times 10^{-19} \\mathrm{~C}",
+            true,
+        ),
+        ("9.8", "9.8\\ \\mathrm{m}\\cdot\\mathrm{s}^{-2}", true),
+        ("9.8", "9.9\\ \\mathrm{m}\\cdot\\mathrm{s}^{-2}", false),
+        ("7", "There are 7 ways.", true),
+        ("7", "\\text{There are 7 ways}", true),
+        ("7", "\\text{There are at least 7 ways}", false),
+        ("7", "Answer: 7", true),
+    ]);
+}

@@ -181,6 +181,9 @@ impl Lexer {
             self.space = true;
             return Ok(());
         }
+        if matches!(trimmed, "m" | "s" | "g" | "L" | "F" | "A" | "V" | "C") {
+            self.drop_micro();
+        }
         let lower = trimmed.to_lowercase();
         if lower
             .split(|c: char| !c.is_alphanumeric())
@@ -291,6 +294,33 @@ impl Lexer {
         Ok(())
     }
 
+    /// Drops the `\mu` of `3\,\mu\mathrm{m}`, which is a part of the unit.
+    fn drop_micro(&mut self) {
+        let is_micro = matches!(self.tokens.as_slice(), [.., value, mu]
+            if matches!(&mu.tok, Tok::Sym(name) if name == "mu") && matches!(value.tok, Tok::Num(_)));
+        if is_micro {
+            self.tokens.pop();
+        }
+    }
+
+    /// Whether the last token multiplies or divides a unit: `\mathrm{kg}\cdot`.
+    fn in_unit(&self) -> bool {
+        let [.., before, sign] = self.tokens.as_slice() else {
+            return false;
+        };
+        let unit = match before.tok {
+            Tok::Text(_) => true,
+            // `\mathrm{m}^{-3}\cdot`
+            Tok::End | Tok::Num(_) => {
+                let power = self.tokens.iter().rev().take(7).map(|t| &t.tok);
+                let mut power = power.skip_while(|tok| **tok != Tok::Op('^')).skip(1);
+                matches!(power.next(), Some(Tok::Text(_)))
+            }
+            _ => false,
+        };
+        unit && matches!(sign.tok, Tok::Op('*' | '/'))
+    }
+
     /// Whether the last token is a degree sign, in braces or not.
     fn after_degree(&self) -> bool {
         let mut before = self.tokens.iter().rev().map(|token| &token.tok);
@@ -340,17 +370,31 @@ impl Lexer {
                 "m" | "s" | "g" | "h" | "N" | "J" | "W" | "V" | "K" | "L"
             );
         // `3\,\mu\mathrm{m}`: micrometres.
-        let n = self.tokens.len();
-        let is_micro = n > 1
-            && matches!(&self.tokens[n - 1].tok, Tok::Sym(name) if name == "mu")
-            && matches!(self.tokens[n - 2].tok, Tok::Num(_));
-        if is_unit && is_micro {
-            self.tokens.pop();
+        if is_unit {
+            self.drop_micro();
         }
         let after_value = matches!(
             self.tokens.last().map(|t| &t.tok),
             Some(Tok::Num(_) | Tok::Text(_))
+        ) || self.in_unit();
+        // `10^{-19}\mathrm{~C}`: set apart by a tie, it is a unit.
+        let tied = raw
+            .strip_prefix(['~', ' '])
+            .or_else(|| raw.strip_prefix("\\ "))
+            .map(str::trim);
+        let ends_value = matches!(
+            self.tokens.last().map(|t| &t.tok),
+            Some(Tok::Num(_) | Tok::Text(_) | Tok::End)
         );
+        if let Some(unit) = tied
+            && name == "mathrm"
+            && ends_value
+            && unit.len() == 1
+            && unit.starts_with(|c: char| c.is_ascii_alphabetic())
+        {
+            self.push(Tok::Text(unit.into()));
+            return Ok(());
+        }
         if is_unit && after_value {
             self.push(Tok::Text(inner.into()));
             return Ok(());

@@ -7,8 +7,8 @@ pub(crate) use characters::{
     is_currency, is_greek, is_invisible, narrow, subscript, superscript, unicode, vulgar_fraction,
 };
 pub(crate) use words::{
-    are_opposed, changes_value, is_compound_unit, is_currency_word, joins_numbers, multiplier,
-    offers_more, rejects_next, without_multiplier,
+    are_introduced_apart, are_opposed, changes_value, is_compound_unit, is_currency_word, is_date,
+    joins_numbers, multiplier, offers_more, rejects_next, without_multiplier,
 };
 
 use crate::ast::{Constant, Func, RelOp};

@@ -48,7 +48,7 @@ impl Parser {
                     && text.bytes().all(|b| b.is_ascii_alphabetic())
                     && !names::is_unit(&text)
                 {
-                    return match names::plain(&text) {
+                    return match names::plain(&text).or_else(|| names::command(&text)) {
                         Some(Tok::Fun(func)) => self.deeper(|p| p.function(func)),
                         _ => Ok(Expr::Apply(text, self.call_arguments()?)),
                     };
