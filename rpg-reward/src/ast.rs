@@ -58,6 +58,10 @@ pub(crate) enum Expr {
     Congruence(Box<Expr>, Box<Expr>, Box<Expr>),
     /// A ratio `a : b : c`.
     Ratio(Vec<Expr>),
+    /// A time of day or a duration as on a clock, `4:05`; as a ratio it is one of whole numbers.
+    Time(Vec<u32>),
+    /// The branches of a function, each with its condition.
+    Cases(Vec<(Expr, Expr)>),
     /// `\sum` or `\prod`: whether it is a product, the index, its first and last value, the body.
     Series(bool, String, Box<Expr>, Box<Expr>, Box<Expr>),
     /// An expression without a value, such as NaN.
@@ -181,6 +185,7 @@ impl Expr {
             | Self::Const(_)
             | Self::Based(..)
             | Self::Text(_)
+            | Self::Time(_)
             | Self::Undefined => Vec::new(),
             Self::Add(items)
             | Self::Mul(items)
@@ -199,6 +204,7 @@ impl Expr {
                 .chain(rest.iter().map(|(_, e)| e))
                 .collect(),
             Self::Congruence(a, b, m) => vec![a, b, m],
+            Self::Cases(branches) => branches.iter().flat_map(|(v, c)| [v, c]).collect(),
             Self::Series(_, _, a, b, c) => vec![a, b, c],
         }
     }

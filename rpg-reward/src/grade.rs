@@ -1,12 +1,14 @@
 //! From a completion and a gold answer to a verdict.
 
 use crate::ast::Expr;
+use crate::conditions::{names_range, split_condition};
 use crate::equal::{Comparer, Outcome, choice_letter, normalized, same_choice};
-use crate::extract::extract;
-use crate::names::{are_opposed, without_multiplier};
+use crate::extract::{extract, number_in_sentence};
+use crate::lex::{Tok, Token, lex};
+use crate::names::{are_introduced_apart, are_opposed, without_multiplier};
 use crate::options::GradeOptions;
 use crate::parse::parse;
-use crate::verdict::{Failure, Reason, Verdict};
+use crate::verdict::{AnswerSource, Failure, Reason, Verdict};
 #[cfg(feature = "parallel")]
 use rayon::prelude::*;
 
@@ -33,10 +35,17 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     };
     let mut failure = None;
     let letter = choice_letter(gold);
-    for reading in &extraction.readings {
+    // A sentence in a box, where a number is asked for.
+    let stated = (extraction.source == AnswerSource::Boxed
+        && !gold.contains(|c: char| c.is_alphabetic()))
+    .then(|| number_in_sentence(first))
+    .flatten();
+    for reading in stated.iter().chain(&extraction.readings) {
         let choice = letter.is_some_and(|letter| same_choice(letter, reading).is_some());
         match read(reading) {
-            Err(error) if !choice => failure = failure.or(Some(error)),
+            Err(error) if !choice && !same_words(reading, gold) => {
+                failure = failure.or(Some(error));
+            }
             _ => {
                 let reason = judge(reading, gold);
                 let extracted = Some(shown(reading));
@@ -50,7 +59,7 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
         }
     }
     let reason = match failure {
-        _ if same_text(first, gold) || same_words(first, gold) => Reason::Correct,
+        _ if same_text(first, gold) => Reason::Correct,
         Some(Failure::OverBudget(budget)) => Reason::OverBudget(budget),
         Some(Failure::Undefined) => Reason::Undefined,
         _ => Reason::NotParsed,
@@ -82,8 +91,29 @@ fn read(text: &str) -> Result<Expr, Failure> {
 /// Compares an answer that can be parsed with the gold answer: their values, and the words around them.
 fn judge(answer: &str, gold: &str) -> Reason {
     match compare(answer, gold) {
-        Reason::Correct if are_opposed(gold, answer) => Reason::Wrong,
+        Reason::Correct if are_opposed(gold, answer) || are_introduced_apart(gold, answer) => {
+            Reason::Wrong
+        }
+        reason @ (Reason::Correct | Reason::Undefined) => reason,
+        _ if same_text(answer, gold) || same_under_conditions(answer, gold) => Reason::Correct,
         reason => reason,
+    }
+}
+
+/// Compares answers of which one at least states a condition, such as `k\in\mathbb{Z}`. The answer may add
+/// one; of the gold answer's only one that names whole numbers may be missing.
+fn same_under_conditions(answer: &str, gold: &str) -> bool {
+    let same = |answer: &str, gold: &str| {
+        compare(answer, gold) == Reason::Correct || same_text(answer, gold)
+    };
+    match (split_condition(gold), split_condition(answer)) {
+        (Some(gold), Some(answer)) => same(answer.0, gold.0) && same(answer.1, gold.1),
+        // A range with a condition is a smaller range.
+        (None, Some(answer)) => !names_range(gold) && same(answer.0, gold),
+        (Some(gold), None) => {
+            gold.1.contains("\\in") && gold.1.contains("{Z}") && same(answer, gold.0)
+        }
+        (None, None) => false,
     }
 }
 
@@ -96,11 +126,12 @@ fn compare(answer: &str, gold: &str) -> Reason {
     }
     let gold_expr = match parse(gold, true) {
         Ok(expr) => expr,
-        Err(_) if same_text(answer, gold) || same_words(answer, gold) => return Reason::Correct,
+        Err(_) if same_words(answer, gold) => return Reason::Correct,
         Err(_) => return Reason::GoldNotParsed,
     };
     let answer_expr = match parse(answer, true) {
         Ok(expr) => expr,
+        Err(_) if same_words(answer, gold) => return Reason::Correct,
         Err(_) => return Reason::NotParsed,
     };
     if matches!(gold_expr, Expr::Text(_)) != matches!(answer_expr, Expr::Text(_))
@@ -161,10 +192,42 @@ fn same_words(a: &str, b: &str) -> bool {
     normalized(a).is_some_and(|a| normalized(b) == Some(a))
 }
 
-/// Whether two texts are the same apart from the amount of white space.
+/// Whether two texts are the same apart from white space and LaTeX that only changes the appearance.
 fn same_text(a: &str, b: &str) -> bool {
-    let mut a = a.split_whitespace().peekable();
-    a.peek().is_some() && a.eq(b.split_whitespace())
+    let digits = |text: &str| -> Vec<u8> { text.bytes().filter(u8::is_ascii_digit).collect() };
+    if digits(a) != digits(b) {
+        return false;
+    }
+    match (lex(a, true), lex(b, true)) {
+        (Ok(a), Ok(b)) => {
+            let is_said = |token: &Token| !matches!(token.tok, Tok::Op(_) | Tok::Rel(_));
+            a.len() == b.len()
+                && a.iter().any(is_said)
+                && a.iter().zip(&b).all(|(a, b)| match (&a.tok, &b.tok) {
+                    (Tok::Text(a), Tok::Text(b)) => a.trim() == b.trim(),
+                    (a, b) => a == b,
+                })
+        }
+        (Err(_), Err(_)) => {
+            let (a, b) = (without_blanks(a), without_blanks(b));
+            a == b && !a.is_empty()
+        }
+        _ => false,
+    }
+}
+
+/// The text without white space, except between letters or digits.
+fn without_blanks(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for word in text.split_whitespace() {
+        let apart = out.ends_with(|c: char| c.is_alphanumeric())
+            && word.starts_with(|c: char| c.is_alphanumeric());
+        if apart {
+            out.push(' ');
+        }
+        out.push_str(word);
+    }
+    out
 }
 
 /// The answer as shown in a verdict: at most a few hundred bytes.

@@ -6,6 +6,7 @@
 mod ast;
 #[cfg(feature = "command")]
 pub mod command;
+mod conditions;
 mod equal;
 mod exact;
 mod extract;

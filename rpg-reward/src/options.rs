@@ -20,6 +20,8 @@ pub struct GradeOptions {
     pub answer_tag: bool,
     /// Without a box or a marker: the last mathematical expression, or else the last number.
     pub last_expression: bool,
+    /// Whether an answer may be inside `<think>` that is never closed, as in a completion that was cut off.
+    pub unclosed_thinking: bool,
 }
 
 impl Default for GradeOptions {
@@ -30,6 +32,7 @@ impl Default for GradeOptions {
             hash_marks: true,
             answer_tag: true,
             last_expression: true,
+            unclosed_thinking: false,
         }
     }
 }
@@ -43,6 +46,7 @@ impl GradeOptions {
             hash_marks: style == AnswerStyle::HashMarks,
             answer_tag: style == AnswerStyle::AnswerTag,
             last_expression: false,
+            unclosed_thinking: false,
         }
     }
 }

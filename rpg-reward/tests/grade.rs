@@ -447,3 +447,73 @@ fn numbers_units_and_series_are_understood_in_many_forms() {
         ("\\boxed{x=7\\ }", "7", true),
     ]);
 }
+
+#[test]
+fn remarks_and_reasons_after_an_answer_are_not_read_as_answers() {
+    check(&[
+        ("The answer is 5.\n\nThe answer is correct.", "5", true),
+        (
+            "The answer is 5.\n\nThe answer is unique.",
+            "5",
+            true,
+        ),
+        ("The answer is 5.\n\nThe answer is 6.", "5", false),
+        (
+            "The answer is C because I computed the integral.",
+            "C",
+            true,
+        ),
+        ("The answer is C, since the slope is negative.", "C", true),
+        ("The answer is D, since the slope is negative.", "C", false),
+        ("**Answer: March 14**", "\\text{March 14}", true),
+        ("**Answer: May 14**", "\\text{March 14}", false),
+    ]);
+}
+
+#[test]
+fn sums_of_money_are_not_mathematics() {
+    check(&[
+        (
+            "Income: $134,000 - $90,000 = $44,000.\n\nThe profit is **$44,000**.",
+            "44000",
+            true,
+        ),
+        (
+            "She spends \\$20.25 + \\$25.25 = \\$45.50 in total.\n",
+            "45.50",
+            true,
+        ),
+        ("So $2 + 3$ is $5$", "5", true),
+    ]);
+}
+
+#[test]
+fn thinking_that_never_ends_has_no_answer_unless_asked_for() {
+    let options = GradeOptions::default();
+    let mut lenient = GradeOptions::default();
+    lenient.unclosed_thinking = true;
+    for (completion, strict, loose) in [
+        ("<think>So it is \\boxed{5}", false, true),
+        ("<think>Or 4?</think> \\boxed{5}", true, true),
+        ("<think>\\boxed{4}</think><think>\\boxed{5}", false, true),
+        ("<reasoning>\\boxed{4}</reasoning> 5", true, true),
+        ("<thought>\\boxed{4}</thought> 5", true, true),
+        (
+            "<|channel|>analysis \\boxed{4}<|channel|>final<|message|>5",
+            true,
+            true,
+        ),
+        ("\\boxed{5}", true, true),
+    ] {
+        assert_eq!(
+            grade(completion, "5", &options).correct,
+            strict,
+            "{completion}"
+        );
+        assert_eq!(
+            grade(completion, "5", &lenient).correct,
+            loose,
+            "{completion}"
+        );
+    }
+}

@@ -924,3 +924,306 @@ fn answers_of_many_kinds_are_graded_as_expected() {
         ("\\sqrt{a^2+b^2}", "a+b", false),
     ]);
 }
+
+#[test]
+fn times_of_day_are_compared_as_times_and_ratios_as_ratios() {
+    check(&[
+        ("3:00", "3:00", true),
+        ("3:00", "4:00", false),
+        ("3{:}05", "3:05", true),
+        ("3:05", "3:50", false),
+        ("3:00 PM", "3:00\\text{ PM}", true),
+        ("3:00 PM", "3:00\\text{ AM}", false),
+        ("12:30:15", "12:30:51", false),
+        ("2:10", "4:20", false),
+        ("2:3", "4:6", true),
+        ("6:10", "3:5", true),
+        ("1:10", "1/10", true),
+        ("1:2:3", "2:4:6", true),
+    ]);
+}
+
+#[test]
+fn branches_go_with_their_conditions() {
+    let gold = "\\begin{cases} 2 & n \\text{ even} \\\\ 1 & n \\text{ odd}\\end{cases}";
+    check(&[
+        (
+            gold,
+            "\\begin{cases} 1 & n \\text{ odd} \\\\ 2 & \\text{if } n \\text{ is even}\\end{cases}",
+            true,
+        ),
+        (
+            gold,
+            "\\begin{cases} 1 & n \\text{ even} \\\\ 2 & n \\text{ odd}\\end{cases}",
+            false,
+        ),
+        (
+            gold,
+            "\\begin{cases} 2 & n \\text{ even} \\\\ 1 & \\text{otherwise}\\end{cases}",
+            true,
+        ),
+        (
+            "\\begin{cases} x & x \\ge 0 \\\\ -x & x < 0\\end{cases}",
+            "f(x) = \\begin{cases} -x & \\text{if } x < 0 \\\\ x & \\text{if } x \\ge 0\\end{cases}",
+            true,
+        ),
+        (
+            "\\begin{cases} x & x \\ge 0 \\\\ -x & x < 0\\end{cases}",
+            "\\begin{cases} -x & x \\ge 0 \\\\ x & x < 0\\end{cases}",
+            false,
+        ),
+        (
+            "\\begin{cases} x & x \\ge 0 \\\\ -x & x < 0\\end{cases}",
+            "\\begin{cases} x & x > 0 \\\\ -x & x \\le 0\\end{cases}",
+            false,
+        ),
+        (
+            "x=1, y=2",
+            "\\begin{cases} x = 1 \\\\ y = 2 \\end{cases}",
+            true,
+        ),
+    ]);
+}
+
+#[test]
+fn marks_on_a_variable_make_another_one() {
+    check(&[
+        ("y''", "y''", true),
+        ("y''", "y^{\\prime\\prime}", true),
+        ("y''", "y'", false),
+        ("y'", "y", false),
+        ("f'(2)", "f(2)", false),
+        ("f'(x)", "f^{\\prime}(x)", true),
+        ("P(A')", "P(A)", false),
+        ("\\bar{x}", "x", false),
+        ("\\bar{x}", "\\overline{x}", true),
+        ("\\overline{abc}", "abc", false),
+        ("\\hat{x}", "\\vec{x}", false),
+        ("\\tilde{x}", "\\hat{x}", false),
+        ("\\overrightarrow{AB}", "\\vec{AB}", true),
+        ("30^\\circ 15'", "30^\\circ 15'", true),
+        ("3 - 4i", "\\overline{3+4i}", true),
+    ]);
+}
+
+#[test]
+fn a_chain_of_equations_without_a_value_is_compared_as_a_whole() {
+    check(&[
+        ("x=y=z", "z", false),
+        ("x=y=z", "z=x=y", true),
+        ("x=y=2z", "2z", false),
+        ("AB=BC=CA", "AB=CA", false),
+        (
+            "\\frac{x-1}{2}=\\frac{y}{3}=z",
+            "z=\\frac{x-1}{2}=\\frac{y}{3}",
+            true,
+        ),
+        (
+            "\\frac{x-1}{2}=\\frac{y}{3}=z",
+            "\\frac{x-1}{3}=\\frac{y}{2}=z",
+            false,
+        ),
+        ("(x+1)^2", "y = x^2+2x+1 = (x+1)^2", true),
+        ("12", "S = a+b+c = 12", true),
+        ("x=y=3", "3", true),
+    ]);
+}
+
+#[test]
+fn the_conditions_of_a_set_count_and_sets_nest() {
+    check(&[
+        ("\\{x : x > 2\\}", "(2, \\infty)", true),
+        ("\\{x \\in \\mathbb{R} : x > 2\\}", "x > 2", true),
+        ("\\{x \\in \\mathbb{Z} : x > 2\\}", "(2, \\infty)", false),
+        (
+            "\\{x \\in \\mathbb{Z} : x > 2\\}",
+            "\\{x \\in \\mathbb{Z} \\mid x > 2\\}",
+            true,
+        ),
+        (
+            "\\{x \\in \\mathbb{Z} : x > 2\\}",
+            "\\{x \\in \\mathbb{Z} \\mid x > 3\\}",
+            false,
+        ),
+        (
+            "\\{2n : n \\in \\mathbb{Z}\\}",
+            "\\{n : n \\in \\mathbb{Z}\\}",
+            false,
+        ),
+        (
+            "\\{2n : n \\in \\mathbb{Z}\\}",
+            "\\{2n \\mid n \\in \\mathbb{Z}\\}",
+            true,
+        ),
+        ("\\{(x,y) : x^2+y^2=1\\}", "\\{(x,y) : x^2+y^2=2\\}", false),
+        ("\\{\\{1\\},\\{2,3\\}\\}", "\\{\\{2,3\\},\\{1\\}\\}", true),
+        ("\\{\\{1\\},\\{2,3\\}\\}", "\\{1,2,3\\}", false),
+        ("\\{\\{1\\}\\}", "\\{1\\}", false),
+    ]);
+}
+
+#[test]
+fn names_of_functions_and_operators_count() {
+    check(&[
+        ("\\operatorname{Re}(z)", "\\operatorname{Im}(z)", false),
+        ("\\operatorname{Re}(z)", "\\Re(z)", true),
+        ("\\operatorname{rank}(A)", "\\operatorname{rank} A", true),
+        ("\\operatorname{rank}(A)", "A", false),
+        ("\\operatorname{Var}(X)", "\\text{Var}(X)", true),
+        ("\\text{sin}(x)", "x", false),
+        ("\\text{sin}(x)", "\\sin x", true),
+        ("\\text{The point is } (1,2)", "(1,2)", true),
+        ("5 \\operatorname{cm}", "5", true),
+        ("p \\land q", "p \\lor q", false),
+        ("p \\land q", "q \\wedge p", true),
+        ("(p \\lor q) \\land r", "r \\land (q \\lor p)", true),
+        ("(p \\lor q) \\land r", "(p \\land q) \\lor r", false),
+        ("x<1 \\lor x>2", "(-\\infty,1)\\cup(2,\\infty)", true),
+        ("\\vec{a}\\times\\vec{b}", "\\vec{a}\\cdot\\vec{b}", false),
+        ("\\vec{a}\\times\\vec{b}", "\\vec{b}\\times\\vec{a}", false),
+        ("\\vec{a}\\times\\vec{b}", "-\\vec{b}\\times\\vec{a}", true),
+        (
+            "\\mathbf{a}\\times\\mathbf{b}",
+            "\\mathbf{b}\\times\\mathbf{a}",
+            false,
+        ),
+        ("\\vec{a}\\cdot\\vec{b}", "\\vec{b}\\cdot\\vec{a}", true),
+        ("f\\circ g", "g\\circ f", false),
+        ("f \\circ g", "f\\circ g", true),
+        ("x \\not= 2", "x \\ne 2", true),
+        ("25^\\circ", "25℃", true),
+    ]);
+}
+
+#[test]
+fn an_equation_that_names_a_quantity_is_its_value() {
+    check(&[
+        ("109", "m+n=109", true),
+        ("109", "m+n=108", false),
+        ("12", "xy = 12", true),
+        ("0.4", "P(X = 2) = 0.4", true),
+        ("3/5", "\\sin A = \\frac35", true),
+        ("5", "|\\vec{v}| = 5", true),
+        ("3", "f'(2) = 3", true),
+        ("1/3", "\\int_0^1 x^2\\,dx = \\frac13", true),
+        ("1/3", "\\int_0^1 x^2\\,dx = \\frac14", false),
+        ("2x", "f'(x) = 2x", true),
+        ("2x", "\\frac{dy}{dx} = 2x", true),
+        ("\\frac{dy}{dx} = 2x", "2x", true),
+        ("y' = 2x", "2x", true),
+        ("x+1", "\\frac{x^2-1}{x-1} = x+1", true),
+        ("x+1", "x-1 = x+1", false),
+        ("11", "10 = 11", false),
+        ("x+y=7", "7", false),
+        (
+            "\\langle 2,-1,4\\rangle",
+            "2\\mathbf{i}-\\mathbf{j}+4\\mathbf{k}",
+            true,
+        ),
+        (
+            "\\langle 2,-1,4\\rangle",
+            "2\\hat{i}+\\hat{j}+4\\hat{k}",
+            false,
+        ),
+        ("3\\mathbf{i}+\\mathbf{j}", "(3, 1)", true),
+        ("3\\mathbf{i}+\\mathbf{k}", "(3, 1)", false),
+        ("\\begin{pmatrix}2\\\\-1\\end{pmatrix}", "(2,-1)^T", true),
+    ]);
+}
+
+#[test]
+fn words_before_a_number_count_where_they_differ() {
+    check(&[
+        ("\\text{March } 14", "\\text{March } 14", true),
+        ("\\text{March } 14", "\\text{May } 14", false),
+        ("14 \\text{ March}", "14 \\text{ May}", false),
+        ("\\text{March 14}", "March 14", true),
+        ("\\text{gain of } 10", "\\text{loss of } 10", false),
+        ("\\text{gain of } 10", "10", true),
+        ("\\text{Alice wins by } 5", "\\text{Bob wins by } 5", false),
+        ("\\text{row } 3", "\\text{column } 3", false),
+        ("\\text{The area is } 5", "\\text{The answer is } 5", true),
+        ("5", "\\text{The answer is } 5", true),
+        ("\\$5", "USD 5", true),
+    ]);
+}
+
+#[test]
+fn text_that_repeats_the_gold_answer_is_right() {
+    check(&[
+        ("X\\sim N(0,1)", "X \\sim N(0, 1)", true),
+        ("X\\sim N(0,1)", "X \\sim N(0, 2)", false),
+        ("x \\mapsto x^2", "x\\mapsto x^2", true),
+        (
+            "\\triangle ABC \\sim \\triangle DEF",
+            "\\triangle ABC\\sim\\triangle DEF",
+            true,
+        ),
+        ("x^3 - 3x + 2 = (x-1)^2(x+2)", "x^3-3x+2=(x-1)^2(x+2)", true),
+        (
+            "\\sum_{n=0}^\\infty \\frac{x^n}{n!}",
+            "\\sum_{n=0}^{\\infty}\\dfrac{x^n}{n!}",
+            false,
+        ),
+        (
+            "\\sum_{n=0}^\\infty \\frac{x^n}{n!}",
+            "\\sum_{n=0}^\\infty\\dfrac{x^n}{n!}",
+            true,
+        ),
+        ("\\sum_{k=1}^n \\frac{1}{k}", "\\sum_{i=1}^n \\frac1i", true),
+        (
+            "\\sum_{k=1}^n \\frac{1}{k}",
+            "\\sum_{i=1}^n \\frac1n",
+            false,
+        ),
+        ("\\gcd(a,b)", "\\gcd(b,a)", true),
+        ("\\frac{0}{0}", "\\frac{0}{0}", false),
+        ("a \\heartsuit b", "a\\heartsuit b", true),
+    ]);
+}
+
+#[test]
+fn conditions_beside_a_value_are_conditions() {
+    check(&[
+        ("(n-1)^2", "n^2-2n+1 \\text{ where } n \\ge 2", true),
+        ("(n-1)^2", "n^2-2n \\text{ where } n \\ge 2", false),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=k\\pi \\text{ for } k \\in \\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=k\\pi \\quad (k \\in \\mathbb{Z})",
+            true,
+        ),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=2k\\pi, k\\in\\mathbb{Z}",
+            false,
+        ),
+        ("k\\pi, k\\in\\mathbb{Z}", "k\\pi", true),
+        ("2^n", "2^n \\text{ for all } n \\in \\mathbb{N}", true),
+        ("x > 2", "x > 2, x \\ne 3", false),
+        ("2^n, n \\ge 1", "2^n, n \\ge 2", false),
+    ]);
+}
+
+#[test]
+fn units_in_upright_letters_are_dropped_however_they_are_joined() {
+    check(&[
+        ("300", "300\\ \\mathrm{kg}\\cdot\\mathrm{m}^{-3}", true),
+        ("300", "300\\,\\mu\\text{m}", true),
+        (
+            "1.6\\times10^{-19}",
+            "1.6 \\times 10^{-19} \\mathrm{~C}",
+            true,
+        ),
+        ("9.8", "9.8\\ \\mathrm{m}\\cdot\\mathrm{s}^{-2}", true),
+        ("9.8", "9.9\\ \\mathrm{m}\\cdot\\mathrm{s}^{-2}", false),
+        ("7", "There are 7 ways.", true),
+        ("7", "\\text{There are 7 ways}", true),
+        ("7", "\\text{There are at least 7 ways}", false),
+        ("7", "Answer: 7", true),
+    ]);
+}

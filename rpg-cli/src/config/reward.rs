@@ -106,6 +106,8 @@ foreign_section! {
         answer_tag: bool = true,
         /// The last mathematical expression or number, where there is no box or marker.
         last_expression: bool = true,
+        /// Whether an answer may be inside `<think>` that is never closed.
+        unclosed_thinking: bool = false,
     }
 }
 

@@ -453,7 +453,7 @@ fn mentions(expr: &Expr, name: &str) -> bool {
 }
 
 /// `expr` with a variable replaced.
-fn substitute(expr: &Expr, name: &str, value: &Expr) -> Expr {
+pub(super) fn substitute(expr: &Expr, name: &str, value: &Expr) -> Expr {
     let each = |items: &[Expr]| items.iter().map(|e| substitute(e, name, value)).collect();
     let one = |e: &Expr| Box::new(substitute(e, name, value));
     match expr {

@@ -1,6 +1,7 @@
 //! Comparison of values of any kind.
 
-use super::value::{Value, is_name};
+use super::sets::substitute;
+use super::value::{Value, is_constant, is_name};
 use super::{Comparer, Outcome};
 use crate::ast::{Expr, SetOp};
 use crate::verdict::Failure;
@@ -25,6 +26,16 @@ impl Comparer {
                 let quotient = Expr::Div(Box::new(a[0].clone()), Box::new(a[1].clone()));
                 self.scalar(&quotient, b)
             }
+            (V::Time(a), V::Time(b)) => Outcome::of(a == b),
+            (V::Time(parts), V::Ratio(_)) => self.same(&as_ratio(parts), answer),
+            (V::Time(parts), V::Scalar(_)) => self.same(&as_ratio(parts), answer),
+            (V::Ratio(_) | V::Scalar(_), V::Time(parts)) => self.same(gold, &as_ratio(parts)),
+            (V::Cases(a), V::Cases(b)) => self.same_branches(a, b),
+            (V::Chain(a, _), V::Chain(b, _)) => self.same_sides(a, b),
+            (V::Chain(_, Some(value)), _) => self.same(value, answer),
+            (_, V::Chain(_, Some(value))) => self.same(gold, value),
+            (V::Chain(_, None), _) | (_, V::Chain(_, None)) => Outcome::Different,
+            (V::Builder(a, x), V::Builder(b, y)) => self.form(a, b).and(|| self.in_any_order(x, y)),
             (V::Matrix(a), V::Matrix(b)) => self.same_matrix(a, b),
             (V::Matrix(rows), V::Tuple(_, items, _)) => self.vector(rows, items, true),
             (V::Tuple(_, items, _), V::Matrix(rows)) => self.vector(rows, items, false),
@@ -54,6 +65,11 @@ impl Comparer {
                 self.same_equation(gold, answer)
             }
             (V::Named(name, value), V::Inequality(..)) if is_name(name) => self.same(value, answer),
+            (V::Scalar(_) | V::Percent(_) | V::Infinity(_), V::Equation(a, b)) => {
+                self.named_quantity(gold, a, b)
+            }
+            (V::Tuple(_, items, _), V::Scalar(sum)) => self.unit_vectors(items, sum, true),
+            (V::Scalar(sum), V::Tuple(_, items, _)) => self.unit_vectors(items, sum, false),
             (V::Named(_, value), _) => self.same(value, answer),
             (_, V::Named(_, value)) => self.same(gold, value),
             (V::Tuple(a, x, b), V::Tuple(c, y, d)) => {
@@ -72,6 +88,8 @@ impl Comparer {
             | (_, V::Combined(..) | V::Inequality(..) | V::NamedSet(_)) => {
                 self.same_sets(gold, answer)
             }
+            // A set is no element of itself: `{{1}}` is not `{1}`.
+            (V::Set(a), V::Set(b)) if nests(a) != nests(b) => Outcome::Different,
             (V::Set(a), V::Set(b)) | (V::Set(a), V::List(b)) | (V::List(a), V::Set(b)) => {
                 let (a, b) = (self.distinct(a), self.distinct(b));
                 self.in_any_order(&a, &b)
@@ -99,6 +117,104 @@ impl Comparer {
             }
             _ => Outcome::Different,
         }
+    }
+
+    /// Compares a gold answer that is no equation with an equation that names the quantity asked for:
+    /// `m+n=109` is 109. A side that is a value itself names nothing, unless it is equal to the other one.
+    fn named_quantity(&mut self, gold: &Value, left: &Expr, right: &Expr) -> Outcome {
+        let (name, value) = match (is_constant(left), is_constant(right)) {
+            (false, true) => (left, right),
+            (true, false) => (right, left),
+            _ => (left, right),
+        };
+        let named = is_constant(value) || self.scalar(name, value).is_equal();
+        if !named {
+            return Outcome::Different;
+        }
+        match self.interpret(value, 1) {
+            Ok(value) => self.same(gold, &value),
+            Err(failure) => Outcome::Failed(failure),
+        }
+    }
+
+    /// Compares branches in any order, each value with its condition. The condition of one branch may be
+    /// `otherwise`.
+    fn same_branches(&mut self, gold: &[(Value, Value)], answer: &[(Value, Value)]) -> Outcome {
+        if gold.len() != answer.len() {
+            return Outcome::Different;
+        }
+        let mut left: Vec<&(Value, Value)> = answer.iter().collect();
+        let mut unmatched: Vec<&(Value, Value)> = Vec::new();
+        for branch in gold {
+            let found = left.iter().position(|other| {
+                self.same(&branch.0, &other.0).is_equal()
+                    && self.same(&branch.1, &other.1).is_equal()
+            });
+            match found {
+                Some(index) => {
+                    left.remove(index);
+                }
+                None => unmatched.push(branch),
+            }
+        }
+        match (unmatched.as_slice(), left.as_slice()) {
+            ([], []) => Outcome::Equal,
+            ([a], [b]) if is_otherwise(&a.1) || is_otherwise(&b.1) => self.same(&a.0, &b.0),
+            _ => Outcome::Different,
+        }
+    }
+
+    /// Compares quantities that are equal to each other, in any order.
+    fn same_sides(&mut self, gold: &[Expr], answer: &[Expr]) -> Outcome {
+        let sides = |sides: &[Expr]| sides.iter().cloned().map(Value::Scalar).collect::<Vec<_>>();
+        self.in_any_order(&sides(gold), &sides(answer))
+    }
+
+    /// Compares the forms of the elements of two sets.
+    fn form(&mut self, gold: &Expr, answer: &Expr) -> Outcome {
+        if gold == answer {
+            return Outcome::Equal;
+        }
+        match (self.interpret(gold, 1), self.interpret(answer, 1)) {
+            (Ok(gold), Ok(answer)) => self.same(&gold, &answer),
+            (Err(failure), _) | (_, Err(failure)) => Outcome::Failed(failure),
+        }
+    }
+
+    /// Compares a vector in brackets with a sum of multiples of the unit vectors i, j and k.
+    fn unit_vectors(&mut self, items: &[Value], sum: &Expr, tuple_is_gold: bool) -> Outcome {
+        const UNITS: [&str; 3] = ["vec i", "vec j", "vec k"];
+        let is_unit = |e: &Expr| matches!(e, Expr::Sym(s) if UNITS.contains(&s.as_str()));
+        if !(2..=3).contains(&items.len()) || !sum.any(&mut |e| is_unit(e)) {
+            return Outcome::Different;
+        }
+        let at = |coordinates: [i64; 3]| {
+            let units = UNITS.iter().zip(coordinates);
+            units.fold(sum.clone(), |sum, (unit, value)| {
+                substitute(&sum, unit, &Expr::int(value))
+            })
+        };
+        // Without a constant part and linear, as far as two points on each axis show.
+        let zero = Expr::int(0);
+        let mut outcome = self.scalar(&zero, &at([0, 0, 0]));
+        for (axis, unit) in UNITS.iter().enumerate() {
+            let along = |value: i64| {
+                let mut point = [0; 3];
+                point[axis] = value;
+                at(point)
+            };
+            let twice = Expr::Mul(vec![Expr::int(2), along(1)]);
+            outcome =
+                outcome
+                    .and(|| self.scalar(&twice, &along(2)))
+                    .and(|| match items.get(axis) {
+                        Some(Value::Scalar(item)) if tuple_is_gold => self.scalar(item, &along(1)),
+                        Some(Value::Scalar(item)) => self.scalar(&along(1), item),
+                        Some(_) => Outcome::Different,
+                        None => Outcome::of(!sum.any(&mut |e| *e == Expr::Sym((*unit).into()))),
+                    });
+        }
+        outcome
     }
 
     /// `28\%` is 28 percent, 28 and 0.28.
@@ -294,6 +410,21 @@ impl Comparer {
             _ => None,
         }
     }
+}
+
+/// The ratio that is written like a time.
+fn as_ratio(parts: &[u32]) -> Value {
+    Value::Ratio(parts.iter().map(|&part| Expr::int(part.into())).collect())
+}
+
+/// Whether a set has sets among its elements.
+fn nests(items: &[Value]) -> bool {
+    items.iter().any(|item| matches!(item, Value::Set(_)))
+}
+
+fn is_otherwise(condition: &Value) -> bool {
+    matches!(condition, Value::Text(text)
+        if super::normalized(text).is_some_and(|words| matches!(words.as_str(), "otherwise" | "else")))
 }
 
 /// Whether two names are the same; a name in words matches any name.

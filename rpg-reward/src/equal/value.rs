@@ -36,6 +36,15 @@ pub(crate) enum Value {
     Matrix(Vec<Vec<Expr>>),
     Congruence(Expr, Expr, Expr),
     Ratio(Vec<Expr>),
+    /// A time of day.
+    Time(Vec<u32>),
+    /// The branches of a function, each with its condition.
+    Cases(Vec<(Value, Value)>),
+    /// Quantities that are equal to each other, in any order. If the last may also be the value of the
+    /// first, that.
+    Chain(Vec<Expr>, Option<Box<Value>>),
+    /// The elements of a form that satisfy conditions.
+    Builder(Expr, Vec<Value>),
     Based(String, u32),
 }
 
@@ -84,18 +93,7 @@ impl Comparer {
                 Ok(gather(items))
             }
             Expr::Set(items) => Ok(Value::Set(flatten(self.interpret_all(items, depth)?))),
-            Expr::SetBuilder(_, conditions) => {
-                let conditions = self.interpret_all(conditions, depth)?;
-                let mut conditions: Vec<Value> = conditions
-                    .into_iter()
-                    .filter(|c| !matches!(c, Value::NamedSet(Constant::Reals)))
-                    .collect();
-                if conditions.len() == 1 {
-                    Ok(conditions.remove(0))
-                } else {
-                    Err(Failure::Unsupported)
-                }
-            }
+            Expr::SetBuilder(form, conditions) => self.interpret_builder(form, conditions, depth),
             Expr::Tuple(open, items, close) => {
                 // A point with `\pm` in it is two points.
                 if let Some((plus, minus)) = split_plus_minus(expr) {
@@ -124,9 +122,56 @@ impl Comparer {
                 (**m).clone(),
             )),
             Expr::Ratio(items) => Ok(Value::Ratio(items.clone())),
+            Expr::Time(parts) => Ok(Value::Time(parts.clone())),
+            Expr::Cases(branches) => {
+                if branches.len() > MAX_ITEMS {
+                    return Err(Failure::OverBudget(Budget::Size));
+                }
+                let mut values = Vec::new();
+                for (value, condition) in branches {
+                    values.push((
+                        self.interpret(value, depth + 1)?,
+                        self.interpret(condition, depth + 1)?,
+                    ));
+                }
+                Ok(Value::Cases(values))
+            }
+            // A row with the sign that makes it a column.
+            Expr::Pow(row, sign)
+                if matches!(&**row, Expr::Tuple('(' | '[', ..))
+                    && **sign == Expr::Sym("T".into()) =>
+            {
+                self.interpret(row, depth)
+            }
             Expr::Rel(first, rest) => self.interpret_relation(first, rest, depth),
             _ => self.interpret_scalar(expr, depth),
         }
+    }
+
+    /// `{x | condition}`. A set of numbers with one condition is what the condition describes.
+    fn interpret_builder(
+        &mut self,
+        form: &Expr,
+        conditions: &[Expr],
+        depth: usize,
+    ) -> Result<Value> {
+        let mut conditions = self.interpret_all(conditions, depth)?;
+        let form = match form {
+            Expr::Rel(element, rest) if matches!(rest.as_slice(), [(RelOp::In, _)]) => {
+                conditions.push(self.interpret(form, depth + 1)?);
+                &**element
+            }
+            _ => form,
+        };
+        conditions.retain(|condition| match condition {
+            Value::NamedSet(Constant::Reals) => false,
+            Value::Named(_, set) => !matches!(**set, Value::NamedSet(Constant::Reals)),
+            _ => true,
+        });
+        if conditions.len() == 1 && matches!(form, Expr::Sym(_)) {
+            return Ok(conditions.remove(0));
+        }
+        Ok(Value::Builder(form.clone(), conditions))
     }
 
     fn interpret_all(&mut self, items: &[Expr], depth: usize) -> Result<Vec<Value>> {
@@ -148,6 +193,12 @@ impl Comparer {
                 self.interpret(&plus, depth + 1)?,
                 self.interpret(&minus, depth + 1)?,
             ]));
+        }
+        // A series without end may have a value, which is not computed here.
+        if expr.any(&mut |e| {
+            matches!(e, Expr::Series(_, _, _, last, _) if **last == Expr::Const(Constant::Infinity))
+        }) {
+            return Err(Failure::Unsupported);
         }
         // `2^\infty`, `\infty - \infty`: no value.
         if expr.any(&mut |e| matches!(e, Expr::Const(Constant::Infinity) | Expr::Undefined)) {
@@ -217,13 +268,12 @@ impl Comparer {
     /// The value at the end of a chain of equals signs. The constants in it must be equal, so that guesses
     /// cannot be chained; of an exact value and a rounded one, the exact one counts.
     fn end_of_chain<'a>(&mut self, rest: &'a [(RelOp, Expr)]) -> Result<&'a Expr> {
-        let constant = |e: &Expr| !e.any(&mut |e| matches!(e, Expr::Sym(_) | Expr::Apply(..)));
         let mut last = &rest[rest.len() - 1].1;
         if rest.len() > 12 {
             return Err(Failure::OverBudget(Budget::Size));
         }
         for (_, before) in rest[..rest.len() - 1].iter().rev() {
-            if !constant(before) || !constant(last) || self.scalar(before, last).is_equal() {
+            if !is_constant(before) || !is_constant(last) || self.scalar(before, last).is_equal() {
                 continue;
             }
             if last.has_decimal() && !before.has_decimal() {
@@ -235,6 +285,14 @@ impl Comparer {
         Ok(last)
     }
 
+    fn all_equal(&mut self, expr: &Expr, sides: &[(RelOp, Expr)]) -> bool {
+        sides
+            .iter()
+            .all(|(_, side)| self.scalar(side, expr).is_equal())
+    }
+
+    /// A chain of equals signs is a computation that ends with a value, or states that several quantities
+    /// are equal, as `x = y = z` does.
     fn interpret_equation(
         &mut self,
         first: &Expr,
@@ -242,6 +300,24 @@ impl Comparer {
         depth: usize,
     ) -> Result<Value> {
         let last = self.end_of_chain(rest)?;
+        if rest.len() > 1 && !is_constant(last) {
+            let sides = || std::iter::once(first).chain(rest.iter().map(|(_, side)| side));
+            let mut named = rest
+                .iter()
+                .map(|(_, side)| side)
+                .filter(|side| is_name(side));
+            if named.next().is_some() || !is_name(first) && !self.all_equal(first, rest) {
+                return Ok(Value::Chain(sides().cloned().collect(), None));
+            }
+            if depth == 0 && is_name(first) && !self.all_equal(last, rest) {
+                let value = self.interpret(last, depth + 1)?;
+                let named = Value::Named(first.clone(), Box::new(value));
+                return Ok(Value::Chain(
+                    sides().cloned().collect(),
+                    Some(Box::new(named)),
+                ));
+            }
+        }
         if is_name(first) {
             let value = self.interpret(last, depth + 1)?;
             return Ok(Value::Named(first.clone(), Box::new(value)));
@@ -253,8 +329,7 @@ impl Comparer {
         if rest.len() > 1 {
             return self.interpret(last, depth + 1);
         }
-        let constant = |e: &Expr| !e.any(&mut |e| matches!(e, Expr::Sym(_) | Expr::Apply(..)));
-        if constant(first) && constant(last) {
+        if is_constant(first) && is_constant(last) {
             // A computation: its result counts if it is right.
             return match self.scalar(first, last) {
                 Outcome::Equal => self.interpret(last, depth + 1),
@@ -279,13 +354,50 @@ pub(super) fn is_name(expr: &Expr) -> bool {
         Expr::Mul(factors) => {
             let inverse = matches!(factors.as_slice(), [Expr::Pow(f, e), Expr::Sym(_)]
                 if is_sym(f) && matches!(&**e, Expr::Num(n) if n.value == Expr::minus_one()));
-            inverse || factors.iter().all(is_capital)
+            inverse || is_derivative(expr) || factors.iter().all(is_capital)
         }
+        Expr::Div(..) => is_derivative(expr),
         Expr::Fun(crate::ast::Func::Conjugate | crate::ast::Func::Abs, inner) => {
             let conjugate = matches!(expr, Expr::Fun(crate::ast::Func::Conjugate, _));
             (conjugate && is_sym(&inner[0]))
                 || matches!(&inner[0], Expr::Mul(factors) if factors.iter().all(is_capital))
         }
+        _ => false,
+    }
+}
+
+/// Whether an expression contains neither variables nor unknown functions.
+pub(super) fn is_constant(expr: &Expr) -> bool {
+    !expr.any(&mut |e| matches!(e, Expr::Sym(_) | Expr::Apply(..)))
+}
+
+/// `\frac{dy}{dx}`, `dy/dx`, `\frac{d^2y}{dx^2}`, `\frac{\partial u}{\partial x}`.
+fn is_derivative(expr: &Expr) -> bool {
+    let is_d = |e: &Expr| matches!(e, Expr::Sym(s) if s == "d" || s == "∂");
+    let starts = |e: &Expr| match e {
+        Expr::Pow(base, _) => is_d(base),
+        _ => is_d(e),
+    };
+    let is_differential = |e: &Expr| match e {
+        Expr::Mul(factors) => factors.first().is_some_and(starts),
+        _ => starts(e),
+    };
+    match expr {
+        Expr::Div(above, below) => {
+            is_differential(above) && matches!(&**below, Expr::Mul(_)) && is_differential(below)
+        }
+        Expr::Mul(factors) => match factors.as_slice() {
+            [above, Expr::Div(one, below)] => {
+                **one == Expr::int(1)
+                    && is_differential(above)
+                    && matches!(&**below, Expr::Mul(_))
+                    && is_differential(below)
+            }
+            [derivative @ Expr::Div(..), Expr::Sym(_) | Expr::Apply(..)] => {
+                is_derivative(derivative)
+            }
+            _ => false,
+        },
         _ => false,
     }
 }

@@ -8,6 +8,7 @@ mod fallback;
 mod phrases;
 mod spans;
 
+use crate::names;
 use crate::options::GradeOptions;
 use crate::verdict::AnswerSource;
 use memchr::memmem;
@@ -24,7 +25,7 @@ pub(crate) struct Extraction {
 
 /// Finds the answer in `completion` by the first rule that applies.
 pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extraction> {
-    let text = after_thinking(completion);
+    let text = after_thinking(completion, options.unclosed_thinking)?;
     if options.boxed
         && let Some(found) = boxes::last_boxes(text)
     {
@@ -50,10 +51,45 @@ pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extrac
     }
 }
 
-/// The text after the last `</think>`.
-fn after_thinking(text: &str) -> &str {
-    const CLOSE: &str = "</think>";
-    last_position(text, CLOSE).map_or(text, |pos| &text[pos + CLOSE.len()..])
+/// The text after the last mark that ends the thinking. Thinking that is never ended has no answer, unless
+/// `unclosed`.
+fn after_thinking(text: &str, unclosed: bool) -> Option<&str> {
+    const CLOSES: [&str; 4] = ["</think>", "</thought>", "</reasoning>", "<|channel|>final"];
+    // Most completions have none of them.
+    let Some(first) = memmem::find(text.as_bytes(), b"<") else {
+        return Some(text);
+    };
+    let end = CLOSES
+        .iter()
+        .filter_map(|close| {
+            last_position(&text[first..], close).map(|pos| first + pos + close.len())
+        })
+        .max()
+        .unwrap_or(0);
+    let rest = &text[end..];
+    let is_open = rest.contains("<think>");
+    (unclosed || !is_open).then_some(rest)
+}
+
+/// The number that a sentence in a box gives as its answer.
+pub(crate) fn number_in_sentence(content: &str) -> Option<String> {
+    let words = names::words_only(prefix(content, 200))?;
+    let sentence = words.trim().trim_end_matches('.');
+    let said = sentence
+        .split(|c: char| !c.is_alphabetic())
+        .filter(|word| word.len() > 1)
+        .count();
+    let begins = sentence.starts_with(|c: char| c.is_alphabetic());
+    if let Some((label, value)) = sentence.split_once(':')
+        && ["answer", "final answer"]
+            .iter()
+            .any(|l| label.eq_ignore_ascii_case(l))
+    {
+        return Some(value.trim().to_string());
+    }
+    (begins && said >= 3)
+        .then(|| fallback::number_in_words(sentence))
+        .flatten()
 }
 
 /// The last answer after a marker.

@@ -3,6 +3,7 @@
 use super::fallback::{number_in_words, value_after_verb};
 use super::spans::{leading_spans, reads_as_prose};
 use super::{last_position, last_positions, prefix, suffix};
+use crate::names;
 use memchr::memmem;
 use std::borrow::Cow;
 
@@ -66,6 +67,7 @@ pub(super) fn answer_phrase(text: &str) -> Found {
                     without_value = Some((pos, readings));
                 }
             }
+            Some(readings) if is_remark(&readings[0]) => {}
             Some(readings) => return Some((start, readings)),
             None => {}
         }
@@ -271,7 +273,9 @@ fn readings(line: &str) -> Vec<String> {
         .filter_map(|c| sentence[from..].find(c).map(|pos| from + pos))
         // A clause follows a value: `the price fell by 30%` has none before `by`.
         .filter(|&end| {
-            sentence[from..end].contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\'))
+            let stated = &sentence[from..end];
+            stated.contains(|c: char| c.is_ascii_digit() || matches!(c, '$' | '\\'))
+                || is_letter(stated)
         })
         .min();
     let stated = &sentence[from..clause.unwrap_or(sentence.len())];
@@ -280,7 +284,10 @@ fn readings(line: &str) -> Vec<String> {
         let aside = &sentence[end..];
         aside.starts_with(',') || UNIT_TAILS.iter().any(|tail| aside.starts_with(tail))
     });
-    if tail.is_none() && !reads_as_prose(sentence) && !is_aside {
+    // `C because ..`: the letter is the answer, and not the whole sentence in words.
+    let is_choice = clause.is_some() && is_letter(stated);
+    let is_whole = tail.is_none() && !reads_as_prose(sentence) && !is_aside && !is_choice;
+    if is_whole || names::is_date(sentence) {
         found.push(sentence.to_string());
     }
     let mut add = |reading: &str| {
@@ -301,6 +308,42 @@ fn readings(line: &str) -> Vec<String> {
         found.push(sentence.to_string());
     }
     found
+}
+
+/// Whether a text is the letter of a choice.
+fn is_letter(text: &str) -> bool {
+    let text = text.trim().trim_matches(['(', ')', ' ']);
+    text.len() == 1 && text.starts_with(|c: char| c.is_ascii_uppercase())
+}
+
+/// Whether what is said of an answer is a remark about it and not its value: "the answer is unique".
+fn is_remark(reading: &str) -> bool {
+    const REMARKS: [&str; 19] = [
+        "correct",
+        "unique",
+        "reasonable",
+        "consistent",
+        "verified",
+        "confirmed",
+        "rounded",
+        "expected",
+        "simplified",
+        "in simplest form",
+        "in the form",
+        "in terms of",
+        "an integer",
+        "a whole number",
+        "a positive integer",
+        "exact",
+        "right",
+        "valid",
+        "given in",
+    ];
+    let reading = reading.trim_start();
+    let lower = prefix(reading, 24).to_ascii_lowercase();
+    REMARKS
+        .iter()
+        .any(|remark| begins_with_word(&lower, remark))
 }
 
 /// `**5** apples` without the asterisks; `2**3` keeps them.

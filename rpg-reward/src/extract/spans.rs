@@ -30,7 +30,8 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
     if !has_span {
         let line = suffix(trimmed, MAX_EXPRESSION);
         let line = line.rsplit('\n').next().unwrap_or(line);
-        if line.contains('\\') {
+        // A dollar sign that is escaped is no formula.
+        if line.replace("\\$", "").contains('\\') {
             let cut = ["=", " is ", ": ", " are "]
                 .iter()
                 .filter_map(|s| line.rfind(s).map(|i| i + s.len()))
@@ -170,7 +171,13 @@ fn dollar_close(text: &str, open: usize, double: bool) -> Option<usize> {
         let money = content.starts_with(|c: char| c.is_ascii_digit())
             && content.ends_with([' ', '(', '-'])
             && content.contains(|c: char| c.is_ascii_alphabetic());
-        return (!money).then_some(close);
+        // `$134,000 - $90,000` too.
+        let is_amount = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+        let sums = is_amount(content)
+            && content.ends_with([' ', '('])
+            && is_amount(&text[close + 1..])
+            && !content.contains(['\\', '^', '_']);
+        return (!money && !sums).then_some(close);
     }
 }
 

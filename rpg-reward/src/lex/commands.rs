@@ -1,7 +1,7 @@
 //! LaTeX commands.
 
 use super::{Lexer, Tok, lex};
-use crate::ast::{Constant, Func};
+use crate::ast::{Constant, Func, RelOp};
 use crate::names;
 use crate::verdict::Failure;
 
@@ -157,6 +157,11 @@ impl Lexer {
                 Ok(())
             }
             "boxed" | "fbox" => Ok(()),
+            "times" if self.after_vector() => {
+                self.push(Tok::Cross);
+                Ok(())
+            }
+            "not" => self.negated(),
             _ => match names::command(name) {
                 Some(tok) => {
                     self.push(tok);
@@ -175,6 +180,9 @@ impl Lexer {
         if trimmed.is_empty() {
             self.space = true;
             return Ok(());
+        }
+        if matches!(trimmed, "m" | "s" | "g" | "L" | "F" | "A" | "V" | "C") {
+            self.drop_micro();
         }
         let lower = trimmed.to_lowercase();
         if lower
@@ -249,6 +257,70 @@ impl Lexer {
         Ok(())
     }
 
+    /// Whether the last token is a vector: a letter with an arrow, or a bold one.
+    fn after_vector(&self) -> bool {
+        if matches!(self.tokens.last().map(|t| &t.tok), Some(Tok::Sym(name)) if name.starts_with("vec "))
+        {
+            return true;
+        }
+        let written: String = self.chars[..self.pos].iter().rev().take(40).collect();
+        let Some(before) = written
+            .strip_prefix("semit\\")
+            .and_then(|rest| rest.trim_start().strip_prefix('}'))
+        else {
+            return false;
+        };
+        let mut rest = before.chars();
+        rest.next().is_some_and(char::is_alphabetic)
+            && ["{fbhtam\\", "{lobmysdlob\\", "{mb\\"]
+                .iter()
+                .any(|command| rest.as_str().starts_with(command))
+    }
+
+    /// `\not=`, `\not\in`: the relation after it, negated.
+    fn negated(&mut self) -> Result<(), Failure> {
+        while self.peek(0) == ' ' {
+            self.pos += 1;
+        }
+        let (length, op) = if self.peek(0) == '=' {
+            (1, RelOp::Ne)
+        } else if self.looking_at("\\in") && !self.peek(3).is_ascii_alphabetic() {
+            (3, RelOp::NotIn)
+        } else {
+            return Err(Failure::NotParsed);
+        };
+        self.pos += length;
+        self.push(Tok::Rel(op));
+        Ok(())
+    }
+
+    /// Drops the `\mu` of `3\,\mu\mathrm{m}`, which is a part of the unit.
+    fn drop_micro(&mut self) {
+        let is_micro = matches!(self.tokens.as_slice(), [.., value, mu]
+            if matches!(&mu.tok, Tok::Sym(name) if name == "mu") && matches!(value.tok, Tok::Num(_)));
+        if is_micro {
+            self.tokens.pop();
+        }
+    }
+
+    /// Whether the last token multiplies or divides a unit: `\mathrm{kg}\cdot`.
+    fn in_unit(&self) -> bool {
+        let [.., before, sign] = self.tokens.as_slice() else {
+            return false;
+        };
+        let unit = match before.tok {
+            Tok::Text(_) => true,
+            // `\mathrm{m}^{-3}\cdot`
+            Tok::End | Tok::Num(_) => {
+                let power = self.tokens.iter().rev().take(7).map(|t| &t.tok);
+                let mut power = power.skip_while(|tok| **tok != Tok::Op('^')).skip(1);
+                matches!(power.next(), Some(Tok::Text(_)))
+            }
+            _ => false,
+        };
+        unit && matches!(sign.tok, Tok::Op('*' | '/'))
+    }
+
     /// Whether the last token is a degree sign, in braces or not.
     fn after_degree(&self) -> bool {
         let mut before = self.tokens.iter().rev().map(|token| &token.tok);
@@ -266,11 +338,16 @@ impl Lexer {
         let inner = raw.trim();
         if names::is_accent(name) || (names::is_bold(name) && matches!(inner, "i" | "j" | "k")) {
             // An accent makes a different variable, and a bold i is a unit vector.
+            let kind = match name {
+                "hat" | "widehat" if !matches!(inner, "i" | "j" | "k") => "hat",
+                "tilde" | "widetilde" => "tilde",
+                _ => "vec",
+            };
             let base: String = inner.chars().filter(|c| c.is_alphanumeric()).collect();
             if base.is_empty() || inner.len() > 40 {
                 return Err(Failure::NotParsed);
             }
-            self.push(Tok::Sym(format!("vec {base}")));
+            self.push(Tok::Sym(format!("{kind} {base}")));
             return Ok(());
         }
         if name == "mathbb" || name == "mathds" {
@@ -293,17 +370,31 @@ impl Lexer {
                 "m" | "s" | "g" | "h" | "N" | "J" | "W" | "V" | "K" | "L"
             );
         // `3\,\mu\mathrm{m}`: micrometres.
-        let n = self.tokens.len();
-        let is_micro = n > 1
-            && matches!(&self.tokens[n - 1].tok, Tok::Sym(name) if name == "mu")
-            && matches!(self.tokens[n - 2].tok, Tok::Num(_));
-        if is_unit && is_micro {
-            self.tokens.pop();
+        if is_unit {
+            self.drop_micro();
         }
         let after_value = matches!(
             self.tokens.last().map(|t| &t.tok),
             Some(Tok::Num(_) | Tok::Text(_))
+        ) || self.in_unit();
+        // `10^{-19}\mathrm{~C}`: set apart by a tie, it is a unit.
+        let tied = raw
+            .strip_prefix(['~', ' '])
+            .or_else(|| raw.strip_prefix("\\ "))
+            .map(str::trim);
+        let ends_value = matches!(
+            self.tokens.last().map(|t| &t.tok),
+            Some(Tok::Num(_) | Tok::Text(_) | Tok::End)
         );
+        if let Some(unit) = tied
+            && name == "mathrm"
+            && ends_value
+            && unit.len() == 1
+            && unit.starts_with(|c: char| c.is_ascii_alphabetic())
+        {
+            self.push(Tok::Text(unit.into()));
+            return Ok(());
+        }
         if is_unit && after_value {
             self.push(Tok::Text(inner.into()));
             return Ok(());
@@ -322,8 +413,15 @@ impl Lexer {
             self.pos = save;
             return Ok(());
         }
-        match names::plain(inner) {
+        let is_name = name == "operatorname"
+            && !after_value
+            && !names::is_unit(inner)
+            && inner.bytes().all(|b| b.is_ascii_alphabetic());
+        let known = names::plain(inner)
+            .or_else(|| names::command(inner).filter(|tok| is_name && matches!(tok, Tok::Fun(_))));
+        match known {
             Some(tok) => self.push(tok),
+            None if is_name => self.push(Tok::Name(inner.into())),
             None => return self.text(&raw),
         }
         Ok(())

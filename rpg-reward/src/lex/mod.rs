@@ -113,6 +113,10 @@ impl Lexer {
             }
             '\\' => self.command(),
             'A'..='Z' | 'a'..='z' => self.letters(),
+            '{' if self.looking_at("{:}") => {
+                self.pos += 2;
+                self.one(Tok::Op(':'))
+            }
             '{' => self.one(Tok::Begin),
             '}' => self.one(Tok::End),
             '(' | '[' => self.one(Tok::Open(c)),

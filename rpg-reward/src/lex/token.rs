@@ -53,6 +53,11 @@ pub(crate) enum Tok {
     Bmod,
     Sum,
     Product,
+    Integral,
+    /// `\times` after a vector.
+    Cross,
+    /// `\operatorname{..}` of a name that is not built in.
+    Name(String),
     Dots,
     /// `or`.
     Or,

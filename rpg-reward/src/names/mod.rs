@@ -7,8 +7,8 @@ pub(crate) use characters::{
     is_currency, is_greek, is_invisible, narrow, subscript, superscript, unicode, vulgar_fraction,
 };
 pub(crate) use words::{
-    are_opposed, changes_value, is_compound_unit, is_currency_word, joins_numbers, multiplier,
-    offers_more, rejects_next, without_multiplier,
+    are_introduced_apart, are_opposed, changes_value, is_compound_unit, is_currency_word, is_date,
+    joins_numbers, multiplier, offers_more, rejects_next, without_multiplier,
 };
 
 use crate::ast::{Constant, Func, RelOp};
@@ -66,8 +66,8 @@ pub(crate) fn command(name: &str) -> Option<Tok> {
         "sum" => Tok::Sum,
         "prod" => Tok::Product,
         "ldots" | "dots" | "cdots" | "vdots" | "ddots" | "dotsc" | "dotsb" => Tok::Dots,
-        "lor" | "vee" => Tok::Or,
-        "land" | "wedge" => Tok::And,
+        "lor" | "vee" => Tok::Op('∨'),
+        "land" | "wedge" => Tok::Op('∧'),
         "colon" => Tok::Op(':'),
         "over" => Tok::Op('⊘'),
         "choose" => Tok::Op('©'),
@@ -82,6 +82,8 @@ pub(crate) fn command(name: &str) -> Option<Tok> {
         "varepsilon" => Tok::Sym("epsilon".into()),
         "vartheta" => Tok::Sym("theta".into()),
         "ell" => Tok::Sym("l".into()),
+        "int" | "iint" | "iiint" | "oint" => Tok::Integral,
+        "partial" => Tok::Sym("∂".into()),
         "triangle" | "angle" | "measuredangle" => Tok::Text(name.into()),
         _ if GREEK.iter().any(|(n, _)| *n == name) => Tok::Sym(name.into()),
         _ => Tok::Fun(function(name)?),

@@ -144,28 +144,62 @@ pub(crate) fn is_currency_word(word: &str) -> bool {
     )
 }
 
+/// The months; a word of them before or after a number makes it a date.
+const MONTHS: &[&str] = &[
+    "january",
+    "february",
+    "march",
+    "april",
+    "may",
+    "june",
+    "july",
+    "august",
+    "september",
+    "october",
+    "november",
+    "december",
+];
+
+/// Words of which an answer means one and not another.
+const OPPOSITES: [&[&str]; 25] = [
+    &["increasing", "decreasing"],
+    &["increases", "decreases"],
+    &["increase", "decrease"],
+    &["maximum", "minimum"],
+    &["max", "min"],
+    &["converges", "diverges"],
+    &["convergent", "divergent"],
+    &["concave", "convex"],
+    &["even", "odd"],
+    &["up", "down"],
+    &["upward", "downward"],
+    &["above", "below"],
+    &["before", "after"],
+    &["am", "pm"],
+    &["profit", "loss"],
+    &["gain", "loss"],
+    &["north", "south"],
+    &["east", "west"],
+    &["wins", "loses"],
+    &["row", "column"],
+    &["clockwise", "counterclockwise", "anticlockwise"],
+    &["positive", "negative"],
+    &["heads", "tails"],
+    MONTHS,
+    &[
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+    ],
+];
+
 /// Whether one text has a word whose opposite the other has: `increasing on (0, 1)` is not
 /// `decreasing on (0, 1)`.
 pub(crate) fn are_opposed(a: &str, b: &str) -> bool {
-    const OPPOSITES: [(&str, &str); 17] = [
-        ("increasing", "decreasing"),
-        ("increases", "decreases"),
-        ("increase", "decrease"),
-        ("maximum", "minimum"),
-        ("max", "min"),
-        ("converges", "diverges"),
-        ("convergent", "divergent"),
-        ("concave", "convex"),
-        ("even", "odd"),
-        ("up", "down"),
-        ("upward", "downward"),
-        ("above", "below"),
-        ("before", "after"),
-        ("am", "pm"),
-        ("profit", "loss"),
-        ("north", "south"),
-        ("east", "west"),
-    ];
     let plain = |text: &str| {
         let lower = text.to_ascii_lowercase();
         lower.replace("a.m", "am").replace("p.m", "pm")
@@ -173,15 +207,121 @@ pub(crate) fn are_opposed(a: &str, b: &str) -> bool {
     let (a, b) = (plain(a), plain(b));
     let has = |text: &str, word: &str| words(text).any(|w| w == word);
     words(&a).any(|word| {
-        OPPOSITES.iter().any(|&(one, other)| {
-            let opposite = match word {
-                _ if word == one => other,
-                _ if word == other => one,
-                _ => return false,
-            };
-            has(&b, opposite) && !has(&a, opposite) && !has(&b, word)
-        })
+        OPPOSITES
+            .iter()
+            .filter(|group| group.contains(&word))
+            .any(|group| {
+                !has(&b, word)
+                    && group
+                        .iter()
+                        .any(|other| *other != word && has(&b, other) && !has(&a, other))
+            })
     })
+}
+
+/// Whether both texts have words before their first number, each some that the other lacks:
+/// `\text{Alice wins by } 5` is not `\text{Bob wins by } 5`.
+pub(crate) fn are_introduced_apart(a: &str, b: &str) -> bool {
+    let (a, b) = (lead_words(a), lead_words(b));
+    a.iter().any(|word| !b.contains(word)) && b.iter().any(|word| !a.contains(word))
+}
+
+/// The words with a meaning before the first number of a text, in lower case; none if there is mathematics
+/// among them.
+fn lead_words(text: &str) -> Vec<String> {
+    let Some(end) = text.find(|c: char| c.is_ascii_digit()) else {
+        return Vec::new();
+    };
+    let lead = &text[..end];
+    if lead.len() > 200 || lead.contains(['=', '<', '>', ':', '(', '^', '_', '+', '≈']) {
+        return Vec::new();
+    }
+    let mut said = Vec::new();
+    let mut rest = lead;
+    while let Some(start) = rest.find(|c: char| c.is_alphabetic() || c == '\\') {
+        let command = rest[start..].starts_with('\\');
+        let body = &rest[start + usize::from(command)..];
+        let length = body
+            .find(|c: char| !c.is_alphabetic())
+            .unwrap_or(body.len());
+        let word = &body[..length];
+        if !command && length > 1 && !super::is_unit(word) && !is_currency_word(word) {
+            let word = word.to_lowercase();
+            if !is_filler(&word) {
+                said.push(word);
+            }
+        }
+        rest = body.get(length.max(1)..).unwrap_or("");
+    }
+    said
+}
+
+/// Words that introduce any value.
+fn is_filler(word: &str) -> bool {
+    matches!(
+        word,
+        "the"
+            | "an"
+            | "is"
+            | "are"
+            | "be"
+            | "was"
+            | "were"
+            | "of"
+            | "in"
+            | "to"
+            | "at"
+            | "on"
+            | "it"
+            | "so"
+            | "we"
+            | "by"
+            | "for"
+            | "and"
+            | "get"
+            | "have"
+            | "has"
+            | "there"
+            | "thus"
+            | "therefore"
+            | "hence"
+            | "approximately"
+            | "about"
+            | "exactly"
+            | "answer"
+            | "final"
+            | "total"
+            | "result"
+            | "value"
+            | "number"
+            | "equals"
+            | "equal"
+            | "amount"
+            | "area"
+            | "volume"
+            | "length"
+            | "sum"
+            | "cost"
+            | "price"
+            | "all"
+    )
+}
+
+/// Whether a text is a date: `March 14`, `14 March 2020`.
+pub(crate) fn is_date(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let mut months = 0;
+    let mut numbers = 0;
+    for word in words(&lower) {
+        if MONTHS.contains(&word) {
+            months += 1;
+        } else if word.bytes().all(|b| b.is_ascii_digit()) {
+            numbers += 1;
+        } else {
+            return false;
+        }
+    }
+    months == 1 && matches!(numbers, 1 | 2)
 }
 
 /// Whether the argument of `\mathrm` is a product of units: `kg \cdot m/s^2`.

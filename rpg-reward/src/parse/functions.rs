@@ -114,6 +114,10 @@ impl Parser {
         if let (true, [Expr::Set(items)]) = (variadic, arguments.as_slice()) {
             arguments = items.clone();
         }
+        if variadic {
+            // In any order.
+            arguments.sort_by_cached_key(|argument| format!("{argument:?}"));
+        }
         if func == Func::Log {
             if arguments.len() == 1 {
                 arguments.push(base.take().unwrap_or_else(|| Expr::int(10)));
@@ -207,35 +211,67 @@ impl Parser {
                 last = Some(self.exponent()?);
             }
         }
-        // In the terms of its series, an index called i is not the imaginary unit.
-        let is_i =
-            matches!(&head, Some(Expr::Rel(index, _)) if **index == Expr::Const(Constant::I));
-        let (unit, variable) = (Tok::Const(Constant::I), Tok::Sym("i".into()));
-        if is_i {
-            self.replace_ahead(&unit, &variable);
-        }
-        let body = self.product()?;
-        if is_i {
-            self.replace_ahead(&variable, &unit);
-        }
-        match (head, last) {
-            (Some(Expr::Rel(index, first)), Some(last)) => match (*index, first.as_slice()) {
-                (index @ (Expr::Sym(_) | Expr::Const(Constant::I)), [(RelOp::Eq, first)]) => {
-                    Ok(Expr::Series(
-                        product,
-                        match index {
-                            Expr::Sym(name) => name,
-                            _ => "i".into(),
-                        },
-                        Box::new(first.clone()),
-                        Box::new(last),
-                        Box::new(body),
-                    ))
-                }
-                _ => Err(Failure::NotParsed),
+        // In the terms of its series, an index has a name of its own, so that its letter does not matter; one
+        // called i is not the imaginary unit.
+        let written = match &head {
+            Some(Expr::Rel(index, _)) => match &**index {
+                Expr::Sym(name) => Tok::Sym(name.clone()),
+                Expr::Const(Constant::I) => Tok::Const(Constant::I),
+                _ => return Err(Failure::NotParsed),
             },
-            _ => Err(Failure::NotParsed),
+            _ => return Err(Failure::NotParsed),
+        };
+        let name = format!("#{}", self.depth);
+        let variable = Tok::Sym(name.clone());
+        self.replace_ahead(&written, &variable);
+        let body = self.product()?;
+        self.replace_ahead(&variable, &written);
+        let (Some(Expr::Rel(_, first)), Some(last)) = (head, last) else {
+            return Err(Failure::NotParsed);
+        };
+        let [(RelOp::Eq, first)] = first.as_slice() else {
+            return Err(Failure::NotParsed);
+        };
+        Ok(Expr::Series(
+            product,
+            name,
+            Box::new(first.clone()),
+            Box::new(last),
+            Box::new(body),
+        ))
+    }
+
+    /// `\operatorname{rank}(A)`, `\operatorname{tr} A`: a function that is known by its name only.
+    pub(super) fn named_function(&mut self, name: String) -> Parsed {
+        let name = self.with_subscript(name)?;
+        match self.peek() {
+            Some(Tok::Open('(' | '[')) => Ok(Expr::Apply(name, self.call_arguments()?)),
+            Some(tok) if self.starts_factor(tok) => {
+                let argument = self.bare_argument()?;
+                Ok(Expr::Apply(name, vec![argument]))
+            }
+            _ => Ok(Expr::Sym(name)),
         }
+    }
+
+    /// What is integrated, up to the next relation or separator: an integral has no value here, but may be
+    /// the name of one.
+    pub(super) fn integral(&mut self) -> Expr {
+        let mut depth = 0usize;
+        let mut written = String::from("∫");
+        while let Some(tok) = self.peek() {
+            match tok {
+                Tok::Begin | Tok::Open(_) => depth += 1,
+                Tok::End | Tok::Close(_) if depth == 0 => break,
+                Tok::End | Tok::Close(_) => depth -= 1,
+                Tok::Rel(_) | Tok::Op(',' | ';') | Tok::Or | Tok::And if depth == 0 => break,
+                Tok::Row | Tok::Cell | Tok::EndEnv(_) => break,
+                _ => {}
+            }
+            written.push_str(&format!("{tok:?} "));
+            self.pos += 1;
+        }
+        Expr::Apply(written, Vec::new())
     }
 
     fn replace_ahead(&mut self, old: &Tok, new: &Tok) {

@@ -1,6 +1,6 @@
 //! Brackets, braces, bars and environments.
 
-use super::{Failure, Parsed, Parser, one_or};
+use super::{Failure, Parsed, Parser, Signs, one_or};
 use crate::ast::{Expr, Func};
 use crate::lex::Tok;
 use crate::verdict::Budget;
@@ -108,6 +108,17 @@ impl Parser {
 
     fn brackets(&mut self, open: char) -> Parsed {
         let first = self.relation()?;
+        if open == '(' && matches!(self.peek(), Some(Tok::Op('∧' | '∨'))) {
+            let mut signs = Signs::default();
+            let mut items = vec![first];
+            while let Some(tok @ Tok::Op('∧' | '∨')) = self.peek() {
+                signs.add(&tok.clone());
+                self.pos += 1;
+                items.push(self.relation()?);
+            }
+            self.expect(&Tok::Close(')'))?;
+            return signs.statement(items);
+        }
         let items = self.items(first)?;
         let close = match self.peek() {
             Some(Tok::Close(c @ (')' | ']' | '⟩'))) => *c,
@@ -169,6 +180,7 @@ impl Parser {
         if !is_list && !is_matrix {
             return Err(Failure::NotParsed);
         }
+        let is_piecewise = matches!(kind, "cases" | "dcases" | "rcases");
         let mut rows: Vec<Vec<Expr>> = vec![Vec::new()];
         let mut cells = 0;
         while !self.eat(&end) {
@@ -179,7 +191,10 @@ impl Parser {
                 }
                 Some(Tok::Cell) | Some(Tok::Op(',' | ';')) => self.pos += 1,
                 Some(_) => {
-                    let cell = if is_list {
+                    let is_condition = is_piecewise && !rows.last().is_none_or(Vec::is_empty);
+                    let cell = if is_condition {
+                        self.condition()?
+                    } else if is_list {
                         self.aligned_relation()?
                     } else {
                         self.relation()?
@@ -194,6 +209,17 @@ impl Parser {
             }
         }
         rows.retain(|row| !row.is_empty());
+        let branches = is_piecewise
+            && rows
+                .iter()
+                .all(|row| row.len() > 1 && !matches!(row[0], Expr::Rel(..)));
+        if branches && !rows.is_empty() {
+            let branch = |mut row: Vec<Expr>| {
+                let value = row.remove(0);
+                (value, one_or(row, Expr::List))
+            };
+            return Ok(Expr::Cases(rows.into_iter().map(branch).collect()));
+        }
         if is_list {
             let items: Vec<Expr> = rows
                 .into_iter()
@@ -221,6 +247,30 @@ impl Parser {
         } else {
             matrix
         })
+    }
+
+    /// The condition of a branch: a relation, or words about a variable, as in `n \text{ even}`.
+    fn condition(&mut self) -> Parsed {
+        if let Some(Tok::Text(text) | Tok::Word(text)) = self.peek()
+            && matches!(
+                text.trim(),
+                "if" | "when" | "for" | "where" | "if and only if"
+            )
+            && !matches!(self.peek_at(1), Some(Tok::Row | Tok::EndEnv(_)))
+        {
+            self.pos += 1;
+        }
+        let ends = matches!(self.peek_at(2), None | Some(Tok::Row | Tok::EndEnv(_)));
+        if let (Some(Tok::Sym(name)), Some(Tok::Text(text) | Tok::Word(text)), true) =
+            (self.peek(), self.peek_at(1), ends)
+        {
+            let text = text.trim().to_lowercase();
+            let property = text.strip_prefix("is ").unwrap_or(&text).trim().to_string();
+            let about = Expr::Sym(name.clone());
+            self.pos += 2;
+            return Ok(Expr::Apply(property, vec![about]));
+        }
+        self.relation()
     }
 
     /// A relation whose sign may follow a `&` that aligns it.

@@ -185,6 +185,7 @@ impl Parser {
         let mut groups: Vec<Vec<Expr>> = vec![Vec::new()];
         let mut grouped = false;
         let (mut conjunction, mut disjunction) = (false, false);
+        let mut signs = Signs::default();
         loop {
             let item = self.relation()?;
             groups.last_mut().expect("at least one group").push(item);
@@ -196,9 +197,13 @@ impl Parser {
                 continue;
             }
             let mut semicolon = false;
-            while let Some(Tok::Op(',' | ';') | Tok::Or | Tok::And | Tok::Row) = self.peek() {
-                conjunction |= self.next_is(&Tok::And);
-                disjunction |= !self.next_is(&Tok::And);
+            while let Some(tok) = self.peek()
+                && separates(tok)
+            {
+                let joins = matches!(tok, Tok::And | Tok::Op('∧'));
+                conjunction |= joins;
+                disjunction |= !joins;
+                signs.add(&tok.clone());
                 semicolon |= matches!(self.peek(), Some(Tok::Op(';') | Tok::Row));
                 self.pos += 1;
             }
@@ -219,6 +224,9 @@ impl Parser {
         } else {
             groups.into_iter().map(Expr::List).collect()
         };
+        if signs.any() && items.iter().all(|item| !matches!(item, Expr::Rel(..))) {
+            return signs.statement(items);
+        }
         let restrictions = items.iter().all(|item| match item {
             Expr::Rel(_, rest) => rest.iter().all(|(op, _)| op.is_order()),
             _ => false,
@@ -368,7 +376,52 @@ impl Parser {
         }
     }
 
+    /// `4:05`, `12:30:15`: a number of one or two digits and one or two numbers of two digits below 60.
+    fn clock(&mut self) -> Option<Expr> {
+        let part = |parser: &Self, ahead: usize| match parser.peek_at(ahead) {
+            Some(Tok::Num(digits)) if digits.len() <= 2 && !digits.contains('.') => {
+                Some((digits.len(), digits.parse::<u32>().ok()?))
+            }
+            _ => None,
+        };
+        let mut parts = vec![part(self, 0)?.1];
+        let mut length = 1;
+        while self.peek_at(length) == Some(&Tok::Op(':')) {
+            let (2, value @ 0..60) = part(self, length + 1)? else {
+                return None;
+            };
+            parts.push(value);
+            length += 2;
+        }
+        let ends = match self.peek_at(length) {
+            Some(Tok::Word(word)) => names::is_unit(word),
+            Some(tok) => matches!(
+                tok,
+                Tok::Text(_)
+                    | Tok::Close(_)
+                    | Tok::End
+                    | Tok::Op(',' | ';')
+                    | Tok::Or
+                    | Tok::And
+                    | Tok::Rel(_)
+                    | Tok::Row
+                    | Tok::Cell
+                    | Tok::EndEnv(_)
+            ),
+            None => true,
+        };
+        if !ends || !(2..=3).contains(&parts.len()) || self.bars > 0 {
+            return None;
+        }
+        self.pos += length;
+        Some(Expr::Time(parts))
+    }
+
     fn ratio(&mut self) -> Parsed {
+        if let Some(time) = self.clock() {
+            self.skip_unit()?;
+            return Ok(time);
+        }
         let first = self.sum()?;
         if !self.next_is(&Tok::Op(':')) || self.bars > 0 {
             return Ok(first);
@@ -378,6 +431,46 @@ impl Parser {
             items.push(self.sum()?);
         }
         Ok(Expr::Ratio(items))
+    }
+}
+
+/// Whether a token separates the items of a list.
+fn separates(tok: &Tok) -> bool {
+    matches!(
+        tok,
+        Tok::Op(',' | ';' | '∧' | '∨') | Tok::Or | Tok::And | Tok::Row
+    )
+}
+
+/// What joins the items of a list: the signs of logic, or something else.
+#[derive(Debug, Default)]
+struct Signs {
+    and: bool,
+    or: bool,
+    other: bool,
+}
+
+impl Signs {
+    fn add(&mut self, tok: &Tok) {
+        match tok {
+            Tok::Op('∧') => self.and = true,
+            Tok::Op('∨') => self.or = true,
+            _ => self.other = true,
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.and || self.or
+    }
+
+    /// Statements joined by signs of one kind, in any order. Which of two kinds binds more tightly is not
+    /// guessed at.
+    fn statement(&self, mut items: Vec<Expr>) -> Parsed {
+        if self.other || self.and == self.or {
+            return Err(Failure::NotParsed);
+        }
+        items.sort_by_cached_key(|item| format!("{item:?}"));
+        Ok(Expr::Apply(if self.and { "∧" } else { "∨" }.into(), items))
     }
 }
 

@@ -26,7 +26,8 @@ impl Parser {
             Tok::Sym(name) => {
                 self.pos += 1;
                 let name = self.with_subscript(name)?;
-                if matches!(name.as_str(), "f" | "g" | "h") && self.next_is(&Tok::Open('(')) {
+                let is_function = matches!(name.as_str(), "f" | "g" | "h") || name.ends_with('\'');
+                if is_function && self.next_is(&Tok::Open('(')) {
                     let arguments = self.call_arguments()?;
                     return Ok(Expr::Apply(name, arguments));
                 }
@@ -41,6 +42,17 @@ impl Parser {
             }
             Tok::Text(text) => {
                 self.pos += 1;
+                // `\text{floor}(x)`: a name directly before brackets is a function.
+                if self.next_is(&Tok::Open('('))
+                    && !self.space_at(0)
+                    && text.bytes().all(|b| b.is_ascii_alphabetic())
+                    && !names::is_unit(&text)
+                {
+                    return match names::plain(&text).or_else(|| names::command(&text)) {
+                        Some(Tok::Fun(func)) => self.deeper(|p| p.function(func)),
+                        _ => Ok(Expr::Apply(text, self.call_arguments()?)),
+                    };
+                }
                 // Words before a value introduce it; on their own they are the value.
                 match self.peek() {
                     Some(next)
@@ -56,6 +68,14 @@ impl Parser {
                     }
                     _ => Ok(Expr::Text(text)),
                 }
+            }
+            Tok::Name(name) => {
+                self.pos += 1;
+                self.deeper(|p| p.named_function(name))
+            }
+            Tok::Integral => {
+                self.pos += 1;
+                Ok(self.integral())
             }
             Tok::Const(constant) => {
                 self.pos += 1;
@@ -111,7 +131,14 @@ impl Parser {
                 self.pos += 1;
                 self.deeper(|p| {
                     let inner = p.argument()?;
-                    Ok(Expr::Fun(Func::Conjugate, vec![inner]))
+                    // What is barred is another variable; a segment `AB` is not.
+                    Ok(match inner {
+                        Expr::Sym(name) => Expr::Sym(format!("bar {name}")),
+                        Expr::Mul(factors) if is_lower_product(&factors) => {
+                            Expr::Apply("bar".into(), factors)
+                        }
+                        other => Expr::Fun(Func::Conjugate, vec![other]),
+                    })
                 })
             }
             Tok::Sum | Tok::Product => {
@@ -178,11 +205,30 @@ impl Parser {
 
     /// The name with the subscript that follows it.
     pub(super) fn with_subscript(&mut self, mut name: String) -> Result<String, Failure> {
-        while self.eat(&Tok::Op('_')) {
-            name.push('_');
-            name.push_str(&self.flat_text()?);
+        loop {
+            if self.eat(&Tok::Op('_')) {
+                name.push('_');
+                name.push_str(&self.flat_text()?);
+            } else if let Some((primes, length)) = self.primes() {
+                name.extend(std::iter::repeat_n('\'', primes));
+                self.pos += length;
+            } else {
+                return Ok(name);
+            }
         }
-        Ok(name)
+    }
+
+    /// The number of primes that follow, `''` or `^{\prime\prime}`, and the number of their tokens.
+    fn primes(&self) -> Option<(usize, usize)> {
+        let raised = usize::from(self.next_is(&Tok::Op('^')));
+        let braced = usize::from(raised == 1 && self.peek_at(1) == Some(&Tok::Begin));
+        let start = raised + braced;
+        let count = (start..)
+            .take_while(|&ahead| self.peek_at(ahead) == Some(&Tok::Prime))
+            .take(9)
+            .count();
+        let closed = braced == 0 || self.peek_at(start + count) == Some(&Tok::End);
+        (count > 0 && closed).then_some((count, start + count + braced))
     }
 
     /// A braced group or one token as text, without recursion.
@@ -266,4 +312,13 @@ impl Parser {
             base,
         ))
     }
+}
+
+/// Whether the factors are digits and small letters, as in the number `\overline{abc}`.
+fn is_lower_product(factors: &[Expr]) -> bool {
+    factors.iter().all(|factor| match factor {
+        Expr::Sym(name) => name.starts_with(|c: char| c.is_ascii_lowercase()),
+        Expr::Num(_) | Expr::Const(_) => true,
+        _ => false,
+    })
 }

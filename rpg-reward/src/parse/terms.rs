@@ -63,6 +63,18 @@ impl Parser {
                     mixable = !negative && self.ended_with_integer(&factor);
                     factors.push(with_signs(factor, negative, plus_minus));
                 }
+                Some(Tok::Cross) => {
+                    self.pos += 1;
+                    // Each cross product deepens the tree by one level.
+                    self.depth += 1;
+                    if self.depth > MAX_DEPTH {
+                        return Err(Failure::OverBudget(Budget::Depth));
+                    }
+                    let left = factors.pop().expect("at least one factor");
+                    let right = self.power()?;
+                    factors.push(cross(left, right));
+                    mixable = false;
+                }
                 // `18/day`, `18/\text{day}`: a unit, not a divisor.
                 Some(Tok::Op('/')) if self.unit_at(1) => {
                     self.pos += 1;
@@ -156,6 +168,8 @@ impl Parser {
             | Tok::Overline
             | Tok::Env(_)
             | Tok::Sum
+            | Tok::Integral
+            | Tok::Name(_)
             | Tok::Product => true,
             Tok::Word(_) | Tok::Sym(_) => !self.at_unit(),
             // Digits directly after digits are rejected; after anything else they multiply.
@@ -270,6 +284,15 @@ impl Parser {
                         base = Expr::Pow(Box::new(base), Box::new(exponent));
                     }
                 }
+                // `f \circ g`
+                Some(Tok::Degree)
+                    if matches!(base, Expr::Sym(_))
+                        && matches!(self.peek_at(1), Some(Tok::Sym(_))) =>
+                {
+                    self.pos += 1;
+                    let inner = self.deeper(|p| p.power())?;
+                    base = Expr::Apply("∘".into(), vec![base, inner]);
+                }
                 Some(Tok::Degree) => {
                     self.eat_degree();
                     base = Expr::Degree(Box::new(base));
@@ -348,5 +371,21 @@ impl Parser {
             };
             Ok(with_signs(inner, negative, false))
         })
+    }
+}
+
+/// The cross product, which changes its sign when its factors are swapped.
+fn cross(left: Expr, right: Expr) -> Expr {
+    let swapped = format!("{left:?}") > format!("{right:?}");
+    let factors = if swapped {
+        vec![right, left]
+    } else {
+        vec![left, right]
+    };
+    let product = Expr::Apply("×".into(), factors);
+    if swapped {
+        Expr::Neg(Box::new(product))
+    } else {
+        product
     }
 }
