@@ -56,14 +56,14 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
         folder.write_checkpoint(number, n_kept, |dir| {
             self.policy
                 .save_hf(dir, SaveDtype::F32)
-                .map_err(Failure::internal)?;
-            self.tokenizer.save(dir).map_err(Failure::internal)?;
+                .map_err(|e| not_written(&e, dir))?;
+            self.tokenizer.save(dir).map_err(|e| not_written(&e, dir))?;
             if let Some(reference) = self.reference {
                 let dir = dir.join(REFERENCE);
                 fs::create_dir_all(&dir).at(&dir)?;
                 reference
                     .save_hf(&dir, SaveDtype::F32)
-                    .map_err(Failure::internal)?;
+                    .map_err(|e| not_written(&e, &dir))?;
             }
             let path = dir.join(OPTIMIZER);
             let bytes = to_safetensors(&self.optimizer.state()).map_err(Failure::internal)?;
@@ -73,6 +73,18 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
             fs::write(&path, state + "\n").at(&path)
         })
     }
+}
+
+fn not_written(error: &dyn std::error::Error, dir: &Path) -> Failure {
+    // The formats on the way from the file system keep the text of its error, not its kind.
+    let text = error.to_string();
+    if ["No space left on device", "Disk quota exceeded"]
+        .iter()
+        .any(|full| text.contains(full))
+    {
+        return Failure::disk_full(dir);
+    }
+    Failure::internal(text)
 }
 
 /// Reads the position in the run.

@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar with lines above it on a terminal, otherwise plain lines.
 
+use crate::cli::say::say;
 use crate::failure::Failure;
 use crate::train::report::{Activity, Event, Metrics, Moment, Progress, Reporter};
 use crate::train::{GradedGroup, Sample};
@@ -38,8 +39,8 @@ impl Console {
     /// Prints a line.
     pub(super) fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say!("{text}")),
+            None => say!("{text}"),
         }
     }
 

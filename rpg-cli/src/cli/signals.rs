@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM: the first asks the command to stop at a safe point, the second ends the process at once.
 
 use super::exit;
+use crate::cli::say::say;
 use crate::interrupt::Interrupt;
 
 /// An interrupt that is requested by Ctrl-C and, on Unix, by SIGTERM, which schedulers send before they end a job.
@@ -12,7 +13,7 @@ pub(super) fn listen() -> Interrupt {
             rpg_reward::command::stop_all_processes();
             std::process::exit(exit::INTERRUPTED);
         }
-        eprintln!("\nstopping at the next safe point; press Ctrl-C again to quit at once");
+        say!("\nstopping at the next safe point; press Ctrl-C again to quit at once");
     });
     interrupt
 }

@@ -4,6 +4,7 @@ use super::output;
 use crate::backend::{OnBackend, on_backend};
 use crate::cli::args::TrainArgs;
 use crate::cli::console::TrainConsole;
+use crate::cli::say::say;
 use crate::cli::{curve, policy, signals};
 use crate::config::{ScratchModel, TrainConfig};
 use crate::failure::{Failure, FailureKind};
@@ -31,7 +32,7 @@ pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
         return output::line(config.to_toml().trim_end());
     }
     for warning in config.objective.warnings() {
-        eprintln!("warning: objective: {warning}");
+        say!("warning: objective: {warning}");
     }
     let json = args.json;
     let backend = args.backend.unwrap_or(config.backend);
@@ -87,33 +88,42 @@ impl OnBackend for Run {
         // Everything that can be wrong is found before the run folder is created.
         let command = StartedCommand::start(&config.reward)?;
         let resumed = match &args.resume {
-            Some(root) => Some(RunFolder::open(root)?),
+            Some(root) => Some(RunFolder::open_to_resume(root)?),
             None => None,
         };
-        let checkpoint = match &resumed {
-            Some(folder) => Some(folder.newest_checkpoint()?),
-            None => None,
+        let (checkpoint, notes) = match &resumed {
+            Some(folder) => folder.newest_whole_checkpoint()?,
+            None => (None, Vec::new()),
         };
+        for note in notes {
+            say!("warning: {note}");
+        }
         let (policy, tokenizer) = first_policy::<B>(&config, checkpoint.as_deref(), &device)?;
-        if let Some(folder) = &resumed {
+        if let (Some(folder), Some(_)) = (&resumed, &checkpoint) {
             check_shape(&config, policy.config(), folder)?;
         }
         let mut start = Start::new(&config, policy, tokenizer)?;
         let reward = command.map(StartedCommand::check).transpose()?;
         let folder = match (resumed, checkpoint) {
             (Some(folder), Some(checkpoint)) => {
-                eprintln!("resuming from {}", checkpoint.display());
+                say!("resuming from {}", checkpoint.display());
                 start = start.resume(checkpoint);
                 folder
             }
-            _ => {
-                let root = args
-                    .run_dir
-                    .unwrap_or_else(|| RunFolder::next_free(Path::new("runs"), &name));
-                RunFolder::create(&root, &config.to_toml())?
+            // The run ended before its first checkpoint.
+            (Some(folder), None) => {
+                say!("no checkpoint yet: the run starts again");
+                folder
+            }
+            (None, _) => {
+                let text = config.to_toml();
+                match &args.run_dir {
+                    Some(root) => RunFolder::create(root, &text)?,
+                    None => RunFolder::create_next(Path::new("runs"), &name, &text)?,
+                }
             }
         };
-        eprintln!(
+        say!(
             "{} parameters on {}; objective {}, seed {}; run folder {}",
             start.policy().config().n_parameters(),
             B::name(&device),
@@ -130,9 +140,9 @@ impl OnBackend for Run {
     }
 }
 
-/// Adds to the hint of a failed reward how to resume the run once the reward works.
+/// Adds to the hint of a failure that may pass, such as that of a reward or a full disk, how to resume the run.
 fn resumable(failure: Failure, folder: &RunFolder) -> Failure {
-    if failure.kind != FailureKind::Reward {
+    if !matches!(failure.kind, FailureKind::Reward | FailureKind::Internal) {
         return failure;
     }
     let resume = format!(
@@ -198,7 +208,7 @@ fn check_shape(
 fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failure> {
     let root = folder.root().display();
     if outcome.interrupted {
-        eprintln!("checkpoint: {}", outcome.checkpoint.display());
+        say!("checkpoint: {}", outcome.checkpoint.display());
         let message = format!("interrupted after step {}", outcome.steps);
         return Err(Failure::new(FailureKind::Interrupted, message)
             .hint(format!("resume with: rpg train --resume {root}")));
