@@ -3,12 +3,14 @@
 use crate::failure::{AtPath, Failure};
 use crate::optim::{Optimizer, OptimizerState, StateError};
 use crate::run_folder::RunFolder;
+use crate::train::Origin;
 use burn::tensor::{DType, TensorData};
 use rpg_core::model::{CausalLm, SaveDtype};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ const REFERENCE: &str = "reference";
 const N_UPDATES: &str = "n_updates";
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {
     /// Supervised steps done.
@@ -32,6 +34,23 @@ pub struct TrainerState {
     pub seconds: f64,
     /// Mean@k on the held-out problems before the first step, once it is known.
     pub before: Option<f64>,
+    /// What the run was started with; checkpoints of older versions do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+impl TrainerState {
+    /// Drops the lines of steps that a resumed run will repeat, and those of the end, which comes again.
+    pub(crate) fn drop_later_lines(&self, folder: &RunFolder) -> Result<(), Failure> {
+        folder.retain_lines(|line| {
+            let step = line.get("step").and_then(Value::as_u64).unwrap_or(0);
+            match line.get("phase").and_then(Value::as_str) {
+                Some("warm_start") => step <= self.warm_start_steps,
+                Some("final") => false,
+                _ => step <= self.steps && (step > 0 || self.before.is_some()),
+            }
+        })
+    }
 }
 
 /// Everything that a run needs to continue.

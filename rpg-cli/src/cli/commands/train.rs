@@ -3,7 +3,7 @@
 use super::output;
 use crate::backend::{OnBackend, on_backend};
 use crate::cli::args::TrainArgs;
-use crate::cli::console::TrainConsole;
+use crate::cli::console::{Console, TrainConsole};
 use crate::cli::say::say;
 use crate::cli::{curve, policy, signals};
 use crate::config::{ScratchModel, TrainConfig};
@@ -33,6 +33,9 @@ pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
     }
     for warning in config.objective.warnings() {
         say!("warning: objective: {warning}");
+    }
+    for warning in config.warnings() {
+        say!("warning: {warning}");
     }
     let json = args.json;
     let backend = args.backend.unwrap_or(config.backend);
@@ -102,7 +105,7 @@ impl OnBackend for Run {
         if let (Some(folder), Some(_)) = (&resumed, &checkpoint) {
             check_shape(&config, policy.config(), folder)?;
         }
-        let mut start = Start::new(&config, policy, tokenizer)?;
+        let mut start = read_problems(&config, policy, tokenizer)?;
         let reward = command.map(StartedCommand::check).transpose()?;
         let folder = match (resumed, checkpoint) {
             (Some(folder), Some(checkpoint)) => {
@@ -139,6 +142,40 @@ impl OnBackend for Run {
         Ok((folder, outcome))
     }
 }
+
+/// Loads the problems; of a large file it shows how far it is.
+fn read_problems<B: DecodeBackend>(
+    config: &TrainConfig,
+    policy: CausalLm<B>,
+    tokenizer: Tokenizer,
+) -> Result<Start<B>, Failure> {
+    let mut console: Option<Console> = None;
+    let start = Start::with_progress(config, policy, tokenizer, &mut |done, total| {
+        if total < LARGE_FILE {
+            return;
+        }
+        if done == 0 {
+            let bar = Console::new(total as u64, "reading");
+            bar.line(&format!("reading {total} problems"));
+            console = Some(bar);
+        }
+        if let Some(bar) = &console {
+            if done.is_multiple_of(LARGE_FILE / 10) {
+                bar.position(done as u64);
+            }
+            if done == total {
+                bar.done();
+            }
+        }
+    });
+    if let Some(bar) = &console {
+        bar.done();
+    }
+    start
+}
+
+/// Files of so many problems take seconds to become tokens.
+const LARGE_FILE: usize = 10_000;
 
 /// Adds to the hint of a failure that may pass, such as that of a reward or a full disk, how to resume the run.
 fn resumable(failure: Failure, folder: &RunFolder) -> Failure {
@@ -221,18 +258,27 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
         return output::line(summary.trim_end());
     }
     let k = outcome.k;
-    output::line(format_args!(
-        "\n{:<24} {:>8} {:>8}\n{:<24} {:>8.3} {:>8.3}\n\n{} steps in {:.0} s\nrun folder      {root}\n\
+    let measured = if outcome.after.is_nan() {
+        "not measured: evaluate.problems = 0".to_owned()
+    } else {
+        format!(
+            "{:<24} {:>8} {:>8}\n{:<24} {:>8.3} {:>8.3}",
+            "held-out problems",
+            "before",
+            "after",
+            format!("mean@{k}"),
+            outcome.before,
+            outcome.after
+        )
+    };
+    // A terminal that was closed meanwhile is no failure of the run: all of this is in its folder.
+    let _ = output::line(format_args!(
+        "\n{measured}\n\n{} steps in {:.0} s\nrun folder      {root}\n\
          checkpoint      {}\nlearning curve  {}",
-        "held-out problems",
-        "before",
-        "after",
-        format!("mean@{k}"),
-        outcome.before,
-        outcome.after,
         outcome.steps,
         outcome.seconds,
         outcome.checkpoint.display(),
         curve.display()
-    ))
+    ));
+    Ok(())
 }
