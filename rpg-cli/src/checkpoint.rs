@@ -3,12 +3,14 @@
 use crate::failure::{AtPath, Failure};
 use crate::optim::{Optimizer, OptimizerState, StateError};
 use crate::run_folder::RunFolder;
+use crate::train::Origin;
 use burn::tensor::{DType, TensorData};
 use rpg_core::model::{CausalLm, SaveDtype};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ const REFERENCE: &str = "reference";
 const N_UPDATES: &str = "n_updates";
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {
     /// Supervised steps done.
@@ -32,6 +34,23 @@ pub struct TrainerState {
     pub seconds: f64,
     /// Mean@k on the held-out problems before the first step, once it is known.
     pub before: Option<f64>,
+    /// What the run was started with; checkpoints of older versions do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+impl TrainerState {
+    /// Drops the lines of steps that a resumed run will repeat, and those of the end, which comes again.
+    pub(crate) fn drop_later_lines(&self, folder: &RunFolder) -> Result<(), Failure> {
+        folder.retain_lines(|line| {
+            let step = line.get("step").and_then(Value::as_u64).unwrap_or(0);
+            match line.get("phase").and_then(Value::as_str) {
+                Some("warm_start") => step <= self.warm_start_steps,
+                Some("final") => false,
+                _ => step <= self.steps && (step > 0 || self.before.is_some()),
+            }
+        })
+    }
 }
 
 /// Everything that a run needs to continue.
@@ -56,14 +75,14 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
         folder.write_checkpoint(number, n_kept, |dir| {
             self.policy
                 .save_hf(dir, SaveDtype::F32)
-                .map_err(Failure::internal)?;
-            self.tokenizer.save(dir).map_err(Failure::internal)?;
+                .map_err(|e| not_written(&e, dir))?;
+            self.tokenizer.save(dir).map_err(|e| not_written(&e, dir))?;
             if let Some(reference) = self.reference {
                 let dir = dir.join(REFERENCE);
                 fs::create_dir_all(&dir).at(&dir)?;
                 reference
                     .save_hf(&dir, SaveDtype::F32)
-                    .map_err(Failure::internal)?;
+                    .map_err(|e| not_written(&e, &dir))?;
             }
             let path = dir.join(OPTIMIZER);
             let bytes = to_safetensors(&self.optimizer.state()).map_err(Failure::internal)?;
@@ -73,6 +92,18 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
             fs::write(&path, state + "\n").at(&path)
         })
     }
+}
+
+fn not_written(error: &dyn std::error::Error, dir: &Path) -> Failure {
+    // The formats on the way from the file system keep the text of its error, not its kind.
+    let text = error.to_string();
+    if ["No space left on device", "Disk quota exceeded"]
+        .iter()
+        .any(|full| text.contains(full))
+    {
+        return Failure::disk_full(dir);
+    }
+    Failure::internal(text)
 }
 
 /// Reads the position in the run.

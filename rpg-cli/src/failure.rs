@@ -56,6 +56,12 @@ impl Failure {
         Self::new(FailureKind::Reward, message)
     }
 
+    /// There is no space left where `path` is written.
+    pub fn disk_full(path: &Path) -> Self {
+        Self::internal(format!("{}: the disk is full", path.display()))
+            .hint("free some space; nothing that was written before is damaged")
+    }
+
     /// The caller asked to stop.
     pub fn interrupted() -> Self {
         Self::new(FailureKind::Interrupted, "interrupted")
@@ -88,6 +94,9 @@ pub trait AtPath<T> {
 
 impl<T> AtPath<T> for io::Result<T> {
     fn at(self, path: &Path) -> Result<T, Failure> {
-        self.map_err(|e| Failure::input(format!("{}: {e}", path.display())))
+        self.map_err(|e| match e.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::disk_full(path),
+            _ => Failure::input(format!("{}: {e}", path.display())),
+        })
     }
 }

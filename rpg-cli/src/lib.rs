@@ -10,6 +10,7 @@
 
 pub mod backend;
 pub mod checkpoint;
+mod checksums;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod config;

@@ -2,6 +2,7 @@
 
 use rpg_cli::cli::args::Args;
 use rpg_cli::cli::exit;
+use rpg_cli::cli::say;
 
 /// Training allocates and frees tensors of many megabytes all the time. The system's allocator returns them to
 /// the kernel each time and pays for page faults to get them back.
@@ -24,7 +25,9 @@ fn start_workers() {
         .stack_size(8 << 20)
         .build_global();
     if let Err(error) = started {
-        eprintln!("error: the worker threads cannot be started: {error}");
+        say::line(format_args!(
+            "error: the worker threads cannot be started: {error}"
+        ));
         std::process::exit(exit::FAILED);
     }
 }
@@ -34,7 +37,7 @@ fn main() {
     start_workers();
     let args = Args::from_command_line();
     if let Err(failure) = rpg_cli::cli::run(args) {
-        eprintln!("error: {failure}");
+        say::line(format_args!("error: {failure}"));
         std::process::exit(exit::code(failure.kind));
     }
 }

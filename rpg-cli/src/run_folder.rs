@@ -5,23 +5,28 @@
 //! | `config.toml` | the resolved config |
 //! | `metrics.jsonl` | one object per step |
 //! | `samples.jsonl` | some completions per step, with their grades |
-//! | `checkpoints/step-N/` | a Hugging Face folder, and what resuming needs |
+//! | `checkpoints/step-N/` | a Hugging Face folder, what resuming needs, and checksums |
 //! | `summary.json` | before, after, steps, seconds; written at the end |
 //! | `curve.svg` | the learning curve; `rpg report` redraws it |
+//! | `.lock` | locked by the process that trains |
 //!
 //! A whole file is written under a temporary name, synced and renamed. A line is appended in one write, and a
 //! resumed run first drops the lines after its checkpoint.
 
+use crate::checksums;
 use crate::failure::{AtPath, Failure};
 use serde_json::{Map, Value};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// A run's folder.
+/// A run's folder. Clones share its lock.
 #[derive(Debug, Clone)]
 pub struct RunFolder {
     root: PathBuf,
+    // Held by the process that trains; the kernel releases it however the process ends.
+    _lock: Option<Arc<File>>,
 }
 
 /// One object per step.
@@ -33,16 +38,27 @@ pub const SAMPLES: &str = "samples.jsonl";
 /// The files of lines, each with a `step`.
 const LINES: [&str; 2] = [METRICS, SAMPLES];
 
+const CONFIG: &str = "config.toml";
+const CHECKPOINTS: &str = "checkpoints";
+const LOCK: &str = ".lock";
+
+/// A checkpoint that is being replaced by another of the same step: this, then its name.
+const REPLACED: &str = ".replaced-";
+
+/// A checkpoint that differs from its checksums: this, then its name.
+const DAMAGED: &str = "damaged-";
+
 impl RunFolder {
-    /// Creates a new folder; one that already holds a run is an error.
+    /// Creates a new folder and locks it; one that already holds a run is an error.
     pub fn create(root: &Path, config_toml: &str) -> Result<Self, Failure> {
-        if root.join("config.toml").exists() {
-            return Err(
-                Failure::input(format!("{}: already holds a run", root.display())).hint(format!(
-                    "resume it with rpg train --resume {}, or choose another --run-dir",
-                    root.display()
-                )),
-            );
+        let taken = || {
+            Failure::input(format!("{}: already holds a run", root.display())).hint(format!(
+                "resume it with rpg train --resume {}, or choose another --run-dir",
+                root.display()
+            ))
+        };
+        if root.join(CONFIG).exists() {
+            return Err(taken());
         }
         if root.is_dir() && fs::read_dir(root).at(root)?.next().is_some() {
             return Err(
@@ -50,33 +66,98 @@ impl RunFolder {
                     .hint("choose a new folder with --run-dir"),
             );
         }
-        fs::create_dir_all(root.join("checkpoints")).at(root)?;
-        let folder = Self { root: root.into() };
+        fs::create_dir_all(root.join(CHECKPOINTS)).at(root)?;
+        let folder = Self {
+            root: root.into(),
+            _lock: lock(root)?,
+        };
+        // Another process may have created a run here before the lock was free.
+        if root.join(CONFIG).exists() {
+            return Err(taken());
+        }
         for name in LINES {
             let path = root.join(name);
             File::create(&path).at(&path)?;
         }
-        folder.write("config.toml", config_toml.as_bytes())?;
+        folder.check_writable()?;
+        folder.write(CONFIG, config_toml.as_bytes())?;
         Ok(folder)
     }
 
-    /// The next free folder `NAME-001`, `NAME-002`, ... in `parent`.
-    pub fn next_free(parent: &Path, name: &str) -> PathBuf {
-        (1..)
-            .map(|i| parent.join(format!("{name}-{i:03}")))
-            .find(|path| !path.exists())
-            .unwrap_or_else(|| parent.join(name))
+    /// Creates the next free folder `NAME-001`, `NAME-002`, ... in `parent`. Processes that start together get
+    /// different ones.
+    pub fn create_next(parent: &Path, name: &str, config_toml: &str) -> Result<Self, Failure> {
+        fs::create_dir_all(parent).at(parent)?;
+        let mut number = 1;
+        loop {
+            let root = parent.join(format!("{name}-{number:03}"));
+            match fs::create_dir(&root) {
+                Ok(()) => return Self::create(&root, config_toml),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(e) => return Err(e).at(&root),
+            }
+        }
     }
 
-    /// Opens the folder of an existing run.
+    /// Opens the folder of an existing run to read it.
     pub fn open(root: &Path) -> Result<Self, Failure> {
-        if root.join("config.toml").exists() {
-            return Ok(Self { root: root.into() });
+        if root.join(CONFIG).exists() {
+            return Ok(Self {
+                root: root.into(),
+                _lock: None,
+            });
         }
         Err(
             Failure::input(format!("{}: not a run folder", root.display()))
                 .hint("a run folder contains a config.toml"),
         )
+    }
+
+    /// Opens and locks the folder of an existing run to continue it. A folder that another process trains in, or
+    /// that cannot be written, is an error.
+    pub fn open_to_resume(root: &Path) -> Result<Self, Failure> {
+        let mut folder = Self::open(root)?;
+        folder._lock = lock(root)?;
+        let checkpoints = folder.path(CHECKPOINTS);
+        fs::create_dir_all(&checkpoints).at(&checkpoints)?;
+        folder.check_writable()?;
+        folder.recover_replaced()?;
+        Ok(folder)
+    }
+
+    /// Finds out whether everything that a run writes can be written.
+    fn check_writable(&self) -> Result<(), Failure> {
+        let hint = "the run folder and everything in it must be writable";
+        for path in [self.root.clone(), self.path(CHECKPOINTS)] {
+            tempfile::tempfile_in(&path)
+                .at(&path)
+                .map_err(|failure| failure.hint(hint))?;
+        }
+        for name in LINES {
+            let path = self.path(name);
+            let opened = OpenOptions::new().append(true).create(true).open(&path);
+            opened.at(&path).map_err(|failure| failure.hint(hint))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a checkpoint back whose replacement did not come to its end.
+    fn recover_replaced(&self) -> Result<(), Failure> {
+        let parent = self.path(CHECKPOINTS);
+        for entry in fs::read_dir(&parent).at(&parent)? {
+            let path = entry.at(&parent)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let Some(name) = name.strip_prefix(REPLACED) else {
+                continue;
+            };
+            let target = parent.join(name);
+            if target.exists() {
+                fs::remove_dir_all(&path).at(&path)?;
+            } else {
+                fs::rename(&path, &target).at(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// The folder's path.
@@ -105,7 +186,7 @@ impl RunFolder {
         sync_folder(&self.root)
     }
 
-    /// Appends a line to a file of lines.
+    /// Appends a line to a file of lines. What is left of a line that could not be written whole is removed.
     pub fn append(&self, name: &str, line: &Value) -> Result<(), Failure> {
         let path = self.path(name);
         let mut file = OpenOptions::new()
@@ -113,16 +194,26 @@ impl RunFolder {
             .create(true)
             .open(&path)
             .at(&path)?;
-        file.write_all(format!("{line}\n").as_bytes()).at(&path)
+        let n_before = file.metadata().at(&path)?.len();
+        let written = file.write_all(format!("{line}\n").as_bytes());
+        if written.is_err() {
+            // The first error is the one to report.
+            let _ = file.set_len(n_before);
+        }
+        written.at(&path)
     }
 
-    /// The lines of a file, up to the first incomplete one.
+    /// The whole lines of a file. A crash or a full disk can leave parts of lines, which need not be text: they are
+    /// left out, as is a file that is missing.
     pub fn lines(&self, name: &str) -> Result<Vec<Map<String, Value>>, Failure> {
         let path = self.path(name);
-        let text = fs::read_to_string(&path).at(&path)?;
-        Ok(text
-            .lines()
-            .map_while(|line| serde_json::from_str(line).ok())
+        let bytes = match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.at(&path)?,
+        };
+        let lines = bytes.split(|&byte| byte == b'\n');
+        Ok(lines
+            .filter_map(|line| serde_json::from_slice(line).ok())
             .collect())
     }
 
@@ -144,7 +235,7 @@ impl RunFolder {
 
     /// Checkpoints, oldest first.
     pub fn checkpoints(&self) -> Result<Vec<PathBuf>, Failure> {
-        let dir = self.path("checkpoints");
+        let dir = self.path(CHECKPOINTS);
         let mut found = Vec::new();
         for entry in fs::read_dir(&dir).at(&dir)? {
             let path = entry.at(&dir)?.path();
@@ -164,43 +255,75 @@ impl RunFolder {
         Ok(found.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// The newest checkpoint.
+    /// The newest checkpoint; one that differs from its checksums is an error.
     pub fn newest_checkpoint(&self) -> Result<PathBuf, Failure> {
-        self.checkpoints()?.pop().ok_or_else(|| {
+        let newest = self.checkpoints()?.pop().ok_or_else(|| {
             Failure::input(format!(
                 "{}: the run has no checkpoint yet",
                 self.root.display()
             ))
-            .hint("start the run again in a new folder")
-        })
+            .hint("resume the run; it writes the first one before its first step")
+        })?;
+        checksums::verify(&newest)?;
+        Ok(newest)
     }
 
-    /// Writes a checkpoint folder under a temporary name and renames it; then removes all but the newest
-    /// `n_kept`.
+    /// The newest checkpoint that agrees with its checksums, if there is any checkpoint, and what is to be said
+    /// about newer ones, which are moved aside. It is an error if there are only damaged ones.
+    pub fn newest_whole_checkpoint(&self) -> Result<(Option<PathBuf>, Vec<String>), Failure> {
+        let mut damaged: Vec<(PathBuf, Failure)> = Vec::new();
+        for path in self.checkpoints()?.into_iter().rev() {
+            match checksums::verify(&path) {
+                Ok(()) => {
+                    let notes = damaged.into_iter().map(|(path, failure)| {
+                        let aside = set_aside(&path)?;
+                        Ok(format!(
+                            "{}; an older checkpoint is used, and this one is now {}",
+                            failure.message,
+                            aside.display()
+                        ))
+                    });
+                    return Ok((Some(path), notes.collect::<Result<_, Failure>>()?));
+                }
+                Err(failure) => damaged.push((path, failure)),
+            }
+        }
+        match damaged.into_iter().next() {
+            Some((_, failure)) => Err(failure.hint(
+                "restore the file from a copy, or start again in a new folder; the run has no other whole \
+                 checkpoint",
+            )),
+            None => Ok((None, Vec::new())),
+        }
+    }
+
+    /// Writes a checkpoint folder under a temporary name, with checksums, and renames it; then removes all but the
+    /// newest `n_kept`. Nothing is left of one that could not be written whole.
     pub fn write_checkpoint(
         &self,
         step: u64,
         n_kept: usize,
         write: impl FnOnce(&Path) -> Result<(), Failure>,
     ) -> Result<PathBuf, Failure> {
-        let parent = self.path("checkpoints");
-        let target = parent.join(format!("step-{step:06}"));
+        let parent = self.path(CHECKPOINTS);
+        let name = format!("step-{step:06}");
+        let target = parent.join(&name);
         let partial = parent.join(".partial");
-        if partial.exists() {
-            fs::remove_dir_all(&partial).at(&partial)?;
+        remove_folder(&partial)?;
+        let written = fs::create_dir_all(&partial)
+            .at(&partial)
+            .and_then(|()| write(&partial))
+            .and_then(|()| checksums::write(&partial))
+            .and_then(|()| sync_all(&partial));
+        if written.is_err() {
+            // The first error is the one to report.
+            let _ = remove_folder(&partial);
         }
-        fs::create_dir_all(&partial).at(&partial)?;
-        write(&partial)?;
-        for entry in fs::read_dir(&partial).at(&partial)? {
-            let path = entry.at(&partial)?.path();
-            File::open(&path)
-                .and_then(|file| file.sync_all())
-                .at(&path)?;
-        }
-        sync_folder(&partial)?;
+        written?;
         if target.exists() {
-            // The same step again: the old folder is first moved to a name that nothing reads.
-            let old = parent.join(".old");
+            // The same step again: the old folder is first moved to a name from which resuming takes it back.
+            let old = parent.join(format!("{REPLACED}{name}"));
+            remove_folder(&old)?;
             fs::rename(&target, &old).at(&target)?;
             fs::rename(&partial, &target).at(&target)?;
             fs::remove_dir_all(&old).at(&old)?;
@@ -214,6 +337,58 @@ impl RunFolder {
         }
         Ok(target)
     }
+}
+
+/// The lock of a run folder; `None` where the file system has no locks.
+fn lock(root: &Path) -> Result<Option<Arc<File>>, Failure> {
+    let path = root.join(LOCK);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .at(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Arc::new(file))),
+        Err(TryLockError::WouldBlock) => Err(Failure::input(format!(
+            "{}: another process is training in this folder",
+            root.display()
+        ))
+        .hint("wait until it has ended, or stop it; a process that was killed holds no lock")),
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}
+
+/// Gives a damaged checkpoint a name that nothing reads.
+fn set_aside(path: &Path) -> Result<PathBuf, Failure> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("{DAMAGED}{name}"));
+    remove_folder(&aside)?;
+    fs::rename(path, &aside).at(path)?;
+    Ok(aside)
+}
+
+/// Removes a folder, which need not exist.
+fn remove_folder(path: &Path) -> Result<(), Failure> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.at(path),
+    }
+}
+
+/// Syncs a folder and everything in it.
+fn sync_all(folder: &Path) -> Result<(), Failure> {
+    for entry in fs::read_dir(folder).at(folder)? {
+        let path = entry.at(folder)?.path();
+        if path.is_dir() {
+            sync_all(&path)?;
+        } else {
+            File::open(&path)
+                .and_then(|file| file.sync_all())
+                .at(&path)?;
+        }
+    }
+    sync_folder(folder)
 }
 
 fn sync_folder(path: &Path) -> Result<(), Failure> {
@@ -300,6 +475,74 @@ mod tests {
     }
 
     #[test]
+    fn no_torn_line_poisons_a_file() {
+        for torn in [
+            &b"{\"step\":2,\"completion\":\"\xe4\xbd"[..],
+            b"{\"step\": 2, \"rew",
+            b"\0\0\0\0",
+            b"{\"step\": 2, \"rew{\"step\":2}\n",
+            b"\xff\n{\"step\": 9}\n",
+        ] {
+            let (_dir, folder) = folder();
+            folder.append(SAMPLES, &json!({"step": 1})).unwrap();
+            let path = folder.path(SAMPLES);
+            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(torn).unwrap();
+            folder
+                .retain_lines(|line| line["step"].as_u64() <= Some(2))
+                .unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
+        }
+        let (_dir, folder) = folder();
+        fs::remove_file(folder.path(METRICS)).unwrap();
+        folder.retain_lines(|_| true).unwrap();
+        assert_eq!(folder.lines(METRICS).unwrap(), []);
+    }
+
+    #[test]
+    fn one_process_at_a_time_trains_in_a_folder() {
+        let (_dir, folder) = folder();
+        let root = folder.root().to_owned();
+        let error = RunFolder::open_to_resume(&root).unwrap_err();
+        assert!(error.message.contains("another process"), "{error}");
+        assert!(RunFolder::open(&root).is_ok());
+        drop(folder);
+        assert!(RunFolder::open_to_resume(&root).is_ok());
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_is_never_resumed_from() {
+        let (_dir, folder) = folder();
+        assert_eq!(folder.newest_whole_checkpoint().unwrap(), (None, vec![]));
+        let good = |dir: &Path| {
+            fs::create_dir(dir.join("reference")).at(dir)?;
+            fs::write(dir.join("reference/b"), "b").at(dir)?;
+            fs::write(dir.join("a"), "a").at(dir)
+        };
+        for step in 1..=3 {
+            folder.write_checkpoint(step, 9, good).unwrap();
+        }
+        let path = |name: &str| folder.path(CHECKPOINTS).join(name);
+        fs::write(path("step-000003").join("a"), "A").unwrap();
+        fs::remove_file(path("step-000002").join("reference/b")).unwrap();
+        let (whole, notes) = folder.newest_whole_checkpoint().unwrap();
+        assert_eq!(whole, Some(path("step-000001")));
+        assert!(notes[0].contains("step-000003/a"), "{notes:?}");
+        assert!(notes[1].contains("step-000002/reference/b"), "{notes:?}");
+        assert!(path("damaged-step-000003").exists());
+        fs::write(path("step-000001").join("a"), "A").unwrap();
+        let error = folder.newest_whole_checkpoint().unwrap_err();
+        assert!(error.message.contains("step-000001/a"), "{error}");
+        // A checkpoint that was being replaced comes back.
+        let replaced = path(".replaced-step-000001");
+        fs::rename(path("step-000001"), &replaced).unwrap();
+        let root = folder.root().to_owned();
+        drop(folder);
+        let folder = RunFolder::open_to_resume(&root).unwrap();
+        assert!(folder.checkpoints().unwrap()[0].ends_with("step-000001"));
+    }
+
+    #[test]
     fn a_checkpoint_appears_whole_or_not_at_all() {
         let (_dir, folder) = folder();
         let good = |dir: &Path| fs::write(dir.join("a"), "a").at(dir);
@@ -308,7 +551,7 @@ mod tests {
             fs::write(dir.join("a"), "half").at(dir)?;
             Err(Failure::internal("disk full"))
         });
-        assert!(failed.is_err());
+        assert!(failed.is_err() && !folder.path("checkpoints/.partial").exists());
         let names = |folder: &RunFolder| -> Vec<String> {
             let paths = folder.checkpoints().unwrap();
             paths

@@ -134,7 +134,7 @@ fn step(items: &[ScoreItem], ranks: &dyn Ranks<Flex>) -> (StepReport, Vec<f64>) 
     let n = ranks.sum(&[items.len() as f64]).unwrap()[0];
     let report = learner.step(
         items.chunks(1),
-        |policy, part| score(policy, part, 1.0).logprobs.sum().neg() / n,
+        |policy, part| Ok(score(policy, part, 1.0).logprobs.sum().neg() / n),
         0.01,
         1.0,
         ranks,

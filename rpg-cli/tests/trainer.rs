@@ -21,6 +21,7 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 const GOOD: &str = "Answer: 7";
 const BAD: &str = "Answer: 8";
@@ -119,11 +120,20 @@ impl Reward for Taste {
     }
 }
 
-/// Records what it is told, and requests a stop after a given step.
+/// When a run is asked to stop.
+#[derive(Clone, Copy, PartialEq)]
+enum Stop {
+    AfterStep(u64),
+    /// After so many updates, which leaves no time to finish the step.
+    AfterUpdate(usize),
+}
+
+/// Records what it is told, and requests a stop.
 struct Recorder {
     log: Log,
     interrupt: Interrupt,
-    stop_after: Option<u64>,
+    stop: Option<Stop>,
+    n_updates: usize,
 }
 
 impl Reporter for Recorder {
@@ -134,9 +144,16 @@ impl Reporter for Recorder {
             Event::Evaluated {
                 moment, evaluation, ..
             } => format!("evaluated {moment:?} {}", evaluation.mean_at_k),
-            Event::Updated { update, updates } => format!("update {update}/{updates}"),
+            Event::Updated { update, updates } => {
+                self.n_updates += 1;
+                if self.stop == Some(Stop::AfterUpdate(self.n_updates)) {
+                    self.interrupt.request();
+                    std::thread::sleep(Duration::from_millis(2100));
+                }
+                format!("update {update}/{updates}")
+            }
             Event::Step { step, rollout, .. } => {
-                if self.stop_after == Some(*step) {
+                if self.stop == Some(Stop::AfterStep(*step)) {
                     self.interrupt.request();
                 }
                 format!("step {step}, {} kept", rollout.kept.len())
@@ -231,7 +248,7 @@ impl TestRun {
     }
 
     /// Starts the run, or resumes it from its newest checkpoint.
-    fn start_or_resume(&self, batches: usize, stop_after: Option<u64>) -> Result<Outcome, Failure> {
+    fn start_or_resume(&self, batches: usize, stop: Option<Stop>) -> Result<Outcome, Failure> {
         let device = Default::default();
         let checkpoint = self.folder.newest_checkpoint().ok();
         let (policy, tokenizer) = match &checkpoint {
@@ -266,7 +283,8 @@ impl TestRun {
         parts.reporters.push(Box::new(Recorder {
             log: self.log.clone(),
             interrupt: parts.interrupt.clone(),
-            stop_after,
+            stop,
+            n_updates: 0,
         }));
         Trainer::new(&self.config, &self.folder, start, parts)?.run()
     }
@@ -353,9 +371,29 @@ fn a_stopped_and_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
     let straight = TestRun::new(config(&["train.steps=4", "reference.rule={every_steps=3}"]));
     straight.start_or_resume(usize::MAX, None).unwrap();
     let stopped = TestRun::new(config(&["train.steps=4", "reference.rule={every_steps=3}"]));
-    let outcome = stopped.start_or_resume(usize::MAX, Some(2)).unwrap();
+    let stop = Some(Stop::AfterStep(2));
+    let outcome = stopped.start_or_resume(usize::MAX, stop).unwrap();
     assert!(outcome.interrupted && outcome.after.is_nan());
     assert_eq!(outcome.steps, 2);
+    let outcome = stopped.start_or_resume(usize::MAX, None).unwrap();
+    assert_eq!((outcome.steps, outcome.interrupted), (4, false));
+    assert_eq!(stopped.metrics(), straight.metrics());
+    assert_eq!(stopped.log_prob(GOOD), straight.log_prob(GOOD));
+}
+
+#[test]
+fn a_step_that_cannot_be_finished_in_time_is_dropped_and_repeated() {
+    let sets = ["train.steps=4", "reference.rule={every_steps=3}"];
+    let straight = TestRun::new(config(&sets));
+    straight.start_or_resume(usize::MAX, None).unwrap();
+    let stopped = TestRun::new(config(&sets));
+    // The first update of step 3.
+    let stop = Some(Stop::AfterUpdate(5));
+    let outcome = stopped.start_or_resume(usize::MAX, stop).unwrap();
+    assert_eq!((outcome.steps, outcome.interrupted), (2, true));
+    assert!(outcome.checkpoint.ends_with("step-000002"));
+    let last = stopped.log.borrow().last().cloned();
+    assert_eq!(last.as_deref(), Some("update 1/2"));
     let outcome = stopped.start_or_resume(usize::MAX, None).unwrap();
     assert_eq!((outcome.steps, outcome.interrupted), (4, false));
     assert_eq!(stopped.metrics(), straight.metrics());

@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar with lines above it on a terminal, otherwise plain lines.
 
+use crate::cli::say::say;
 use crate::failure::Failure;
 use crate::train::report::{Activity, Event, Metrics, Moment, Progress, Reporter};
 use crate::train::{GradedGroup, Sample};
@@ -38,8 +39,8 @@ impl Console {
     /// Prints a line.
     pub(super) fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say!("{text}")),
+            None => say!("{text}"),
         }
     }
 
@@ -67,7 +68,12 @@ impl Console {
 
 /// Reports a training run on the terminal.
 #[derive(Debug, Default)]
-pub(super) struct TrainConsole(Console);
+pub(super) struct TrainConsole {
+    console: Console,
+    // Updates of this process, and those of them that were skipped.
+    updates: f64,
+    skipped: f64,
+}
 
 impl Reporter for TrainConsole {
     fn on(&mut self, event: &Event<'_>) -> Result<(), Failure> {
@@ -77,9 +83,9 @@ impl Reporter for TrainConsole {
                 steps,
                 batch_size,
             } => {
-                self.0 = Console::new(*steps, "warm start");
-                self.0.position(*done);
-                self.0.line(&format!(
+                self.console = Console::new(*steps, "warm start");
+                self.console.position(*done);
+                self.console.line(&format!(
                     "warm start: {steps} supervised steps of {batch_size} worked examples"
                 ));
             }
@@ -89,19 +95,29 @@ impl Reporter for TrainConsole {
                 metrics,
             } => {
                 let nll = metrics.get("warm_start/nll").unwrap_or(f64::NAN);
-                self.0.position(*step);
-                self.0.status(|| format!("nll {nll:.4}"));
+                self.console.position(*step);
+                self.console.status(|| format!("nll {nll:.4}"));
                 if *step == 1 || step.is_multiple_of(WARM_START_LINE_EVERY) || step == steps {
                     let line = format!("warm start {step:>4}/{steps} | nll {nll:.4}");
-                    self.0.line(&line);
+                    self.console.line(&line);
                 }
             }
-            Event::WarmStartEnd | Event::End => self.0.done(),
+            Event::WarmStartEnd => self.console.done(),
+            Event::End => {
+                self.console.done();
+                if self.skipped > 0.0 {
+                    self.console.line(&format!(
+                        "warning: {} of {} updates were skipped, as their gradients were not finite numbers; \
+                         lower optimizer.lr or objective.beta",
+                        self.skipped, self.updates
+                    ));
+                }
+            }
             Event::Start { done, steps, notes } => {
-                self.0 = Console::new(*steps, "train");
-                self.0.position(*done);
+                self.console = Console::new(*steps, "train");
+                self.console.position(*done);
                 for note in *notes {
-                    self.0.line(&format!("note: {note}"));
+                    self.console.line(&format!("note: {note}"));
                 }
             }
             Event::Graded { step, groups } => {
@@ -110,7 +126,7 @@ impl Reporter for TrainConsole {
                     None => "evaluation".into(),
                 };
                 if let Some(line) = errors(&when, groups) {
-                    self.0.line(&line);
+                    self.console.line(&line);
                 }
             }
             Event::Evaluated {
@@ -121,18 +137,18 @@ impl Reporter for TrainConsole {
             } => {
                 let groups = &evaluation.groups;
                 match moment {
-                    Moment::Before => self.0.line(&format!(
+                    Moment::Before => self.console.line(&format!(
                         "held-out mean@{k} before training: {:.3} ({} problems); two samples:",
                         evaluation.mean_at_k,
                         groups.len()
                     )),
                     Moment::During => return Ok(()),
-                    Moment::After => self.0.line("two samples of the trained policy:"),
+                    Moment::After => self.console.line("two samples of the trained policy:"),
                 }
                 groups.iter().take(2).for_each(|group| self.sample(group));
             }
             Event::Updated { update, updates } => {
-                self.0.status(|| format!("update {update}/{updates}"));
+                self.console.status(|| format!("update {update}/{updates}"));
             }
             Event::Step {
                 step,
@@ -141,8 +157,12 @@ impl Reporter for TrainConsole {
                 metrics,
                 held_out,
             } => {
-                self.0.line(&step_line(*step, *steps, metrics, *held_out));
-                self.0.position(*step);
+                let updates = metrics.get("train/num_updates").unwrap_or(0.0);
+                self.updates += updates;
+                self.skipped += (updates * skipped_share(metrics)).round();
+                self.console
+                    .line(&step_line(*step, *steps, metrics, *held_out));
+                self.console.position(*step);
                 if step.is_multiple_of(SAMPLE_EVERY) {
                     rollout
                         .groups
@@ -162,7 +182,7 @@ impl Reporter for TrainConsole {
             Activity::Grading => "grading",
         };
         let Progress { done, total, .. } = progress;
-        self.0.status(|| format!("{what} {done}/{total}"));
+        self.console.status(|| format!("{what} {done}/{total}"));
     }
 }
 
@@ -170,15 +190,23 @@ impl TrainConsole {
     /// Prints the first sample of a group.
     fn sample(&self, group: &GradedGroup) {
         if let Some(sample) = group.samples.first() {
-            self.0.line(&readable(group, sample));
+            self.console.line(&readable(group, sample));
         }
     }
+}
+
+/// The share of the updates of a step that were skipped.
+fn skipped_share(metrics: &Metrics) -> f64 {
+    metrics.get("actor/skipped_updates").unwrap_or(0.0)
 }
 
 fn step_line(step: u64, steps: u64, metrics: &Metrics, held_out: f64) -> String {
     let number = |name: &str| metrics.get(name).unwrap_or(f64::NAN);
     let updates = match metrics.get("train/num_updates") {
         Some(0.0) => "no update: rewards are equal within every group".into(),
+        Some(_) if skipped_share(metrics) == 1.0 => {
+            "every update skipped: the gradient is not a finite number".into()
+        }
         _ => format!(
             "kl {:.1e} | entropy {:.3} | clip {:.3}",
             number("actor/kl_loss"),
@@ -186,8 +214,19 @@ fn step_line(step: u64, steps: u64, metrics: &Metrics, held_out: f64) -> String 
             number("actor/pg_clipfrac"),
         ),
     };
+    let skipped = match skipped_share(metrics) * metrics.get("train/num_updates").unwrap_or(0.0) {
+        n if n > 0.0 && skipped_share(metrics) < 1.0 => {
+            format!(" ({n:.0} skipped: gradient not finite)")
+        }
+        _ => String::new(),
+    };
+    let held_out = if held_out.is_nan() {
+        String::new()
+    } else {
+        format!(" | held-out {held_out:.3}")
+    };
     format!(
-        "step {step:>4}/{steps} | reward {:.3} | held-out {held_out:.3} | {updates} | length {:.1} | {:.0} tokens/s",
+        "step {step:>4}/{steps} | reward {:.3}{held_out} | {updates}{skipped} | length {:.1} | {:.0} tokens/s",
         number("critic/rewards/mean"),
         number("response_length/mean"),
         number("perf/throughput"),

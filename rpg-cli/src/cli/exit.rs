@@ -10,7 +10,7 @@ pub const BAD_INPUT: i32 = 2;
 pub const FAILED: i32 = 3;
 /// A reward failed to score a completion.
 pub const REWARD: i32 = 4;
-/// The command was ended by Ctrl-C or SIGTERM.
+/// The command was ended by Ctrl-C, SIGTERM or SIGHUP.
 pub const INTERRUPTED: i32 = 130;
 
 /// The exit code of a failure.

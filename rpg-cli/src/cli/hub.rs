@@ -3,6 +3,7 @@
 //! The same variables configure it: `HF_HUB_CACHE` and `HF_HOME` (where the cache is), `HF_ENDPOINT` (a mirror),
 //! `HF_TOKEN` (for gated and private models) and `HF_HUB_OFFLINE` (use the cache alone).
 
+use crate::cli::say::say;
 use crate::failure::Failure;
 use crate::models::is_gguf;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
@@ -62,7 +63,7 @@ impl HubModel {
         match (self.download(&cache), cached) {
             (Ok(path), _) => Ok(path),
             (Err(FetchError::Unreachable(why)), Some(path)) => {
-                eprintln!(
+                say!(
                     "note: the hub cannot be reached ({why}); using {} from the cache",
                     self.repo
                 );
@@ -113,7 +114,7 @@ impl HubModel {
             if folder.join(name).is_file() {
                 continue;
             }
-            eprintln!("fetching {}/{name}", self.repo);
+            say!("fetching {}/{name}", self.repo);
             remote
                 .download(name)
                 .map_err(|error| self.fetch_error(error))?;

@@ -7,6 +7,7 @@ mod curve;
 pub mod exit;
 mod hub;
 mod policy;
+pub mod say;
 mod signals;
 
 use crate::failure::Failure;

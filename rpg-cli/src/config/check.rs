@@ -9,6 +9,9 @@ impl TrainConfig {
     /// Refuses keys that do not go together. Single values have checked themselves, except those of the objective,
     /// which code can set freely.
     pub fn check(&self) -> Result<(), Failure> {
+        if i64::try_from(self.seed).is_err() {
+            return Err(bad("seed", self.seed, SEEDS));
+        }
         self.check_sources()?;
         self.check_group_size()?;
         self.reward.check()?;
@@ -20,6 +23,43 @@ impl TrainConfig {
         self.objective
             .validate()
             .map_err(|e| Failure::input(format!("objective: {e}")))
+    }
+
+    /// What is allowed and probably not meant.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let (updates, groups) = (
+            self.train.mini_batches.get(),
+            self.rollout.prompts_per_step.get(),
+        );
+        if updates > groups {
+            warnings.push(format!(
+                "train.mini_batches: found {updates}, but a step has {groups} groups (rollout.prompts_per_step), \
+                 so there are at most {groups} updates per step"
+            ));
+        }
+        if let Some(overlong) = &self.reward.overlong {
+            let (max_length, buffer) = (overlong.max_length, overlong.buffer);
+            let longest = self.rollout.max_new_tokens.get();
+            if buffer > max_length {
+                warnings.push(format!(
+                    "reward.overlong.buffer: found {buffer}, more than reward.overlong.max_length = {max_length}, \
+                     so every completion is penalised"
+                ));
+            } else if max_length - buffer >= longest {
+                warnings.push(format!(
+                    "reward.overlong: no completion is penalised, as none is longer than \
+                     rollout.max_new_tokens = {longest}"
+                ));
+            }
+        }
+        if self.evaluate.problems == 0 && self.evaluate.every > 0 {
+            warnings.push(format!(
+                "evaluate.every: found {}, but evaluate.problems = 0 leaves nothing to measure on",
+                self.evaluate.every
+            ));
+        }
+        warnings
     }
 
     /// Refuses anything but one policy and one source of problems that fit each other.
@@ -100,6 +140,9 @@ impl RewardConfig {
         Ok(())
     }
 }
+
+/// The seeds that TOML can hold.
+pub(super) const SEEDS: &str = "a whole number from 0 to 9223372036854775807";
 
 fn bad(key: &str, found: impl fmt::Display, expected: &str) -> Failure {
     Failure::input(format!("{key}: found {found}; expected {expected}"))

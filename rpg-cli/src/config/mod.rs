@@ -196,6 +196,14 @@ fn apply(table: &mut toml::Table, set: &str) -> Result<(), Failure> {
         .ok()
         .and_then(|mut parsed| parsed.remove("value"))
         .unwrap_or_else(|| toml::Value::String(text.to_owned()));
+    if value.is_str() && text.trim().parse::<f64>().is_ok_and(|x| x.fract() == 0.0) {
+        return Err(Failure::input(format!(
+            "{}: found {}; expected {}",
+            key.trim(),
+            text.trim(),
+            check::SEEDS
+        )));
+    }
     let mut parts: Vec<&str> = key.split('.').map(str::trim).collect();
     let last = parts
         .pop()
@@ -278,6 +286,36 @@ mod tests {
         ] {
             let error = rule(set).unwrap_err();
             assert!(error.message.contains(message), "{set}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_said() {
+        let warnings = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            TrainConfig::recipe("arithmetic", &sets).unwrap().warnings()
+        };
+        assert_eq!(warnings(&[]), Vec::<String>::new());
+        for (sets, expected) in [
+            (
+                &["train.mini_batches=1000", "rollout.prompts_per_step=4"][..],
+                "at most 4 updates per step",
+            ),
+            (
+                &["reward.overlong={max_length=8, buffer=9, penalty=1}"],
+                "every completion is penalised",
+            ),
+            (
+                &["reward.overlong={max_length=8000, buffer=9, penalty=1}"],
+                "no completion is penalised",
+            ),
+            (
+                &["evaluate.problems=0", "evaluate.every=2"],
+                "nothing to measure on",
+            ),
+        ] {
+            let found = warnings(sets);
+            assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
         }
     }
 
@@ -413,6 +451,14 @@ mod tests {
             "reward.overlong={max_length=48, buffer=12, penalty=-1}",
             "reward.overlong.penalty: found -1; expected a number, at least 0",
         );
+        for seed in ["9223372036854775808", "18446744073709551616"] {
+            check(
+                &format!("seed={seed}"),
+                &format!(
+                    "seed: found {seed}; expected a whole number from 0 to 9223372036854775807"
+                ),
+            );
+        }
         check("lonely", "expected KEY=VALUE");
     }
 }

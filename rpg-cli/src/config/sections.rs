@@ -266,8 +266,9 @@ config_section! {
 config_section! {
     /// How progress is measured.
     pub struct EvaluateConfig {
-        /// The number of held-out problems, on which the policy is measured before and after training.
-        problems: Count,
+        /// The number of held-out problems, on which the policy is measured before and after training; with 0 it
+        /// is never measured.
+        problems: usize,
         /// Samples per problem: the k of Mean@k.
         samples: Count,
         /// Steps between measurements during training; with 0 there are none.
@@ -289,7 +290,8 @@ impl EvaluateConfig {
 config_section! {
     /// What the run folder keeps.
     pub struct CheckpointConfig {
-        /// Steps between checkpoints; with 0 there is one at the end only.
+        /// Steps between checkpoints, in the warm start too; with 0 there is one at the end only. Where the updates
+        /// of a step take more than two seconds, there is one every minute as well.
         every: u64 = 50,
         /// The number of checkpoints that are kept; older ones are removed.
         keep: Count = Count::of(1),

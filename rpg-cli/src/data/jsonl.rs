@@ -30,11 +30,17 @@ pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
             )
         };
         let line = line.map_err(|e| bad(e.to_string()))?;
+        // Spreadsheets and editors on Windows begin a file with a byte-order mark.
+        let line = if i == 0 {
+            line.trim_start_matches('\u{feff}')
+        } else {
+            line.as_str()
+        };
         if line.trim().is_empty() {
             continue;
         }
         let object: Map<String, Value> =
-            serde_json::from_str(&line).map_err(|e| bad(format!("not a JSON object: {e}")))?;
+            serde_json::from_str(line).map_err(|e| bad(format!("not a JSON object: {e}")))?;
         let question = text(&object, &["question", "problem"]).map_err(bad)?;
         let answer = text(&object, &["answer"]).map_err(bad)?;
         let answer = answer
@@ -101,6 +107,15 @@ mod tests {
             (problems[1].id.as_str(), problems[1].data_source.as_str()),
             ("set.jsonl:3", "own")
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_first_line() {
+        let line = "{\"question\": \"1+1?\", \"answer\": \"2\"}\r\n";
+        let problems = read_text(&format!("\u{feff}{line}{line}")).unwrap();
+        assert_eq!(problems.len(), 2);
+        assert_eq!(problems[0].prompt, problems[1].prompt);
+        assert_eq!(read_text(&format!("\u{feff}\n{line}")).unwrap().len(), 1);
     }
 
     #[test]

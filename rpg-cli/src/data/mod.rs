@@ -13,7 +13,7 @@ use rpg_core::seed::{derive, stream};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Problem, Prompt};
 use rpg_reward::AnswerStyle;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -114,12 +114,14 @@ fn epoch_order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
     order
 }
 
-/// Reads or generates the problems of a config; `n_eval` of them are for evaluation.
+/// Reads or generates the problems of a config; `n_eval` of them are for evaluation. `on_progress` is given the number
+/// of problems of a file that are tokens by now, and the number of all.
 pub fn load(
     source: &DataSource,
     tokenizer: &Tokenizer,
     seed: u64,
     n_eval: usize,
+    on_progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Data, Failure> {
     if let Some(Task::ColumnAddition { digits }) = &source.task {
         let task = ColumnAddition::new(digits.get(), seed);
@@ -145,13 +147,15 @@ pub fn load(
         let problems = jsonl::read(path)?;
         let n_all = problems.len();
         let mut kept = Vec::with_capacity(n_all);
-        for problem in problems {
+        for (i, problem) in problems.into_iter().enumerate() {
+            on_progress(i, n_all);
             let problem = with_prompt_style(problem, source, tokenizer);
             let problem = prompted(problem, tokenizer)?;
             if problem.prompt_tokens.len() <= source.max_prompt_tokens.get() {
                 kept.push(problem);
             }
         }
+        on_progress(n_all, n_all);
         let n_long = n_all - kept.len();
         if n_long > 0 {
             notes.push(format!(
@@ -170,19 +174,67 @@ pub fn load(
         Ok(kept)
     };
     let mut train = read(path)?;
+    let note = note_on_answers(&train, path);
     let eval = match &source.eval {
+        // Nothing is measured, so that the file need not be there.
+        Some(_) if n_eval == 0 => Vec::new(),
         Some(path) => {
             let mut eval = read(path)?;
             eval.truncate(n_eval);
+            notes.extend(note_on_overlap(&train, &eval));
             eval
         }
         None => hold_out(&mut train, seed, n_eval, path)?,
     };
+    notes.extend(note);
     Ok(Data {
         train: TrainData::File(ShuffledFile::new(train, seed)),
         eval,
         notes,
     })
+}
+
+/// A note on the problems to evaluate on whose prompts are trained on too.
+fn note_on_overlap(train: &[PromptedProblem], eval: &[PromptedProblem]) -> Option<String> {
+    let trained: HashSet<&[u32]> = train.iter().map(|p| &*p.prompt_tokens).collect();
+    let n = eval
+        .iter()
+        .filter(|p| trained.contains(&*p.prompt_tokens))
+        .count();
+    (n > 0).then(|| {
+        format!(
+            "{n} of the {} problems of data.eval are in data.train too: what is measured on them is not held out",
+            eval.len()
+        )
+    })
+}
+
+/// A note on the prompts that have several answers, of which a completion can match only one.
+fn note_on_answers(problems: &[PromptedProblem], path: &Path) -> Option<String> {
+    let mut answers: HashMap<&[u32], &Problem> = HashMap::new();
+    let mut several = HashSet::new();
+    let mut first = None;
+    for PromptedProblem {
+        problem,
+        prompt_tokens,
+    } in problems
+    {
+        let known = *answers.entry(prompt_tokens).or_insert(problem);
+        if known.answer != problem.answer {
+            first.get_or_insert((known, problem));
+            several.insert(&**prompt_tokens);
+        }
+    }
+    let (one, other) = first?;
+    Some(format!(
+        "{}: questions with different answers: {}; the first: {}, `{}`, and {}, `{}`",
+        path.display(),
+        several.len(),
+        one.id,
+        one.answer,
+        other.id,
+        other.answer
+    ))
 }
 
 /// Moves problems from training to evaluation. All copies of a question leave the training problems together.
@@ -265,6 +317,34 @@ mod tests {
             prompt_tokens: vec![1].into(),
         };
         ShuffledFile::new((0..n).map(problem).collect(), 7)
+    }
+
+    #[test]
+    fn problems_in_both_files_and_contradicting_answers_are_noted() {
+        let problem = |i: u32, answer: &str| PromptedProblem {
+            problem: Problem {
+                id: format!("d:{i}"),
+                data_source: String::new(),
+                prompt: Prompt::Text(String::new()),
+                answer: answer.to_owned(),
+            },
+            prompt_tokens: vec![i].into(),
+        };
+        let train = [problem(1, "a"), problem(2, "b"), problem(2, "b")];
+        assert_eq!(note_on_overlap(&train, &[problem(3, "a")]), None);
+        let note = note_on_overlap(&train, &[problem(2, "b"), problem(3, "c")]).unwrap();
+        assert!(
+            note.starts_with("1 of the 2 problems of data.eval"),
+            "{note}"
+        );
+        let path = Path::new("d");
+        assert_eq!(note_on_answers(&train, path), None);
+        let more = [&train[..], &[problem(2, "c"), problem(2, "d")]].concat();
+        let note = note_on_answers(&more, path).unwrap();
+        assert_eq!(
+            note,
+            "d: questions with different answers: 1; the first: d:2, `b`, and d:2, `c`"
+        );
     }
 
     #[test]

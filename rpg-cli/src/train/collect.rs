@@ -1,6 +1,6 @@
 //! Sampling for steps and evaluations, and the evaluation itself.
 
-use super::grading::Grader;
+use super::grading::{Grader, hint};
 use super::report::{Activity, Progress};
 use super::sample::GradedGroup;
 use crate::config::TrainConfig;
@@ -104,18 +104,28 @@ pub(super) fn evaluate<B: DecodeBackend>(
             total,
         })
     })?;
-    let samples = || groups.iter().flat_map(|group| &group.samples);
-    let graded = || samples().filter_map(|sample| sample.grade.correct);
-    let n_graded = graded().count();
-    if n_graded == 0 {
-        let first = samples().next();
+    let Some(mean_at_k) = mean_at_k(&groups) else {
+        let first = groups.iter().flat_map(|group| &group.samples).next();
         let error = first.and_then(|sample| sample.grade.error.as_ref());
+        let hint = error.map_or(
+            "the command's own messages, on standard error, are above",
+            hint,
+        );
         return Err(Failure::reward(format!(
             "reward.command: no completion of the evaluation has a score; the first error: {}",
             error.map_or_else(String::new, ToString::to_string)
         ))
-        .hint("the command's own messages, on standard error, are above"));
-    }
-    let mean_at_k = graded().filter(|&correct| correct).count() as f64 / n_graded as f64;
+        .hint(hint));
+    };
     Ok(Evaluation { mean_at_k, groups })
+}
+
+/// The share of right answers among the completions that have a grade, if there are any.
+pub(super) fn mean_at_k<'a>(groups: impl IntoIterator<Item = &'a GradedGroup>) -> Option<f64> {
+    let samples = groups.into_iter().flat_map(|group| &group.samples);
+    let graded = samples.filter_map(|sample| sample.grade.correct);
+    let (n_right, n) = graded.fold((0usize, 0usize), |(n_right, n), correct| {
+        (n_right + usize::from(correct), n + 1)
+    });
+    (n > 0).then(|| n_right as f64 / n as f64)
 }

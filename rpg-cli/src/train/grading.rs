@@ -202,10 +202,10 @@ impl Grader {
                 reward.describe(),
                 completions[i].0.id
             ))
-            .hint(
-                "the command's own messages, on standard error, are above; `reward.command.on_error` can \
-                 leave out such a completion or give it a fixed score",
-            ));
+            .hint(format!(
+                "{}; `reward.command.on_error` can leave out such a completion or give it a fixed score",
+                hint(error)
+            )));
         }
         Ok(Some(scores))
     }
@@ -255,6 +255,17 @@ impl Grader {
             own_parts,
             error: None,
         }
+    }
+}
+
+/// Where to look for the cause of an error of the reward command.
+pub(super) fn hint(error: &RewardError) -> &'static str {
+    match error {
+        RewardError::Timeout { .. } | RewardError::BatchTimeout { .. } => {
+            "answers that the command does not flush after every line never arrive (in Python: \
+             print(..., flush=True)); its own messages, on standard error, are above"
+        }
+        _ => "the command's own messages, on standard error, are above",
     }
 }
 

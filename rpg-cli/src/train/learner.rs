@@ -57,11 +57,11 @@ impl<B: DecodeBackend> Learner<B> {
     }
 
     /// One update: adds up the gradients of every part's `loss` over the parts and the ranks, scales the sum down
-    /// to `max_grad_norm` and gives it to the optimizer.
+    /// to `max_grad_norm` and gives it to the optimizer. A failure leaves policy and optimizer as they were.
     pub fn step<T>(
         &mut self,
         parts: impl IntoIterator<Item = T>,
-        mut loss: impl FnMut(&CausalLm<Autodiff<B>>, T) -> Tensor<Autodiff<B>, 1>,
+        mut loss: impl FnMut(&CausalLm<Autodiff<B>>, T) -> Result<Tensor<Autodiff<B>, 1>, Failure>,
         lr: f64,
         max_grad_norm: f64,
         ranks: &dyn Ranks<B>,
@@ -69,7 +69,7 @@ impl<B: DecodeBackend> Learner<B> {
         let policy = self.trainable();
         let mut accumulator = GradientsAccumulator::new();
         for part in parts {
-            let grads = loss(policy, part).backward();
+            let grads = loss(policy, part)?.backward();
             accumulator.accumulate(policy, GradientsParams::from_grads(grads, policy));
         }
         let grads = ranks.sum_gradients(policy, accumulator.grads())?;

@@ -2,6 +2,8 @@
 
 use super::sample::Rollout;
 use crate::config::TrainConfig;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -86,7 +88,8 @@ pub(super) fn prepare<'a, B: DecodeBackend>(
     config: &TrainConfig,
     reference: Option<&CausalLm<B>>,
     rollout: &'a Rollout,
-) -> Batch<'a> {
+    interrupt: &Interrupt,
+) -> Result<Batch<'a>, Failure> {
     let mut responses = Vec::new();
     let mut rewards = Vec::new();
     for (group_idx, group) in rollout.kept_groups().enumerate() {
@@ -105,25 +108,29 @@ pub(super) fn prepare<'a, B: DecodeBackend>(
         }
     }
     if let Some(reference) = reference {
-        add_reference(config, reference, &mut responses);
+        add_reference(config, reference, &mut responses, interrupt)?;
     }
     add_advantages(config, &rewards, &mut responses);
-    Batch {
+    Ok(Batch {
         responses,
         n_groups: rollout.kept.len(),
-    }
+    })
 }
 
 fn add_reference<B: DecodeBackend>(
     config: &TrainConfig,
     reference: &CausalLm<B>,
     responses: &mut [Response],
-) {
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
     let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
     let mut logp_ref = Vec::with_capacity(items.len());
     for part in by_tokens(&items, config.train.micro_batch_tokens.get(), |item| {
         item.tokens.len()
     }) {
+        if interrupt.requested() {
+            return Err(Failure::interrupted());
+        }
         let scores = score(reference, part, config.rollout.temperature.get());
         let values: Vec<f32> = scores.logprobs.into_data().iter::<f32>().collect();
         let mut rest = values.as_slice();
@@ -136,6 +143,7 @@ fn add_reference<B: DecodeBackend>(
     for (response, logp_ref) in responses.iter_mut().zip(logp_ref) {
         response.logp_ref = Some(logp_ref);
     }
+    Ok(())
 }
 
 fn add_advantages(config: &TrainConfig, rewards: &[f64], responses: &mut [Response]) {

@@ -32,7 +32,18 @@ impl<B: DecodeBackend> Start<B> {
     pub fn new(
         config: &TrainConfig,
         policy: CausalLm<B>,
+        tokenizer: Tokenizer,
+    ) -> Result<Self, Failure> {
+        Self::with_progress(config, policy, tokenizer, &mut |_, _| {})
+    }
+
+    /// The same; `on_progress` is given the number of problems of a file that are tokens by now, and the number of
+    /// all.
+    pub fn with_progress(
+        config: &TrainConfig,
+        policy: CausalLm<B>,
         mut tokenizer: Tokenizer,
+        on_progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, Failure> {
         if let Some(enabled) = config.data.thinking {
             tokenizer.set_thinking(enabled);
@@ -44,7 +55,8 @@ impl<B: DecodeBackend> Start<B> {
             &config.data,
             &tokenizer,
             config.seed,
-            config.evaluate.problems.get(),
+            config.evaluate.problems,
+            on_progress,
         )?;
         check_context(config, &policy, &mut data)?;
         Ok(Self {
@@ -111,13 +123,13 @@ impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Mean@k on the held-out problems before the first step.
+    /// Mean@k on the held-out problems before the first step; NaN without held-out problems.
     pub before: f64,
-    /// Mean@k after the last step; NaN if the run was stopped.
+    /// Mean@k after the last step; NaN if the run was stopped, and without held-out problems.
     pub after: f64,
     /// k.
     pub k: usize,
-    /// Steps of reinforcement learning.
+    /// Steps of reinforcement learning that the newest checkpoint contains.
     pub steps: u64,
     /// Seconds of work, over all resumptions.
     pub seconds: f64,

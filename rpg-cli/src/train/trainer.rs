@@ -4,11 +4,14 @@ use super::collect::{evaluate, sample};
 use super::grading::Grader;
 use super::learner::Learner;
 use super::loss::{UpdateReport, UpdateSums, loss};
+use super::origin::Origin;
 use super::prepare::{Batch, Response, prepare};
 use super::ranks::Ranks;
-use super::report::{Activity, Event, Metrics, Moment, Progress, Reporters, Timing, n_errors};
+use super::report::{Activity, Event, Metrics, Moment, Progress, Reporters, Timing};
 use super::sample::Rollout;
 use super::setup::{Outcome, Parts, Start};
+use super::sources::Sources;
+use super::stops::{LONGEST_LOSS, Stops, TIME_TO_FINISH};
 use super::warm_start;
 use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_reference, read_state};
 use crate::config::{Count, Task, TrainConfig};
@@ -34,6 +37,7 @@ pub struct Trainer<'a, B: DecodeBackend> {
     folder: &'a RunFolder,
     tokenizer: Tokenizer,
     data: Data,
+    sources: Sources,
     learner: Learner<B>,
     // `None` if the reference is the sampling policy.
     reference: Option<CausalLm<B>>,
@@ -45,8 +49,11 @@ pub struct Trainer<'a, B: DecodeBackend> {
     state: TrainerState,
     // The newest Mean@k on the held-out problems.
     held_out: f64,
-    // Set while a step is incomplete: the policy and `state` do not match.
+    // Set from the first update of a step to its end: the policy and `state` do not match.
     within_step: bool,
+    last_save: Instant,
+    // Whether the updates of the last step took too long to be finished once a stop is requested.
+    slow: bool,
     started: Instant,
     seconds_before: f64,
 }
@@ -68,17 +75,26 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let mut optimizer = parts.optimizer;
         let mut state = TrainerState::default();
         let mut reference = None;
+        let now = Origin::new(config, &data)?;
         if let Some(dir) = &resume {
             state = read_state(dir)?;
+            if let Some(origin) = &state.origin {
+                let notes = origin.check(&now, &folder.path("config.toml"))?;
+                data.notes.extend(notes);
+            }
             read_optimizer(dir, &policy, optimizer.as_mut())?;
             reference = read_reference(dir, &policy.device())?;
-            drop_later_lines(folder, &state)?;
+            state.drop_later_lines(folder)?;
+        } else {
+            folder.retain_lines(|_| false)?;
         }
+        state.origin.get_or_insert(now);
         data.notes.extend(parts.grader.note_on_answers(&data));
         Ok(Self {
             config,
             folder,
             tokenizer,
+            sources: Sources::new(&data.eval, config.evaluate.samples.get()),
             data,
             learner: Learner::new(policy, optimizer),
             reference,
@@ -87,11 +103,13 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             ranks: parts.ranks,
             reporters: Reporters(parts.reporters),
             interrupt: parts.interrupt,
+            seconds_before: state.seconds,
             state,
             held_out: f64::NAN,
             within_step: false,
+            last_save: Instant::now(),
+            slow: false,
             started: Instant::now(),
-            seconds_before: state.seconds,
         })
     }
 
@@ -106,6 +124,11 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         };
         let interrupted = self.interrupt.requested();
         // An incomplete step cannot be saved: the run resumes from the last checkpoint.
+        if self.within_step && failure.kind == FailureKind::Interrupted {
+            let checkpoint = self.folder.newest_checkpoint()?;
+            self.state = read_state(&checkpoint)?;
+            return Ok(self.outcome(f64::NAN, checkpoint, true));
+        }
         if self.within_step || !(interrupted || failure.kind == FailureKind::Reward) {
             return Err(failure);
         }
@@ -128,20 +151,27 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
 
             // Sample from the current policy, pi_old, and grade.
             self.sync()?;
-            let rollout = self.collect(step, &mut timing)?;
+            let (rollout, n_problems) = self.collect(step, &mut timing)?;
             self.rollouts.release();
-            self.within_step = true;
             metrics.add_rollout(&rollout, self.grader.has_own_reward());
 
             // Log-probs under the reference, if that is not pi_old; advantages.
-            let batch = prepare(config, self.reference.as_ref(), &rollout);
+            let batch = prepare(config, self.reference.as_ref(), &rollout, &self.interrupt)?;
             metrics.add("critic/advantages/mean", batch.mean_advantage());
             timing.lap("ref");
 
+            // A stop drops a step whose updates take long, but not what was done in the minutes before it.
+            if self.slow && self.last_save.elapsed() > LONGEST_LOSS {
+                self.save()?;
+            }
+
             // Several updates, each from its share of the groups.
+            let update_started = Instant::now();
             let updates = self.update(step, &batch)?;
             metrics.add_updates(&updates);
             timing.lap("update_actor");
+            self.within_step = true;
+            self.state.n_problems = n_problems;
 
             if config.reference.rule.due(step) {
                 self.reference = Some(self.learner.policy());
@@ -153,13 +183,14 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             }
             self.report(step, &rollout, metrics, &timing)?;
             self.within_step = false;
+            self.slow = update_started.elapsed() > TIME_TO_FINISH;
             if config.checkpoint.due(step, config.train.steps) {
                 self.save()?;
             }
         }
         let after = self.evaluate(Moment::After, &mut Metrics::new(self.state.steps, "final"))?;
         self.reporters.on(&Event::End)?;
-        Ok(after)
+        Ok(after.unwrap_or(f64::NAN))
     }
 
     /// What comes before the first step of a new or resumed run.
@@ -173,7 +204,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             Some(before) => self.held_out = self.last_evaluation()?.unwrap_or(before),
             None => {
                 let mut metrics = Metrics::new(0, "initial");
-                self.state.before = Some(self.evaluate(Moment::Before, &mut metrics)?);
+                self.state.before = self.evaluate(Moment::Before, &mut metrics)?;
                 self.save()?;
             }
         }
@@ -189,15 +220,15 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         self.rollouts.sync(&policy).map_err(Failure::internal)
     }
 
-    /// Samples and grades until the step has its groups. If groups with equal rewards are left out, others replace
+    /// Samples and grades until the step has its groups, and returns them with the position in the data after them.
+    /// If groups with equal rewards are left out, others replace
     /// them as far as `train.max_generation_batches` allows.
-    fn collect(&mut self, step: u64, timing: &mut Timing) -> Result<Rollout, Failure> {
+    fn collect(&mut self, step: u64, timing: &mut Timing) -> Result<(Rollout, u64), Failure> {
         let config = self.config;
         let wanted = config.rollout.prompts_per_step.get();
         let limit = config.train.max_generation_batches;
         let options = config.generate_options(config.sampling());
         let mut rollout = Rollout::default();
-        // The position in the data advances only once the rollout is complete, not if it is interrupted.
         let mut next_problem = self.state.n_problems;
         loop {
             let problems: Vec<PromptedProblem> = (next_problem..next_problem + wanted as u64)
@@ -241,8 +272,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             rollout.n_batches += 1;
             next_problem += wanted as u64;
             if rollout.kept.len() >= wanted || rollout.n_batches >= limit.max(1) {
-                self.state.n_problems = next_problem;
-                return Ok(rollout);
+                return Ok((rollout, next_problem));
             }
         }
     }
@@ -253,6 +283,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let mut reports = Vec::with_capacity(mini_batches.len());
         for mini_batch in &mini_batches {
             reports.push(self.update_once(step, mini_batch)?);
+            self.within_step = true;
             self.reporters.on(&Event::Updated {
                 update: reports.len(),
                 updates: mini_batches.len(),
@@ -276,6 +307,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         };
         let lr = config.learning_rate(step, self.learner.optimizer().n_updates() + 1);
         let mut sums: Option<UpdateSums<B>> = None;
+        let stops = Stops::new(&self.interrupt, self.within_step);
         let update = self.learner.step(
             by_tokens(
                 responses,
@@ -283,13 +315,16 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 |response| response.item.tokens.len(),
             ),
             |policy, part| {
+                if stops.now() {
+                    return Err(Failure::interrupted());
+                }
                 let temperature = config.rollout.temperature.get();
                 let (loss, part) = loss(policy, part, &config.objective, &totals, temperature);
                 sums = Some(match sums.take() {
                     Some(sums) => sums.merge(part),
                     None => part,
                 });
-                loss
+                Ok(loss)
             },
             lr,
             config.optimizer.max_grad_norm.get(),
@@ -308,9 +343,12 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         Ok(report)
     }
 
-    /// Returns Mean@k of the policy, and adds it to `metrics`.
-    fn evaluate(&mut self, moment: Moment, metrics: &mut Metrics) -> Result<f64, Failure> {
+    /// Returns Mean@k of the policy, if there are held-out problems, and adds it to `metrics`.
+    fn evaluate(&mut self, moment: Moment, metrics: &mut Metrics) -> Result<Option<f64>, Failure> {
         let config = self.config;
+        if self.data.eval.is_empty() {
+            return Ok(None);
+        }
         let n_problems = match moment {
             Moment::Before | Moment::After => usize::MAX,
             Moment::During => config
@@ -320,16 +358,15 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         };
         self.sync()?;
         let problems = &self.data.eval[..n_problems.min(self.data.eval.len())];
-        let (reporters, interrupt) = (&mut self.reporters, &self.interrupt);
-        let within_step = self.within_step;
+        let reporters = &mut self.reporters;
+        let stops = Stops::new(&self.interrupt, self.within_step);
         let rollouts = self.rollouts.as_mut();
         let evaluation = evaluate(rollouts, &self.grader, problems, config, &mut |progress| {
             reporters.on_progress(progress);
-            // A step that has updated the policy is finished before the run stops.
-            if within_step {
-                ControlFlow::Continue(())
+            if stops.now() {
+                ControlFlow::Break(())
             } else {
-                interrupt.flow()
+                ControlFlow::Continue(())
             }
         })?;
         self.rollouts.release();
@@ -337,11 +374,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             step: None,
             groups: &evaluation.groups,
         })?;
-        metrics.add(&self.evaluation_name(), evaluation.mean_at_k);
-        if self.grader.has_own_reward() {
-            let name = format!("val-aux/{}/reward_errors", self.evaluation_source());
-            metrics.add(&name, n_errors(&evaluation.groups) as f64);
-        }
+        let has_own_reward = self.grader.has_own_reward();
+        self.sources.add(&evaluation, has_own_reward, metrics);
         self.held_out = evaluation.mean_at_k;
         self.reporters.on(&Event::Evaluated {
             moment,
@@ -350,7 +384,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             k: config.evaluate.samples.get(),
             metrics: (moment != Moment::During).then_some(metrics),
         })?;
-        Ok(evaluation.mean_at_k)
+        Ok(Some(evaluation.mean_at_k))
     }
 
     fn report(
@@ -404,6 +438,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 step,
                 self.config.train.micro_batch_tokens.get(),
                 self.ranks.as_ref(),
+                &self.interrupt,
             )?;
             self.state.warm_start_steps = step;
             timing.lap("update_actor");
@@ -415,6 +450,9 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 steps: config.steps,
                 metrics: &metrics,
             })?;
+            if self.config.checkpoint.due(step, config.steps) {
+                self.save()?;
+            }
         }
         self.reporters.on(&Event::WarmStartEnd)?;
         self.state.n_problems = config.steps * config.batch_size.get() as u64;
@@ -423,19 +461,9 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         Ok(())
     }
 
-    fn evaluation_source(&self) -> &str {
-        let first = self.data.eval.first();
-        first.map_or("", |prompted| prompted.problem.data_source.as_str())
-    }
-
-    fn evaluation_name(&self) -> String {
-        let k = self.config.evaluate.samples;
-        format!("val-core/{}/acc/mean@{k}", self.evaluation_source())
-    }
-
     /// The newest Mean@k in the metrics of a resumed run.
     fn last_evaluation(&self) -> Result<Option<f64>, Failure> {
-        let name = self.evaluation_name();
+        let name = self.sources.accuracy(self.sources.overall());
         let lines = self.folder.lines(METRICS)?;
         Ok(lines
             .iter()
@@ -450,9 +478,11 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             reference: self.reference.as_ref(),
             tokenizer: &self.tokenizer,
             optimizer: self.learner.optimizer(),
-            state: self.state,
+            state: self.state.clone(),
         };
-        checkpoint.write(self.folder, self.config.checkpoint.keep.get())
+        let written = checkpoint.write(self.folder, self.config.checkpoint.keep.get());
+        self.last_save = Instant::now();
+        written
     }
 
     fn outcome(&self, after: f64, checkpoint: PathBuf, interrupted: bool) -> Outcome {
@@ -466,18 +496,4 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             interrupted,
         }
     }
-}
-
-/// Drops the lines of steps that a resumed run will repeat.
-fn drop_later_lines(folder: &RunFolder, state: &TrainerState) -> Result<(), Failure> {
-    folder.retain_lines(|line| {
-        let step = line
-            .get("step")
-            .and_then(serde_json::Value::as_u64)
-            .unwrap_or(0);
-        match line.get("phase").and_then(serde_json::Value::as_str) {
-            Some("warm_start") => step <= state.warm_start_steps,
-            _ => step <= state.steps && (step > 0 || state.before.is_some()),
-        }
-    })
 }

@@ -5,6 +5,7 @@ use super::ranks::Ranks;
 use crate::config::WarmStart;
 use crate::data::arithmetic::ColumnAddition;
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::optim::cosine;
 use rpg_core::batch::by_tokens;
 use rpg_core::ops::DecodeBackend;
@@ -15,6 +16,7 @@ use rpg_core::tokenizer::Tokenizer;
 const MAX_GRAD_NORM: f64 = 1.0;
 
 /// One step (counted from 1) on the next examples; returns the mean negative log-likelihood per token.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn step<B: DecodeBackend>(
     learner: &mut Learner<B>,
     config: &WarmStart,
@@ -23,6 +25,7 @@ pub(super) fn step<B: DecodeBackend>(
     step: u64,
     micro_batch_tokens: usize,
     ranks: &dyn Ranks<B>,
+    interrupt: &Interrupt,
 ) -> Result<f64, Failure> {
     let items = examples(learner, config, task, tokenizer, step)?;
     let n_tokens: usize = items.iter().map(|item| item.scored.len()).sum();
@@ -34,9 +37,12 @@ pub(super) fn step<B: DecodeBackend>(
     let report = learner.step(
         parts,
         |policy, part| {
+            if interrupt.requested() {
+                return Err(Failure::interrupted());
+            }
             let loss = score(policy, part, 1.0).logprobs.sum().neg() / n_tokens;
             nll += loss.clone().into_data().iter::<f64>().sum::<f64>();
-            loss
+            Ok(loss)
         },
         config.lr.get() * cosine(0.1, step as f64 / (config.steps + 1) as f64),
         MAX_GRAD_NORM,

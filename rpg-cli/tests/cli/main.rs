@@ -1,6 +1,7 @@
 //! The `rpg` command as a user meets it: what it prints, what it leaves behind, how it fails.
 
 mod common;
+mod faults;
 mod filters;
 mod models;
 mod resume;

@@ -4,6 +4,7 @@ use super::{input, output};
 use crate::backend::{OnBackend, on_backend};
 use crate::cli::args::GenerateArgs;
 use crate::cli::console::Console;
+use crate::cli::say::say;
 use crate::cli::{policy, signals};
 use crate::failure::Failure;
 use rpg_core::ops::DecodeBackend;
@@ -48,7 +49,7 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
         )));
     }
     if sampling.truncates() {
-        eprintln!(
+        say!(
             "note: log-probs are those of the full distribution; sampling draws from a part of it"
         );
     }
@@ -187,7 +188,7 @@ impl OnBackend for Generation {
         console.done();
         let n_new_tokens = sampler.progress().n_new_tokens;
         let seconds = start.elapsed().as_secs_f64();
-        eprintln!(
+        say!(
             "{n_completions} completions, {n_new_tokens} new tokens in {seconds:.1} s: {:.1} tokens/s",
             n_new_tokens as f64 / seconds
         );

@@ -2,6 +2,7 @@
 
 use super::{input, output};
 use crate::cli::args::LossArgs;
+use crate::cli::say::say;
 use crate::failure::Failure;
 use rpg_losses::compute_json;
 
@@ -11,7 +12,7 @@ pub(super) fn run(args: &LossArgs) -> Result<(), Failure> {
     let response = compute_json(&input::text(&args.input)?)
         .map_err(|e| Failure::input(format!("{name}: {e}")).hint(hint))?;
     for warning in &response.warnings {
-        eprintln!("warning: {warning}");
+        say!("warning: {warning}");
     }
     output::line(serde_json::to_string(&response).map_err(Failure::internal)?)
 }

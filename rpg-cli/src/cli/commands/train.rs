@@ -3,7 +3,8 @@
 use super::output;
 use crate::backend::{OnBackend, on_backend};
 use crate::cli::args::TrainArgs;
-use crate::cli::console::TrainConsole;
+use crate::cli::console::{Console, TrainConsole};
+use crate::cli::say::say;
 use crate::cli::{curve, policy, signals};
 use crate::config::{ScratchModel, TrainConfig};
 use crate::failure::{Failure, FailureKind};
@@ -31,7 +32,10 @@ pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
         return output::line(config.to_toml().trim_end());
     }
     for warning in config.objective.warnings() {
-        eprintln!("warning: objective: {warning}");
+        say!("warning: objective: {warning}");
+    }
+    for warning in config.warnings() {
+        say!("warning: {warning}");
     }
     let json = args.json;
     let backend = args.backend.unwrap_or(config.backend);
@@ -87,33 +91,42 @@ impl OnBackend for Run {
         // Everything that can be wrong is found before the run folder is created.
         let command = StartedCommand::start(&config.reward)?;
         let resumed = match &args.resume {
-            Some(root) => Some(RunFolder::open(root)?),
+            Some(root) => Some(RunFolder::open_to_resume(root)?),
             None => None,
         };
-        let checkpoint = match &resumed {
-            Some(folder) => Some(folder.newest_checkpoint()?),
-            None => None,
+        let (checkpoint, notes) = match &resumed {
+            Some(folder) => folder.newest_whole_checkpoint()?,
+            None => (None, Vec::new()),
         };
+        for note in notes {
+            say!("warning: {note}");
+        }
         let (policy, tokenizer) = first_policy::<B>(&config, checkpoint.as_deref(), &device)?;
-        if let Some(folder) = &resumed {
+        if let (Some(folder), Some(_)) = (&resumed, &checkpoint) {
             check_shape(&config, policy.config(), folder)?;
         }
-        let mut start = Start::new(&config, policy, tokenizer)?;
+        let mut start = read_problems(&config, policy, tokenizer)?;
         let reward = command.map(StartedCommand::check).transpose()?;
         let folder = match (resumed, checkpoint) {
             (Some(folder), Some(checkpoint)) => {
-                eprintln!("resuming from {}", checkpoint.display());
+                say!("resuming from {}", checkpoint.display());
                 start = start.resume(checkpoint);
                 folder
             }
-            _ => {
-                let root = args
-                    .run_dir
-                    .unwrap_or_else(|| RunFolder::next_free(Path::new("runs"), &name));
-                RunFolder::create(&root, &config.to_toml())?
+            // The run ended before its first checkpoint.
+            (Some(folder), None) => {
+                say!("no checkpoint yet: the run starts again");
+                folder
+            }
+            (None, _) => {
+                let text = config.to_toml();
+                match &args.run_dir {
+                    Some(root) => RunFolder::create(root, &text)?,
+                    None => RunFolder::create_next(Path::new("runs"), &name, &text)?,
+                }
             }
         };
-        eprintln!(
+        say!(
             "{} parameters on {}; objective {}, seed {}; run folder {}",
             start.policy().config().n_parameters(),
             B::name(&device),
@@ -130,9 +143,43 @@ impl OnBackend for Run {
     }
 }
 
-/// Adds to the hint of a failed reward how to resume the run once the reward works.
+/// Loads the problems; of a large file it shows how far it is.
+fn read_problems<B: DecodeBackend>(
+    config: &TrainConfig,
+    policy: CausalLm<B>,
+    tokenizer: Tokenizer,
+) -> Result<Start<B>, Failure> {
+    let mut console: Option<Console> = None;
+    let start = Start::with_progress(config, policy, tokenizer, &mut |done, total| {
+        if total < LARGE_FILE {
+            return;
+        }
+        if done == 0 {
+            let bar = Console::new(total as u64, "reading");
+            bar.line(&format!("reading {total} problems"));
+            console = Some(bar);
+        }
+        if let Some(bar) = &console {
+            if done.is_multiple_of(LARGE_FILE / 10) {
+                bar.position(done as u64);
+            }
+            if done == total {
+                bar.done();
+            }
+        }
+    });
+    if let Some(bar) = &console {
+        bar.done();
+    }
+    start
+}
+
+/// Files of so many problems take seconds to become tokens.
+const LARGE_FILE: usize = 10_000;
+
+/// Adds to the hint of a failure that may pass, such as that of a reward or a full disk, how to resume the run.
 fn resumable(failure: Failure, folder: &RunFolder) -> Failure {
-    if failure.kind != FailureKind::Reward {
+    if !matches!(failure.kind, FailureKind::Reward | FailureKind::Internal) {
         return failure;
     }
     let resume = format!(
@@ -198,7 +245,7 @@ fn check_shape(
 fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failure> {
     let root = folder.root().display();
     if outcome.interrupted {
-        eprintln!("checkpoint: {}", outcome.checkpoint.display());
+        say!("checkpoint: {}", outcome.checkpoint.display());
         let message = format!("interrupted after step {}", outcome.steps);
         return Err(Failure::new(FailureKind::Interrupted, message)
             .hint(format!("resume with: rpg train --resume {root}")));
@@ -211,18 +258,27 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
         return output::line(summary.trim_end());
     }
     let k = outcome.k;
-    output::line(format_args!(
-        "\n{:<24} {:>8} {:>8}\n{:<24} {:>8.3} {:>8.3}\n\n{} steps in {:.0} s\nrun folder      {root}\n\
+    let measured = if outcome.after.is_nan() {
+        "not measured: evaluate.problems = 0".to_owned()
+    } else {
+        format!(
+            "{:<24} {:>8} {:>8}\n{:<24} {:>8.3} {:>8.3}",
+            "held-out problems",
+            "before",
+            "after",
+            format!("mean@{k}"),
+            outcome.before,
+            outcome.after
+        )
+    };
+    // A terminal that was closed meanwhile is no failure of the run: all of this is in its folder.
+    let _ = output::line(format_args!(
+        "\n{measured}\n\n{} steps in {:.0} s\nrun folder      {root}\n\
          checkpoint      {}\nlearning curve  {}",
-        "held-out problems",
-        "before",
-        "after",
-        format!("mean@{k}"),
-        outcome.before,
-        outcome.after,
         outcome.steps,
         outcome.seconds,
         outcome.checkpoint.display(),
         curve.display()
-    ))
+    ));
+    Ok(())
 }

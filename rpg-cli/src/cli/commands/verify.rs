@@ -3,6 +3,7 @@
 use super::input::{self, Line};
 use super::output;
 use crate::cli::args::VerifyArgs;
+use crate::cli::say::say;
 use crate::failure::Failure;
 use rayon::prelude::*;
 use rpg_reward::GradeOptions;
@@ -80,7 +81,7 @@ fn grade_all(
                 }
                 Err(bad) => {
                     summary.add_bad_line();
-                    eprintln!("warning: {name}: {bad}");
+                    say!("warning: {name}: {bad}");
                 }
             }
             Ok(())

@@ -94,7 +94,7 @@ pub enum Event<'a> {
         rollout: &'a Rollout,
         /// Its metrics.
         metrics: &'a Metrics,
-        /// The newest Mean@k on the held-out problems.
+        /// The newest Mean@k on the held-out problems; NaN without any.
         held_out: f64,
     },
     /// The run is complete.

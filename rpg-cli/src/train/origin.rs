@@ -1,0 +1,214 @@
+//! What a run was started with, so that it is not resumed with something else.
+
+use crate::checksums;
+use crate::config::TrainConfig;
+use crate::data::{Data, PromptedProblem, TrainData};
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use xxhash_rust::xxh3::Xxh3;
+
+/// The config and the problems that a run was started with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The config, by the names of its keys.
+    config: BTreeMap<String, Value>,
+    /// The checksum of the problems to train on; `None` for a built-in task.
+    train: Option<String>,
+    /// The checksum of the problems to evaluate on.
+    eval: String,
+}
+
+/// What becomes of a resumed run whose config has another value for a key.
+enum Change {
+    /// The run takes the new value.
+    Allowed,
+    /// So it does, and says so.
+    Noted,
+    /// Numbers before and after would not belong to one run.
+    Refused,
+}
+
+fn on_change(key: &str) -> Change {
+    let section = key.split('.').next().unwrap_or_default();
+    match key {
+        // Of the data, the problems count, not where their file is.
+        "backend"
+        | "data.train"
+        | "data.eval"
+        | "rollout.max_slots"
+        | "train.steps"
+        | "train.micro_batch_tokens" => Change::Allowed,
+        "evaluate.problems"
+        | "evaluate.samples"
+        | "evaluate.temperature"
+        | "rollout.max_new_tokens" => Change::Refused,
+        _ => match section {
+            "checkpoint" => Change::Allowed,
+            "seed" | "model" | "data" | "warm_start" => Change::Refused,
+            _ => Change::Noted,
+        },
+    }
+}
+
+impl Origin {
+    /// What a run with this config and these problems starts with.
+    pub(super) fn new(config: &TrainConfig, data: &Data) -> Result<Self, Failure> {
+        let mut keys = BTreeMap::new();
+        let table = serde_json::to_value(config).map_err(Failure::internal)?;
+        flatten("", table, &mut keys);
+        Ok(Self {
+            config: keys,
+            train: match &data.train {
+                TrainData::File(file) => Some(checksum(file.problems())),
+                TrainData::Task { .. } => None,
+            },
+            eval: checksum(&data.eval),
+        })
+    }
+
+    /// Refuses to resume with `now` a run that was started with `self`; otherwise says what is different. `file`
+    /// is the config's.
+    pub(super) fn check(&self, now: &Self, file: &Path) -> Result<Vec<String>, Failure> {
+        let file = file.display();
+        let hint = "undo the change, or start a new run, without --resume";
+        let mut notes = Vec::new();
+        let keys: BTreeSet<&String> = self.config.keys().chain(now.config.keys()).collect();
+        let shown = |value: Option<&Value>| value.map_or("nothing".into(), Value::to_string);
+        for key in keys {
+            let (before, found) = (self.config.get(key), now.config.get(key));
+            if before == found {
+                continue;
+            }
+            let (before, found) = (shown(before), shown(found));
+            match on_change(key) {
+                Change::Allowed => {}
+                Change::Noted => notes.push(format!(
+                    "{key} is {found} from here on; the run was started with {before}"
+                )),
+                Change::Refused => {
+                    return Err(Failure::input(format!(
+                        "{file}: {key}: found {found}; expected {before}, with which the run was started"
+                    ))
+                    .hint(hint));
+                }
+            }
+        }
+        let problems = |key: &str| {
+            Failure::input(format!(
+                "{file}: {key}: the problems are not those that the run was started with"
+            ))
+            .hint(hint)
+        };
+        if self.train != now.train {
+            return Err(problems("data.train"));
+        }
+        if self.eval != now.eval {
+            return Err(problems("data.eval"));
+        }
+        Ok(notes)
+    }
+}
+
+/// The values of a table by the names of their keys, in which sections are separated by dots.
+fn flatten(prefix: &str, value: Value, keys: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(table) => {
+            for (key, value) in table {
+                let key = if prefix.is_empty() {
+                    key
+                } else {
+                    format!("{prefix}.{key}")
+                };
+                flatten(&key, value, keys);
+            }
+        }
+        Value::Null => {}
+        value => {
+            keys.insert(prefix.to_owned(), value);
+        }
+    }
+}
+
+fn checksum(problems: &[PromptedProblem]) -> String {
+    let mut hash = Xxh3::new();
+    for PromptedProblem { problem, .. } in problems {
+        let parts = [
+            problem.prompt.readable(),
+            problem.answer.as_str(),
+            problem.data_source.as_str(),
+        ];
+        for part in parts {
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+    }
+    checksums::as_text(&hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::Flex;
+
+    fn origin(sets: &[&str]) -> Origin {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let config = TrainConfig::recipe("arithmetic", &sets).unwrap();
+        let shape = config.model.scratch.as_ref().unwrap();
+        let (_, tokenizer) = shape.init::<Flex>(0, &Default::default()).unwrap();
+        let n_eval = config.evaluate.problems;
+        let data = crate::data::load(
+            &config.data,
+            &tokenizer,
+            config.seed,
+            n_eval,
+            &mut |_, _| {},
+        )
+        .unwrap();
+        Origin::new(&config, &data).unwrap()
+    }
+
+    #[test]
+    fn a_run_is_resumed_with_what_it_was_started_with() {
+        let before = origin(&[]);
+        let file = Path::new("config.toml");
+        let again: Origin = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
+        assert_eq!(again.check(&origin(&[]), file), Ok(vec![]));
+        for set in [
+            "train.steps=7777",
+            "checkpoint.every=7",
+            "rollout.max_slots=3",
+        ] {
+            assert_eq!(before.check(&origin(&[set]), file), Ok(vec![]), "{set}");
+        }
+        let notes = before.check(&origin(&["optimizer.lr=0.5"]), file).unwrap();
+        assert!(
+            notes[0].starts_with("optimizer.lr is 0.5 from here on"),
+            "{notes:?}"
+        );
+        for set in [
+            "seed=9",
+            "evaluate.problems=7",
+            "evaluate.samples=77",
+            "evaluate.temperature=0.5",
+            "warm_start.steps=7",
+            "data.task.digits=1",
+            "rollout.max_new_tokens=7",
+        ] {
+            let error = before.check(&origin(&[set]), file).unwrap_err();
+            let key = set.split('=').next().unwrap();
+            let expected = format!("config.toml: {key}: found ");
+            assert!(error.message.starts_with(&expected), "{error}");
+        }
+        let mut other = before.clone();
+        other.train = Some(String::new());
+        let error = before.check(&other, file).unwrap_err();
+        assert!(
+            error.message.contains("data.train: the problems"),
+            "{error}"
+        );
+    }
+}
