@@ -72,6 +72,35 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     }
 }
 
+/// Grades one completion against several gold answers, of which one has to match. If none does, the verdict is
+/// that of the first.
+pub fn grade_any<G: AsRef<str>>(completion: &str, golds: &[G], options: &GradeOptions) -> Verdict {
+    let mut first = None;
+    for gold in golds {
+        let verdict = grade(completion, gold.as_ref(), options);
+        if verdict.correct {
+            return verdict;
+        }
+        first.get_or_insert(verdict);
+    }
+    first.unwrap_or_else(|| grade(completion, "", options))
+}
+
+/// Whether the grader understands a gold answer, at least as words. Otherwise only its repetition is right,
+/// and the error is the reason.
+pub fn check_gold(gold: &str) -> Result<(), Reason> {
+    match parse(gold, true) {
+        Ok(expr) => Comparer::new().understand(&expr).map_err(|failure| {
+            match verdict_of(Outcome::Failed(failure)) {
+                Reason::Wrong => Reason::GoldNotParsed,
+                reason => reason,
+            }
+        }),
+        Err(Failure::OverBudget(budget)) => Err(Reason::OverBudget(budget)),
+        Err(_) => Err(Reason::GoldNotParsed),
+    }
+}
+
 /// Grades many pairs of a completion and a gold answer: on all cores with the feature `parallel`, otherwise
 /// one by one.
 pub fn grade_batch(items: &[(&str, &str)], options: &GradeOptions) -> Vec<Verdict> {

@@ -366,9 +366,12 @@ pub(super) fn is_name(expr: &Expr) -> bool {
     }
 }
 
-/// Whether an expression contains neither variables nor unknown functions.
+/// Whether an expression contains neither variables, other than the index of a series, nor unknown functions.
 pub(super) fn is_constant(expr: &Expr) -> bool {
-    !expr.any(&mut |e| matches!(e, Expr::Sym(_) | Expr::Apply(..)))
+    !expr.any(&mut |e| match e {
+        Expr::Sym(name) => !name.starts_with('#'),
+        _ => matches!(e, Expr::Apply(..)),
+    })
 }
 
 /// `\frac{dy}{dx}`, `dy/dx`, `\frac{d^2y}{dx^2}`, `\frac{\partial u}{\partial x}`.
