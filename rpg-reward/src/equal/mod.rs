@@ -5,6 +5,7 @@
 //! numbers in [`sets`], equations and inequalities in [`relations`].
 
 mod matrices;
+mod naming;
 mod relations;
 mod samples;
 mod scalar;
