@@ -82,7 +82,7 @@ fn scaling(cases: &[Case]) -> Result<Vec<Value>, rayon::ThreadPoolBuildError> {
     // Enough items that waiting for the last case of a thread does not matter.
     let items: Vec<(&str, &str)> = cases
         .iter()
-        .map(|case| (case.pred.as_str(), case.gold.as_str()))
+        .map(|case| (case.pred.as_str(), case.gold[0].as_str()))
         .cycle()
         .take(cases.len() * 40)
         .collect();

@@ -72,6 +72,35 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     }
 }
 
+/// Grades one completion against several gold answers, of which one has to match. If none does, the verdict is
+/// that of the first.
+pub fn grade_any<G: AsRef<str>>(completion: &str, golds: &[G], options: &GradeOptions) -> Verdict {
+    let mut first = None;
+    for gold in golds {
+        let verdict = grade(completion, gold.as_ref(), options);
+        if verdict.correct {
+            return verdict;
+        }
+        first.get_or_insert(verdict);
+    }
+    first.unwrap_or_else(|| grade(completion, "", options))
+}
+
+/// Whether the grader understands a gold answer, at least as words. Otherwise only its repetition is right,
+/// and the error is the reason.
+pub fn check_gold(gold: &str) -> Result<(), Reason> {
+    match parse(gold, true) {
+        Ok(expr) => Comparer::new().understand(&expr).map_err(|failure| {
+            match verdict_of(Outcome::Failed(failure)) {
+                Reason::Wrong => Reason::GoldNotParsed,
+                reason => reason,
+            }
+        }),
+        Err(Failure::OverBudget(budget)) => Err(Reason::OverBudget(budget)),
+        Err(_) => Err(Reason::GoldNotParsed),
+    }
+}
+
 /// Grades many pairs of a completion and a gold answer: on all cores with the feature `parallel`, otherwise
 /// one by one.
 pub fn grade_batch(items: &[(&str, &str)], options: &GradeOptions) -> Vec<Verdict> {
@@ -91,13 +120,21 @@ fn read(text: &str) -> Result<Expr, Failure> {
 /// Compares an answer that can be parsed with the gold answer: their values, and the words around them.
 fn judge(answer: &str, gold: &str) -> Reason {
     match compare(answer, gold) {
-        Reason::Correct if are_opposed(gold, answer) || are_introduced_apart(gold, answer) => {
-            Reason::Wrong
-        }
+        Reason::Correct if have_other_words(gold, answer) => Reason::Wrong,
         reason @ (Reason::Correct | Reason::Undefined) => reason,
         _ if same_text(answer, gold) || same_under_conditions(answer, gold) => Reason::Correct,
         reason => reason,
     }
+}
+
+/// Whether the words around two equal values give them different meanings.
+fn have_other_words(gold: &str, answer: &str) -> bool {
+    // Most answers have no words.
+    let has_letters = |text: &str| text.bytes().any(|b| b.is_ascii_alphabetic());
+    gold != answer
+        && has_letters(gold)
+        && has_letters(answer)
+        && (are_opposed(gold, answer) || are_introduced_apart(gold, answer))
 }
 
 /// Compares answers of which one at least states a condition, such as `k\in\mathbb{Z}`. The answer may add
@@ -194,8 +231,8 @@ fn same_words(a: &str, b: &str) -> bool {
 
 /// Whether two texts are the same apart from white space and LaTeX that only changes the appearance.
 fn same_text(a: &str, b: &str) -> bool {
-    let digits = |text: &str| -> Vec<u8> { text.bytes().filter(u8::is_ascii_digit).collect() };
-    if digits(a) != digits(b) {
+    let is_digit = u8::is_ascii_digit;
+    if !a.bytes().filter(is_digit).eq(b.bytes().filter(is_digit)) {
         return false;
     }
     match (lex(a, true), lex(b, true)) {

@@ -1,12 +1,14 @@
 //! Grades files of cases: one JSON object per line in, one per line out, and a summary.
 //!
-//! A line is `{"id", "gold", "pred"}`, with `"source"` and `"expect"` if it belongs to a test suite. A
-//! line that cannot be read becomes a [`BadLine`] and does not affect the others.
+//! A line is `{"id", "gold", "pred"}`, with `"source"` and `"expect"` if it belongs to a test suite. `"gold"` is
+//! text, a number, or a list of them, of which one has to match. A line that cannot be read becomes a
+//! [`BadLine`] and does not affect the others.
 
-use crate::grade::grade;
+use crate::grade::{check_gold, grade_any};
 use crate::options::GradeOptions;
-use crate::verdict::Verdict;
+use crate::verdict::{Reason, Verdict};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -18,9 +20,9 @@ pub struct Case {
     /// Its name, a string or a number, which is copied to the result.
     #[serde(default)]
     pub id: serde_json::Value,
-    /// The gold answer; a number is read as its text.
-    #[serde(deserialize_with = "text_or_number")]
-    pub gold: String,
+    /// The gold answers, of which one has to match; a number is read digit by digit.
+    #[serde(deserialize_with = "golds")]
+    pub gold: Vec<String>,
     /// The whole output of the model.
     pub pred: String,
     /// The group that a summary counts it in.
@@ -31,23 +33,40 @@ pub struct Case {
     pub expect: Option<bool>,
 }
 
-fn text_or_number<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    match serde_json::Value::deserialize(deserializer)? {
-        serde_json::Value::String(text) => Ok(text),
-        serde_json::Value::Number(number) => Ok(number.to_string()),
-        other => Err(serde::de::Error::custom(format!(
-            "`gold`: found {other}; expected a string or a number"
-        ))),
+fn golds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let written = Box::<RawValue>::deserialize(deserializer)?;
+    let refused = || {
+        serde::de::Error::custom(format!(
+            "`gold`: found {written}; expected a string, a number or a list of them"
+        ))
+    };
+    let golds = match serde_json::from_str::<Vec<Box<RawValue>>>(written.get()) {
+        Ok(items) => items.iter().map(|item| text_or_number(item)).collect(),
+        Err(_) => text_or_number(&written).map(|gold| vec![gold]),
+    };
+    golds
+        .filter(|golds: &Vec<String>| !golds.is_empty())
+        .ok_or_else(refused)
+}
+
+fn text_or_number(written: &RawValue) -> Option<String> {
+    let written = written.get();
+    let is_number = written.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    if is_number {
+        Some(written.into())
+    } else {
+        serde_json::from_str(written).ok()
     }
 }
 
-/// A line that is not a valid case.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// A line that is not a valid case. As JSON it is `{"line", "error"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("line {line}: {message}")]
 pub struct BadLine {
     /// Its number, counted from 1.
     pub line: usize,
     /// What is wrong with it.
+    #[serde(rename = "error")]
     pub message: String,
 }
 
@@ -96,6 +115,41 @@ pub fn grade_line(
     Ok((CaseResult::new(&case, &timed.verdict), timed))
 }
 
+/// A gold answer that the grader does not understand, as text at best.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct UnreadGold {
+    /// The name of the case.
+    pub id: serde_json::Value,
+    /// The gold answer.
+    pub gold: String,
+    /// The reason, in words.
+    pub reason: String,
+}
+
+/// The gold answers of one line that the grader does not understand.
+pub fn check_golds(line: &str, number: usize) -> Result<Vec<UnreadGold>, BadLine> {
+    #[derive(Deserialize)]
+    struct Golds {
+        #[serde(default)]
+        id: serde_json::Value,
+        #[serde(deserialize_with = "golds")]
+        gold: Vec<String>,
+    }
+    let case: Golds = serde_json::from_str(line).map_err(|error| BadLine {
+        line: number,
+        message: error.to_string(),
+    })?;
+    let unread = case.gold.into_iter().filter_map(|gold| {
+        check_gold(&gold).err().map(|reason| UnreadGold {
+            id: case.id.clone(),
+            reason: reason.to_string(),
+            gold,
+        })
+    });
+    Ok(unread.collect())
+}
+
 /// A verdict with its duration and the expected one.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -116,7 +170,7 @@ impl Timed {
     /// Grades a case and measures the time.
     pub fn grade(case: &Case, options: &GradeOptions) -> Self {
         let start = Instant::now();
-        let verdict = grade(&case.pred, &case.gold, options);
+        let verdict = grade_any(&case.pred, &case.gold, options);
         Self {
             id: case.id.clone(),
             source: case.source.clone().unwrap_or_else(|| "all".into()),
@@ -173,6 +227,10 @@ pub struct Summary {
     pub reasons: BTreeMap<String, usize>,
     /// The number of graded cases.
     pub graded: usize,
+    /// The number of verdicts that nothing could be shown for.
+    pub undecided: usize,
+    /// The number of answers, or gold answers, that could not be parsed.
+    pub not_parsed: usize,
     /// The number of lines that could not be read.
     pub bad_lines: usize,
     /// The total time spent grading, in seconds.
@@ -194,6 +252,15 @@ impl Summary {
             .entry(timed.verdict.reason.to_string())
             .or_default() += 1;
         self.graded += 1;
+        match timed.verdict.reason {
+            Reason::Undecided => self.undecided += 1,
+            Reason::NotParsed | Reason::GoldNotParsed => self.not_parsed += 1,
+            Reason::Correct
+            | Reason::Wrong
+            | Reason::NoAnswer
+            | Reason::Undefined
+            | Reason::OverBudget(_) => {}
+        }
         let seconds = timed.elapsed.as_secs_f64();
         self.seconds += seconds;
         if seconds > self.slowest.0 {
@@ -251,8 +318,10 @@ impl fmt::Display for Summary {
         }
         writeln!(
             f,
-            "{} graded, {} bad lines, {:.0} cases/s in one thread, slowest {:.2} ms ({})",
+            "{} graded, {} undecided, {} not parsed, {} bad lines, {:.0} cases/s in one thread, slowest {:.2} ms ({})",
             self.graded,
+            self.undecided,
+            self.not_parsed,
             self.bad_lines,
             self.cases_per_second(),
             self.slowest.0 * 1e3,
@@ -274,7 +343,11 @@ mod tests {
             "{not json",
             r#"{"id": "c", "gold": "4"}"#,
             r#"{"id": "d", "gold": 4, "pred": "4"}"#,
-            r#"{"id": "e", "gold": [4], "pred": "4"}"#,
+            r#"{"id": "e", "gold": [{}], "pred": "4"}"#,
+            r#"{"id": "f", "gold": ["3", 4], "pred": "4"}"#,
+            r#"{"id": "g", "gold": 123456789012345678901, "pred": "123456789012345678902"}"#,
+            r#"{"id": "h", "gold": "x \\heartsuit", "pred": "4"}"#,
+            r#"{"id": "i", "gold": [], "pred": "4"}"#,
         ];
         let results: Vec<_> = (1..)
             .zip(lines)
@@ -292,6 +365,8 @@ mod tests {
                 Err(bad) => {
                     summary.add_bad_line();
                     shown.push(format!("bad {}", bad.line));
+                    let json = serde_json::to_string(bad).unwrap();
+                    assert!(json.contains("\"error\":"), "{json}");
                 }
             }
         }
@@ -304,11 +379,32 @@ mod tests {
                 "bad 5",
                 r#"{"id":"d","correct":true,"extracted":"4","reason":"correct"}"#,
                 "bad 7",
+                r#"{"id":"f","correct":true,"extracted":"4","reason":"correct"}"#,
+                r#"{"id":"g","correct":false,"extracted":"123456789012345678902","reason":"wrong"}"#,
+                r#"{"id":"h","correct":false,"extracted":"4","reason":"gold answer not parsed"}"#,
+                "bad 11",
             ]
         );
-        assert_eq!((summary.graded, summary.bad_lines), (3, 3));
+        assert_eq!((summary.graded, summary.bad_lines), (6, 4));
+        assert_eq!((summary.undecided, summary.not_parsed), (0, 1));
         assert_eq!((summary.total.agree, summary.total.false_negatives), (1, 1));
         assert!(summary.to_string().contains("50.0%"), "{summary}");
         assert!(!Summary::default().to_string().contains('%'));
+    }
+
+    #[test]
+    fn gold_answers_that_are_not_understood_are_named() {
+        let rows = [
+            (r#"{"id": 1, "gold": "\\frac12"}"#, ""),
+            (r#"{"id": 2, "gold": "\\text{Yes}"}"#, ""),
+            (r#"{"id": 3, "gold": "x \\heartsuit"}"#, "x \\heartsuit"),
+            (r#"{"id": 4, "gold": ["5", "1/0"]}"#, "1/0"),
+        ];
+        for (line, expected) in rows {
+            let unread = check_golds(line, 1).unwrap();
+            let golds: Vec<&str> = unread.iter().map(|unread| unread.gold.as_str()).collect();
+            assert_eq!(golds.join(" "), expected, "{line}");
+        }
+        assert_eq!(check_golds("{}", 7).unwrap_err().line, 7);
     }
 }

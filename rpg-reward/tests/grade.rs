@@ -452,11 +452,7 @@ fn numbers_units_and_series_are_understood_in_many_forms() {
 fn remarks_and_reasons_after_an_answer_are_not_read_as_answers() {
     check(&[
         ("The answer is 5.\n\nThe answer is correct.", "5", true),
-        (
-            "The answer is 5.\n\nThe answer is unique.",
-            "5",
-            true,
-        ),
+        ("The answer is 5.\n\nThe answer is unique.", "5", true),
         ("The answer is 5.\n\nThe answer is 6.", "5", false),
         (
             "The answer is C because I computed the integral.",

@@ -1069,6 +1069,7 @@ fn names_of_functions_and_operators_count() {
         ("\\operatorname{Re}(z)", "\\Re(z)", true),
         ("\\operatorname{rank}(A)", "\\operatorname{rank} A", true),
         ("\\operatorname{rank}(A)", "A", false),
+        ("\\text{Re}(z)", "z", false),
         ("\\operatorname{Var}(X)", "\\text{Var}(X)", true),
         ("\\text{sin}(x)", "x", false),
         ("\\text{sin}(x)", "\\sin x", true),
@@ -1100,6 +1101,8 @@ fn an_equation_that_names_a_quantity_is_its_value() {
     check(&[
         ("109", "m+n=109", true),
         ("109", "m+n=108", false),
+        ("6", "\\sum_{i=1}^3 i = 6", true),
+        ("7", "\\sum_{i=1}^3 i = 7", false),
         ("12", "xy = 12", true),
         ("0.4", "P(X = 2) = 0.4", true),
         ("3/5", "\\sin A = \\frac35", true),

@@ -190,12 +190,18 @@ pub struct ScoreArgs {
 /// What to grade.
 #[derive(Debug, ClapArgs)]
 pub struct VerifyArgs {
-    /// JSONL of {"id", "gold", "pred"}; `-` reads standard input
+    /// JSONL of {"id", "gold", "pred"}, where `gold` may be a list; `-` reads standard input
     #[arg(value_name = "FILE")]
     pub input: PathBuf,
     /// Instead of verdicts, print how many agree with the line's `expect`, by `source`
     #[arg(long)]
     pub summary: bool,
+    /// Grade nothing: print the gold answers that the grader does not understand
+    #[arg(long, conflicts_with_all = ["summary", "unclosed_thinking"])]
+    pub check_golds: bool,
+    /// Accept an answer inside <think> that is never closed
+    #[arg(long)]
+    pub unclosed_thinking: bool,
 }
 
 /// The format of `rpg loss`'s input.

@@ -1,6 +1,7 @@
 //! Loads what `--model` names: a local folder or file, or a model on the Hugging Face hub.
 
 use super::hub::HubModel;
+use super::say::say;
 use crate::failure::Failure;
 use crate::models::{FOLDER_HINT, is_gguf, load_model};
 use rpg_core::model::{CausalLm, ModelConfig};
@@ -18,7 +19,7 @@ pub(super) fn load<B: DecodeBackend>(
 ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
     let (model, tokenizer) = load_model::<B>(&located(given)?, device)?;
     for note in model.notes() {
-        eprintln!("note: {note}");
+        say!("note: {note}");
     }
     Ok((model, tokenizer))
 }

@@ -5,7 +5,8 @@
 
 use crate::failure::{AtPath, Failure};
 use rpg_core::{Problem, Prompt};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -39,7 +40,7 @@ pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
         if line.trim().is_empty() {
             continue;
         }
-        let object: Map<String, Value> =
+        let object: HashMap<String, Box<RawValue>> =
             serde_json::from_str(line).map_err(|e| bad(format!("not a JSON object: {e}")))?;
         let question = text(&object, &["question", "problem"]).map_err(bad)?;
         let answer = text(&object, &["answer"]).map_err(bad)?;
@@ -54,10 +55,10 @@ pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
         }
         problems.push(Problem {
             id: format!("{name}:{number}"),
-            data_source: match object.get("data_source") {
-                Some(Value::String(own)) => own.clone(),
-                _ => source.clone(),
-            },
+            data_source: object
+                .get("data_source")
+                .and_then(|own| serde_json::from_str(own.get()).ok())
+                .unwrap_or_else(|| source.clone()),
             prompt: Prompt::Text(question),
             answer,
         });
@@ -69,14 +70,19 @@ pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
     Ok(problems)
 }
 
-/// The value of the first key that is there; it may be a number.
-fn text(object: &Map<String, Value>, keys: &[&str]) -> Result<String, String> {
-    match keys.iter().find_map(|key| object.get(*key)) {
-        Some(Value::String(text)) => Ok(text.clone()),
-        Some(Value::Number(number)) => Ok(number.to_string()),
-        Some(other) => Err(format!("`{}`: found {other}; expected text", keys[0])),
-        None => Err(format!("`{}` is missing", keys.join("` or `"))),
+/// The value of the first key that is there; it may be a number, of which every digit is kept.
+fn text(object: &HashMap<String, Box<RawValue>>, keys: &[&str]) -> Result<String, String> {
+    let Some(value) = keys.iter().find_map(|key| object.get(*key)) else {
+        return Err(format!("`{}` is missing", keys.join("` or `")));
+    };
+    let value = value.get();
+    if let Ok(text) = serde_json::from_str(value) {
+        return Ok(text);
     }
+    if value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+        return Ok(value.into());
+    }
+    Err(format!("`{}`: found {value}; expected text", keys[0]))
 }
 
 #[cfg(test)]
@@ -107,6 +113,10 @@ mod tests {
             (problems[1].id.as_str(), problems[1].data_source.as_str()),
             ("set.jsonl:3", "own")
         );
+        let digits = "123456789012345678901234567890";
+        let problems =
+            read_text(&format!("{{\"question\": \"q\", \"answer\": {digits}}}\n")).unwrap();
+        assert_eq!(problems[0].answer, digits);
     }
 
     #[test]

@@ -96,11 +96,27 @@ fn verify_grades_line_by_line_and_summarizes() {
         "{}",
         text(&bad.stderr)
     );
-    assert_eq!(
-        text(&bad.stdout).lines().count(),
-        2,
-        "the other lines are graded"
+    let lines: Vec<Value> = text(&bad.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3, "every line has its place: {lines:?}");
+    assert!(lines[0]["error"].is_string(), "{}", lines[0]);
+    assert_eq!((&lines[0]["line"], &lines[1]["id"]), (&1.into(), &1.into()));
+    let golds = "{\"id\": 1, \"gold\": \"1/2\"}\n{\"id\": 2, \"gold\": [\"1\", \"1/0\"]}\n";
+    let unread = text(&piped(&["verify", "-", "--check-golds"], golds).stdout);
+    assert!(
+        unread.lines().count() == 1 && unread.contains("\"gold\":\"1/0\""),
+        "{unread}"
     );
+    let cut_off = "{\"gold\": [4, 5], \"pred\": \"<think>\\\\boxed{5}\"}\n";
+    for (args, correct) in [
+        (&["verify", "-"][..], false),
+        (&["verify", "-", "--unclosed-thinking"][..], true),
+    ] {
+        let verdict: Value = serde_json::from_str(&text(&piped(args, cut_off).stdout)).unwrap();
+        assert_eq!(verdict["correct"], correct, "{args:?}");
+    }
     // The same holds around bytes that are not text, and a verdict arrives before the input ends.
     let mut child = rpg()
         .args(["verify", "-"])
@@ -118,6 +134,9 @@ fn verify_grades_line_by_line_and_summarizes() {
         std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
         assert!(line.contains("\"correct\":true"), "{line}");
         stdin.write_all(b"{\"gold\": \"\xff\"}\n").unwrap();
+        line.clear();
+        std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+        assert!(line.contains("\"error\":"), "{line}");
     }
     drop(stdin);
     let output = child.wait_with_output().unwrap();

@@ -5,7 +5,9 @@
 //! numbers in [`sets`], equations and inequalities in [`relations`].
 
 mod matrices;
+mod naming;
 mod relations;
+mod samples;
 mod scalar;
 mod sets;
 mod structure;
@@ -62,6 +64,15 @@ impl Comparer {
             .checked_sub(steps)
             .ok_or(Failure::OverBudget(Budget::Work))?;
         Ok(())
+    }
+
+    /// Whether an answer has a value: it equals itself.
+    pub(crate) fn understand(&mut self, expr: &Expr) -> Result<(), Failure> {
+        let value = self.interpret(expr, 0)?;
+        match self.same(&value, &value) {
+            Outcome::Failed(failure) => Err(failure),
+            Outcome::Equal | Outcome::Different | Outcome::Undecided => Ok(()),
+        }
     }
 
     /// Compares an answer with the gold answer.

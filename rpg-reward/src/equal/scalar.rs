@@ -1,5 +1,6 @@
 //! Equality of numbers and expressions: exact where possible, otherwise by evaluation.
 
+use super::samples::Random;
 use super::{Comparer, Outcome};
 use crate::ast::{Constant, Expr, Func};
 use crate::exact::Canon;
@@ -95,6 +96,8 @@ impl Comparer {
             }
         }
         match failure {
+            // Real points do not tell a variable from its real part.
+            _ if valid >= MIN_POINTS && parts(gold) != parts(answer) => Outcome::Undecided,
             _ if valid >= MIN_POINTS => Outcome::Equal,
             Failure::OverBudget(_) => Outcome::Failed(failure),
             _ => Outcome::Undecided,
@@ -248,6 +251,16 @@ pub(super) fn variables(expressions: &[&Expr]) -> Vec<String> {
     names
 }
 
+/// Whether real parts, imaginary parts or conjugates of variables occur.
+fn parts(expr: &Expr) -> bool {
+    expr.any(&mut |e| match e {
+        Expr::Fun(Func::Re | Func::Im | Func::Conjugate, arguments) => arguments.iter().any(|a| {
+            a.any(&mut |e| matches!(e, Expr::Sym(name) if name.starts_with(char::is_lowercase)))
+        }),
+        _ => false,
+    })
+}
+
 /// Whether an expression makes sense for whole numbers only: `n!`, `(-1)^n`.
 fn needs_whole_numbers(expr: &Expr) -> bool {
     let has_variable = |e: &Expr| e.any(&mut |e| matches!(e, Expr::Sym(_)));
@@ -274,47 +287,4 @@ fn literal_bits(expr: &Expr) -> u32 {
         false
     });
     u32::try_from(bits).unwrap_or(u32::MAX)
-}
-
-/// Points chosen by a hash of both expressions, so that no answer can be tailored to them.
-struct Random(u64);
-
-impl Random {
-    fn new(gold: &Expr, answer: &Expr) -> Self {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        format!("{gold:?}|{answer:?}").hash(&mut hasher);
-        Self(hasher.finish())
-    }
-
-    fn next(&mut self) -> u64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A value for the point with this index: in turn near one, larger, small, and negative.
-    ///
-    /// Whole numbers run through a range, so that even and odd values and similar patterns all occur; each
-    /// variable has its own start and step.
-    fn value(&mut self, index: usize, whole: Option<usize>) -> BigRational {
-        if let Some(which) = whole {
-            const STEPS: [u64; 6] = [1, 2, 4, 5, 7, 8];
-            let step = STEPS[which % STEPS.len()];
-            let value = (self.0 % 9 + step * index as u64 + which as u64) % 9 + 2;
-            return BigRational::from_integer(value.into());
-        }
-        let random = self.next();
-        let numer = i64::try_from(random % 4001).unwrap_or(0) + 500;
-        let (numer, denom) = match index % 5 {
-            0 | 3 => (numer, 1009),
-            1 => (numer + 1500, 307),
-            2 => (-numer, 1013),
-            _ => (numer, 5003),
-        };
-        BigRational::new(numer.into(), denom.into())
-    }
 }

@@ -1,7 +1,8 @@
 //! Comparison of values of any kind.
 
+use super::naming::{is_constant, is_name};
 use super::sets::substitute;
-use super::value::{Value, is_constant, is_name};
+use super::value::Value;
 use super::{Comparer, Outcome};
 use crate::ast::{Expr, SetOp};
 use crate::verdict::Failure;

@@ -1,5 +1,6 @@
 //! The interpretation of an expression as a value.
 
+use super::naming::{is_constant, is_name};
 use super::{Comparer, Outcome};
 use crate::ast::{Constant, Expr, RelOp, SetOp};
 use crate::verdict::{Budget, Failure};
@@ -338,67 +339,6 @@ impl Comparer {
             };
         }
         Ok(Value::Equation(first.clone(), last.clone()))
-    }
-}
-
-/// Whether an expression names something: a variable, `f(x)`, a point of variables, words.
-pub(super) fn is_name(expr: &Expr) -> bool {
-    let is_sym = |e: &Expr| matches!(e, Expr::Sym(_));
-    let is_capital =
-        |e: &Expr| matches!(e, Expr::Sym(s) if s.starts_with(|c: char| c.is_ascii_uppercase()));
-    match expr {
-        Expr::Sym(_) | Expr::Text(_) => true,
-        Expr::Apply(_, arguments) => arguments.iter().all(|a| !matches!(a, Expr::Rel(..))),
-        Expr::Tuple(_, items, _) => items.iter().all(is_sym),
-        // A segment or an angle, `AB`; the probability `P(A)`; the inverse `f^{-1}(x)`.
-        Expr::Mul(factors) => {
-            let inverse = matches!(factors.as_slice(), [Expr::Pow(f, e), Expr::Sym(_)]
-                if is_sym(f) && matches!(&**e, Expr::Num(n) if n.value == Expr::minus_one()));
-            inverse || is_derivative(expr) || factors.iter().all(is_capital)
-        }
-        Expr::Div(..) => is_derivative(expr),
-        Expr::Fun(crate::ast::Func::Conjugate | crate::ast::Func::Abs, inner) => {
-            let conjugate = matches!(expr, Expr::Fun(crate::ast::Func::Conjugate, _));
-            (conjugate && is_sym(&inner[0]))
-                || matches!(&inner[0], Expr::Mul(factors) if factors.iter().all(is_capital))
-        }
-        _ => false,
-    }
-}
-
-/// Whether an expression contains neither variables nor unknown functions.
-pub(super) fn is_constant(expr: &Expr) -> bool {
-    !expr.any(&mut |e| matches!(e, Expr::Sym(_) | Expr::Apply(..)))
-}
-
-/// `\frac{dy}{dx}`, `dy/dx`, `\frac{d^2y}{dx^2}`, `\frac{\partial u}{\partial x}`.
-fn is_derivative(expr: &Expr) -> bool {
-    let is_d = |e: &Expr| matches!(e, Expr::Sym(s) if s == "d" || s == "∂");
-    let starts = |e: &Expr| match e {
-        Expr::Pow(base, _) => is_d(base),
-        _ => is_d(e),
-    };
-    let is_differential = |e: &Expr| match e {
-        Expr::Mul(factors) => factors.first().is_some_and(starts),
-        _ => starts(e),
-    };
-    match expr {
-        Expr::Div(above, below) => {
-            is_differential(above) && matches!(&**below, Expr::Mul(_)) && is_differential(below)
-        }
-        Expr::Mul(factors) => match factors.as_slice() {
-            [above, Expr::Div(one, below)] => {
-                **one == Expr::int(1)
-                    && is_differential(above)
-                    && matches!(&**below, Expr::Mul(_))
-                    && is_differential(below)
-            }
-            [derivative @ Expr::Div(..), Expr::Sym(_) | Expr::Apply(..)] => {
-                is_derivative(derivative)
-            }
-            _ => false,
-        },
-        _ => false,
     }
 }
 

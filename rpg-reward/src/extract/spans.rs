@@ -169,7 +169,7 @@ fn dollar_close(text: &str, open: usize, double: bool) -> Option<usize> {
         // `$5 and $7` is money, not mathematics.
         let content = &text[open..close];
         let money = content.starts_with(|c: char| c.is_ascii_digit())
-            && content.ends_with([' ', '(', '-'])
+            && content.ends_with([' ', '(', '-', '*'])
             && content.contains(|c: char| c.is_ascii_alphabetic());
         // `$134,000 - $90,000` too.
         let is_amount = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());

@@ -105,7 +105,8 @@ impl Lexer {
                 let rest_is_blank = self.chars[self.pos + 1..]
                     .iter()
                     .all(|c| c.is_whitespace() || matches!(c, '$' | '.' | '}' | '*'));
-                if rest_is_blank {
+                let rest: String = self.chars[self.pos + 1..].iter().take(12).collect();
+                if rest_is_blank || rest.trim_start().starts_with("\\end{") {
                     self.skip(1)
                 } else {
                     Err(Failure::NotParsed)

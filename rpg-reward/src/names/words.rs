@@ -233,7 +233,11 @@ fn lead_words(text: &str) -> Vec<String> {
         return Vec::new();
     };
     let lead = &text[..end];
-    if lead.len() > 200 || lead.contains(['=', '<', '>', ':', '(', '^', '_', '+', '≈']) {
+    let is_mathematics = lead.contains("\\begin");
+    if is_mathematics
+        || lead.len() > 200
+        || lead.contains(['=', '<', '>', ':', '(', '^', '_', '+', '≈'])
+    {
         return Vec::new();
     }
     let mut said = Vec::new();

@@ -5,6 +5,8 @@
 
 mod functions;
 mod groups;
+mod logic;
+mod numbers;
 mod primary;
 mod terms;
 
@@ -12,15 +14,11 @@ use crate::ast::{Constant, Expr, Func, Number, RelOp, SetOp};
 use crate::lex::{Tok, Token, lex};
 use crate::names;
 use crate::verdict::{Budget, Failure};
-use num_bigint::BigInt;
-use num_integer::Integer;
-use num_rational::BigRational;
-use num_traits::{One, Zero};
+use logic::{Signs, separates};
+use numbers::{decimal, repeating};
 
 /// The deepest nesting of brackets, fractions, roots and powers.
 const MAX_DEPTH: usize = 64;
-/// The maximum number of decimal places.
-const MAX_PLACES: usize = 4_000;
 
 /// Parses a whole answer. With `thousands`, `1,000` outside brackets is one number.
 pub(crate) fn parse(text: &str, thousands: bool) -> Result<Expr, Failure> {
@@ -434,46 +432,6 @@ impl Parser {
     }
 }
 
-/// Whether a token separates the items of a list.
-fn separates(tok: &Tok) -> bool {
-    matches!(
-        tok,
-        Tok::Op(',' | ';' | '∧' | '∨') | Tok::Or | Tok::And | Tok::Row
-    )
-}
-
-/// What joins the items of a list: the signs of logic, or something else.
-#[derive(Debug, Default)]
-struct Signs {
-    and: bool,
-    or: bool,
-    other: bool,
-}
-
-impl Signs {
-    fn add(&mut self, tok: &Tok) {
-        match tok {
-            Tok::Op('∧') => self.and = true,
-            Tok::Op('∨') => self.or = true,
-            _ => self.other = true,
-        }
-    }
-
-    fn any(&self) -> bool {
-        self.and || self.or
-    }
-
-    /// Statements joined by signs of one kind, in any order. Which of two kinds binds more tightly is not
-    /// guessed at.
-    fn statement(&self, mut items: Vec<Expr>) -> Parsed {
-        if self.other || self.and == self.or {
-            return Err(Failure::NotParsed);
-        }
-        items.sort_by_cached_key(|item| format!("{item:?}"));
-        Ok(Expr::Apply(if self.and { "∧" } else { "∨" }.into(), items))
-    }
-}
-
 fn with_signs(term: Expr, negative: bool, plus_minus: bool) -> Expr {
     let term = match (negative, term) {
         (true, Expr::Num(n)) => Expr::Num(Number {
@@ -496,65 +454,4 @@ fn one_or(mut items: Vec<Expr>, wrap: impl FnOnce(Vec<Expr>) -> Expr) -> Expr {
     } else {
         wrap(items)
     }
-}
-
-/// The number written as digits with at most one decimal point.
-fn decimal(text: &str) -> Result<Number, Failure> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    // Without trailing zeros the fraction has no common factor of ten.
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.len() > MAX_PLACES {
-        return Err(Failure::OverBudget(Budget::Length));
-    }
-    let digits: BigInt = format!("{whole}{fraction}")
-        .parse()
-        .map_err(|_| Failure::NotParsed)?;
-    let value = if fraction.is_empty() {
-        BigRational::from_integer(digits)
-    } else {
-        decimal_fraction(digits, fraction.len())
-    };
-    Ok(Number {
-        value,
-        decimal: text.contains('.'),
-    })
-}
-
-/// The number whose digits after `before` repeat forever.
-fn repeating(before: &str, repetend: &str) -> Result<Number, Failure> {
-    let start = decimal(before)?;
-    let places = before.split_once('.').map_or(0, |(_, f)| f.len());
-    let digits: BigInt = repetend.parse().map_err(|_| Failure::NotParsed)?;
-    let nines = power_of_ten(repetend.len()) - BigInt::one();
-    let tail = BigRational::new(digits, nines * power_of_ten(places));
-    Ok(Number {
-        value: start.value + tail,
-        decimal: false,
-    })
-}
-
-/// `digits / 10^places` in lowest terms, where ten does not divide the digits. Only twos or only fives can
-/// be common factors, so no greatest common divisor of long numbers is needed.
-fn decimal_fraction(mut digits: BigInt, places: usize) -> BigRational {
-    let mut denominator = power_of_ten(places);
-    let twos = digits.trailing_zeros().unwrap_or(0).min(places as u64);
-    if twos > 0 {
-        digits >>= twos;
-        denominator >>= twos;
-    } else {
-        let five = BigInt::from(5);
-        for _ in 0..places {
-            let (quotient, rest) = digits.div_rem(&five);
-            if !rest.is_zero() {
-                break;
-            }
-            digits = quotient;
-            denominator /= &five;
-        }
-    }
-    BigRational::new_raw(digits, denominator)
-}
-
-fn power_of_ten(exponent: usize) -> BigInt {
-    num_traits::pow(BigInt::from(10), exponent)
 }

@@ -4,6 +4,7 @@ use super::{input, output};
 use crate::backend::{OnBackend, on_backend};
 use crate::cli::args::ScoreArgs;
 use crate::cli::policy;
+use crate::cli::say::say;
 use crate::failure::Failure;
 use rpg_core::Message;
 use rpg_core::batch::TokenBudget;
@@ -64,7 +65,7 @@ impl OnBackend for Scoring {
                 .map_err(|e| Failure::input(format!("{place}: {e}")).hint(HINT))?;
             if !item.is_split_between && !has_noted {
                 has_noted = true;
-                eprintln!(
+                say!(
                     "note: {place}: prompt and completion share a token; it is scored as the completion's \
                      (other lines like this one are not named)"
                 );
