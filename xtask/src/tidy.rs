@@ -41,7 +41,7 @@ const PRINTING: &[&str] = &[
     "is_terminal",
 ];
 
-const WALLS: [Wall; 5] = [
+const WALLS: [Wall; 6] = [
     Wall {
         inside: &["rpg-cli/src"],
         except: &[
@@ -72,6 +72,12 @@ const WALLS: [Wall; 5] = [
         except: &["rpg-cli/src/cli", "rpg-cli/src/main.rs"],
         absent: PRINTING,
         why: "libraries print nothing and end no process",
+    },
+    Wall {
+        inside: &["rpg-cli/src"],
+        except: &["rpg-cli/src/cli/say.rs"],
+        absent: &["eprintln!", "eprint!"],
+        why: "a standard error that cannot be written must not end a run: `say!`",
     },
     Wall {
         inside: &["rpg-reward/src"],
@@ -332,9 +338,10 @@ mod tests {
             "use crate::cli::console;",
             1,
         );
-        check("rpg-cli/src/train/trainer.rs", "eprintln!(\"step\");", 1);
+        check("rpg-cli/src/train/trainer.rs", "eprintln!(\"step\");", 2);
         check("rpg-cli/src/train/trainer.rs", "println!(\"step\");", 1);
         check("rpg-cli/src/cli/console.rs", "println!(\"step\");", 0);
+        check("rpg-cli/src/cli/console.rs", "eprintln!(\"step\");", 1);
         check(
             "rpg-cli/src/train/trainer.rs",
             "// as crate::cli::console does",

@@ -247,7 +247,7 @@ fn a_terminal_that_cannot_be_written_costs_nothing() {
 fn a_run_killed_in_the_warm_start_resumes_and_one_process_trains_at_a_time() {
     let temp = tempfile::tempdir().unwrap();
     let (straight, dir) = (temp.path().join("straight"), temp.path().join("killed"));
-    let more = ["--steps=1", "--set=warm_start.steps=60"];
+    let more = ["--steps=1", "--set=warm_start.steps=200"];
     assert!(train(&straight, &more).status.success());
     for (every, wanted) in [("checkpoint.every=1000", 2), ("checkpoint.every=5", 12)] {
         let _ = fs::remove_dir_all(&dir);
