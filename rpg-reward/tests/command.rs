@@ -222,6 +222,78 @@ fn no_process_outlives_the_pool() {
 }
 
 #[test]
+fn a_helper_that_holds_the_pipes_delays_neither_the_batch_nor_the_end() {
+    let found = std::process::Command::new("setsid").arg("true").status();
+    if !found.is_ok_and(|status| status.success()) {
+        println!("skipped: no setsid");
+        return;
+    }
+    let name = format!("rpg-reward-helpers-{}", std::process::id());
+    let helpers = std::env::temp_dir().join(name);
+    let long = "x".repeat(100_000);
+    let items = obedient(&[&long, &long, &long]);
+    let timeout = Err(RewardError::Timeout { seconds: 0.5 });
+    let batch_timeout = Err(RewardError::BatchTimeout { seconds: 0.5 });
+    let ended = Err(RewardError::Ended {
+        status: "exit status: 3".into(),
+        restarts: 0,
+    });
+    // The end of the script, its limits, and the outcome of every item.
+    let rows = [
+        ("exit 3", 20.0, 20.0, ended),
+        ("exit 3", 0.5, 20.0, timeout.clone()),
+        ("exit 3", 20.0, 0.5, batch_timeout),
+        ("exec sleep 1000", 0.5, 20.0, timeout),
+        ("exit 3", 20.0, 20.0, Err(RewardError::NotAsked)),
+    ];
+    for (end, seconds, batch_seconds, expected) in rows {
+        // A shell would give a helper in the background an empty input.
+        let script = format!(
+            "exec 3<&0; setsid sleep 1000 <&3 & echo $! >> {}; {end}",
+            helpers.display()
+        );
+        let reward = pool(&script, |config| {
+            config.processes = 1;
+            config.timeout_seconds = seconds;
+            config.batch_timeout_seconds = batch_seconds;
+            config.max_restarts = 0;
+            config.on_error = ErrorPolicy::Skip;
+        });
+        let start = Instant::now();
+        let stops = expected == Err(RewardError::NotAsked);
+        let scores = reward.score(&items, &mut |_| {
+            if stops && start.elapsed() > Duration::from_millis(300) {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        assert!(start.elapsed() < Duration::from_secs(10), "{expected:?}");
+        assert_eq!(scores, vec![expected; 3]);
+        let start = Instant::now();
+        drop(reward);
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+    // Answers without reading.
+    let script = format!(
+        "exec 3<&0; setsid sleep 1000 <&3 & echo $! >> {}; \
+         for n in 1 2 3; do echo '{{\"score\": 1}}'; done; exec sleep 1000",
+        helpers.display()
+    );
+    let reward = pool(&script, |config| config.processes = 1);
+    let start = Instant::now();
+    assert!(score_all(&reward, &items).iter().all(Result::is_ok));
+    assert!(start.elapsed() < Duration::from_secs(10));
+    drop(reward);
+    let ids = std::fs::read_to_string(&helpers).expect("the file exists");
+    let _ = std::fs::remove_file(&helpers);
+    let ids: Vec<&str> = ids.lines().collect();
+    let killed = std::process::Command::new("kill").args(&ids).status();
+    // All of them still held the pipes.
+    assert!(killed.is_ok_and(|status| status.success()), "{ids:?}");
+}
+
+#[test]
 fn programs_are_found_on_the_path_as_the_system_finds_them() {
     let find = |program: &str| CommandConfig::new([program]).find_program();
     assert!(find("sh").is_some_and(|path| path.is_absolute()));

@@ -18,6 +18,7 @@
 //! **The command runs with the permissions of the user who starts it.** It is not sandboxed: a command
 //! from someone you do not trust can do anything that you can.
 
+mod pipe;
 mod pool;
 mod process;
 

@@ -1,10 +1,11 @@
 //! One process of a reward command, and the exchange with it.
 
+use crate::command::pipe::{Input, Output, Patience, patience};
 use crate::reward::{RewardError, RewardItem, Score};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -15,7 +16,8 @@ const MAX_LINE_BYTES: u64 = 1 << 20;
 /// How many lines are buffered before the process blocks.
 const MAX_BUFFERED_LINES: usize = 256;
 
-/// How long a process may keep running after the end of its input.
+/// How long a process may keep running after the end of its input, and how long its pipes are used after its
+/// own end or its last answer.
 const TIME_TO_END: Duration = Duration::from_secs(1);
 
 /// The process groups that exist now, for [`stop_all_processes`].
@@ -50,7 +52,9 @@ fn kill_group(id: u32) {
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    stdin: Option<ChildStdin>,
+    stdin: Option<Input>,
+    /// The threads that read and write end with it, even if another process holds the pipes.
+    patience: Option<Patience>,
     lines: Receiver<String>,
     ended: bool,
 }
@@ -85,19 +89,27 @@ impl Process {
         // In its own process group, Ctrl-C at the terminal does not reach it: we end the processes in order.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let (patience, waiter) = patience().map_err(|error| failed(error.to_string()))?;
         let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
         running().push(child.id());
-        let stdin = child.stdin.take();
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let (sender, lines) = sync_channel(MAX_BUFFERED_LINES);
-        if let Some(stdout) = child.stdout.take() {
-            std::thread::spawn(move || read_lines(stdout, &sender));
-        }
-        Ok(Self {
+        let mut process = Self {
             child,
-            stdin,
+            stdin: None,
+            patience: Some(patience),
             lines,
             ended: false,
-        })
+        };
+        if let Some(stdout) = stdout {
+            let stdout = Output::new(stdout, waiter.clone());
+            std::thread::spawn(move || read_lines(stdout, &sender));
+        }
+        if let Some(stdin) = stdin {
+            let stdin = Input::new(stdin, waiter).map_err(|error| failed(error.to_string()))?;
+            process.stdin = Some(stdin);
+        }
+        Ok(process)
     }
 
     /// Whether the process has ended by itself, and how.
@@ -141,7 +153,7 @@ impl Process {
                 match self.next_answer(*id, limit, &is_wanted) {
                     Ok(score) => on_score(*id, score),
                     Err(fault) => {
-                        // Ending the process also unblocks a writer that waits for it to read.
+                        // Ending the process also ends a writer that waits for it to read.
                         let status = self.end();
                         outcome = Err(match fault {
                             Fault::Ended(_) => Fault::Ended(status),
@@ -150,6 +162,15 @@ impl Process {
                         break;
                     }
                 }
+            }
+            // Whoever has answered everything has read everything. If not, the process is of no use.
+            let deadline = Instant::now() + TIME_TO_END.min(limit);
+            while outcome.is_ok() && !writer.is_finished() {
+                if Instant::now() >= deadline {
+                    self.end();
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(1));
             }
             (outcome, writer.join().ok().flatten())
         });
@@ -165,6 +186,7 @@ impl Process {
         is_wanted: impl Fn(usize) -> bool,
     ) -> Result<Score, Fault> {
         let start = Instant::now();
+        let mut ended = None;
         loop {
             if !is_wanted(id) {
                 return Err(Fault::Stopped);
@@ -176,7 +198,14 @@ impl Process {
                 Err(RecvTimeoutError::Timeout) if start.elapsed() >= limit => {
                     return Err(Fault::Timeout);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    // Something that it has started may keep its output open.
+                    if has_ended(&mut self.child)
+                        && ended.get_or_insert_with(Instant::now).elapsed() >= TIME_TO_END
+                    {
+                        return Err(Fault::Ended(String::new()));
+                    }
+                }
             }
         }
     }
@@ -200,6 +229,7 @@ impl Process {
     }
 
     fn stop(&mut self) -> String {
+        self.patience = None;
         if !self.ended {
             // The group is killed before the process is waited for: until then its id is not reused.
             #[cfg(unix)]
@@ -244,7 +274,7 @@ fn has_ended(child: &mut Child) -> bool {
     !matches!(child.try_wait(), Ok(None))
 }
 
-fn read_lines(stdout: ChildStdout, sender: &SyncSender<String>) {
+fn read_lines(stdout: Output, sender: &SyncSender<String>) {
     let mut reader = BufReader::new(stdout);
     loop {
         let mut line = Vec::new();
