@@ -199,7 +199,7 @@ pub struct VerifyArgs {
     /// Grade nothing: print the gold answers that the grader does not understand
     #[arg(long, conflicts_with_all = ["summary", "unclosed_thinking"])]
     pub check_golds: bool,
-    /// Accept an answer inside <think> that is never closed
+    /// Accept an answer inside a `<think>` that is never closed
     #[arg(long)]
     pub unclosed_thinking: bool,
 }
