@@ -1,9 +1,9 @@
 //! What must pass before a change is merged, besides the tests.
 
-use crate::{build, root, tidy};
+use crate::{build, root, target_dir, tidy};
 use anyhow::{Result, bail, ensure};
 use std::fs;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use xshell::{Shell, cmd};
 
 /// Runs everything, the fastest first. `RPG_CI_WGPU=1` adds the tests on WGPU, which need a Vulkan driver.
@@ -69,11 +69,16 @@ fn features(shell: &Shell) -> Result<()> {
 
 /// Builds every crate from the package that crates.io would get.
 fn packages(shell: &Shell) -> Result<()> {
+    // Cargo unpacks the crates that other crates need into its home, and takes them from there the next time, by
+    // location and version: every run needs a location of its own.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+    let location = target_dir().join(format!("packages-{now}"));
     cmd!(
         shell,
-        "cargo package --workspace --exclude xtask --locked --allow-dirty"
+        "cargo package --workspace --exclude xtask --locked --allow-dirty --target-dir {location}"
     )
     .run()?;
+    fs::remove_dir_all(&location)?;
     Ok(())
 }
 
