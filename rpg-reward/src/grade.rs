@@ -3,12 +3,12 @@
 use crate::ast::Expr;
 use crate::conditions::{names_range, split_condition};
 use crate::equal::{Comparer, Outcome, choice_letter, normalized, same_choice};
-use crate::extract::{extract, number_in_sentence};
+use crate::extract::extract;
 use crate::lex::{Tok, Token, lex};
 use crate::names::{are_introduced_apart, are_opposed, without_multiplier};
 use crate::options::GradeOptions;
 use crate::parse::parse;
-use crate::verdict::{AnswerSource, Failure, Reason, Verdict};
+use crate::verdict::{Failure, Reason, Verdict};
 #[cfg(feature = "parallel")]
 use rayon::prelude::*;
 
@@ -35,17 +35,15 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     };
     let mut failure = None;
     let letter = choice_letter(gold);
-    // A sentence in a box, where a number is asked for.
-    let stated = (extraction.source == AnswerSource::Boxed
-        && !gold.contains(|c: char| c.is_alphabetic()))
-    .then(|| number_in_sentence(first))
-    .flatten();
-    for reading in stated.iter().chain(&extraction.readings) {
+    let last = extraction.readings.len() - 1;
+    for (index, reading) in extraction.readings.iter().enumerate() {
         let choice = letter.is_some_and(|letter| same_choice(letter, reading).is_some());
         match read(reading) {
             Err(error) if !choice && !same_words(reading, gold) => {
                 failure = failure.or(Some(error));
             }
+            // Words that are not those of the gold answer may state a value.
+            Ok(Expr::Text(_)) if index < last && !choice && !same_words(reading, gold) => {}
             _ => {
                 let reason = judge(reading, gold);
                 let extracted = Some(shown(reading));

@@ -83,6 +83,10 @@ pub(crate) fn same_choice(letter: char, answer: &str) -> Option<bool> {
     if !set_off || !chosen.is_ascii_uppercase() {
         return None;
     }
+    // `(B), 5` is a list.
+    if after.trim_start_matches([')', ']', ' ']).starts_with(',') {
+        return None;
+    }
     let others = after.split(|c: char| !c.is_alphanumeric()).any(|w| {
         w.len() == 1 && w.chars().all(|c| c.is_ascii_uppercase()) || w == "or" || w == "and"
     });

@@ -1,6 +1,9 @@
 //! The last `\boxed{}`, or the last few that form one list.
 
 use super::prefix;
+use super::prose::{Kind, Prose};
+use super::spans::percent_follows;
+use crate::lexicon::Class;
 use memchr::memmem;
 
 /// A box: the start of its command, the range of its content, and its end.
@@ -25,7 +28,7 @@ pub(super) fn last_boxes(text: &str) -> Option<String> {
     let mut boxes = outermost(text)?;
     // `\boxed{8}, not \boxed{7}`
     while let [.., before, rejected] = boxes.as_slice()
-        && ends_with_denial(&text[before.end..rejected.start])
+        && rejects_second(&text[before.end..rejected.start])
     {
         boxes.pop();
     }
@@ -155,102 +158,46 @@ fn matching_braces(bytes: &[u8], from: usize, openings: &[usize]) -> Vec<Option<
 
 /// Whether the text between two boxes makes them one list.
 fn joins(gap: &str) -> bool {
-    if gap.len() > MAX_GAP {
+    if gap.len() > MAX_GAP || gap.contains("\n\n") {
         return false;
     }
-    let mut words = 0;
-    let mut last_word = 0;
-    let mut rest = gap;
-    while let Some(c) = rest.chars().next() {
-        if c == '\\' {
-            let body = &rest[1..];
-            let name = body.len()
-                - body
-                    .trim_start_matches(|c: char| c.is_ascii_alphabetic())
-                    .len();
-            rest = if name > 0 {
-                &body[name..]
-            } else {
-                body.get(1..).unwrap_or("")
-            };
-        } else if c.is_alphabetic() {
-            let end = rest
-                .find(|c: char| !c.is_alphabetic())
-                .unwrap_or(rest.len());
-            let word = rest[..end].to_lowercase();
-            let separates = matches!(
-                word.as_str(),
-                "not"
-                    | "no"
-                    | "wait"
-                    | "actually"
-                    | "but"
-                    | "so"
-                    | "thus"
-                    | "therefore"
-                    | "hence"
-                    | "then"
-                    | "rather"
-                    | "instead"
-                    | "sorry"
-                    | "correction"
-                    | "is"
-            );
-            if separates {
-                return false;
-            }
-            words += usize::from(!matches!(word.as_str(), "and" | "or"));
-            last_word = word.len();
-            rest = &rest[end..];
-        } else if c == '=' && last_word == 1 {
-            // `y =` names the next value.
-            rest = &rest[1..];
-        } else if matches!(
-            c,
-            '.' | '!' | '?' | ':' | '=' | '+' | '-' | '*' | '/' | '<' | '>'
-        ) || c.is_ascii_digit()
-        {
-            return false;
-        } else {
-            rest = &rest[c.len_utf8()..];
-        }
-    }
-    words <= MAX_GAP_WORDS && !gap.contains("\n\n")
+    let prose = Prose::read(gap);
+    let separates = |index: usize| match prose.tokens[index].kind {
+        Kind::Word(class) => class.is(Class::TURN | Class::PREFER),
+        // `y =` names the next value.
+        Kind::Mark('=') => index == 0 || !prose.tokens[index - 1].is_letter(),
+        Kind::Mark(mark) => ".!?:+-*/<>".contains(mark),
+        Kind::Number => true,
+        Kind::Math(..) | Kind::Formula | Kind::Break => false,
+    };
+    let is_said = |index: &usize| match prose.tokens[*index].kind {
+        Kind::Word(class) => !class.is(Class::AND | Class::OFFER),
+        _ => false,
+    };
+    let count = prose.tokens.len();
+    !(0..count).any(separates) && (0..count).filter(is_said).count() <= MAX_GAP_WORDS
 }
 
-/// Whether the text between two boxes rejects the second one.
-fn ends_with_denial(gap: &str) -> bool {
-    let gap = gap.trim_end_matches(|c: char| !c.is_alphabetic());
-    gap.len() <= MAX_GAP
-        && ["not", "rather than", "instead of"].iter().any(|words| {
-            gap.strip_suffix(words)
-                .is_some_and(|rest| rest.ends_with([' ', ',', '(']))
-        })
+/// Whether the text between two boxes rejects the second one: `\boxed{8}, not \boxed{7}`.
+fn rejects_second(gap: &str) -> bool {
+    let prose = Prose::read(gap);
+    let is_word = |index: &usize| matches!(prose.tokens[*index].kind, Kind::Word(_));
+    let last = (0..prose.tokens.len()).rev().find(is_word);
+    gap.len() <= MAX_GAP && last.is_some_and(|last| prose.class(last).is(Class::PREFER))
 }
 
 /// Whether the text after a box says that its content is not the answer.
 fn is_retracted(after: &str) -> bool {
-    let rest = prefix(after, 40).trim_start_matches(|c: char| !c.is_alphabetic() && c != '\n');
-    let rest = rest.to_lowercase();
-    [
-        "is not",
-        "is wrong",
-        "is incorrect",
-        "is false",
-        "isn't",
-        "is the wrong",
-        "cannot be",
-    ]
-    .iter()
-    .any(|words| rest.starts_with(words))
-}
-
-/// Whether a percent sign or the word "percent" directly follows the box.
-fn percent_follows(after: &str) -> bool {
-    let rest = prefix(after, 24).trim_start_matches([' ', '$', '*', '\\', ')', ']']);
-    rest.starts_with('%')
-        || ["percent", "pct"].iter().any(|w| {
-            rest.get(..w.len())
-                .is_some_and(|r| r.eq_ignore_ascii_case(w))
-        })
+    let line = prefix(after, 40);
+    let line = line.trim_start_matches(|c: char| !c.is_alphabetic() && c != '\n');
+    let prose = Prose::read(line);
+    let is_verb = prose.class(0).is(Class::BE);
+    let mut judged = usize::from(is_verb);
+    while prose.class(judged).is(Class::DETERMINER) {
+        judged += 1;
+    }
+    let class = prose.class(judged);
+    // `\boxed{8}, not 7` keeps the 8.
+    let denies = class.is(Class::DENY) && (is_verb || !class.is(Class::PREFER));
+    denies || (is_verb && class.is(Class::WRONG))
 }

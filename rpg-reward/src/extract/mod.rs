@@ -4,14 +4,18 @@
 //! is mathematics is decided later, so an answer consists of a few readings in order of preference.
 
 mod boxes;
-mod fallback;
-mod phrases;
+mod markers;
+mod numbers;
+mod prose;
 mod spans;
+mod statement;
+mod unmarked;
 
 use crate::names;
 use crate::options::GradeOptions;
 use crate::verdict::AnswerSource;
 use memchr::memmem;
+use prose::{Kind, Prose, Token};
 use std::collections::VecDeque;
 
 /// An answer as found in the completion.
@@ -29,11 +33,7 @@ pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extrac
     if options.boxed
         && let Some(found) = boxes::last_boxes(text)
     {
-        let readings = if found.trim().is_empty() {
-            Vec::new()
-        } else {
-            vec![found]
-        };
+        let readings = boxed_readings(found);
         return Some(Extraction {
             source: AnswerSource::Boxed,
             readings,
@@ -45,7 +45,7 @@ pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extrac
         return Some(found);
     }
     if options.last_expression {
-        spans::last_expression(text)
+        unmarked::last_expression(text)
     } else {
         None
     }
@@ -71,25 +71,32 @@ fn after_thinking(text: &str, unclosed: bool) -> Option<&str> {
     (unclosed || !is_open).then_some(rest)
 }
 
-/// The number that a sentence in a box gives as its answer.
-pub(crate) fn number_in_sentence(content: &str) -> Option<String> {
-    let words = names::words_only(prefix(content, 200))?;
-    let sentence = words.trim().trim_end_matches('.');
-    let said = sentence
-        .split(|c: char| !c.is_alphabetic())
-        .filter(|word| word.len() > 1)
-        .count();
-    let begins = sentence.starts_with(|c: char| c.is_alphabetic());
-    if let Some((label, value)) = sentence.split_once(':')
-        && ["answer", "final answer"]
-            .iter()
-            .any(|l| label.eq_ignore_ascii_case(l))
-    {
-        return Some(value.trim().to_string());
+/// The readings of the content of a box: as it is, and what it states if it is a sentence.
+fn boxed_readings(content: String) -> Vec<String> {
+    /// The longest box that may be a sentence, and the fewest words of one.
+    const MAX_SENTENCE: usize = 200;
+    const MIN_WORDS: usize = 3;
+    if content.trim().is_empty() {
+        return Vec::new();
     }
-    (begins && said >= 3)
-        .then(|| fallback::number_in_words(sentence))
-        .flatten()
+    let text = prefix(&content, MAX_SENTENCE);
+    if let Some((_, stated)) = markers::answer_phrase(text) {
+        return stated.into_iter().chain([content]).collect();
+    }
+    let prose = Prose::read(text);
+    let is_word = |token: &&Token| matches!(token.kind, Kind::Word(_)) && !token.is_letter();
+    let is_sentence = prose
+        .tokens
+        .first()
+        .is_some_and(|token| matches!(token.kind, Kind::Word(_)))
+        && prose.tokens.iter().filter(is_word).count() >= MIN_WORDS;
+    let stated = if is_sentence {
+        let words = names::words_only(text);
+        statement::readings(words.as_deref().unwrap_or(text))
+    } else {
+        Vec::new()
+    };
+    std::iter::once(content).chain(stated).collect()
 }
 
 /// The last answer after a marker.
@@ -103,13 +110,13 @@ fn marked(text: &str, options: &GradeOptions) -> Option<Extraction> {
         }
     };
     if options.answer_line {
-        offer(phrases::answer_phrase(text), AnswerSource::AnswerLine);
+        offer(markers::answer_phrase(text), AnswerSource::AnswerLine);
     }
     if options.hash_marks {
-        offer(phrases::hash_marks(text), AnswerSource::HashMarks);
+        offer(markers::hash_marks(text), AnswerSource::HashMarks);
     }
     if options.answer_tag {
-        offer(phrases::answer_tag(text), AnswerSource::AnswerTag);
+        offer(markers::answer_tag(text), AnswerSource::AnswerTag);
     }
     best.map(|(_, extraction)| extraction)
 }

@@ -7,8 +7,8 @@ pub(crate) use characters::{
     is_currency, is_greek, is_invisible, narrow, subscript, superscript, unicode, vulgar_fraction,
 };
 pub(crate) use words::{
-    are_introduced_apart, are_opposed, changes_value, is_compound_unit, is_currency_word, is_date,
-    joins_numbers, multiplier, offers_more, rejects_next, without_multiplier,
+    are_introduced_apart, are_opposed, is_compound_unit, is_currency_word, is_date, multiplier,
+    without_multiplier,
 };
 
 use crate::ast::{Constant, Func, RelOp};
@@ -399,37 +399,6 @@ pub(crate) fn is_unit(word: &str) -> bool {
         "rupees",
     ];
     UNITS.contains(&word)
-}
-
-/// Whether a short word can be an answer by itself.
-pub(crate) fn is_short_word(word: &str) -> bool {
-    matches!(
-        word.to_ascii_lowercase().as_str(),
-        "yes"
-            | "no"
-            | "odd"
-            | "all"
-            | "one"
-            | "two"
-            | "six"
-            | "ten"
-            | "sun"
-            | "mon"
-            | "tue"
-            | "wed"
-            | "thu"
-            | "fri"
-            | "sat"
-            | "dne"
-            | "not"
-            | "both"
-            | "red"
-            | "it"
-            | "is"
-            | "the"
-            | "of"
-            | "if"
-    )
 }
 
 /// The number base that a word names.

@@ -12,6 +12,7 @@ mod terms;
 
 use crate::ast::{Constant, Expr, Func, Number, RelOp, SetOp};
 use crate::lex::{Tok, Token, lex};
+use crate::lexicon::{Class, said};
 use crate::names;
 use crate::verdict::{Budget, Failure};
 use logic::{Signs, separates};
@@ -143,7 +144,7 @@ impl Parser {
             match &token.tok {
                 Tok::Word(w) => {
                     let capitals = w.len() == 3 && w.bytes().all(|b| b.is_ascii_uppercase());
-                    wordy += if w.len() > 3 || capitals || names::is_short_word(w) {
+                    wordy += if w.len() > 3 || capitals || said(w).is(Class::SHORT) {
                         2
                     } else {
                         1

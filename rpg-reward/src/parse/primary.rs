@@ -3,6 +3,7 @@
 use super::{Failure, Parsed, Parser, decimal, repeating};
 use crate::ast::{Constant, Expr, Func};
 use crate::lex::Tok;
+use crate::lexicon::{Class, alters, said};
 use crate::names;
 
 impl Parser {
@@ -60,7 +61,7 @@ impl Parser {
                             || matches!(next, Tok::Op('-') | Tok::Open('{')) =>
                     {
                         let value = self.deeper(|p| p.sum())?;
-                        Ok(if names::changes_value(&text) {
+                        Ok(if alters(&text) {
                             Expr::Apply(text.trim().to_lowercase(), vec![value])
                         } else {
                             value
@@ -179,7 +180,7 @@ impl Parser {
 
     /// Letters in a row: a product of one-letter variables, unless they form a word.
     fn word(&mut self, word: &str) -> Parsed {
-        if word.len() > 3 || names::is_short_word(word) {
+        if word.len() > 3 || said(word).is(Class::SHORT) {
             return Ok(Expr::Text(word.to_string()));
         }
         let mut letters: Vec<Expr> = Vec::new();

@@ -3,6 +3,7 @@
 use super::{Failure, MAX_DEPTH, Parsed, Parser, one_or, with_signs};
 use crate::ast::{Expr, Func, Number};
 use crate::lex::Tok;
+use crate::lexicon::{Class, said};
 use crate::names;
 use crate::verdict::Budget;
 use num_traits::Zero;
@@ -219,7 +220,7 @@ impl Parser {
         }
         let save = self.pos;
         if let Some(Tok::Text(text)) = self.peek()
-            && names::offers_more(text)
+            && offers_more(text)
         {
             return Err(Failure::NotParsed);
         }
@@ -388,4 +389,11 @@ fn cross(left: Expr, right: Expr) -> Expr {
     } else {
         product
     }
+}
+
+/// Whether words after a value offer another one or deny it.
+fn offers_more(text: &str) -> bool {
+    let classes = Class::DENY | Class::WRONG | Class::EXCEPT | Class::OFFER | Class::AND;
+    let mut words = text.split(|c: char| !c.is_alphanumeric());
+    words.any(|word| word.starts_with(|c: char| c.is_ascii_digit())) || said(text).is(classes)
 }
