@@ -34,15 +34,19 @@ pub(crate) fn split_condition(text: &str) -> Option<(&str, &str)> {
 
 /// Whether a text describes a range of numbers.
 pub(crate) fn names_range(text: &str) -> bool {
-    [
-        "<", ">", "\\le", "\\ge", "\\lt", "\\gt", "\\ne", "≤", "≥", "≠",
-    ]
-    .iter()
-    .any(|sign| text.replace("\\left", "").contains(sign))
+    text.contains(['<', '>', '≤', '≥', '≠']) || has_command(text, &["le", "ge", "lt", "gt", "ne"])
 }
 
 fn is_relation(text: &str) -> bool {
     names_range(text) || text.contains('∈') || text.contains("\\in ") || text.contains("\\in\\")
+}
+
+/// Whether a text has a command that begins with one of `names` and is not `\left`.
+fn has_command(text: &str, names: &[&str]) -> bool {
+    memchr::memchr_iter(b'\\', text.as_bytes()).any(|at| {
+        let command = &text[at + 1..];
+        names.iter().any(|name| command.starts_with(name)) && !command.starts_with("left")
+    })
 }
 
 fn trim(text: &str) -> &str {
