@@ -52,6 +52,17 @@ fn of_two_values_the_rejected_one_is_no_answer() {
         ("The answer isn't $8$.", "8", false),
         ("#### not ½", "\\frac12", false),
         ("\\boxed{8}. This isn't 77.", "8", true),
+        ("Wait, the answer is not 5, it is 6.", "6", true),
+        ("Wait, the answer is not 5, it is 6.", "5", false),
+        ("The answer is not 5 but 6.", "6", true),
+        ("The answer is not 5 but 6.", "5", false),
+        ("Answer: it can't be 12", "12", false),
+        ("Answer: 12 is wrong", "12", false),
+        (
+            "The answer that she gave was wrong.\nThe total is 12.",
+            "12",
+            true,
+        ),
         ("\\boxed{8} isn't right.", "8", false),
         ("\\boxed{(B)} and \\boxed{77}", "B", false),
     ]);
@@ -79,6 +90,9 @@ fn what_gives_a_reason_is_no_part_of_the_answer() {
         ),
         ("Answer: the maximum is 5, as shown in step 2.", "5", true),
         ("The answer is No. This is correct.", "No", true),
+        ("The answer is no; 9 is not prime.", "\\text{No}", true),
+        ("The answer is 12; 13 is too large.", "12", true),
+        ("Answer: 12; 13; 14", "12, 13, 14", true),
     ]);
 }
 
@@ -110,6 +124,12 @@ fn without_a_marker_the_last_statement_counts_as_a_whole() {
         ("The roots are 4 and 5.", "5", false),
         ("The solutions are x = 4 or x = 5.", "4, 5", true),
         ("First we have 77. Then it becomes (B)", "B", true),
+        ("The interval is (-∞, 3].", "(-\\infty,3]", true),
+        (
+            "So the train arrives at 5:30 PM.",
+            "5:30 \\text{ AM}",
+            false,
+        ),
         ("They meet at 3:45 PM.", "3:45 \\text{ PM}", true),
         ("The time is 3:45 PM.", "3:45 \\text{ AM}", false),
         (

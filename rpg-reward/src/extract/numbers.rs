@@ -81,7 +81,7 @@ pub(super) fn is_bound(prose: &Prose, index: usize) -> bool {
     })
 }
 
-/// The number at `index` with its sign and percent sign.
+/// The number at `index` with its sign, and with its percent sign or half of the day.
 fn number(prose: &Prose, index: usize) -> String {
     let token = &prose.tokens[index];
     let currency = ['$', '€', '£'];
@@ -105,8 +105,14 @@ fn number(prose: &Prose, index: usize) -> String {
         index + 1
     };
     let is_percent = prose.is_mark(after, &['%']) || prose.class(after).is(Class::PERCENT);
+    let is_hour = prose.class(after).is(Class::HOUR);
+    let end = if is_hour {
+        prose.tokens[after].end
+    } else {
+        token.end
+    };
     let percent = if is_percent { "\\%" } else { "" };
-    format!("{sign}{}{percent}", &prose.text[token.start..token.end])
+    format!("{sign}{}{percent}", &prose.text[token.start..end])
 }
 
 /// The last number in running text, with its sign and percent sign.

@@ -160,7 +160,9 @@ impl Reader<'_> {
             _ if c.is_whitespace() || names::is_invisible(c) => self.pos += c.len_utf8(),
             _ if c.is_ascii() => self.push(Kind::Mark(c), 1),
             _ if names::vulgar_fraction(c).is_some() => self.push(Kind::Number, c.len_utf8()),
-            '√' | 'π' => self.push(Kind::Formula, c.len_utf8()),
+            '√' | 'π' | '∞' | '∅' | 'ℝ' | 'ℤ' | 'ℚ' | 'ℕ' | 'ℂ' => {
+                self.push(Kind::Formula, c.len_utf8())
+            }
             _ if names::is_greek(c) => self.push(Kind::Formula, c.len_utf8()),
             _ if c.is_alphabetic() => self.word(),
             _ => self.push(Kind::Mark(c), c.len_utf8()),

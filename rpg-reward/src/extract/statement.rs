@@ -22,11 +22,11 @@ pub(super) fn readings(line: &str) -> Vec<String> {
     let end = sentence_end(&prose, 0);
     let start = skip_fillers(&prose, 0..end);
     let sentence = prose.slice(start..end);
-    if sentence.is_empty() || is_denied(&prose, start..end) {
-        return Vec::new();
-    }
     let object = object(&prose, start..end);
     let from = object.unwrap_or(start);
+    if sentence.is_empty() || is_denied(&prose, from..end) {
+        return Vec::new();
+    }
     let clause = clause(&prose, from..end);
     let stated = from..clause.unwrap_or(end);
     let is_aside = clause.is_some_and(|at| {
@@ -69,7 +69,7 @@ pub(super) fn last_statement(prose: &Prose) -> Option<String> {
         .rfind(concludes)
         .map_or(start, |index| index + 1);
     let object = object(prose, start..end)?;
-    let is_stated = !is_denied(prose, start..end)
+    let is_stated = !is_denied(prose, object..end)
         && clause(prose, object..end).is_none()
         && !reads_as_prose(prose, object..end);
     is_stated.then(|| prose.slice(object..end).to_string())
@@ -112,6 +112,7 @@ fn undecorated(line: &str) -> Cow<'_, str> {
 /// The end of the sentence that begins at `start`: the number of tokens up to its period, without punctuation
 /// and signs without meaning before it.
 pub(super) fn sentence_end(prose: &Prose, start: usize) -> usize {
+    let count = prose.tokens.len();
     let closes = |index: usize| {
         let token = &prose.tokens[index];
         let next = prose.text[token.end..].trim_start_matches(['*', '"', ')']);
@@ -120,11 +121,12 @@ pub(super) fn sentence_end(prose: &Prose, start: usize) -> usize {
         let abbreviates = class.is(Class::ABBREVIATION) && (!begins || class.is(Class::FILLER));
         match token.kind {
             Kind::Mark('。') => true,
+            // `5; 6 is too large`
+            Kind::Mark(';') => prose.says(index..count, Class::BE | Class::STATE),
             Kind::Mark('.') => next.is_empty() || (next.starts_with([' ', '\n']) && !abbreviates),
             _ => false,
         }
     };
-    let count = prose.tokens.len();
     let mut end = (start..count).find(|&index| closes(index)).unwrap_or(count);
     let is_empty = |token: &Token| match token.kind {
         Kind::Mark('*' | '.' | '"' | ',' | ';' | '。') | Kind::Break => true,
@@ -162,11 +164,14 @@ fn is_denied(prose: &Prose, range: Range<usize>) -> bool {
     let verb = (range.start..value).rfind(|&index| is_verb(index));
     let lead = verb.map_or(range.start, |verb| verb + 1)..value;
     let first = skip_fillers(prose, lead.clone());
+    let is_denied_verb =
+        verb.is_some_and(|verb| verb > range.start && prose.class(verb - 1).is(Class::DENY));
     // `B, not 7` has said something before.
-    let denies = lead.into_iter().any(|index| {
-        let class = prose.class(index);
-        class.is(Class::DENY) && (index == first || !class.is(Class::PREFER))
-    });
+    let denies = is_denied_verb
+        || lead.into_iter().any(|index| {
+            let class = prose.class(index);
+            class.is(Class::DENY) && (index == first || !class.is(Class::PREFER))
+        });
     // `7 is wrong`, but `7, not 8` keeps the 7.
     let judged = value + 1 + usize::from(is_verb(value + 1));
     let class = if judged < range.end {
@@ -197,7 +202,11 @@ fn object(prose: &Prose, range: Range<usize>) -> Option<usize> {
     };
     let is_verb = |index: usize| {
         let is_sign = prose.is_mark(index, &['=']) && !names_value(index);
-        is_sign || prose.class(index).is(Class::BE | Class::STATE)
+        let class = prose.class(index);
+        // `not 5 but 6`
+        let corrects = class.is(Class::EXCEPT) && prose.class(range.start).is(Class::DENY);
+        let states = class.is(Class::BE | Class::STATE) && !prose.class(index - 1).is(Class::DENY);
+        is_sign || corrects || states
     };
     let mut verbs = Vec::new();
     for verb in range.start + 1..range.end {
@@ -225,7 +234,7 @@ fn object(prose: &Prose, range: Range<usize>) -> Option<usize> {
         return None;
     }
     // "The number of those who do not is 5" has a value.
-    let is_denied = !prose.class(verb).is(Class::BE)
+    let is_denied = !prose.class(verb).is(Class::BE | Class::EXCEPT)
         && prose.says(range.start..verb, Class::DENY | Class::VOID);
     (!is_denied).then_some(object)
 }

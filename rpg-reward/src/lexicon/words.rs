@@ -51,6 +51,8 @@ impl Class {
     pub(crate) const TURN: Self = Self(1 << 17);
     /// May end with a period inside a sentence: `approx. 7`.
     pub(crate) const ABBREVIATION: Self = Self(1 << 18);
+    /// The half of the day that a time belongs to.
+    pub(crate) const HOUR: Self = Self(1 << 22);
     /// A percent sign in letters.
     pub(crate) const PERCENT: Self = Self(1 << 19);
     /// A word of a few letters, and not a product of variables.
@@ -136,13 +138,14 @@ const TABLE: &[(Class, &str)] = &[
         Class::REMARK,
         "correct|unique|reasonable|consistent|verified|confirmed|rounded|expected|simplified|exact|right|\
          valid|in simplest form|in the form|in terms of|an integer|a whole number|a positive integer|\
-         given in",
+         given in|wrong|incorrect",
     ),
     (
         Class::TURN,
         "no|wait|actually|but|so|thus|therefore|hence|then|sorry|correction|is",
     ),
     (Class::ABBREVIATION, "approx|sq|ft|in|vs|no|rs"),
+    (Class::HOUR, "am|pm"),
     (Class::PERCENT, "percent|pct|percents|percentage"),
     (
         Class::SHORT,
