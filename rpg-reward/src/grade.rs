@@ -2,10 +2,11 @@
 
 use crate::ast::Expr;
 use crate::conditions::{names_range, split_condition};
-use crate::equal::{Comparer, Outcome, choice_letter, normalized, same_choice};
+use crate::equal::{
+    Outcome, choice_letter, compare as compare_values, normalized, same_choice, understand,
+};
 use crate::extract::{extract, number_in_sentence};
 use crate::lex::{Tok, Token, lex};
-use crate::names::{are_introduced_apart, are_opposed, without_multiplier};
 use crate::options::GradeOptions;
 use crate::parse::parse;
 use crate::verdict::{AnswerSource, Failure, Reason, Verdict};
@@ -90,12 +91,12 @@ pub fn grade_any<G: AsRef<str>>(completion: &str, golds: &[G], options: &GradeOp
 /// and the error is the reason.
 pub fn check_gold(gold: &str) -> Result<(), Reason> {
     match parse(gold, true) {
-        Ok(expr) => Comparer::new().understand(&expr).map_err(|failure| {
-            match verdict_of(Outcome::Failed(failure)) {
+        Ok(expr) => {
+            understand(&expr).map_err(|failure| match verdict_of(Outcome::Failed(failure)) {
                 Reason::Wrong => Reason::GoldNotParsed,
                 reason => reason,
-            }
-        }),
+            })
+        }
         Err(Failure::OverBudget(budget)) => Err(Reason::OverBudget(budget)),
         Err(_) => Err(Reason::GoldNotParsed),
     }
@@ -117,24 +118,13 @@ fn read(text: &str) -> Result<Expr, Failure> {
     parse(text, true)
 }
 
-/// Compares an answer that can be parsed with the gold answer: their values, and the words around them.
+/// Compares an answer that can be parsed with the gold answer, also as text and under conditions.
 fn judge(answer: &str, gold: &str) -> Reason {
     match compare(answer, gold) {
-        Reason::Correct if have_other_words(gold, answer) => Reason::Wrong,
         reason @ (Reason::Correct | Reason::Undefined) => reason,
         _ if same_text(answer, gold) || same_under_conditions(answer, gold) => Reason::Correct,
         reason => reason,
     }
-}
-
-/// Whether the words around two equal values give them different meanings.
-fn have_other_words(gold: &str, answer: &str) -> bool {
-    // Most answers have no words.
-    let has_letters = |text: &str| text.bytes().any(|b| b.is_ascii_alphabetic());
-    gold != answer
-        && has_letters(gold)
-        && has_letters(answer)
-        && (are_opposed(gold, answer) || are_introduced_apart(gold, answer))
 }
 
 /// Compares answers of which one at least states a condition, such as `k\in\mathbb{Z}`. The answer may add
@@ -176,27 +166,14 @@ fn compare(answer: &str, gold: &str) -> Reason {
     {
         return Reason::Correct;
     }
-    let first = verdict_of(Comparer::new().compare(&gold_expr, &answer_expr));
-    // `5 million` where the question asks for millions: a multiplier on only one side is a unit.
-    if first != Reason::Correct {
-        let plain = match (without_multiplier(gold), without_multiplier(answer)) {
-            (Some(gold), None) => parse(&gold, true).map(|gold| (gold, answer_expr.clone())),
-            (None, Some(answer)) => parse(&answer, true).map(|answer| (gold_expr.clone(), answer)),
-            _ => Err(Failure::NotParsed),
-        };
-        if let Ok((gold, answer)) = plain
-            && verdict_of(Comparer::new().compare(&gold, &answer)) == Reason::Correct
-        {
-            return Reason::Correct;
-        }
-    }
+    let first = verdict_of(compare_values(&gold_expr, &answer_expr));
     if first == Reason::Correct || !(grouped(gold) || grouped(answer)) {
         return first;
     }
     // `1,000` may also be two numbers, if both sides mean that.
     match (parse(gold, false), parse(answer, false)) {
         (Ok(gold), Ok(answer)) => {
-            let second = verdict_of(Comparer::new().compare(&gold, &answer));
+            let second = verdict_of(compare_values(&gold, &answer));
             if second == Reason::Correct {
                 second
             } else {

@@ -12,6 +12,7 @@ mod exact;
 mod extract;
 mod grade;
 mod lex;
+mod lexicon;
 mod names;
 mod numeric;
 mod options;

@@ -126,6 +126,8 @@ pub(crate) fn narrow(c: char) -> char {
     let code = c as u32;
     match code {
         0xff01..=0xff5e => char::from_u32(code - 0xff01 + 0x21).unwrap_or(c),
+        // The sign of a millionth is the letter mu.
+        0xb5 => 'μ',
         0x1d7ce..=0x1d7ff => char::from_digit((code - 0x1d7ce) % 10, 10).unwrap_or(c),
         _ => c,
     }

@@ -9,6 +9,7 @@ mod logic;
 mod numbers;
 mod primary;
 mod terms;
+mod units;
 
 use crate::ast::{Constant, Expr, Func, Number, RelOp, SetOp};
 use crate::lex::{Tok, Token, lex};
@@ -143,11 +144,8 @@ impl Parser {
             match &token.tok {
                 Tok::Word(w) => {
                     let capitals = w.len() == 3 && w.bytes().all(|b| b.is_ascii_uppercase());
-                    wordy += if w.len() > 3 || capitals || names::is_short_word(w) {
-                        2
-                    } else {
-                        1
-                    };
+                    let is_word = w.len() > 3 || capitals || names::is_short_word(w);
+                    wordy += if token.upright || is_word { 2 } else { 1 };
                     words.push(w.clone());
                 }
                 Tok::Text(t) => {
@@ -391,23 +389,8 @@ impl Parser {
             parts.push(value);
             length += 2;
         }
-        let ends = match self.peek_at(length) {
-            Some(Tok::Word(word)) => names::is_unit(word),
-            Some(tok) => matches!(
-                tok,
-                Tok::Text(_)
-                    | Tok::Close(_)
-                    | Tok::End
-                    | Tok::Op(',' | ';')
-                    | Tok::Or
-                    | Tok::And
-                    | Tok::Rel(_)
-                    | Tok::Row
-                    | Tok::Cell
-                    | Tok::EndEnv(_)
-            ),
-            None => true,
-        };
+        let ends = self.peek_at(length).is_none_or(units::ends_term)
+            || self.unit_at(self.pos + length).is_some();
         if !ends || !(2..=3).contains(&parts.len()) || self.bars > 0 {
             return None;
         }
@@ -417,8 +400,10 @@ impl Parser {
 
     fn ratio(&mut self) -> Parsed {
         if let Some(time) = self.clock() {
-            self.skip_unit()?;
-            return Ok(time);
+            return Ok(match self.unit() {
+                Some(unit) => Expr::Quantity(Box::new(time), unit),
+                None => time,
+            });
         }
         let first = self.sum()?;
         if !self.next_is(&Tok::Op(':')) || self.bars > 0 {
@@ -438,6 +423,9 @@ fn with_signs(term: Expr, negative: bool, plus_minus: bool) -> Expr {
             value: -n.value,
             ..n
         }),
+        (true, Expr::Quantity(value, unit)) => {
+            Expr::Quantity(Box::new(with_signs(*value, true, false)), unit)
+        }
         (true, term) => Expr::Neg(Box::new(term)),
         (false, term) => term,
     };

@@ -1,0 +1,159 @@
+//! What the units and words beside a value mean.
+//!
+//! By convention, units, currencies and the endings of ordinals mean nothing. A word that multiplies does so,
+//! unless only one side has such a word and is right without it. Words that change a value make another one of
+//! it; opposite words, and different words before a number, make two answers different.
+
+use super::{Comparer, Outcome};
+use crate::ast::{Expr, Unit};
+use crate::lexicon::{meaning, units};
+use crate::names::changes_value;
+use crate::verdict::Failure;
+use std::borrow::Cow;
+
+/// What an answer says beside its values.
+#[derive(Debug, Default)]
+struct Remarks {
+    /// Whether there is anything.
+    any: bool,
+    /// All words, in lower case.
+    words: Vec<String>,
+    /// The words before each number.
+    leads: Vec<Vec<String>>,
+    /// Whether a word multiplies a number.
+    multiplies: bool,
+}
+
+/// Compares an answer with the gold answer: their values, and what is said beside them.
+pub(crate) fn compare(gold: &Expr, answer: &Expr) -> Outcome {
+    let (said, also) = (Remarks::of(gold), Remarks::of(answer));
+    let values = |multiply: bool| {
+        let gold = value_of(gold, &said, multiply);
+        let answer = value_of(answer, &also, multiply);
+        Comparer::new().compare(&gold, &answer)
+    };
+    let mut outcome = values(true);
+    // `5 million` where the question asks for millions: a multiplier on only one side is a unit.
+    if !outcome.is_equal() && said.multiplies != also.multiplies && values(false).is_equal() {
+        outcome = Outcome::Equal;
+    }
+    if outcome.is_equal() && said.differ(&also) {
+        outcome = Outcome::Different;
+    }
+    outcome
+}
+
+/// Whether an answer has a value.
+pub(crate) fn understand(expr: &Expr) -> Result<(), Failure> {
+    let said = Remarks::of(expr);
+    Comparer::new().understand(&value_of(expr, &said, true))
+}
+
+impl Remarks {
+    fn of(expr: &Expr) -> Self {
+        let mut remarks = Self::default();
+        remarks.collect(expr);
+        remarks
+    }
+
+    fn collect(&mut self, expr: &Expr) {
+        if let Expr::Quantity(value, unit) = expr {
+            self.any = true;
+            self.multiplies |= factor_of(unit).is_some();
+            // `p.m.` is one word.
+            let names: Vec<_> = unit
+                .factors
+                .iter()
+                .map(|(name, _)| name.replace(".m", "m"))
+                .collect();
+            let words = names.iter().flat_map(|name| meaning::words(name));
+            if unit.before && is_number(value) {
+                let said = words.clone().filter(|word| is_said(word));
+                self.leads.push(said.map(str::to_lowercase).collect());
+            }
+            self.words.extend(words.map(str::to_lowercase));
+        }
+        expr.each_child(&mut |child| self.collect(child));
+    }
+
+    /// Whether the words on the two sides give equal values different meanings.
+    fn differ(&self, other: &Self) -> bool {
+        let lacks = |some: &[String], others: &[String]| some.iter().any(|w| !others.contains(w));
+        let leads = self.leads.iter().zip(&other.leads);
+        meaning::are_opposed(&self.words, &other.words)
+            || leads.into_iter().any(|(a, b)| lacks(a, b) && lacks(b, a))
+    }
+}
+
+/// Whether a word before a number says something about it.
+fn is_said(word: &str) -> bool {
+    word.chars().count() > 1
+        && word.contains(char::is_alphabetic)
+        && !units::is_unit(word)
+        && !meaning::is_filler(&word.to_lowercase())
+}
+
+/// Whether a value starts with a number.
+fn is_number(value: &Expr) -> bool {
+    match value.plain() {
+        Expr::Num(_) | Expr::Time(_) => true,
+        Expr::Neg(inner) | Expr::Percent(inner) | Expr::Degree(inner) | Expr::Pow(inner, _) => {
+            is_number(inner)
+        }
+        Expr::Mul(items) | Expr::Add(items) | Expr::Ratio(items) => {
+            items.first().is_some_and(is_number)
+        }
+        Expr::Div(numerator, _) => is_number(numerator),
+        _ => false,
+    }
+}
+
+/// The factor that a unit is, if it multiplies: `million`.
+fn factor_of(unit: &Unit) -> Option<Expr> {
+    let [(name, _)] = unit.factors.as_slice() else {
+        return None;
+    };
+    let (base, exponent) = units::multiplier(name)?;
+    Some(Expr::Pow(
+        Box::new(Expr::int(base.into())),
+        Box::new(Expr::int(exponent.into())),
+    ))
+}
+
+/// The answer without units and words, as they are dropped or change its values.
+fn value_of<'a>(expr: &'a Expr, said: &Remarks, multiply: bool) -> Cow<'a, Expr> {
+    if !said.any {
+        return Cow::Borrowed(expr);
+    }
+    let mut value = expr.clone();
+    drop_units(&mut value, multiply);
+    Cow::Owned(value)
+}
+
+fn drop_units(expr: &mut Expr, multiply: bool) {
+    expr.each_child_mut(&mut |child| drop_units(child, multiply));
+    if let Expr::Quantity(value, unit) = expr {
+        let value = std::mem::replace(&mut **value, Expr::Undefined);
+        *expr = match factor_of(unit) {
+            Some(factor) if multiply => Expr::Mul(vec![value, factor]),
+            Some(_) => value,
+            None => changed(value, unit),
+        };
+    }
+}
+
+/// The value with the words beside it if they change it: `at least 5`.
+fn changed(value: Expr, unit: &Unit) -> Expr {
+    let words: Vec<&str> = unit.factors.iter().map(|(name, _)| name.trim()).collect();
+    let words = words.join(" ").to_lowercase();
+    let changes = if unit.before {
+        changes_value(&words)
+    } else {
+        meaning::words(&words).any(meaning::changes_value_before_it)
+    };
+    if changes {
+        Expr::Apply(words, vec![value])
+    } else {
+        value
+    }
+}

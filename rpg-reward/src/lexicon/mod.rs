@@ -1,0 +1,4 @@
+//! The vocabulary as data.
+
+pub(crate) mod meaning;
+pub(crate) mod units;
