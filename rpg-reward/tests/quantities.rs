@@ -266,6 +266,34 @@ fn a_multiplier_counts_unless_only_one_side_says_it() {
 }
 
 #[test]
+fn the_half_of_the_day_counts_unless_only_one_side_says_it() {
+    check([
+        ("16:15", r"4:15\text{ PM}", true),
+        (r"4:15\text{ p.m.}", "16:15", true),
+        ("16:15", r"4:15\text{ AM}", false),
+        ("16:15", "4:15", false),
+        ("4:15", r"4:15\text{ PM}", true),
+        ("0:30", r"12:30\text{ AM}", true),
+        ("12:30", r"12:30\text{ PM}", true),
+        (r"12:30\text{ AM}", r"12:30\text{ PM}", false),
+    ]);
+}
+
+#[test]
+fn a_rate_is_no_quotient() {
+    check([
+        ("5", "5/min", true),
+        ("5", r"5/\text{s}", true),
+        ("5", r"5/\text{n}", false),
+        ("5", "5/million", false),
+        ("2x", r"2x/\text{day}", true),
+        ("2x", r"2x/\text{A}", false),
+        ("2x", r"2x/\Omega", false),
+        ("2x", r"2x/\mathrm{m}", false),
+    ]);
+}
+
+#[test]
 fn endings_of_ordinals_are_dropped_after_numbers() {
     check([
         ("3", r"3^{\text{rd}}", true),

@@ -1,7 +1,7 @@
 //! What the units and words beside a value mean.
 //!
-//! By convention, units, currencies and the endings of ordinals mean nothing. A word that multiplies does so,
-//! unless only one side has such a word and is right without it. Words that change a value make another one of
+//! By convention, units, currencies and the endings of ordinals mean nothing. A word that multiplies and a half of
+//! the day count, unless only one side says one and is right without it. Words that change a value make another one of
 //! it; opposite words, and different words before a number, make two answers different.
 
 use super::{Comparer, Outcome};
@@ -20,21 +20,21 @@ struct Remarks {
     words: Vec<String>,
     /// The words before each number.
     leads: Vec<Vec<String>>,
-    /// Whether a word multiplies a number.
-    multiplies: bool,
+    /// Whether a word computes with a number: `5 million`, `4:15 PM`.
+    computes: bool,
 }
 
 /// Compares an answer with the gold answer: their values, and what is said beside them.
 pub(crate) fn compare(gold: &Expr, answer: &Expr) -> Outcome {
     let (said, also) = (Remarks::of(gold), Remarks::of(answer));
-    let values = |multiply: bool| {
-        let gold = value_of(gold, &said, multiply);
-        let answer = value_of(answer, &also, multiply);
+    let values = |compute: bool| {
+        let gold = value_of(gold, &said, compute);
+        let answer = value_of(answer, &also, compute);
         Comparer::new().compare(&gold, &answer)
     };
     let mut outcome = values(true);
-    // `5 million` where the question asks for millions: a multiplier on only one side is a unit.
-    if !outcome.is_equal() && said.multiplies != also.multiplies && values(false).is_equal() {
+    // `5 million` where the question asks for millions: what only one side says may be a unit.
+    if !outcome.is_equal() && said.computes != also.computes && values(false).is_equal() {
         outcome = Outcome::Equal;
     }
     if outcome.is_equal() && said.differ(&also) {
@@ -59,7 +59,7 @@ impl Remarks {
     fn collect(&mut self, expr: &Expr) {
         if let Expr::Quantity(value, unit) = expr {
             self.any = true;
-            self.multiplies |= factor_of(unit).is_some();
+            self.computes |= computed(value, unit).is_some();
             // `p.m.` is one word.
             let names: Vec<_> = unit
                 .factors
@@ -108,36 +108,56 @@ fn is_number(value: &Expr) -> bool {
     }
 }
 
-/// The factor that a unit is, if it multiplies: `million`.
-fn factor_of(unit: &Unit) -> Option<Expr> {
+/// The value with what is said beside it, if that computes with it: `5 million`, `4:15 PM`.
+fn computed(value: &Expr, unit: &Unit) -> Option<Expr> {
     let [(name, _)] = unit.factors.as_slice() else {
         return None;
     };
-    let (base, exponent) = units::multiplier(name)?;
-    Some(Expr::Pow(
-        Box::new(Expr::int(base.into())),
-        Box::new(Expr::int(exponent.into())),
-    ))
+    match value {
+        Expr::Time(parts) => {
+            let (hour, rest) = parts.split_first()?;
+            let hour = match (hour, half_of_day(name)?) {
+                (12, "am") => 0,
+                (hour @ 0..12, "pm") => hour + 12,
+                (hour, _) => *hour,
+            };
+            Some(Expr::Time([&[hour], rest].concat()))
+        }
+        _ => {
+            let (base, exponent) = units::multiplier(name)?;
+            let factor = Expr::Pow(
+                Box::new(Expr::int(base.into())),
+                Box::new(Expr::int(exponent.into())),
+            );
+            Some(Expr::Mul(vec![value.clone(), factor]))
+        }
+    }
+}
+
+/// The half of a day that is said: `PM`, `p.m.`
+fn half_of_day(name: &str) -> Option<&'static str> {
+    let letters = name.chars().filter(|c| c.is_alphabetic());
+    let lower: String = letters.flat_map(char::to_lowercase).collect();
+    ["am", "pm"].into_iter().find(|half| *half == lower)
 }
 
 /// The answer without units and words, as they are dropped or change its values.
-fn value_of<'a>(expr: &'a Expr, said: &Remarks, multiply: bool) -> Cow<'a, Expr> {
+fn value_of<'a>(expr: &'a Expr, said: &Remarks, compute: bool) -> Cow<'a, Expr> {
     if !said.any {
         return Cow::Borrowed(expr);
     }
     let mut value = expr.clone();
-    drop_units(&mut value, multiply);
+    drop_units(&mut value, compute);
     Cow::Owned(value)
 }
 
-fn drop_units(expr: &mut Expr, multiply: bool) {
-    expr.each_child_mut(&mut |child| drop_units(child, multiply));
+fn drop_units(expr: &mut Expr, compute: bool) {
+    expr.each_child_mut(&mut |child| drop_units(child, compute));
     if let Expr::Quantity(value, unit) = expr {
-        let value = std::mem::replace(&mut **value, Expr::Undefined);
-        *expr = match factor_of(unit) {
-            Some(factor) if multiply => Expr::Mul(vec![value, factor]),
-            Some(_) => value,
-            None => changed(value, unit),
+        *expr = match computed(value, unit) {
+            Some(computed) if compute => computed,
+            Some(_) => std::mem::replace(&mut **value, Expr::Undefined),
+            None => changed(std::mem::replace(&mut **value, Expr::Undefined), unit),
         };
     }
 }

@@ -61,48 +61,15 @@ impl Lexer {
         let c = self.peek(0);
         if !c.is_ascii_alphabetic() {
             self.pos += 1;
-            return match c {
-                ',' | ';' | ':' | '!' | '>' | '/' | ' ' | '\n' | '\t' => {
-                    self.space = true;
-                    Ok(())
-                }
-                '(' | ')' | '[' | ']' => Ok(()),
-                '{' => {
-                    self.push(Tok::Open('{'));
-                    Ok(())
-                }
-                '}' => {
-                    self.push(Tok::Close('}'));
-                    Ok(())
-                }
-                '|' => {
-                    self.push(Tok::Bar);
-                    Ok(())
-                }
-                '%' => {
-                    self.push(Tok::Percent);
-                    Ok(())
-                }
-                '$' | '#' | '&' | '"' | '\'' | '^' => Ok(()),
-                '_' => Err(Failure::NotParsed),
-                '\\' => {
-                    self.push(Tok::Row);
-                    // `\\[2pt]` sets the distance between rows.
-                    if self.peek(0) == '['
-                        && let Some(close) = self.chars[self.pos..]
-                            .iter()
-                            .take(12)
-                            .position(|c| *c == ']')
-                        && self.chars[self.pos..self.pos + close]
-                            .iter()
-                            .any(|c| c.is_alphabetic())
-                    {
-                        self.pos += close + 1;
-                    }
-                    Ok(())
-                }
-                _ => Err(Failure::NotParsed),
-            };
+            if matches!(c, ',' | ';' | ':' | '!' | '>' | '/' | ' ' | '\n' | '\t') {
+                self.space = true;
+            } else if let Some(tok) = names::escaped(c).ok_or(Failure::NotParsed)? {
+                self.push(tok);
+            }
+            if c == '\\' {
+                self.skip_distance();
+            }
+            return Ok(());
         }
         let start = self.pos;
         while self.peek(0).is_ascii_alphabetic() {
@@ -115,6 +82,17 @@ impl Lexer {
             self.pos += 1;
         }
         self.named_command(&name)
+    }
+
+    /// `\\[2pt]` sets the distance between rows.
+    fn skip_distance(&mut self) {
+        let mut rest = self.chars[self.pos..].iter().take(12);
+        if rest.next() == Some(&'[')
+            && let Some(length) = rest.clone().position(|c| *c == ']')
+            && rest.take(length).any(|c| c.is_alphabetic())
+        {
+            self.pos += length + 2;
+        }
     }
 
     pub(super) fn named_command(&mut self, name: &str) -> Result<(), Failure> {

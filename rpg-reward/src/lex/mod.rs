@@ -119,50 +119,18 @@ impl Lexer {
             }
             '\\' => self.command(),
             'A'..='Z' | 'a'..='z' => self.letters(),
-            '{' if self.looking_at("{:}") => {
-                self.pos += 2;
-                self.one(Tok::Op(':'))
-            }
             // The empty base of a script before a letter: `25\ {}^\circ C`.
             '{' if self.looking_at("{}^") => self.skip(2),
-            '{' => self.one(Tok::Begin),
-            '}' => self.one(Tok::End),
-            '(' | '[' => self.one(Tok::Open(c)),
-            ')' | ']' => self.one(Tok::Close(c)),
-            '|' => {
-                let double = self.peek(1) == '|';
-                self.pos += usize::from(double);
-                self.one(Tok::Bar)
-            }
-            '*' if self.peek(1) == '*' => {
-                self.pos += 1;
-                self.one(Tok::Op('^'))
-            }
-            '<' if self.peek(1) == '=' => self.rel(RelOp::Le, 2),
-            '>' if self.peek(1) == '=' => self.rel(RelOp::Ge, 2),
             '!' if self.peek(1) == '=' && self.peek(2) != '=' && self.space => {
-                self.rel(RelOp::Ne, 2)
+                self.pos += 1;
+                self.one(Tok::Rel(RelOp::Ne))
             }
-            '=' if self.peek(1) == '=' => self.rel(RelOp::Eq, 2),
-            '+' if self.looking_at("+/-") => {
-                self.pos += 2;
-                self.one(Tok::Op('±'))
-            }
-            '-' if self.looking_at("->") => self.rel(RelOp::To, 2),
-            '~' => {
-                // A tie is a space in LaTeX.
+            // A tie is a space in LaTeX; money is told from mathematics elsewhere.
+            '~' | '$' => {
                 self.space = true;
                 self.skip(1)
             }
-            '$' => {
-                self.space = true;
-                self.skip(1)
-            }
-            '%' => self.one(Tok::Percent),
-            '&' => self.one(Tok::Cell),
-            '\'' => self.one(Tok::Prime),
-            '`' => self.skip(1),
-            '"' => self.skip(1),
+            '`' | '"' => self.skip(1),
             _ => self.symbol(c),
         }
     }
@@ -170,11 +138,6 @@ impl Lexer {
     fn skip(&mut self, count: usize) -> Result<(), Failure> {
         self.pos += count;
         Ok(())
-    }
-
-    fn rel(&mut self, op: RelOp, length: usize) -> Result<(), Failure> {
-        self.pos += length - 1;
-        self.one(Tok::Rel(op))
     }
 
     fn after_number(&self) -> bool {
@@ -189,6 +152,14 @@ impl Lexer {
     fn symbol(&mut self, c: char) -> Result<(), Failure> {
         if matches!(c, '√' | '∛') {
             return self.root_sign(c);
+        }
+        if matches!(c, '{' | '|' | '*' | '<' | '>' | '=' | '+' | '-')
+            && let Some((sign, tok)) = names::SEQUENCES
+                .iter()
+                .find(|(sign, _)| self.looking_at(sign))
+        {
+            self.pos += sign.len() - 1;
+            return self.one(tok.clone());
         }
         if let Some(tok) = names::unicode(c) {
             return self.one(tok);

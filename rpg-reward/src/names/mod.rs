@@ -5,7 +5,8 @@ mod words;
 
 pub(crate) use crate::lexicon::{meaning::is_date, units::is_unit};
 pub(crate) use characters::{
-    is_currency, is_greek, is_invisible, narrow, subscript, superscript, unicode, vulgar_fraction,
+    SEQUENCES, escaped, is_currency, is_greek, is_invisible, narrow, subscript, superscript,
+    unicode, vulgar_fraction,
 };
 pub(crate) use words::{changes_value, joins_numbers, offers_more, rejects_next};
 

@@ -58,7 +58,7 @@ impl Parser {
             factors: Vec::new(),
             prose: false,
         };
-        let found = start > 0 && scan.product(1);
+        let found = start > 0 && scan.may_start() && scan.product(1);
         let end = scan.at;
         (found && self.tokens.get(end).is_none_or(|t| ends_term(&t.tok)))
             .then_some((end, scan.factors))
@@ -128,6 +128,26 @@ impl Scan<'_> {
         let found = self.tok(0) == Some(tok);
         self.at += usize::from(found);
         found
+    }
+
+    /// Whether a unit may start here. After a slash, `18/\text{day}`, it must not be a divisor.
+    fn may_start(&self) -> bool {
+        if self.tok(0) != Some(&Tok::Op('/')) {
+            return true;
+        }
+        let Some(next) = self.tokens.get(self.at + 1) else {
+            return false;
+        };
+        let after_digits = matches!(self.tokens[self.at - 1].tok, Tok::Num(_));
+        match &next.tok {
+            Tok::Text(text) => match text.trim() {
+                letter if letter.len() == 1 => after_digits && units::kind(letter).is_some(),
+                word => word.len() > 3 || units::upright_kind(word).is_some(),
+            },
+            Tok::Word(word) => units::is_unit(word),
+            Tok::Sym(_) => after_digits && next.upright,
+            tok => matches!(tok, Tok::Fun(Func::Min | Func::Sec)),
+        }
     }
 
     /// Factors with what joins them; the powers of all are multiplied by `sign`.
@@ -269,6 +289,7 @@ impl Scan<'_> {
         };
         match kind {
             Some(Kind::Ordinal) => false,
+            Some(Kind::Multiplier(..)) => !is_first,
             Some(Kind::Apart) => token.space || token.upright || !is_first,
             Some(_) => true,
             None if word.len() > 3 => token.space || token.upright || !is_first,
