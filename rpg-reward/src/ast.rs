@@ -75,8 +75,16 @@ pub(crate) enum Expr {
 pub(crate) struct Unit {
     /// Units as written, with their exponents; words are factors like others.
     pub(crate) factors: Vec<(String, i32)>,
-    /// Whether it precedes the value.
-    pub(crate) before: bool,
+    pub(crate) place: Place,
+}
+
+/// Where a unit is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Before,
+    After,
+    /// After one of several parts of one quantity: `5 ft 3 in`.
+    Part,
 }
 
 /// A literal number.
@@ -290,7 +298,15 @@ impl Unit {
     pub(crate) fn after(factors: Vec<(String, i32)>) -> Self {
         Self {
             factors,
-            before: false,
+            place: Place::After,
+        }
+    }
+
+    /// Its name, if it is a single one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self.factors.as_slice() {
+            [(name, 1)] => Some(name.trim()),
+            _ => None,
         }
     }
 }

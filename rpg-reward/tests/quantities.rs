@@ -364,3 +364,58 @@ fn fractions_and_binomials_in_infix_form_have_signs_of_their_own() {
         ("10", "{5©2}", false),
     ]);
 }
+
+#[test]
+fn numbers_with_units_of_their_own_are_one_quantity() {
+    check([
+        (
+            r"5\text{ hours }30\text{ minutes}",
+            r"5\text{ h }30\text{ min}",
+            true,
+        ),
+        (
+            r"5\text{ hours }30\text{ minutes}",
+            "5 hours and 30 minutes",
+            true,
+        ),
+        (
+            r"5\text{ hours and }30\text{ minutes}",
+            r"5\text{ hours}, 30\text{ minutes}",
+            true,
+        ),
+        (
+            r"5\text{ hours }30\text{ minutes}",
+            r"30\text{ hours }5\text{ minutes}",
+            false,
+        ),
+        ("5 hours and 30 minutes", "30 hours and 5 minutes", false),
+        (
+            r"5\text{ ft }3\text{ in}",
+            r"5 \text{ feet } 3 \text{ inches}",
+            true,
+        ),
+        (r"5\text{ ft }3\text{ in}", r"5\text{ m }3\text{ cm}", false),
+        (r"5\text{ ft }3\text{ in}", "8", false),
+        ("8", r"5\text{ ft }3\text{ in}", false),
+        ("5", r"5\text{ ft }3\text{ in}", false),
+        (
+            r"x=5\text{ ft }3\text{ in}",
+            r"5\text{ ft }3\text{ in}",
+            true,
+        ),
+        // Without its units, two numbers.
+        ("5, 30", r"5\text{ hours}, 30\text{ minutes}", true),
+        ("3, 4", r"3\text{ cm and }4\text{ cm}", true),
+        (
+            r"3\text{ kg}, 2\text{ N}",
+            r"3\text{ kilograms}, 2\text{ newtons}",
+            true,
+        ),
+        (
+            r"3 \text{ apples and } 5 \text{ pears}",
+            r"5 \text{ apples and } 3 \text{ pears}",
+            false,
+        ),
+        ("5", "5 3 in", false),
+    ]);
+}

@@ -5,22 +5,25 @@
 //! it; opposite words, and different words before a number, make two answers different.
 
 use super::{Comparer, Outcome};
-use crate::ast::{Expr, Unit};
+use crate::ast::{Expr, Place, Unit};
 use crate::lexicon::{meaning, units};
 use crate::names::changes_value;
 use crate::verdict::Failure;
 use std::borrow::Cow;
+
+/// The longest words before a number that are compared, in bytes.
+const MAX_LEAD: usize = 200;
 
 /// What an answer says beside its values.
 #[derive(Debug, Default)]
 struct Remarks {
     /// Whether there is anything.
     any: bool,
-    /// All words, in lower case.
-    words: Vec<String>,
+    /// The words that have opposites.
+    words: Vec<&'static str>,
     /// The words before each number.
     leads: Vec<Vec<String>>,
-    /// Whether a word computes with a number: `5 million`, `4:15 PM`.
+    /// Whether a word computes with a number, `5 million`, `4:15 PM`, or a unit tells parts apart, `5 ft 3 in`.
     computes: bool,
 }
 
@@ -59,7 +62,7 @@ impl Remarks {
     fn collect(&mut self, expr: &Expr) {
         if let Expr::Quantity(value, unit) = expr {
             self.any = true;
-            self.computes |= computed(value, unit).is_some();
+            self.computes |= unit.place == Place::Part || computed(value, unit).is_some();
             // `p.m.` is one word.
             let names: Vec<_> = unit
                 .factors
@@ -67,11 +70,18 @@ impl Remarks {
                 .map(|(name, _)| name.replace(".m", "m"))
                 .collect();
             let words = names.iter().flat_map(|name| meaning::words(name));
-            if unit.before && is_number(value) {
+            let length: usize = names.iter().map(String::len).sum();
+            if unit.place == Place::Before && is_number(value) && length <= MAX_LEAD {
                 let said = words.clone().filter(|word| is_said(word));
                 self.leads.push(said.map(str::to_lowercase).collect());
             }
-            self.words.extend(words.map(str::to_lowercase));
+            for word in words {
+                if let Some(word) = meaning::with_opposite(word)
+                    && !self.words.contains(&word)
+                {
+                    self.words.push(word);
+                }
+            }
         }
         expr.each_child(&mut |child| self.collect(child));
     }
@@ -110,10 +120,9 @@ fn is_number(value: &Expr) -> bool {
 
 /// The value with what is said beside it, if that computes with it: `5 million`, `4:15 PM`.
 fn computed(value: &Expr, unit: &Unit) -> Option<Expr> {
-    let [(name, _)] = unit.factors.as_slice() else {
-        return None;
-    };
+    let name = unit.name()?;
     match value {
+        _ if unit.place == Place::Part => None,
         Expr::Time(parts) => {
             let (hour, rest) = parts.split_first()?;
             let hour = match (hour, half_of_day(name)?) {
@@ -152,21 +161,39 @@ fn value_of<'a>(expr: &'a Expr, said: &Remarks, compute: bool) -> Cow<'a, Expr> 
 }
 
 fn drop_units(expr: &mut Expr, compute: bool) {
+    // `5 ft 3 in` without its units is two numbers.
+    if let Expr::Add(items) = expr
+        && !compute
+        && items
+            .iter()
+            .all(|item| matches!(item, Expr::Quantity(_, unit) if unit.place == Place::Part))
+    {
+        *expr = Expr::List(std::mem::take(items));
+    }
     expr.each_child_mut(&mut |child| drop_units(child, compute));
     if let Expr::Quantity(value, unit) = expr {
         *expr = match computed(value, unit) {
             Some(computed) if compute => computed,
             Some(_) => std::mem::replace(&mut **value, Expr::Undefined),
-            None => changed(std::mem::replace(&mut **value, Expr::Undefined), unit),
+            None => changed(
+                std::mem::replace(&mut **value, Expr::Undefined),
+                unit,
+                compute,
+            ),
         };
     }
 }
 
-/// The value with the words beside it if they change it: `at least 5`.
-fn changed(value: Expr, unit: &Unit) -> Expr {
+/// The value with the words beside it if they change it: `at least 5`. The unit of a part of a quantity is a
+/// variable.
+fn changed(value: Expr, unit: &Unit, compute: bool) -> Expr {
+    if unit.place == Place::Part && compute {
+        let symbol = unit.name().and_then(units::symbol).unwrap_or_default();
+        return Expr::Mul(vec![value, Expr::Sym(format!("unit {symbol}"))]);
+    }
     let words: Vec<&str> = unit.factors.iter().map(|(name, _)| name.trim()).collect();
     let words = words.join(" ").to_lowercase();
-    let changes = if unit.before {
+    let changes = if unit.place == Place::Before {
         changes_value(&words)
     } else {
         meaning::words(&words).any(meaning::changes_value_before_it)

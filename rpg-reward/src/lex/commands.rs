@@ -2,6 +2,7 @@
 
 use super::{Lexer, Tok, lex};
 use crate::ast::{Constant, Func, RelOp};
+use crate::lexicon::units;
 use crate::names;
 use crate::verdict::Failure;
 
@@ -222,6 +223,14 @@ impl Lexer {
                 self.space |= token.space;
                 self.push(token.tok);
             }
+            return Ok(());
+        }
+        // `2 \text{ hours and } 30 \text{ minutes}`
+        if let Some(unit) = trimmed.strip_suffix(" and").map(str::trim_end)
+            && units::upright_kind(unit).is_some()
+        {
+            self.push(Tok::Text(unit.into()));
+            self.push(Tok::And);
             return Ok(());
         }
         // `\text{42 cm}`: a number and its unit.

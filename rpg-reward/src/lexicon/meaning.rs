@@ -62,16 +62,21 @@ const OPPOSITES: [&[&str]; 34] = [
     ],
 ];
 
+/// A word as it is among the words with opposites.
+pub(crate) fn with_opposite(word: &str) -> Option<&'static str> {
+    let mut known = OPPOSITES.iter().copied().flatten();
+    known
+        .find(|known| known.eq_ignore_ascii_case(word))
+        .copied()
+}
+
 /// Whether one answer says a word whose opposite the other says, and not that word: `10 \text{ m north}` is not
 /// `10 \text{ m south}`.
-pub(crate) fn are_opposed(a: &[String], b: &[String]) -> bool {
-    let says = |words: &[String], word: &str| words.iter().any(|said| said == word);
-    a.iter().filter(|word| !says(b, word)).any(|word| {
-        let groups = OPPOSITES.iter().filter(|g| g.contains(&word.as_str()));
-        groups
-            .copied()
-            .flatten()
-            .any(|other| *other != word && says(b, other) && !says(a, other))
+pub(crate) fn are_opposed(a: &[&str], b: &[&str]) -> bool {
+    a.iter().filter(|word| !b.contains(word)).any(|word| {
+        let groups = OPPOSITES.iter().filter(|group| group.contains(word));
+        let mut others = groups.copied().flatten();
+        others.any(|other| other != word && b.contains(other) && !a.contains(other))
     })
 }
 

@@ -185,6 +185,32 @@ const NAMES: &[(&str, Kind)] = {
     ]
 };
 
+/// Names of units, in the singular, and their symbols.
+const SYMBOLS: [(&str, &str); 22] = [
+    ("hour", "h"),
+    ("hr", "h"),
+    ("minute", "min"),
+    ("second", "s"),
+    ("sec", "s"),
+    ("foot", "ft"),
+    ("feet", "ft"),
+    ("inch", "in"),
+    ("inche", "in"),
+    ("yr", "year"),
+    ("yard", "yd"),
+    ("mile", "mi"),
+    ("pound", "lb"),
+    ("ounce", "oz"),
+    ("meter", "m"),
+    ("metre", "m"),
+    ("centimeter", "cm"),
+    ("kilometer", "km"),
+    ("gram", "g"),
+    ("kilogram", "kg"),
+    ("liter", "L"),
+    ("litre", "L"),
+];
+
 /// The symbols that may follow a prefix such as `k` or `\mu`.
 const PREFIXED: [&str; 20] = [
     "m", "s", "g", "N", "J", "W", "V", "K", "L", "l", "A", "C", "F", "T", "H", "Hz", "Pa", "eV",
@@ -208,6 +234,19 @@ pub(crate) fn upright_kind(name: &str) -> Option<Kind> {
 /// Whether a word after a number is a unit or a currency rather than a product of variables.
 pub(crate) fn is_unit(word: &str) -> bool {
     word.len() > 1 && matches!(kind(word), Some(Kind::Unit | Kind::Currency | Kind::Per))
+}
+
+/// The shortest name of a unit, whatever it is called: `h` for `hours`.
+pub(crate) fn symbol(name: &str) -> Option<&str> {
+    let singular = name.strip_suffix('s').filter(|rest| rest.len() > 1);
+    let one = singular.unwrap_or(name);
+    let found = SYMBOLS.iter().find(|(known, _)| *known == one);
+    match upright_kind(name)? {
+        Kind::Unit | Kind::Apart | Kind::Upright | Kind::Currency => {
+            Some(found.map_or(one, |(_, symbol)| symbol))
+        }
+        _ => None,
+    }
 }
 
 /// Whether a word names a currency.

@@ -180,7 +180,7 @@ impl Parser {
     fn list(&mut self) -> Parsed {
         let mut groups: Vec<Vec<Expr>> = vec![Vec::new()];
         let mut grouped = false;
-        let (mut conjunction, mut disjunction) = (false, false);
+        let (mut conjunction, mut disjunction, mut alternatives) = (false, false, false);
         let mut signs = Signs::default();
         loop {
             let item = self.relation()?;
@@ -199,6 +199,7 @@ impl Parser {
                 let joins = matches!(tok, Tok::And | Tok::Op('∧'));
                 conjunction |= joins;
                 disjunction |= !joins;
+                alternatives |= matches!(tok, Tok::Or);
                 signs.add(&tok.clone());
                 semicolon |= matches!(self.peek(), Some(Tok::Op(';') | Tok::Row));
                 self.pos += 1;
@@ -229,6 +230,13 @@ impl Parser {
         });
         if restrictions && conjunction && !disjunction && items.len() > 1 {
             return Ok(Expr::SetOp(SetOp::Intersection, items));
+        }
+        // `2 \text{ hours and } 30 \text{ minutes}`
+        if !alternatives
+            && !grouped
+            && let Some(parts) = units::as_parts(&mut items)
+        {
+            return Ok(parts);
         }
         Ok(if items.len() == 1 {
             items.remove(0)

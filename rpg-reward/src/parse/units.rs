@@ -4,8 +4,8 @@
 //! a factor is a name, perhaps with a prefix and a power. Words are factors like the names of units: what
 //! either means is decided where answers are compared. Single letters are units in upright type only.
 
-use super::{Expr, Parsed, Parser, one_or};
-use crate::ast::{Func, Unit};
+use super::{Expr, MAX_DEPTH, Parsed, Parser, decimal, one_or};
+use crate::ast::{Func, Place, Unit};
 use crate::lex::{Tok, Token};
 use crate::lexicon::units::{self, Kind};
 use crate::names;
@@ -26,13 +26,53 @@ struct Scan<'a> {
 }
 
 impl Parser {
-    /// The factors with the unit or the words that follow them.
+    /// Adds to the factors the unit or the words that follow them.
     pub(super) fn with_unit(&mut self, factors: &mut Vec<Expr>) -> bool {
-        let Some(unit) = self.multiplier().or_else(|| self.unit()) else {
+        if let Some(unit) = self.multiplier() {
+            // Each of them deepens the tree by one level.
+            self.depth += 1;
+            return self.depth <= MAX_DEPTH && wrap(factors, unit);
+        }
+        let Some((end, unit)) = self.scan(self.pos) else {
             return false;
         };
-        let value = one_or(std::mem::take(factors), Expr::Mul);
-        factors.push(Expr::Quantity(Box::new(value), unit));
+        let unit = Unit::after(unit);
+        match self.tokens.get(end).map(|token| &token.tok) {
+            Some(Tok::Num(_)) => self.parts(factors, unit, end),
+            next if next.is_none_or(ends_term) => {
+                self.pos = end;
+                wrap(factors, unit)
+            }
+            _ => false,
+        }
+    }
+
+    /// `5 ft 3 in`: several numbers, each with a unit of its own, are one quantity.
+    fn parts(&mut self, factors: &mut Vec<Expr>, unit: Unit, end: usize) -> bool {
+        let [first @ Expr::Num(_)] = factors.as_slice() else {
+            return false;
+        };
+        let mut parts = vec![Expr::Quantity(Box::new(first.clone()), unit)];
+        let mut at = end;
+        while let Some(Tok::Num(digits)) = self.tokens.get(at).map(|token| &token.tok) {
+            let (Ok(number), Some((end, unit))) = (decimal(digits), self.scan(at + 1)) else {
+                return false;
+            };
+            parts.push(Expr::Quantity(
+                Box::new(Expr::Num(number)),
+                Unit::after(unit),
+            ));
+            at = end;
+        }
+        let ends = self
+            .tokens
+            .get(at)
+            .is_none_or(|token| ends_term(&token.tok));
+        let Some(sum) = as_parts(&mut parts).filter(|_| ends) else {
+            return false;
+        };
+        *factors = vec![sum];
+        self.pos = at;
         true
     }
 
@@ -50,7 +90,18 @@ impl Parser {
 
     /// Where the unit that starts at `start` ends, if it ends a term, and its factors.
     pub(super) fn unit_at(&self, start: usize) -> Option<(usize, Vec<(String, i32)>)> {
+        let (end, factors) = self.scan(start)?;
+        self.tokens
+            .get(end)
+            .is_none_or(|token| ends_term(&token.tok))
+            .then_some((end, factors))
+    }
+
+    fn scan(&self, start: usize) -> Option<(usize, Vec<(String, i32)>)> {
         let last = self.tokens.len().min(start + MAX_TOKENS);
+        if start == 0 || start >= last {
+            return None;
+        }
         let mut scan = Scan {
             tokens: &self.tokens[..last],
             at: start,
@@ -58,10 +109,8 @@ impl Parser {
             factors: Vec::new(),
             prose: false,
         };
-        let found = start > 0 && scan.may_start() && scan.product(1);
-        let end = scan.at;
-        (found && self.tokens.get(end).is_none_or(|t| ends_term(&t.tok)))
-            .then_some((end, scan.factors))
+        let found = scan.may_start() && scan.product(1);
+        found.then_some((scan.at, scan.factors))
     }
 
     /// `million` and the like directly after a number; the rest of its text stays.
@@ -69,15 +118,18 @@ impl Parser {
         let (Tok::Word(text) | Tok::Text(text)) = self.peek()? else {
             return None;
         };
-        let text = text.trim();
-        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
         let before = &self.tokens[self.pos.checked_sub(1)?].tok;
-        let scaled = units::multiplier(word).is_some()
-            && (matches!(before, Tok::Num(_) | Tok::End)
-                || matches!(before, Tok::Word(word) if units::multiplier(word).is_some()));
-        if !scaled {
+        let scalable = match before {
+            Tok::Num(_) | Tok::End => true,
+            Tok::Word(word) => units::multiplier(word).is_some(),
+            _ => false,
+        };
+        if !scalable {
             return None;
         }
+        let text = text.trim();
+        let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
+        units::multiplier(word)?;
         let (word, rest) = (word.to_string(), rest.to_string());
         if rest.is_empty() {
             self.pos += 1;
@@ -113,7 +165,7 @@ impl Parser {
         let value = self.deeper(|p| p.sum())?;
         let unit = Unit {
             factors: vec![(words, 1)],
-            before: true,
+            place: Place::Before,
         };
         Ok(Expr::Quantity(Box::new(value), unit))
     }
@@ -130,11 +182,22 @@ impl Scan<'_> {
         found
     }
 
-    /// Whether a unit may start here. After a slash, `18/\text{day}`, it must not be a divisor.
+    /// Whether a unit may start here, at a glance.
     fn may_start(&self) -> bool {
-        if self.tok(0) != Some(&Tok::Op('/')) {
-            return true;
+        let Some(token) = self.tokens.get(self.at) else {
+            return false;
+        };
+        match &token.tok {
+            Tok::Sym(name) => token.upright || matches!(name.as_str(), "m" | "mu" | "Omega"),
+            Tok::Op('/') => self.is_rate(),
+            Tok::Text(_) | Tok::Word(_) | Tok::Name(_) | Tok::Fun(_) => true,
+            Tok::Begin | Tok::Frac | Tok::Open('(') => true,
+            _ => false,
         }
+    }
+
+    /// Whether what follows the slash here is a unit, `18/\text{day}`, and not a divisor.
+    fn is_rate(&self) -> bool {
         let Some(next) = self.tokens.get(self.at + 1) else {
             return false;
         };
@@ -150,20 +213,20 @@ impl Scan<'_> {
         }
     }
 
-    /// Factors with what joins them; the powers of all are multiplied by `sign`.
+    /// Factors with what joins them. In a denominator, `sign` is negative.
     fn product(&mut self, sign: i32) -> bool {
-        let mut sign = if self.divides() { -sign } else { sign };
-        if !self.factor(sign) {
+        let mut power = if self.divides() { -sign } else { sign };
+        if !self.factor(power) {
             return false;
         }
         loop {
             let (save, count) = (self.at, self.factors.len());
             if self.divides() {
-                sign = -sign.abs();
-            } else {
-                self.eat(&Tok::Op('*'));
+                power = -sign;
+            } else if self.eat(&Tok::Op('*')) {
+                power = sign;
             }
-            if !self.factor(sign) {
+            if !self.factor(power) {
                 self.at = save;
                 self.factors.truncate(count);
                 return true;
@@ -266,13 +329,14 @@ impl Scan<'_> {
             return None;
         };
         let is_micro = first == "mu";
+        if !is_micro && !prefix.upright && matches!(prefix.tok, Tok::Sym(_)) {
+            return None;
+        }
         // `3 μm`, but not `3\mu m`.
         let is_joined = symbol.upright
             || matches!(symbol.tok, Tok::Text(_))
             || (!symbol.space && (second == "Omega" || (is_micro && prefix.space)));
-        let is_prefix = is_micro || prefix.upright || matches!(prefix.tok, Tok::Text(_));
         (is_joined
-            && is_prefix
             && units::is_prefix(first.trim())
             && units::takes_prefix(second.trim())
             && (prefix.space || self.after_number()))
@@ -301,22 +365,22 @@ impl Scan<'_> {
     /// Whether a single letter is a unit.
     fn is_unit_letter(&self, token: &Token, letter: &str) -> bool {
         let is_first = self.factors.is_empty();
-        let kind = units::kind(letter).filter(|kind| matches!(kind, Kind::Unit | Kind::Apart));
+        let kind = || units::kind(letter).filter(|kind| matches!(kind, Kind::Unit | Kind::Apart));
         if letter == "Omega" {
             !is_first || (token.space && self.after_number())
         } else if token.upright {
-            let close = kind == Some(Kind::Unit) && self.after_number();
-            kind.is_some() && (!is_first || token.space || close)
+            let close = || kind() == Some(Kind::Unit) && self.after_number();
+            kind().is_some() && (!is_first || token.space || close())
         } else if is_first {
             // `10 m/s`: in plain type, a letter is a unit only next to another one.
-            let per = matches!(self.tok(2), Some(Tok::Sym(time)) if time == "s" || time == "h");
-            letter == "m" && token.space && self.tok(1) == Some(&Tok::Op('/')) && per
+            let per = || matches!(self.tok(2), Some(Tok::Sym(time)) if time == "s" || time == "h");
+            letter == "m" && token.space && self.tok(1) == Some(&Tok::Op('/')) && per()
         } else {
             let before = &self.tokens[self.at - 1].tok;
             let joined = token.space || matches!(before, Tok::Op('/' | '*'));
             // `2 miles a day`
             let is_article = letter == "a" && matches!(self.tok(1), Some(Tok::Word(_)));
-            kind.is_some() && joined || is_article && self.prose || self.names_condition()
+            kind().is_some() && joined || is_article && self.prose || self.names_condition()
         }
     }
 
@@ -359,6 +423,38 @@ impl Scan<'_> {
         self.at += 1;
         Some(name)
     }
+}
+
+/// Makes one quantity of the factors and their unit.
+fn wrap(factors: &mut Vec<Expr>, unit: Unit) -> bool {
+    let value = one_or(std::mem::take(factors), Expr::Mul);
+    factors.push(Expr::Quantity(Box::new(value), unit));
+    true
+}
+
+/// Values with units of their own as the parts of one quantity, if no two have the same one.
+pub(super) fn as_parts(items: &mut Vec<Expr>) -> Option<Expr> {
+    let mut symbols: Vec<&str> = Vec::new();
+    for item in items.iter() {
+        let Expr::Quantity(value, unit) = item else {
+            return None;
+        };
+        let symbol = units::symbol(unit.name()?)?;
+        if !matches!(**value, Expr::Num(_)) || symbols.contains(&symbol) {
+            return None;
+        }
+        symbols.push(symbol);
+    }
+    if items.len() < 2 {
+        return None;
+    }
+    let mut parts = std::mem::take(items);
+    for part in &mut parts {
+        if let Expr::Quantity(_, unit) = part {
+            unit.place = Place::Part;
+        }
+    }
+    Some(Expr::Add(parts))
 }
 
 /// Whether nothing of a term can follow.
