@@ -97,7 +97,9 @@ impl Remarks {
 
 /// Whether a word before a number says something about it.
 fn is_said(word: &str) -> bool {
-    word.chars().count() > 1
+    // `\text{Team A by } 3`: a capital letter is a name.
+    let is_name = word.chars().count() > 1 || word.contains(|c: char| c.is_ascii_uppercase());
+    is_name
         && word.contains(char::is_alphabetic)
         && !units::is_unit(word)
         && !meaning::is_filler(&word.to_lowercase())

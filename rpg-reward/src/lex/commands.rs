@@ -2,7 +2,7 @@
 
 use super::{Lexer, Tok, lex};
 use crate::ast::{Constant, Func, RelOp};
-use crate::lexicon::units;
+use crate::lexicon::units::{self, Kind};
 use crate::names;
 use crate::verdict::Failure;
 
@@ -236,13 +236,15 @@ impl Lexer {
         // `\text{42 cm}`: a number and its unit.
         let number = trimmed.len()
             - trimmed
-                .trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ',' | '.'))
+                .trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ',' | '.' | ':'))
                 .len();
         let words = trimmed[number..].trim_start();
-        let is_apart = number + words.len() < trimmed.len() || names::is_unit(words);
+        let is_apart = number + words.len() < trimmed.len()
+            || units::is_unit(words)
+            || units::kind(words) == Some(Kind::Ordinal);
         if number > 0 && is_apart && !words.contains(|c: char| c.is_ascii_digit()) {
             for token in lex(
-                trimmed[..number].trim_end_matches(['.', ',']),
+                trimmed[..number].trim_end_matches(['.', ',', ':']),
                 self.thousands,
             )? {
                 self.push(token.tok);

@@ -17,7 +17,7 @@ const MONTHS: &[&str] = &[
 ];
 
 /// Words of which an answer means one and not another.
-const OPPOSITES: [&[&str]; 34] = [
+const OPPOSITES: &[&[&str]] = &[
     &["increasing", "decreasing"],
     &["increases", "decreases"],
     &["increase", "decrease"],
@@ -36,7 +36,11 @@ const OPPOSITES: [&[&str]; 34] = [
     &["gain", "loss"],
     &["north", "south"],
     &["east", "west"],
-    &["wins", "loses"],
+    &["wins", "loses", "losses"],
+    &["win", "lose", "loss"],
+    &["older", "younger"],
+    &["N", "S"],
+    &["E", "W"],
     &["left", "right"],
     &["more", "less", "fewer"],
     &["faster", "slower"],
@@ -62,11 +66,11 @@ const OPPOSITES: [&[&str]; 34] = [
     ],
 ];
 
-/// A word as it is among the words with opposites.
+/// A word as it is among the words with opposites, capital or not unless it is a single letter.
 pub(crate) fn with_opposite(word: &str) -> Option<&'static str> {
     let mut known = OPPOSITES.iter().copied().flatten();
     known
-        .find(|known| known.eq_ignore_ascii_case(word))
+        .find(|known| **known == word || (word.len() > 1 && known.eq_ignore_ascii_case(word)))
         .copied()
 }
 

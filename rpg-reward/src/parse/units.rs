@@ -305,6 +305,8 @@ impl Scan<'_> {
         }
         let token = self.tokens.get(self.at)?;
         let (name, prose) = match &token.tok {
+            // `2\text{x}`: a letter that is no unit is a variable.
+            Tok::Text(text) if text.len() == 1 && units::kind(text).is_none() => return None,
             Tok::Text(text) if !names::offers_more(text) => (text.trim(), true),
             Tok::Fun(Func::Min) => ("min", false),
             Tok::Fun(Func::Sec) => ("sec", false),
@@ -367,7 +369,7 @@ impl Scan<'_> {
         let is_first = self.factors.is_empty();
         let kind = || units::kind(letter).filter(|kind| matches!(kind, Kind::Unit | Kind::Apart));
         if letter == "Omega" {
-            !is_first || (token.space && self.after_number())
+            !is_first || ((token.space || token.upright) && self.after_number())
         } else if token.upright {
             let close = || kind() == Some(Kind::Unit) && self.after_number();
             kind().is_some() && (!is_first || token.space || close())
