@@ -40,6 +40,8 @@ pub(crate) enum Expr {
     Based(String, u32),
     /// Words.
     Text(String),
+    /// A value with a unit or words beside it.
+    Quantity(Box<Expr>, Unit),
     /// Items in brackets: a point, an interval, a vector.
     Tuple(char, Vec<Expr>, char),
     /// A finite set in braces.
@@ -66,6 +68,23 @@ pub(crate) enum Expr {
     Series(bool, String, Box<Expr>, Box<Expr>, Box<Expr>),
     /// An expression without a value, such as NaN.
     Undefined,
+}
+
+/// What is said beside a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unit {
+    /// Units as written, with their exponents; words are factors like others.
+    pub(crate) factors: Vec<(String, i32)>,
+    pub(crate) place: Place,
+}
+
+/// Where a unit is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Before,
+    After,
+    /// After one of several parts of one quantity: `5 ft 3 in`.
+    Part,
 }
 
 /// A literal number.
@@ -168,6 +187,57 @@ pub(crate) enum RelOp {
     Similar,
 }
 
+/// Visits the children of a node, shared or to be changed.
+macro_rules! visit_children {
+    ($node:expr, $visit:expr, $iter:ident) => {
+        match $node {
+            Expr::Num(_)
+            | Expr::Sym(_)
+            | Expr::Const(_)
+            | Expr::Based(..)
+            | Expr::Text(_)
+            | Expr::Time(_)
+            | Expr::Undefined => {}
+            Expr::Add(items)
+            | Expr::Mul(items)
+            | Expr::Fun(_, items)
+            | Expr::Apply(_, items)
+            | Expr::Tuple(_, items, _)
+            | Expr::Set(items)
+            | Expr::List(items)
+            | Expr::SetOp(_, items)
+            | Expr::Ratio(items) => items.$iter().for_each($visit),
+            Expr::Neg(a)
+            | Expr::PlusMinus(a)
+            | Expr::Percent(a)
+            | Expr::Degree(a)
+            | Expr::Quantity(a, _) => $visit(a),
+            Expr::Div(a, b) | Expr::Pow(a, b) | Expr::Root(a, b) => {
+                $visit(a);
+                $visit(b);
+            }
+            Expr::Congruence(a, b, c) | Expr::Series(_, _, a, b, c) => {
+                $visit(a);
+                $visit(b);
+                $visit(c);
+            }
+            Expr::SetBuilder(form, conditions) => {
+                $visit(form);
+                conditions.$iter().for_each($visit);
+            }
+            Expr::Matrix(rows) => rows.$iter().flatten().for_each($visit),
+            Expr::Rel(first, rest) => {
+                $visit(first);
+                rest.$iter().for_each(|(_, side)| $visit(side));
+            }
+            Expr::Cases(branches) => branches.$iter().for_each(|(value, condition)| {
+                $visit(value);
+                $visit(condition);
+            }),
+        }
+    };
+}
+
 impl Expr {
     /// A literal integer.
     pub(crate) fn int(value: i64) -> Self {
@@ -177,41 +247,39 @@ impl Expr {
         })
     }
 
-    /// The direct children, for walks that treat all nodes alike.
+    /// Runs `visit` on the direct children, for walks that treat all nodes alike.
+    pub(crate) fn each_child<'a>(&'a self, visit: &mut dyn FnMut(&'a Expr)) {
+        visit_children!(self, visit, iter);
+    }
+
+    /// [`Expr::each_child`] for walks that change the children.
+    pub(crate) fn each_child_mut(&mut self, visit: &mut dyn FnMut(&mut Expr)) {
+        visit_children!(self, visit, iter_mut);
+    }
+
+    /// The direct children.
     pub(crate) fn children(&self) -> Vec<&Expr> {
-        match self {
-            Self::Num(_)
-            | Self::Sym(_)
-            | Self::Const(_)
-            | Self::Based(..)
-            | Self::Text(_)
-            | Self::Time(_)
-            | Self::Undefined => Vec::new(),
-            Self::Add(items)
-            | Self::Mul(items)
-            | Self::Fun(_, items)
-            | Self::Apply(_, items)
-            | Self::Tuple(_, items, _)
-            | Self::Set(items)
-            | Self::List(items)
-            | Self::SetOp(_, items)
-            | Self::Ratio(items) => items.iter().collect(),
-            Self::Neg(a) | Self::PlusMinus(a) | Self::Percent(a) | Self::Degree(a) => vec![a],
-            Self::Div(a, b) | Self::Pow(a, b) | Self::Root(a, b) => vec![a, b],
-            Self::SetBuilder(a, conditions) => std::iter::once(&**a).chain(conditions).collect(),
-            Self::Matrix(rows) => rows.iter().flatten().collect(),
-            Self::Rel(first, rest) => std::iter::once(&**first)
-                .chain(rest.iter().map(|(_, e)| e))
-                .collect(),
-            Self::Congruence(a, b, m) => vec![a, b, m],
-            Self::Cases(branches) => branches.iter().flat_map(|(v, c)| [v, c]).collect(),
-            Self::Series(_, _, a, b, c) => vec![a, b, c],
-        }
+        let mut children = Vec::new();
+        self.each_child(&mut |child| children.push(child));
+        children
     }
 
     /// Whether any node of the tree satisfies `test`.
     pub(crate) fn any(&self, test: &mut dyn FnMut(&Expr) -> bool) -> bool {
-        test(self) || self.children().into_iter().any(|child| child.any(test))
+        let mut found = test(self);
+        if !found {
+            self.each_child(&mut |child| found = found || child.any(test));
+        }
+        found
+    }
+
+    /// The value without the units and words beside it.
+    pub(crate) fn plain(&self) -> &Expr {
+        let mut value = self;
+        while let Self::Quantity(inner, _) = value {
+            value = inner;
+        }
+        value
     }
 
     /// Whether a decimal literal occurs anywhere.
@@ -222,6 +290,24 @@ impl Expr {
     /// The value -1.
     pub(crate) fn minus_one() -> BigRational {
         BigRational::from_integer((-1).into())
+    }
+}
+
+impl Unit {
+    /// What is said after a value.
+    pub(crate) fn after(factors: Vec<(String, i32)>) -> Self {
+        Self {
+            factors,
+            place: Place::After,
+        }
+    }
+
+    /// Its name, if it is a single one.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self.factors.as_slice() {
+            [(name, 1)] => Some(name.trim()),
+            _ => None,
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::ast::Expr;
 use crate::conditions::{names_range, split_condition};
-use crate::equal::{Comparer, Outcome, choice_letter, normalized, same_choice};
+use crate::equal::{
+    Outcome, choice_letter, compare as compare_values, normalized, same_choice, understand,
+};
 use crate::extract::extract;
 use crate::lex::{Tok, Token, lex};
-use crate::names::{are_introduced_apart, are_opposed, without_multiplier};
 use crate::options::GradeOptions;
 use crate::parse::parse;
 use crate::verdict::{Failure, Reason, Verdict};
@@ -36,20 +37,19 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     let mut failure = None;
     let letter = choice_letter(gold);
     let last = extraction.readings.len() - 1;
-    for (index, reading) in extraction.readings.iter().enumerate() {
-        let choice = letter.is_some_and(|letter| same_choice(letter, reading).is_some());
-        match read(reading) {
-            Err(error) if !choice && !same_words(reading, gold) => {
-                failure = failure.or(Some(error));
-            }
+    for (index, text) in extraction.readings.iter().enumerate() {
+        let reading = Answer::read(text);
+        let is_stated = letter.is_some_and(|letter| same_choice(letter, text).is_some())
+            || (reading.is_words() && same_words(text, gold));
+        match reading.expr {
+            Err(error) if !is_stated => failure = failure.or(Some(error)),
             // Words that are not those of the gold answer may state a value.
-            Ok(Expr::Text(_)) if index < last && !choice && !same_words(reading, gold) => {}
+            Ok(Expr::Text(_)) if !is_stated && index < last => {}
             _ => {
-                let reason = judge(reading, gold);
-                let extracted = Some(shown(reading));
+                let reason = judge(&reading, &Answer::read(gold));
                 return Verdict {
                     correct: reason == Reason::Correct,
-                    extracted,
+                    extracted: Some(shown(text)),
                     source,
                     reason,
                 };
@@ -88,12 +88,12 @@ pub fn grade_any<G: AsRef<str>>(completion: &str, golds: &[G], options: &GradeOp
 /// and the error is the reason.
 pub fn check_gold(gold: &str) -> Result<(), Reason> {
     match parse(gold, true) {
-        Ok(expr) => Comparer::new().understand(&expr).map_err(|failure| {
-            match verdict_of(Outcome::Failed(failure)) {
+        Ok(expr) => {
+            understand(&expr).map_err(|failure| match verdict_of(Outcome::Failed(failure)) {
                 Reason::Wrong => Reason::GoldNotParsed,
                 reason => reason,
-            }
-        }),
+            })
+        }
         Err(Failure::OverBudget(budget)) => Err(Reason::OverBudget(budget)),
         Err(_) => Err(Reason::GoldNotParsed),
     }
@@ -111,90 +111,77 @@ pub fn grade_batch(items: &[(&str, &str)], options: &GradeOptions) -> Vec<Verdic
         .collect()
 }
 
-fn read(text: &str) -> Result<Expr, Failure> {
-    parse(text, true)
+/// An answer as it is written, and what it is read as.
+struct Answer<'a> {
+    text: &'a str,
+    expr: Result<Expr, Failure>,
 }
 
-/// Compares an answer that can be parsed with the gold answer: their values, and the words around them.
-fn judge(answer: &str, gold: &str) -> Reason {
+impl<'a> Answer<'a> {
+    fn read(text: &'a str) -> Self {
+        let expr = parse(text, true);
+        Self { text, expr }
+    }
+
+    /// Whether it is not understood other than as words.
+    fn is_words(&self) -> bool {
+        matches!(self.expr, Ok(Expr::Text(_)) | Err(_))
+    }
+}
+
+/// Compares an answer with the gold answer, also as text and under conditions.
+fn judge(answer: &Answer, gold: &Answer) -> Reason {
     match compare(answer, gold) {
-        Reason::Correct if have_other_words(gold, answer) => Reason::Wrong,
         reason @ (Reason::Correct | Reason::Undefined) => reason,
-        _ if same_text(answer, gold) || same_under_conditions(answer, gold) => Reason::Correct,
+        _ if same_text(answer.text, gold.text) || same_under_conditions(answer, gold) => {
+            Reason::Correct
+        }
         reason => reason,
     }
 }
 
-/// Whether the words around two equal values give them different meanings.
-fn have_other_words(gold: &str, answer: &str) -> bool {
-    // Most answers have no words.
-    let has_letters = |text: &str| text.bytes().any(|b| b.is_ascii_alphabetic());
-    gold != answer
-        && has_letters(gold)
-        && has_letters(answer)
-        && (are_opposed(gold, answer) || are_introduced_apart(gold, answer))
-}
-
 /// Compares answers of which one at least states a condition, such as `k\in\mathbb{Z}`. The answer may add
 /// one; of the gold answer's only one that names whole numbers may be missing.
-fn same_under_conditions(answer: &str, gold: &str) -> bool {
+fn same_under_conditions(answer: &Answer, gold: &Answer) -> bool {
     let same = |answer: &str, gold: &str| {
-        compare(answer, gold) == Reason::Correct || same_text(answer, gold)
+        let read = (Answer::read(answer), Answer::read(gold));
+        compare(&read.0, &read.1) == Reason::Correct || same_text(answer, gold)
     };
-    match (split_condition(gold), split_condition(answer)) {
+    match (split_condition(gold.text), split_condition(answer.text)) {
         (Some(gold), Some(answer)) => same(answer.0, gold.0) && same(answer.1, gold.1),
         // A range with a condition is a smaller range.
-        (None, Some(answer)) => !names_range(gold) && same(answer.0, gold),
+        (None, Some(answer)) => !names_range(gold.text) && same(answer.0, gold.text),
         (Some(gold), None) => {
-            gold.1.contains("\\in") && gold.1.contains("{Z}") && same(answer, gold.0)
+            gold.1.contains("\\in") && gold.1.contains("{Z}") && same(answer.text, gold.0)
         }
         (None, None) => false,
     }
 }
 
-fn compare(answer: &str, gold: &str) -> Reason {
+fn compare(answer: &Answer, gold: &Answer) -> Reason {
     // Multiple-choice letters are compared as written.
-    if let Some(letter) = choice_letter(gold)
-        && let Some(same) = same_choice(letter, answer)
+    if let Some(letter) = choice_letter(gold.text)
+        && let Some(same) = same_choice(letter, answer.text)
     {
         return if same { Reason::Correct } else { Reason::Wrong };
     }
-    let gold_expr = match parse(gold, true) {
-        Ok(expr) => expr,
-        Err(_) if same_words(answer, gold) => return Reason::Correct,
-        Err(_) => return Reason::GoldNotParsed,
-    };
-    let answer_expr = match parse(answer, true) {
-        Ok(expr) => expr,
-        Err(_) if same_words(answer, gold) => return Reason::Correct,
-        Err(_) => return Reason::NotParsed,
-    };
-    if matches!(gold_expr, Expr::Text(_)) != matches!(answer_expr, Expr::Text(_))
-        && same_words(answer, gold)
-    {
+    let either_is_words = gold.is_words() || answer.is_words();
+    if either_is_words && same_words(answer.text, gold.text) {
         return Reason::Correct;
     }
-    let first = verdict_of(Comparer::new().compare(&gold_expr, &answer_expr));
-    // `5 million` where the question asks for millions: a multiplier on only one side is a unit.
-    if first != Reason::Correct {
-        let plain = match (without_multiplier(gold), without_multiplier(answer)) {
-            (Some(gold), None) => parse(&gold, true).map(|gold| (gold, answer_expr.clone())),
-            (None, Some(answer)) => parse(&answer, true).map(|answer| (gold_expr.clone(), answer)),
-            _ => Err(Failure::NotParsed),
-        };
-        if let Ok((gold, answer)) = plain
-            && verdict_of(Comparer::new().compare(&gold, &answer)) == Reason::Correct
-        {
-            return Reason::Correct;
-        }
-    }
-    if first == Reason::Correct || !(grouped(gold) || grouped(answer)) {
+    let (gold_expr, answer_expr) = match (&gold.expr, &answer.expr) {
+        (Ok(gold), Ok(answer)) => (gold, answer),
+        (Err(_), _) => return Reason::GoldNotParsed,
+        (_, Err(_)) => return Reason::NotParsed,
+    };
+    let first = verdict_of(compare_values(gold_expr, answer_expr));
+    if first == Reason::Correct || !(grouped(gold.text) || grouped(answer.text)) {
         return first;
     }
     // `1,000` may also be two numbers, if both sides mean that.
-    match (parse(gold, false), parse(answer, false)) {
+    match (parse(gold.text, false), parse(answer.text, false)) {
         (Ok(gold), Ok(answer)) => {
-            let second = verdict_of(Comparer::new().compare(&gold, &answer));
+            let second = verdict_of(compare_values(&gold, &answer));
             if second == Reason::Correct {
                 second
             } else {

@@ -6,6 +6,7 @@
 
 mod matrices;
 mod naming;
+mod quantity;
 mod relations;
 mod samples;
 mod scalar;
@@ -14,6 +15,7 @@ mod structure;
 mod text;
 mod value;
 
+pub(crate) use quantity::{compare, understand};
 pub(crate) use text::{choice_letter, equal_words, normalized, same_choice};
 
 use crate::ast::Expr;

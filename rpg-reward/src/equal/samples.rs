@@ -97,6 +97,7 @@ impl Hash {
             ),
             Expr::Cases(_) => (28, 0),
             Expr::Undefined => (29, 0),
+            Expr::Quantity(..) => (30, 0),
         };
         self.bytes(&[kind]);
         self.bytes(&detail.to_le_bytes());

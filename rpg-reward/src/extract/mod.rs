@@ -90,13 +90,17 @@ fn boxed_readings(content: String) -> Vec<String> {
         .first()
         .is_some_and(|token| matches!(token.kind, Kind::Word(_)))
         && prose.tokens.iter().filter(is_word).count() >= MIN_WORDS;
-    let stated = if is_sentence {
-        let words = names::words_only(text);
-        statement::readings(words.as_deref().unwrap_or(text))
+    if !is_sentence {
+        return vec![content];
+    }
+    let words = names::words_only(text);
+    let stated = statement::readings(words.as_deref().unwrap_or(text));
+    // Words in `\text{}` belong to the answer; other words do not.
+    if statement::reads_as_prose(&prose, 0..prose.tokens.len()) {
+        stated.into_iter().chain([content]).collect()
     } else {
-        Vec::new()
-    };
-    std::iter::once(content).chain(stated).collect()
+        std::iter::once(content).chain(stated).collect()
+    }
 }
 
 /// The last answer after a marker.

@@ -2,6 +2,7 @@
 
 use super::{Lexer, Tok, lex};
 use crate::ast::{Constant, Func, RelOp};
+use crate::lexicon::units::{self, Kind};
 use crate::names;
 use crate::verdict::Failure;
 
@@ -38,53 +39,38 @@ impl Lexer {
         Err(Failure::NotParsed)
     }
 
+    /// The position of the brace that closes the group around the cursor.
+    fn end_of_group(&self) -> usize {
+        let mut depth = 0usize;
+        let close = self.chars[self.pos..].iter().position(|c| match c {
+            '{' => {
+                depth += 1;
+                false
+            }
+            '}' if depth == 0 => true,
+            '}' => {
+                depth -= 1;
+                false
+            }
+            _ => false,
+        });
+        close.map_or(self.chars.len(), |length| self.pos + length)
+    }
+
     pub(super) fn command(&mut self) -> Result<(), Failure> {
         self.pos += 1;
         let c = self.peek(0);
         if !c.is_ascii_alphabetic() {
             self.pos += 1;
-            return match c {
-                ',' | ';' | ':' | '!' | '>' | '/' | ' ' | '\n' | '\t' => {
-                    self.space = true;
-                    Ok(())
-                }
-                '(' | ')' | '[' | ']' => Ok(()),
-                '{' => {
-                    self.push(Tok::Open('{'));
-                    Ok(())
-                }
-                '}' => {
-                    self.push(Tok::Close('}'));
-                    Ok(())
-                }
-                '|' => {
-                    self.push(Tok::Bar);
-                    Ok(())
-                }
-                '%' => {
-                    self.push(Tok::Percent);
-                    Ok(())
-                }
-                '$' | '#' | '&' | '"' | '\'' | '^' => Ok(()),
-                '_' => Err(Failure::NotParsed),
-                '\\' => {
-                    self.push(Tok::Row);
-                    // `\\[2pt]` sets the distance between rows.
-                    if self.peek(0) == '['
-                        && let Some(close) = self.chars[self.pos..]
-                            .iter()
-                            .take(12)
-                            .position(|c| *c == ']')
-                        && self.chars[self.pos..self.pos + close]
-                            .iter()
-                            .any(|c| c.is_alphabetic())
-                    {
-                        self.pos += close + 1;
-                    }
-                    Ok(())
-                }
-                _ => Err(Failure::NotParsed),
-            };
+            if matches!(c, ',' | ';' | ':' | '!' | '>' | '/' | ' ' | '\n' | '\t') {
+                self.space = true;
+            } else if let Some(tok) = names::escaped(c).ok_or(Failure::NotParsed)? {
+                self.push(tok);
+            }
+            if c == '\\' {
+                self.skip_distance();
+            }
+            return Ok(());
         }
         let start = self.pos;
         while self.peek(0).is_ascii_alphabetic() {
@@ -99,9 +85,23 @@ impl Lexer {
         self.named_command(&name)
     }
 
+    /// `\\[2pt]` sets the distance between rows.
+    fn skip_distance(&mut self) {
+        let mut rest = self.chars[self.pos..].iter().take(12);
+        if rest.next() == Some(&'[')
+            && let Some(length) = rest.clone().position(|c| *c == ']')
+            && rest.take(length).any(|c| c.is_alphabetic())
+        {
+            self.pos += length + 2;
+        }
+    }
+
     pub(super) fn named_command(&mut self, name: &str) -> Result<(), Failure> {
         if names::is_layout(name) {
             self.space = true;
+            if name == "rm" && self.pos >= self.upright_until {
+                self.upright_until = self.end_of_group();
+            }
             if matches!(name, "left" | "right" | "middle") {
                 while self.peek(0) == ' ' {
                     self.pos += 1;
@@ -181,9 +181,6 @@ impl Lexer {
             self.space = true;
             return Ok(());
         }
-        if matches!(trimmed, "m" | "s" | "g" | "L" | "F" | "A" | "V" | "C") {
-            self.drop_micro();
-        }
         let lower = trimmed.to_lowercase();
         if lower
             .split(|c: char| !c.is_alphanumeric())
@@ -228,24 +225,26 @@ impl Lexer {
             }
             return Ok(());
         }
-        // `5 \text{ million dollars}`: a factor, possibly with a unit.
-        let (first, rest) = trimmed.split_once(' ').unwrap_or((trimmed, ""));
-        if self.expand_multiplier(first) {
-            if !rest.is_empty() {
-                self.push(Tok::Text(rest.into()));
-            }
+        // `2 \text{ hours and } 30 \text{ minutes}`
+        if let Some(unit) = trimmed.strip_suffix(" and").map(str::trim_end)
+            && units::upright_kind(unit).is_some()
+        {
+            self.push(Tok::Text(unit.into()));
+            self.push(Tok::And);
             return Ok(());
         }
         // `\text{42 cm}`: a number and its unit.
         let number = trimmed.len()
             - trimmed
-                .trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ',' | '.'))
+                .trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ',' | '.' | ':'))
                 .len();
         let words = trimmed[number..].trim_start();
-        let is_apart = number + words.len() < trimmed.len() || names::is_unit(words);
+        let is_apart = number + words.len() < trimmed.len()
+            || units::is_unit(words)
+            || units::kind(words) == Some(Kind::Ordinal);
         if number > 0 && is_apart && !words.contains(|c: char| c.is_ascii_digit()) {
             for token in lex(
-                trimmed[..number].trim_end_matches(['.', ',']),
+                trimmed[..number].trim_end_matches(['.', ',', ':']),
                 self.thousands,
             )? {
                 self.push(token.tok);
@@ -294,48 +293,15 @@ impl Lexer {
         Ok(())
     }
 
-    /// Drops the `\mu` of `3\,\mu\mathrm{m}`, which is a part of the unit.
-    fn drop_micro(&mut self) {
-        let is_micro = matches!(self.tokens.as_slice(), [.., value, mu]
-            if matches!(&mu.tok, Tok::Sym(name) if name == "mu") && matches!(value.tok, Tok::Num(_)));
-        if is_micro {
-            self.tokens.pop();
-        }
-    }
-
-    /// Whether the last token multiplies or divides a unit: `\mathrm{kg}\cdot`.
-    fn in_unit(&self) -> bool {
-        let [.., before, sign] = self.tokens.as_slice() else {
-            return false;
-        };
-        let unit = match before.tok {
-            Tok::Text(_) => true,
-            // `\mathrm{m}^{-3}\cdot`
-            Tok::End | Tok::Num(_) => {
-                let power = self.tokens.iter().rev().take(7).map(|t| &t.tok);
-                let mut power = power.skip_while(|tok| **tok != Tok::Op('^')).skip(1);
-                matches!(power.next(), Some(Tok::Text(_)))
-            }
-            _ => false,
-        };
-        unit && matches!(sign.tok, Tok::Op('*' | '/'))
-    }
-
-    /// Whether the last token is a degree sign, in braces or not.
-    fn after_degree(&self) -> bool {
-        let mut before = self.tokens.iter().rev().map(|token| &token.tok);
-        match before.next() {
-            Some(Tok::Degree) => true,
-            Some(Tok::End) => before.next() == Some(&Tok::Degree),
-            _ => false,
-        }
-    }
-
     /// `\mathrm{..}`, `\mathbf{..}`, `\operatorname{..}`, `\hat{..}`.
     pub(super) fn font(&mut self, name: &str) -> Result<(), Failure> {
         let save = self.pos;
         let raw = self.raw_argument()?;
-        let inner = raw.trim();
+        // `\mathrm{~C}`: blanks before the letters set them apart.
+        let content = raw.strip_prefix("\\ ").unwrap_or(&raw);
+        let inner = content.trim_matches([' ', '~']);
+        let apart = !raw.starts_with(inner);
+        let is_upright = matches!(name, "mathrm" | "mathsf" | "operatorname");
         if names::is_accent(name) || (names::is_bold(name) && matches!(inner, "i" | "j" | "k")) {
             // An accent makes a different variable, and a bold i is a unit vector.
             let kind = match name {
@@ -362,68 +328,32 @@ impl Lexer {
             self.push(tok);
             return Ok(());
         }
-        let letters = inner.chars().filter(|c| c.is_ascii_alphabetic()).count();
-        // An upright letter after a number is a unit.
-        let is_unit = name == "mathrm"
-            && matches!(
-                inner,
-                "m" | "s" | "g" | "h" | "N" | "J" | "W" | "V" | "K" | "L"
-            );
-        // `3\,\mu\mathrm{m}`: micrometres.
-        if is_unit {
-            self.drop_micro();
+        self.space |= apart;
+        let only_letters = inner.bytes().all(|b| b.is_ascii_alphabetic());
+        if only_letters && (inner.len() > 1 || (inner.len() == 1 && is_upright)) {
+            let is_operator = name == "operatorname" && inner.len() > 1;
+            let function = || names::command(inner).filter(|tok| matches!(tok, Tok::Fun(_)));
+            let known = names::plain(inner).or_else(|| function().filter(|_| is_operator));
+            self.upright_until = self.upright_until.max(self.pos);
+            self.push(known.unwrap_or_else(|| match inner.len() {
+                1 => Tok::Sym(inner.into()),
+                _ if is_operator => Tok::Name(inner.into()),
+                _ => Tok::Word(inner.into()),
+            }));
+            return Ok(());
         }
-        let after_value = matches!(
-            self.tokens.last().map(|t| &t.tok),
-            Some(Tok::Num(_) | Tok::Text(_))
-        ) || self.in_unit();
-        // `10^{-19}\mathrm{~C}`: set apart by a tie, it is a unit.
-        let tied = raw
-            .strip_prefix(['~', ' '])
-            .or_else(|| raw.strip_prefix("\\ "))
-            .map(str::trim);
-        let ends_value = matches!(
-            self.tokens.last().map(|t| &t.tok),
-            Some(Tok::Num(_) | Tok::Text(_) | Tok::End)
-        );
-        if let Some(unit) = tied
-            && name == "mathrm"
-            && ends_value
-            && unit.len() == 1
-            && unit.starts_with(|c: char| c.is_ascii_alphabetic())
+        let is_word = |c: char| c.is_alphabetic() || matches!(c, ' ' | '~' | '.' | '?');
+        if inner.chars().filter(|c| c.is_alphabetic()).count() > 1
+            && names::plain_text(inner).chars().all(is_word)
+            && names::words_only(inner).is_some()
         {
-            self.push(Tok::Text(unit.into()));
-            return Ok(());
+            return self.text(&raw);
         }
-        if is_unit && after_value {
-            self.push(Tok::Text(inner.into()));
-            return Ok(());
+        // The font makes no words of it: read the argument as if it had none.
+        if is_upright {
+            self.upright_until = self.upright_until.max(self.pos);
         }
-        if name == "mathrm" && after_value && names::is_compound_unit(inner) {
-            self.push(Tok::Text("unit".into()));
-            return Ok(());
-        }
-        let is_scale = name == "mathrm" && matches!(inner, "C" | "F");
-        if is_scale && self.after_degree() {
-            self.push(Tok::Sym(inner.into()));
-            return Ok(());
-        }
-        if letters < 2 || inner.contains('\\') && !inner.contains("\\ ") {
-            // The font has no meaning: read the argument as if it had none.
-            self.pos = save;
-            return Ok(());
-        }
-        let is_name = name == "operatorname"
-            && !after_value
-            && !names::is_unit(inner)
-            && inner.bytes().all(|b| b.is_ascii_alphabetic());
-        let known = names::plain(inner)
-            .or_else(|| names::command(inner).filter(|tok| is_name && matches!(tok, Tok::Fun(_))));
-        match known {
-            Some(tok) => self.push(tok),
-            None if is_name => self.push(Tok::Name(inner.into())),
-            None => return self.text(&raw),
-        }
+        self.pos = save;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod token;
 pub(crate) use token::{Tok, Token};
 
 use crate::ast::RelOp;
+use crate::lexicon::units;
 use crate::names;
 use crate::verdict::{Budget, Failure};
 
@@ -31,6 +32,7 @@ pub(crate) fn lex(text: &str, thousands: bool) -> Result<Vec<Token>, Failure> {
         tokens: Vec::new(),
         space: false,
         brackets: 0,
+        upright_until: 0,
         thousands,
     };
     while lexer.pos < lexer.chars.len() {
@@ -49,6 +51,8 @@ struct Lexer {
     space: bool,
     /// The number of open brackets; inside them a comma always separates.
     brackets: usize,
+    /// Where upright type ends.
+    upright_until: usize,
     thousands: bool,
 }
 
@@ -70,6 +74,7 @@ impl Lexer {
         self.tokens.push(Token {
             tok,
             space: self.space,
+            upright: self.pos <= self.upright_until,
         });
         self.space = false;
     }
@@ -114,48 +119,18 @@ impl Lexer {
             }
             '\\' => self.command(),
             'A'..='Z' | 'a'..='z' => self.letters(),
-            '{' if self.looking_at("{:}") => {
-                self.pos += 2;
-                self.one(Tok::Op(':'))
-            }
-            '{' => self.one(Tok::Begin),
-            '}' => self.one(Tok::End),
-            '(' | '[' => self.one(Tok::Open(c)),
-            ')' | ']' => self.one(Tok::Close(c)),
-            '|' => {
-                let double = self.peek(1) == '|';
-                self.pos += usize::from(double);
-                self.one(Tok::Bar)
-            }
-            '*' if self.peek(1) == '*' => {
-                self.pos += 1;
-                self.one(Tok::Op('^'))
-            }
-            '<' if self.peek(1) == '=' => self.rel(RelOp::Le, 2),
-            '>' if self.peek(1) == '=' => self.rel(RelOp::Ge, 2),
+            // The empty base of a script before a letter: `25\ {}^\circ C`.
+            '{' if self.looking_at("{}^") => self.skip(2),
             '!' if self.peek(1) == '=' && self.peek(2) != '=' && self.space => {
-                self.rel(RelOp::Ne, 2)
+                self.pos += 1;
+                self.one(Tok::Rel(RelOp::Ne))
             }
-            '=' if self.peek(1) == '=' => self.rel(RelOp::Eq, 2),
-            '+' if self.looking_at("+/-") => {
-                self.pos += 2;
-                self.one(Tok::Op('±'))
-            }
-            '-' if self.looking_at("->") => self.rel(RelOp::To, 2),
-            '~' => {
-                // A tie is a space in LaTeX.
+            // A tie is a space in LaTeX; money is told from mathematics elsewhere.
+            '~' | '$' => {
                 self.space = true;
                 self.skip(1)
             }
-            '$' => {
-                self.space = true;
-                self.skip(1)
-            }
-            '%' => self.one(Tok::Percent),
-            '&' => self.one(Tok::Cell),
-            '\'' => self.one(Tok::Prime),
-            '`' => self.skip(1),
-            '"' => self.skip(1),
+            '`' | '"' => self.skip(1),
             _ => self.symbol(c),
         }
     }
@@ -163,11 +138,6 @@ impl Lexer {
     fn skip(&mut self, count: usize) -> Result<(), Failure> {
         self.pos += count;
         Ok(())
-    }
-
-    fn rel(&mut self, op: RelOp, length: usize) -> Result<(), Failure> {
-        self.pos += length - 1;
-        self.one(Tok::Rel(op))
     }
 
     fn after_number(&self) -> bool {
@@ -182,6 +152,14 @@ impl Lexer {
     fn symbol(&mut self, c: char) -> Result<(), Failure> {
         if matches!(c, '√' | '∛') {
             return self.root_sign(c);
+        }
+        if matches!(c, '{' | '|' | '*' | '<' | '>' | '=' | '+' | '-')
+            && let Some((sign, tok)) = names::SEQUENCES
+                .iter()
+                .find(|(sign, _)| self.looking_at(sign))
+        {
+            self.pos += sign.len() - 1;
+            return self.one(tok.clone());
         }
         if let Some(tok) = names::unicode(c) {
             return self.one(tok);
@@ -261,45 +239,15 @@ impl Lexer {
         Ok(())
     }
 
-    /// Skips the period and the sign between the name of a currency and an amount: `Rs. 5`, `US$5`.
-    fn skip_to_amount(&mut self) -> bool {
-        let between = self.chars[self.pos..]
-            .iter()
-            .take_while(|c| matches!(c, '.' | ' ' | '\\' | '$'))
-            .count();
-        let is_amount = self.peek(between).is_ascii_digit();
-        if is_amount {
-            self.pos += between;
-        }
-        is_amount
-    }
-
-    /// Expands `5 million` to five times a power of ten.
-    fn expand_multiplier(&mut self, word: &str) -> bool {
-        let after_number = matches!(self.tokens.last().map(|t| &t.tok), Some(Tok::Num(_)));
-        let Some((base, power)) = names::multiplier(word).filter(|_| after_number) else {
-            return false;
-        };
-        self.push(Tok::Op('*'));
-        self.push(Tok::Num(base.into()));
-        self.push(Tok::Op('^'));
-        self.push(Tok::Begin);
-        self.push(Tok::Num(power.into()));
-        self.push(Tok::End);
-        true
-    }
-
     fn letters(&mut self) -> Result<(), Failure> {
         let start = self.pos;
         while self.peek(0).is_ascii_alphabetic() {
             self.pos += 1;
         }
         let word: String = self.chars[start..self.pos].iter().collect();
-        if names::is_currency_word(&word) && self.skip_to_amount() {
-            return Ok(());
-        }
-        if self.expand_multiplier(&word) {
-            return Ok(());
+        // The period of an abbreviation: `Rs. 5`.
+        if self.peek(0) == '.' && self.peek(1) != '.' && units::is_unit(&word) {
+            self.pos += 1;
         }
         // `4:15 p.m.`
         if matches!(word.as_str(), "a" | "p") && self.peek(0) == '.' && self.peek(1) == 'm' {

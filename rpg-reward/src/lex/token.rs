@@ -2,11 +2,14 @@
 
 use crate::ast::{Constant, Func, RelOp};
 
-/// One token, and whether white space precedes it.
+/// One token, and how it is set.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Token {
     pub(crate) tok: Tok,
+    /// Whether white space precedes it.
     pub(crate) space: bool,
+    /// Whether it is in upright type, or letters in a font that makes one name of them.
+    pub(crate) upright: bool,
 }
 
 /// The kinds of tokens.
@@ -42,6 +45,10 @@ pub(crate) enum Tok {
     /// The cube root as a name, `cbrt`, or a sign.
     Cbrt,
     Binom,
+    /// `\over` between the parts of a fraction in braces.
+    Over,
+    /// `\choose` between the parts of a binomial coefficient in braces.
+    Choose,
     Overline,
     Percent,
     Degree,

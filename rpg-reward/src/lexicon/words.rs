@@ -200,6 +200,13 @@ pub(crate) fn alters(text: &str) -> bool {
     classes(text, Class::BE).is(Class::ALTERS)
 }
 
+/// Whether words after a value offer another one or deny it.
+pub(crate) fn offers_more(text: &str) -> bool {
+    let more = Class::DENY | Class::WRONG | Class::EXCEPT | Class::OFFER | Class::AND;
+    let mut words = text.split(|c: char| !c.is_alphanumeric());
+    words.any(|word| word.starts_with(|c: char| c.is_ascii_digit())) || said(text).is(more)
+}
+
 /// The classes of the words and phrases after the last one of class `last`.
 fn classes(text: &str, last: Class) -> Class {
     let lower = text.to_lowercase().replace('’', "'");

@@ -16,6 +16,12 @@ pub(crate) fn unicode(c: char) -> Option<Tok> {
         ',' | '，' | '、' => Tok::Op(','),
         ';' | '；' => Tok::Op(';'),
         ':' | '：' | '∶' => Tok::Op(':'),
+        '{' => Tok::Begin,
+        '}' => Tok::End,
+        '(' | '[' => Tok::Open(c),
+        ')' | ']' => Tok::Close(c),
+        '|' => Tok::Bar,
+        '&' => Tok::Cell,
         '±' => Tok::Op('±'),
         '∓' => Tok::Op('∓'),
         '（' => Tok::Open('('),
@@ -56,8 +62,8 @@ pub(crate) fn unicode(c: char) -> Option<Tok> {
         '√' => Tok::Sqrt,
         '∛' => Tok::Cbrt,
         '°' | '˚' | 'º' | '℃' | '℉' => Tok::Degree,
-        '％' => Tok::Percent,
-        '′' | '’' => Tok::Prime,
+        '%' | '％' => Tok::Percent,
+        '\'' | '′' | '’' => Tok::Prime,
         '∑' => Tok::Sum,
         '∫' => Tok::Integral,
         '∂' => Tok::Sym("∂".into()),
@@ -70,6 +76,31 @@ pub(crate) fn unicode(c: char) -> Option<Tok> {
         _ => Tok::Sym(GREEK.iter().find(|(_, letter)| *letter == c)?.0.into()),
     };
     Some(tok)
+}
+
+/// Signs of several characters, and what they are.
+pub(crate) const SEQUENCES: [(&str, Tok); 8] = [
+    ("{:}", Tok::Op(':')),
+    ("||", Tok::Bar),
+    ("**", Tok::Op('^')),
+    ("<=", Tok::Rel(RelOp::Le)),
+    (">=", Tok::Rel(RelOp::Ge)),
+    ("==", Tok::Rel(RelOp::Eq)),
+    ("+/-", Tok::Op('±')),
+    ("->", Tok::Rel(RelOp::To)),
+];
+
+/// What follows a backslash, unless it is a letter: `None` where it means nothing.
+pub(crate) fn escaped(c: char) -> Option<Option<Tok>> {
+    Some(match c {
+        '{' => Some(Tok::Open('{')),
+        '}' => Some(Tok::Close('}')),
+        '|' => Some(Tok::Bar),
+        '%' => Some(Tok::Percent),
+        '\\' => Some(Tok::Row),
+        '(' | ')' | '[' | ']' | '$' | '#' | '&' | '"' | '\'' | '^' => None,
+        _ => return None,
+    })
 }
 
 pub(super) const GREEK: [(&str, char); 33] = [
@@ -126,6 +157,8 @@ pub(crate) fn narrow(c: char) -> char {
     let code = c as u32;
     match code {
         0xff01..=0xff5e => char::from_u32(code - 0xff01 + 0x21).unwrap_or(c),
+        // The sign of a millionth is the letter mu.
+        0xb5 => 'μ',
         0x1d7ce..=0x1d7ff => char::from_digit((code - 0x1d7ce) % 10, 10).unwrap_or(c),
         _ => c,
     }

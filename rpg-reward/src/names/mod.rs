@@ -1,14 +1,11 @@
-//! The vocabulary: LaTeX commands, Unicode symbols, plain names, units.
+//! The vocabulary: LaTeX commands, Unicode symbols, plain names.
 
 mod characters;
-mod words;
 
+pub(crate) use crate::lexicon::{meaning::is_date, units::is_unit};
 pub(crate) use characters::{
-    is_currency, is_greek, is_invisible, narrow, subscript, superscript, unicode, vulgar_fraction,
-};
-pub(crate) use words::{
-    are_introduced_apart, are_opposed, is_compound_unit, is_currency_word, is_date, multiplier,
-    without_multiplier,
+    SEQUENCES, escaped, is_currency, is_greek, is_invisible, narrow, subscript, superscript,
+    unicode, vulgar_fraction,
 };
 
 use crate::ast::{Constant, Func, RelOp};
@@ -69,8 +66,8 @@ pub(crate) fn command(name: &str) -> Option<Tok> {
         "lor" | "vee" => Tok::Op('∨'),
         "land" | "wedge" => Tok::Op('∧'),
         "colon" => Tok::Op(':'),
-        "over" => Tok::Op('⊘'),
-        "choose" => Tok::Op('©'),
+        "over" => Tok::Over,
+        "choose" => Tok::Choose,
         "cr" | "newline" => Tok::Row,
         "max" => Tok::Fun(Func::Max),
         "min" => Tok::Fun(Func::Min),
@@ -154,7 +151,7 @@ pub(crate) fn plain(word: &str) -> Option<Tok> {
     Some(tok)
 }
 
-/// Whether a command changes only the appearance.
+/// Whether a command changes only the appearance, or is the sign of a currency, which is dropped as `$` is.
 pub(crate) fn is_layout(name: &str) -> bool {
     matches!(
         name,
@@ -208,6 +205,10 @@ pub(crate) fn is_layout(name: &str) -> bool {
             | "ensuremath"
             | "smash"
             | "underline"
+            | "pounds"
+            | "yen"
+            | "euro"
+            | "textdollar"
     )
 }
 
@@ -287,118 +288,6 @@ pub(crate) fn plain_text(raw: &str) -> String {
         }
     }
     out
-}
-
-/// Whether a word after a number is a unit rather than a product of variables.
-pub(crate) fn is_unit(word: &str) -> bool {
-    const UNITS: &[&str] = &[
-        "mm",
-        "cm",
-        "dm",
-        "km",
-        "ft",
-        "foot",
-        "feet",
-        "inch",
-        "inches",
-        "yd",
-        "yard",
-        "yards",
-        "mile",
-        "miles",
-        "mi",
-        "meter",
-        "meters",
-        "metre",
-        "metres",
-        "centimeter",
-        "centimeters",
-        "kilometer",
-        "kilometers",
-        "sq",
-        "square",
-        "cubic",
-        "unit",
-        "units",
-        "mg",
-        "kg",
-        "gram",
-        "grams",
-        "kilogram",
-        "kilograms",
-        "lb",
-        "lbs",
-        "pound",
-        "pounds",
-        "oz",
-        "ounce",
-        "ounces",
-        "ton",
-        "tons",
-        "ml",
-        "mL",
-        "liter",
-        "liters",
-        "litre",
-        "litres",
-        "gallon",
-        "gallons",
-        "sec",
-        "secs",
-        "second",
-        "seconds",
-        "min",
-        "mins",
-        "minute",
-        "minutes",
-        "hr",
-        "hrs",
-        "hour",
-        "hours",
-        "day",
-        "days",
-        "week",
-        "weeks",
-        "month",
-        "months",
-        "year",
-        "years",
-        "cent",
-        "cents",
-        "dollar",
-        "dollars",
-        "euro",
-        "euros",
-        "usd",
-        "USD",
-        "mph",
-        "AM",
-        "PM",
-        "kmh",
-        "km/h",
-        "Hz",
-        "kHz",
-        "rad",
-        "radian",
-        "radians",
-        "people",
-        "students",
-        "apples",
-        "ways",
-        "times",
-        "points",
-        "pts",
-        "rpm",
-        "kW",
-        "kWh",
-        "kPa",
-        "Pa",
-        "atm",
-        "mol",
-        "hp",
-        "rupees",
-    ];
-    UNITS.contains(&word)
 }
 
 /// The number base that a word names.

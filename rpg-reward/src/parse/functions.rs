@@ -23,6 +23,7 @@ impl Parser {
                 self.pos += 1;
                 Ok(Expr::Num(super::decimal(&text)?))
             }
+            Some(Tok::Word(_)) if self.tokens[self.pos].upright => self.primary(),
             Some(Tok::Word(word)) => {
                 let mut letters = word.chars();
                 let first = letters.next().ok_or(Failure::NotParsed)?;
@@ -162,7 +163,7 @@ impl Parser {
                     | Tok::Cbrt
                     | Tok::Binom,
                 ) => {
-                    if self.at_unit() && !factors.is_empty() {
+                    if !factors.is_empty() && self.at_unit() {
                         break;
                     }
                     factors.push(self.power()?);

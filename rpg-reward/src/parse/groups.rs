@@ -43,16 +43,13 @@ impl Parser {
                 self.pos += 1;
                 Ok(first)
             }
-            Some(Tok::Op(c @ ('⊘' | '©'))) => {
-                let over = *c == '⊘';
-                self.pos += 1;
-                let second = self.relation()?;
-                self.expect(&Tok::End)?;
-                Ok(if over {
-                    Expr::Div(Box::new(first), Box::new(second))
-                } else {
-                    Expr::Fun(Func::Binomial, vec![first, second])
-                })
+            Some(Tok::Over) => {
+                let second = self.second_part()?;
+                Ok(Expr::Div(Box::new(first), Box::new(second)))
+            }
+            Some(Tok::Choose) => {
+                let second = self.second_part()?;
+                Ok(Expr::Fun(Func::Binomial, vec![first, second]))
             }
             Some(Tok::Op(',')) => {
                 let items = self.items(first)?;
@@ -61,6 +58,14 @@ impl Parser {
             }
             _ => Err(Failure::NotParsed),
         }
+    }
+
+    /// What follows `\over` or `\choose`, with the brace that ends it.
+    fn second_part(&mut self) -> Parsed {
+        self.pos += 1;
+        let second = self.relation()?;
+        self.expect(&Tok::End)?;
+        Ok(second)
     }
 
     /// The items after the first one, separated by commas or semicolons.

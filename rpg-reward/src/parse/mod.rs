@@ -9,11 +9,11 @@ mod logic;
 mod numbers;
 mod primary;
 mod terms;
+mod units;
 
 use crate::ast::{Constant, Expr, Func, Number, RelOp, SetOp};
 use crate::lex::{Tok, Token, lex};
 use crate::lexicon::{Class, said};
-use crate::names;
 use crate::verdict::{Budget, Failure};
 use logic::{Signs, separates};
 use numbers::{decimal, repeating};
@@ -144,11 +144,8 @@ impl Parser {
             match &token.tok {
                 Tok::Word(w) => {
                     let capitals = w.len() == 3 && w.bytes().all(|b| b.is_ascii_uppercase());
-                    wordy += if w.len() > 3 || capitals || said(w).is(Class::SHORT) {
-                        2
-                    } else {
-                        1
-                    };
+                    let is_word = w.len() > 3 || capitals || said(w).is(Class::SHORT);
+                    wordy += if token.upright || is_word { 2 } else { 1 };
                     words.push(w.clone());
                 }
                 Tok::Text(t) => {
@@ -183,7 +180,7 @@ impl Parser {
     fn list(&mut self) -> Parsed {
         let mut groups: Vec<Vec<Expr>> = vec![Vec::new()];
         let mut grouped = false;
-        let (mut conjunction, mut disjunction) = (false, false);
+        let (mut conjunction, mut disjunction, mut alternatives) = (false, false, false);
         let mut signs = Signs::default();
         loop {
             let item = self.relation()?;
@@ -202,6 +199,7 @@ impl Parser {
                 let joins = matches!(tok, Tok::And | Tok::Op('∧'));
                 conjunction |= joins;
                 disjunction |= !joins;
+                alternatives |= matches!(tok, Tok::Or);
                 signs.add(&tok.clone());
                 semicolon |= matches!(self.peek(), Some(Tok::Op(';') | Tok::Row));
                 self.pos += 1;
@@ -232,6 +230,13 @@ impl Parser {
         });
         if restrictions && conjunction && !disjunction && items.len() > 1 {
             return Ok(Expr::SetOp(SetOp::Intersection, items));
+        }
+        // `2 \text{ hours and } 30 \text{ minutes}`
+        if !alternatives
+            && !grouped
+            && let Some(parts) = units::as_parts(&mut items)
+        {
+            return Ok(parts);
         }
         Ok(if items.len() == 1 {
             items.remove(0)
@@ -392,23 +397,8 @@ impl Parser {
             parts.push(value);
             length += 2;
         }
-        let ends = match self.peek_at(length) {
-            Some(Tok::Word(word)) => names::is_unit(word),
-            Some(tok) => matches!(
-                tok,
-                Tok::Text(_)
-                    | Tok::Close(_)
-                    | Tok::End
-                    | Tok::Op(',' | ';')
-                    | Tok::Or
-                    | Tok::And
-                    | Tok::Rel(_)
-                    | Tok::Row
-                    | Tok::Cell
-                    | Tok::EndEnv(_)
-            ),
-            None => true,
-        };
+        let ends = self.peek_at(length).is_none_or(units::ends_term)
+            || self.unit_at(self.pos + length).is_some();
         if !ends || !(2..=3).contains(&parts.len()) || self.bars > 0 {
             return None;
         }
@@ -418,8 +408,10 @@ impl Parser {
 
     fn ratio(&mut self) -> Parsed {
         if let Some(time) = self.clock() {
-            self.skip_unit()?;
-            return Ok(time);
+            return Ok(match self.unit() {
+                Some(unit) => Expr::Quantity(Box::new(time), unit),
+                None => time,
+            });
         }
         let first = self.sum()?;
         if !self.next_is(&Tok::Op(':')) || self.bars > 0 {
@@ -439,6 +431,9 @@ fn with_signs(term: Expr, negative: bool, plus_minus: bool) -> Expr {
             value: -n.value,
             ..n
         }),
+        (true, Expr::Quantity(value, unit)) => {
+            Expr::Quantity(Box::new(with_signs(*value, true, false)), unit)
+        }
         (true, term) => Expr::Neg(Box::new(term)),
         (false, term) => term,
     };

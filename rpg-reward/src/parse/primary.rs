@@ -3,7 +3,7 @@
 use super::{Failure, Parsed, Parser, decimal, repeating};
 use crate::ast::{Constant, Expr, Func};
 use crate::lex::Tok;
-use crate::lexicon::{Class, alters, said};
+use crate::lexicon::{Class, said, units};
 use crate::names;
 
 impl Parser {
@@ -37,38 +37,31 @@ impl Parser {
                 }
                 Ok(Expr::Sym(name))
             }
-            Tok::Word(word) => {
+            // `USD 5`
+            Tok::Word(word)
+                if units::is_currency(&word) && matches!(self.peek_at(1), Some(Tok::Num(_))) =>
+            {
+                self.pos += 1;
+                self.words(word)
+            }
+            Tok::Word(word) if !self.tokens[self.pos].upright => {
                 self.pos += 1;
                 self.word(&word)
             }
-            Tok::Text(text) => {
+            Tok::Text(text) | Tok::Word(text) => {
                 self.pos += 1;
                 // `\text{floor}(x)`: a name directly before brackets is a function.
-                if self.next_is(&Tok::Open('('))
-                    && !self.space_at(0)
-                    && text.bytes().all(|b| b.is_ascii_alphabetic())
-                    && !names::is_unit(&text)
-                {
+                if self.names_function(&text) {
                     return match names::plain(&text).or_else(|| names::command(&text)) {
                         Some(Tok::Fun(func)) => self.deeper(|p| p.function(func)),
                         _ => Ok(Expr::Apply(text, self.call_arguments()?)),
                     };
                 }
-                // Words before a value introduce it; on their own they are the value.
-                match self.peek() {
-                    Some(next)
-                        if self.starts_factor(next)
-                            || matches!(next, Tok::Op('-') | Tok::Open('{')) =>
-                    {
-                        let value = self.deeper(|p| p.sum())?;
-                        Ok(if alters(&text) {
-                            Expr::Apply(text.trim().to_lowercase(), vec![value])
-                        } else {
-                            value
-                        })
-                    }
-                    _ => Ok(Expr::Text(text)),
+                let is_word = matches!(self.tokens[self.pos - 1].tok, Tok::Word(_));
+                if is_word && text.len() <= 3 && !said(&text).is(Class::SHORT) {
+                    return self.word(&text);
                 }
+                self.words(text)
             }
             Tok::Name(name) => {
                 self.pos += 1;
@@ -150,6 +143,14 @@ impl Parser {
             Tok::Percent | Tok::Degree => Err(Failure::NotParsed),
             _ => Err(Failure::NotParsed),
         }
+    }
+
+    /// Whether the name that has just been read stands directly before brackets.
+    fn names_function(&self, name: &str) -> bool {
+        self.next_is(&Tok::Open('('))
+            && !self.space_at(0)
+            && name.bytes().all(|b| b.is_ascii_alphabetic())
+            && !units::is_unit(name)
     }
 
     /// `1 3/4`: a whole number, a space, and a fraction of two whole numbers.
@@ -251,6 +252,7 @@ impl Parser {
                 }
                 Tok::Num(t) | Tok::Sym(t) | Tok::Word(t) => text.push_str(&t),
                 Tok::Text(t) => text.push_str(t.trim()),
+                Tok::Fun(func) => text.push_str(&format!("{func:?}").to_lowercase()),
                 Tok::Const(Constant::I) => text.push('i'),
                 Tok::Const(Constant::E) => text.push('e'),
                 Tok::Const(Constant::Pi) => text.push('π'),

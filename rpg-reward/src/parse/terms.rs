@@ -3,8 +3,7 @@
 use super::{Failure, MAX_DEPTH, Parsed, Parser, one_or, with_signs};
 use crate::ast::{Expr, Func, Number};
 use crate::lex::Tok;
-use crate::lexicon::{Class, said};
-use crate::names;
+use crate::lexicon::units;
 use crate::verdict::Budget;
 use num_traits::Zero;
 
@@ -56,6 +55,10 @@ impl Parser {
         // Whether the last factor is a plain integer that a fraction may follow as a mixed number.
         let mut mixable = self.ended_with_integer(&factors[0]);
         loop {
+            if self.with_unit(&mut factors) {
+                mixable = false;
+                continue;
+            }
             match self.peek() {
                 Some(Tok::Op('*')) => {
                     self.pos += 1;
@@ -74,12 +77,6 @@ impl Parser {
                     let left = factors.pop().expect("at least one factor");
                     let right = self.power()?;
                     factors.push(cross(left, right));
-                    mixable = false;
-                }
-                // `18/day`, `18/\text{day}`: a unit, not a divisor.
-                Some(Tok::Op('/')) if self.unit_at(1) => {
-                    self.pos += 1;
-                    self.skip_unit()?;
                     mixable = false;
                 }
                 Some(Tok::Op('/')) => {
@@ -105,17 +102,6 @@ impl Parser {
                     factors.push(Expr::Percent(Box::new(whole)));
                     mixable = false;
                 }
-                // `\frac{\text{m}}{\text{s}}` is a unit.
-                Some(Tok::Frac)
-                    if self.peek_at(1) == Some(&Tok::Begin)
-                        && matches!(self.peek_at(2), Some(Tok::Text(_))) =>
-                {
-                    self.pos += 1;
-                    let parts = [self.argument()?, self.argument()?];
-                    if !parts.iter().all(|p| matches!(p, Expr::Text(_))) {
-                        return Err(Failure::NotParsed);
-                    }
-                }
                 Some(Tok::Frac) if mixable => {
                     let fraction = self.power()?;
                     let numeric = matches!(&fraction, Expr::Div(a, b)
@@ -134,10 +120,6 @@ impl Parser {
                     factors.push(factor);
                 }
                 _ => {
-                    if self.skip_unit()? {
-                        mixable = false;
-                        continue;
-                    }
                     // Words are not factors.
                     if factors.len() > 1 && factors.iter().any(|f| matches!(f, Expr::Text(_))) {
                         return Err(Failure::NotParsed);
@@ -149,7 +131,7 @@ impl Parser {
     }
 
     pub(super) fn ended_with_integer(&self, factor: &Expr) -> bool {
-        matches!(factor, Expr::Num(n) if n.value.is_integer())
+        matches!(factor.plain(), Expr::Num(n) if n.value.is_integer())
             && matches!(
                 self.tokens.get(self.pos.wrapping_sub(1)).map(|t| &t.tok),
                 Some(Tok::Num(_))
@@ -172,7 +154,8 @@ impl Parser {
             | Tok::Integral
             | Tok::Name(_)
             | Tok::Product => true,
-            Tok::Word(_) | Tok::Sym(_) => !self.at_unit(),
+            Tok::Sym(_) => true,
+            Tok::Word(word) => !units::is_unit(word) && (word.len() <= 3 || !self.space_at(0)),
             // Digits directly after digits are rejected; after anything else they multiply.
             Tok::Num(_) | Tok::Repeating(..) => !matches!(
                 self.tokens.get(self.pos.wrapping_sub(1)).map(|t| &t.tok),
@@ -181,91 +164,6 @@ impl Parser {
             Tok::Open(c) => *c != '{' && !matches!(self.peek_at(1), Some(Tok::Bmod)),
             Tok::Bar => self.bars == 0,
             _ => false,
-        }
-    }
-
-    /// Whether the next token begins a unit of measurement or an explanation in words.
-    pub(super) fn at_unit(&self) -> bool {
-        let after_value = self.pos > 0;
-        match self.peek() {
-            Some(Tok::Text(_)) => true,
-            // `10 m/s`: a single letter is a unit only next to another one.
-            Some(Tok::Sym(letter)) => {
-                let per = match (self.peek_at(1), self.peek_at(2)) {
-                    (Some(Tok::Op('/')), Some(Tok::Sym(time))) => time == "s" || time == "h",
-                    _ => false,
-                };
-                after_value && self.space_at(0) && letter == "m" && per
-            }
-            Some(Tok::Word(word)) => {
-                after_value && (names::is_unit(word) || (word.len() > 3 && self.space_at(0)))
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether the token `ahead` is a unit, whatever precedes it.
-    fn unit_at(&self, ahead: usize) -> bool {
-        match self.peek_at(ahead) {
-            Some(Tok::Text(text)) => names::is_unit(text.trim()),
-            Some(Tok::Word(word)) => names::is_unit(word),
-            _ => false,
-        }
-    }
-
-    /// Skips units and words after a value if what follows shows that they end the term.
-    pub(super) fn skip_unit(&mut self) -> Result<bool, Failure> {
-        if !self.at_unit() {
-            return Ok(false);
-        }
-        let save = self.pos;
-        if let Some(Tok::Text(text)) = self.peek()
-            && offers_more(text)
-        {
-            return Err(Failure::NotParsed);
-        }
-        let mut in_unit = true;
-        while in_unit {
-            self.pos += 1;
-            if self.eat(&Tok::Op('^')) {
-                self.argument()?;
-            }
-            let mut ahead = 0;
-            if matches!(self.peek(), Some(Tok::Op('/' | '*'))) {
-                ahead = 1;
-            }
-            in_unit = match self.peek_at(ahead) {
-                Some(Tok::Text(_)) => true,
-                Some(Tok::Word(w)) => ahead == 1 || names::is_unit(w) || self.space_at(ahead),
-                // `m/s`, `cm per s`: a single letter is a unit only next to another unit.
-                Some(Tok::Sym(_)) => ahead == 1 || self.space_at(ahead),
-                _ => false,
-            };
-            if in_unit {
-                self.pos += ahead;
-            }
-        }
-        let ends = match self.peek() {
-            None => true,
-            Some(tok) => matches!(
-                tok,
-                Tok::Close(_)
-                    | Tok::End
-                    | Tok::Op(',' | ';' | '+' | '-' | ':' | '±')
-                    | Tok::Rel(_)
-                    | Tok::Or
-                    | Tok::And
-                    | Tok::Row
-                    | Tok::Cell
-                    | Tok::EndEnv(_)
-                    | Tok::Bar
-            ),
-        };
-        if ends {
-            Ok(true)
-        } else {
-            self.pos = save;
-            Err(Failure::NotParsed)
         }
     }
 
@@ -279,7 +177,11 @@ impl Parser {
                     self.pos += 1;
                     if self.eat_degree() {
                         base = Expr::Degree(Box::new(base));
-                    } else if self.eat(&Tok::Prime) || self.eat_ordinal() {
+                    } else if matches!(base, Expr::Num(_))
+                        && let Some(unit) = self.ordinal()
+                    {
+                        base = Expr::Quantity(Box::new(base), unit);
+                    } else if self.eat(&Tok::Prime) {
                     } else {
                         let exponent = self.exponent()?;
                         base = Expr::Pow(Box::new(base), Box::new(exponent));
@@ -339,20 +241,6 @@ impl Parser {
         true
     }
 
-    /// The ending of an ordinal number, as in `3^{\text{rd}}`.
-    pub(super) fn eat_ordinal(&mut self) -> bool {
-        let braced = usize::from(self.next_is(&Tok::Begin));
-        let ending = match self.peek_at(braced) {
-            Some(Tok::Text(t) | Tok::Word(t)) => matches!(t.trim(), "st" | "nd" | "rd" | "th"),
-            _ => false,
-        };
-        let closed = braced == 0 || self.peek_at(2) == Some(&Tok::End);
-        if ending && closed {
-            self.pos += 1 + 2 * braced;
-        }
-        ending && closed
-    }
-
     pub(super) fn exponent(&mut self) -> Parsed {
         self.deeper(|p| {
             let (negative, _) = p.signs();
@@ -389,11 +277,4 @@ fn cross(left: Expr, right: Expr) -> Expr {
     } else {
         product
     }
-}
-
-/// Whether words after a value offer another one or deny it.
-fn offers_more(text: &str) -> bool {
-    let classes = Class::DENY | Class::WRONG | Class::EXCEPT | Class::OFFER | Class::AND;
-    let mut words = text.split(|c: char| !c.is_alphanumeric());
-    words.any(|word| word.starts_with(|c: char| c.is_ascii_digit())) || said(text).is(classes)
 }

@@ -4,6 +4,14 @@
 pub(crate) fn hostile_inputs(size: usize) -> Vec<(String, String, String)> {
     let mut inputs: Vec<(String, String, String)> = Vec::new();
     let repeated = [
+        "1 million ",
+        "1 ft ",
+        "1\\mathrm{m}",
+        "\\mathrm{m}/",
+        "\\frac{\\mathrm{m}}",
+        "\\rm ",
+        "{\\rm ",
+        "\\text{gain }",
         "\\boxed{",
         "\\boxed{}",
         "\\boxed{1} ",
