@@ -6,6 +6,8 @@ use crate::lexicon::Class;
 use crate::names;
 use std::ops::Range;
 
+/// The signs that compute with the values on both sides.
+pub(super) const OPERATORS: &[char] = &['+', '*', '×', '·', '÷', '/'];
 /// The most numbers in a sentence whose words are read.
 const MAX_NUMBERS: usize = 64;
 
@@ -59,7 +61,8 @@ pub(super) fn number_in_words(prose: &Prose, range: Range<usize>) -> Option<Stri
         let has_words = gap
             .clone()
             .any(|index| matches!(prose.tokens[index].kind, Kind::Word(_)));
-        let joins = prose.says(gap, Class::OFFER | Class::AND | Class::COMBINE);
+        let computes = gap.clone().any(|index| prose.is_mark(index, OPERATORS));
+        let joins = computes || prose.says(gap, Class::OFFER | Class::AND | Class::COMBINE);
         if !is_result && (joins || is_bound(prose, next) || !has_words) {
             return None;
         }

@@ -130,8 +130,9 @@ pub(super) fn last_span(text: &str) -> Option<String> {
     Some(joined(text, contents, &text[last.end..]))
 }
 
-/// The first span of some prose from a token on, together with the spans joined to it, as one list.
-pub(super) fn leading_spans(prose: &Prose, from: usize) -> Option<String> {
+/// The first span of some prose from a token on, together with the spans joined to it, as one list, and where
+/// it ends.
+pub(super) fn leading_spans(prose: &Prose, from: usize) -> Option<(String, usize)> {
     let math = |token: &super::prose::Token| match token.kind {
         Kind::Math(start, end) => Some(((start, end), token.start, token.end)),
         _ => None,
@@ -146,7 +147,8 @@ pub(super) fn leading_spans(prose: &Prose, from: usize) -> Option<String> {
         contents.push(content);
         end = next;
     }
-    Some(joined(prose.text, contents.into_iter(), &prose.text[end..]))
+    let list = joined(prose.text, contents.into_iter(), &prose.text[end..]);
+    Some((list, end))
 }
 
 /// The contents of spans as a list. A percent sign after a single one belongs to it.

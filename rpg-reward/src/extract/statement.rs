@@ -1,6 +1,6 @@
 //! What a sentence states: its values, from the most literal reading to the most lenient.
 
-use super::numbers::{is_bound, number_in_words};
+use super::numbers::{OPERATORS, is_bound, number_in_words};
 use super::prefix;
 use super::prose::{Kind, Prose, Token};
 use super::spans::leading_spans;
@@ -11,6 +11,8 @@ use std::ops::Range;
 
 /// The longest sentence whose words are read.
 pub(super) const MAX_SENTENCE: usize = 600;
+/// What may stand directly before a value.
+const SIGNS: &[char] = &['$', '€', '£', '-', '−', '(', '[', '{'];
 /// The most words that are an answer in words.
 const MAX_WORDS: usize = 4;
 
@@ -254,8 +256,7 @@ fn object_in_words(prose: &Prose, range: Range<usize>) -> Option<usize> {
 
 /// Whether tokens begin with a value: a number, mathematics, or a letter with a number after it.
 fn begins_with_value(prose: &Prose, range: Range<usize>) -> bool {
-    let signs = ['$', '€', '£', '-', '−', '(', '[', '{'];
-    let is_sign = |index: &usize| prose.is_mark(*index, &signs);
+    let is_sign = |index: &usize| prose.is_mark(*index, SIGNS);
     let first = range.start + range.clone().take_while(is_sign).count();
     let mut tokens = prose.tokens[first..range.end].iter();
     match tokens.next() {
@@ -316,14 +317,20 @@ fn value_in_words(prose: &Prose, sentence: Range<usize>, stated: Range<usize>) -
     // `77 rather than $8$`
     let lead = sentence.start..math;
     let is_second = begins_with_value(prose, sentence.clone()) && {
-        let signs = ['$', '€', '£', '-', '−', '(', '[', '{'];
-        lead.clone().any(|index| !prose.is_mark(index, &signs))
+        lead.clone().any(|index| !prose.is_mark(index, SIGNS))
     };
     let alters = Class::DENY | Class::PREFER | Class::OFFER | Class::CHANGE;
     let is_altered = is_second || is_bound(prose, math) || prose.says(lead, alters);
-    (!is_altered)
-        .then(|| leading_spans(prose, sentence.start))
-        .flatten()
+    let (value, value_end) = leading_spans(prose, sentence.start).filter(|_| !is_altered)?;
+    // `$8$ apples or 77`
+    let after = prose
+        .tokens
+        .partition_point(|token| token.start < value_end);
+    let joins = (after..stated.end)
+        .find(|&index| prose.class(index).is(Class::OFFER) || prose.is_mark(index, OPERATORS));
+    let is_first =
+        joins.is_some_and(|joint| prose.tokens[joint..stated.end].iter().any(Token::is_value));
+    (!is_first).then_some(value)
 }
 
 /// Whether tokens are a sentence rather than one expression: they have words that are not mathematical names,
