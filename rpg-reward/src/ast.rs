@@ -6,7 +6,7 @@
 use num_rational::BigRational;
 
 /// A node of the tree.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Expr {
     /// A literal.
     Num(Number),
@@ -69,7 +69,7 @@ pub(crate) enum Expr {
 }
 
 /// A literal number.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Number {
     /// Its exact value.
     pub(crate) value: BigRational,
@@ -143,7 +143,7 @@ pub(crate) enum Func {
 }
 
 /// Operations on sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SetOp {
     Union,
     Intersection,
@@ -151,7 +151,7 @@ pub(crate) enum SetOp {
 }
 
 /// Relations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RelOp {
     Eq,
     Ne,
@@ -226,6 +226,17 @@ impl Expr {
 }
 
 impl RelOp {
+    /// The relation that holds after the sides are exchanged.
+    pub(crate) fn mirrored(self) -> Self {
+        match self {
+            Self::Lt => Self::Gt,
+            Self::Le => Self::Ge,
+            Self::Gt => Self::Lt,
+            Self::Ge => Self::Le,
+            other => other,
+        }
+    }
+
     /// Whether the relation is an inequality, `\ne` included.
     pub(crate) fn is_order(self) -> bool {
         matches!(self, Self::Lt | Self::Le | Self::Gt | Self::Ge | Self::Ne)

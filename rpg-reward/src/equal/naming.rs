@@ -27,6 +27,15 @@ pub(super) fn is_name(expr: &Expr) -> bool {
     }
 }
 
+/// Whether two names are the same; a name in words matches any name.
+pub(super) fn same_name(a: &Expr, b: &Expr) -> bool {
+    match (a, b) {
+        (Expr::Text(_), _) | (_, Expr::Text(_)) => true,
+        (Expr::Apply(f, _), Expr::Sym(g)) | (Expr::Sym(g), Expr::Apply(f, _)) => f == g,
+        _ => a == b,
+    }
+}
+
 /// Whether an expression contains neither variables, other than the index of a series, nor unknown functions.
 pub(super) fn is_constant(expr: &Expr) -> bool {
     !expr.any(&mut |e| match e {

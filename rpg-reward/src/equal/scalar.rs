@@ -7,6 +7,7 @@ use crate::exact::Canon;
 use crate::numeric::{Complex, Evaluator, Point};
 use crate::verdict::{Budget, Failure};
 use num_rational::BigRational;
+use std::borrow::Borrow;
 
 /// The precisions that are tried in turn, in bits.
 const PRECISIONS: [u32; 3] = [192, 640, 1920];
@@ -234,10 +235,10 @@ fn agree(a: &Complex, b: &Complex, difference: &Complex) -> bool {
 }
 
 /// The variables of some expressions, in order.
-pub(super) fn variables(expressions: &[&Expr]) -> Vec<String> {
+pub(super) fn variables<T: Borrow<Expr>>(expressions: &[T]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for expr in expressions {
-        expr.any(&mut |e| {
+        expr.borrow().any(&mut |e| {
             if let Expr::Sym(name) = e
                 && !names.contains(name)
                 && names.len() <= MAX_VARIABLES

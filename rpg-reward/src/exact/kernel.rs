@@ -55,6 +55,11 @@ impl Kernels {
         Ok(id)
     }
 
+    /// Whether a kernel is the variable with this name.
+    pub(crate) fn is_named(&self, id: u32, name: &str) -> bool {
+        matches!(self.get(id), Kernel::Sym(n) if n == name)
+    }
+
     pub(crate) fn get(&self, id: u32) -> &Kernel {
         &self.table[id as usize]
     }
