@@ -62,8 +62,8 @@ pub(crate) enum Expr {
     Time(Vec<u32>),
     /// The branches of a function, each with its condition.
     Cases(Vec<(Expr, Expr)>),
-    /// `\sum` or `\prod`: whether it is a product, the index, its first and last value, the body.
-    Series(bool, String, Box<Expr>, Box<Expr>, Box<Expr>),
+    /// `\sum` or `\prod`: the index, its first and last value, the body.
+    Series(Fold, String, Box<Expr>, Box<Expr>, Box<Expr>),
     /// An expression without a value, such as NaN.
     Undefined,
 }
@@ -75,6 +75,13 @@ pub(crate) struct Number {
     pub(crate) value: BigRational,
     /// Whether it is written with a decimal point and may therefore be rounded.
     pub(crate) decimal: bool,
+}
+
+/// What a series does with its terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fold {
+    Sum,
+    Product,
 }
 
 /// Named constants.

@@ -123,13 +123,7 @@ impl Comparer {
                     _ => 60,
                 };
                 let fuel = (comparer.fuel / cost).min(20_000) as u32;
-                let mut evaluator = Evaluator {
-                    prec,
-                    point,
-                    real,
-                    gap: 0,
-                    fuel,
-                };
+                let mut evaluator = Evaluator::new(prec, point, real, fuel);
                 let result = evaluator.eval(expr);
                 comparer.fuel -= (u64::from(fuel - evaluator.fuel) * cost).min(comparer.fuel);
                 gap = gap.max(evaluator.gap);
@@ -240,6 +234,7 @@ pub(super) fn variables<T: Borrow<Expr>>(expressions: &[T]) -> Vec<String> {
     for expr in expressions {
         expr.borrow().any(&mut |e| {
             if let Expr::Sym(name) = e
+                && !name.starts_with('#')
                 && !names.contains(name)
                 && names.len() <= MAX_VARIABLES
             {
@@ -266,6 +261,7 @@ fn parts(expr: &Expr) -> bool {
 fn needs_whole_numbers(expr: &Expr) -> bool {
     let has_variable = |e: &Expr| e.any(&mut |e| matches!(e, Expr::Sym(_)));
     expr.any(&mut |e| match e {
+        Expr::Series(_, _, first, last, _) => has_variable(first) || has_variable(last),
         Expr::Fun(Func::Factorial | Func::Binomial | Func::Mod | Func::Gcd | Func::Lcm, arguments) => {
             arguments.iter().any(has_variable)
         }

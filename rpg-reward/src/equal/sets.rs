@@ -93,13 +93,7 @@ impl Comparer {
     pub(super) fn finite_end(&mut self, expr: &Expr, closed: bool) -> Option<End> {
         self.spend(20).ok()?;
         let point = Vec::new();
-        let mut evaluator = Evaluator {
-            prec: 128,
-            point: &point,
-            real: true,
-            gap: 0,
-            fuel: 500,
-        };
+        let mut evaluator = Evaluator::new(128, &point, true, 500);
         let value = evaluator.eval(expr).ok().filter(|value| value.is_real())?;
         let approx = Some(value.re.to_f64()).filter(|approx| approx.is_finite())?;
         Some(End {

@@ -6,22 +6,15 @@ use super::rewrite::{rewrite, substitute};
 use super::sets::{End, Piece, RealSet, complement, everything};
 use super::value::{Inequality, Sign};
 use crate::ast::{Constant, Expr, Func, Number, RelOp};
-use crate::exact::{Canon, Poly};
+use crate::exact::{Canon, Poly, Univariate};
 use crate::numeric::Evaluator;
-use num_bigint::BigInt;
-use num_integer::Integer;
 use num_rational::BigRational;
-use num_traits::{Signed, ToPrimitive, Zero};
+use num_traits::{Signed, Zero};
 
 /// The largest degree of a polynomial whose zeros are looked for.
 const MAX_DEGREE: usize = 12;
-/// The largest coefficient whose divisors are tried as parts of a zero.
-const MAX_COEFFICIENT: i64 = 20_000;
 /// The deepest nesting of cases for the signs of absolute values.
 const MAX_CASES: usize = 4;
-
-/// The coefficients of a polynomial, from the constant on.
-type Coefficients = Vec<BigRational>;
 
 impl Comparer {
     /// The numbers that satisfy all relations of a chain in one variable.
@@ -144,13 +137,7 @@ impl Comparer {
     fn sign_at(&mut self, expr: &Expr, name: &str, value: f64) -> Option<i8> {
         self.spend(40).ok()?;
         let point = vec![(name.to_string(), BigRational::from_float(value)?)];
-        let mut evaluator = Evaluator {
-            prec: 128,
-            point: &point,
-            real: true,
-            gap: 0,
-            fuel: 500,
-        };
+        let mut evaluator = Evaluator::new(128, &point, true, 500);
         let value = evaluator.eval(expr).ok()?;
         value.re.sign().filter(|_| value.is_real())
     }
@@ -179,9 +166,9 @@ impl Comparer {
         let Some((num, den, below)) = coefficients else {
             return Some((self.zero_of_line(expr, name)?, Vec::new()));
         };
-        let mut poles = zeros(den)?;
+        let mut poles = zeros(&den)?;
         poles.extend(below.then(|| Expr::int(0)));
-        Some((zeros(num)?, poles))
+        Some((zeros(&num)?, poles))
     }
 
     /// The zero of a linear expression whose coefficients are any numbers.
@@ -216,7 +203,7 @@ fn absolute_value(expr: &Expr) -> Option<Expr> {
 }
 
 /// The coefficients of a polynomial in one variable, if they are rational.
-fn coefficients(canon: &Canon, poly: &Poly, name: &str) -> Option<Coefficients> {
+fn coefficients(canon: &Canon, poly: &Poly, name: &str) -> Option<Univariate> {
     let mut all = Vec::new();
     for (monomial, coefficient) in poly.terms() {
         let power = match monomial.factors() {
@@ -234,18 +221,14 @@ fn coefficients(canon: &Canon, poly: &Poly, name: &str) -> Option<Coefficients> 
         }
         all[power] = coefficient.clone();
     }
-    Some(all)
+    Some(Univariate(all))
 }
 
 /// The real zeros of a polynomial: rational ones, and what is left by square roots.
-fn zeros(mut poly: Coefficients) -> Option<Vec<Expr>> {
-    let mut found = Vec::new();
-    while poly.len() > 3 {
-        let zero = rational_zero(&poly)?;
-        poly = divided(&poly, &zero);
-        found.push(number(zero));
-    }
-    match poly.as_slice() {
+fn zeros(poly: &Univariate) -> Option<Vec<Expr>> {
+    let (rational, rest) = poly.split(2)?;
+    let mut found: Vec<Expr> = rational.into_iter().map(|(zero, _)| number(zero)).collect();
+    match rest.0.as_slice() {
         [] => return None,
         [c, b] => found.push(number(-c / b)),
         [c, b, a] => {
@@ -264,45 +247,6 @@ fn zeros(mut poly: Coefficients) -> Option<Vec<Expr>> {
         _ => {}
     }
     Some(found)
-}
-
-/// A rational zero of a polynomial: a divisor of the constant over one of the first coefficient.
-fn rational_zero(poly: &Coefficients) -> Option<BigRational> {
-    if poly[0].is_zero() {
-        return Some(BigRational::zero());
-    }
-    let common = poly
-        .iter()
-        .fold(BigInt::from(1), |common, c| common.lcm(c.denom()));
-    let divisors = |c: &BigRational| -> Option<Vec<i64>> {
-        let whole = (c * &common).to_integer().abs().to_i64()?;
-        let limit = (whole <= MAX_COEFFICIENT).then_some(whole)?;
-        Some((1..=limit).filter(|d| limit % d == 0).collect())
-    };
-    let (tops, bottoms) = (divisors(&poly[0])?, divisors(poly.last()?)?);
-    let candidates = tops
-        .iter()
-        .flat_map(|p| bottoms.iter().map(move |q| (*p, *q)));
-    candidates
-        .flat_map(|(p, q)| [(p, q), (-p, q)])
-        .map(|(p, q)| BigRational::new(p.into(), q.into()))
-        .find(|x| value_at(poly, x).is_zero())
-}
-
-fn value_at(poly: &Coefficients, x: &BigRational) -> BigRational {
-    let start = BigRational::zero();
-    poly.iter().rev().fold(start, |value, c| value * x + c)
-}
-
-/// The polynomial divided by `x - zero`.
-fn divided(poly: &Coefficients, zero: &BigRational) -> Coefficients {
-    let mut carry = BigRational::zero();
-    let mut quotient: Coefficients = poly[1..].to_vec();
-    for c in quotient.iter_mut().rev() {
-        carry = carry * zero + &*c;
-        *c = carry.clone();
-    }
-    quotient
 }
 
 fn number(value: BigRational) -> Expr {

@@ -181,17 +181,23 @@ impl Comparer {
         if let Some(pair) = split_plus_minus(expr) {
             return Ok(Value::List(self.interpret_all(&pair, depth)?));
         }
-        // A series without end may have a value, which is not computed here.
-        if expr.any(&mut |e| {
-            matches!(e, Expr::Series(_, _, _, last, _) if **last == Expr::Const(Constant::Infinity))
-        }) {
-            return Err(Failure::Unsupported);
-        }
         // `2^\infty`, `\infty - \infty`: no value.
-        if expr.any(&mut |e| matches!(e, Expr::Const(Constant::Infinity) | Expr::Undefined)) {
+        if is_endless(expr) {
             return Err(Failure::Undefined);
         }
         Ok(Value::Scalar(expr.clone()))
+    }
+}
+
+/// Whether infinity occurs, other than as the end of a series, or what has no value.
+fn is_endless(expr: &Expr) -> bool {
+    match expr {
+        Expr::Const(Constant::Infinity) | Expr::Undefined => true,
+        Expr::Series(_, _, first, last, body) => {
+            let endless = **last == Expr::Const(Constant::Infinity);
+            is_endless(first) || !endless && is_endless(last) || is_endless(body)
+        }
+        _ => expr.children().into_iter().any(is_endless),
     }
 }
 

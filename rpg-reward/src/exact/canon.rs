@@ -323,8 +323,8 @@ impl Canon {
                 let arguments = self.canon_all(arguments)?;
                 self.kernel(Kernel::Apply(name.clone(), arguments))
             }
-            Expr::Series(product, name, first, last, body) => {
-                self.series(*product, name, first, last, body)
+            Expr::Series(fold, index, first, last, body) => {
+                self.series(*fold, index, first, last, body)
             }
             Expr::Undefined => Err(Failure::Undefined),
             _ => Err(Failure::Unsupported),

@@ -66,16 +66,30 @@ impl Kernels {
 
     /// Whether a variable occurs in the kernel.
     pub(crate) fn has_variable(&self, id: u32) -> bool {
-        let in_monomial = |m: &Monomial| m.factors().iter().any(|(k, _)| self.has_variable(*k));
+        self.any(id, &|_, kernel| {
+            matches!(kernel, Kernel::Sym(_) | Kernel::Apply(..))
+        })
+    }
+
+    /// Whether one kernel occurs in another.
+    pub(super) fn contains(&self, id: u32, part: u32) -> bool {
+        self.any(id, &|id, _| id == part)
+    }
+
+    fn any(&self, id: u32, test: &dyn Fn(u32, &Kernel) -> bool) -> bool {
+        let in_monomial = |m: &Monomial| m.factors().iter().any(|(k, _)| self.any(*k, test));
         let in_quot = |q: &Quot| q.monomials().any(in_monomial);
-        match self.get(id) {
-            Kernel::Sym(_) | Kernel::Apply(..) => true,
-            Kernel::Pi | Kernel::E | Kernel::I | Kernel::Prime(..) => false,
-            Kernel::Base(q) => in_quot(q),
-            Kernel::Tower(base, m) => self.has_variable(*base) || in_monomial(m),
-            Kernel::Power(a, b) => in_quot(a) || in_quot(b),
-            Kernel::Fun(_, arguments) => arguments.iter().any(in_quot),
-        }
+        let kernel = self.get(id);
+        test(id, kernel)
+            || match kernel {
+                Kernel::Sym(_) | Kernel::Pi | Kernel::E | Kernel::I | Kernel::Prime(..) => false,
+                Kernel::Base(q) => in_quot(q),
+                Kernel::Tower(base, m) => self.any(*base, test) || in_monomial(m),
+                Kernel::Power(a, b) => in_quot(a) || in_quot(b),
+                Kernel::Fun(_, arguments) | Kernel::Apply(_, arguments) => {
+                    arguments.iter().any(in_quot)
+                }
+            }
     }
 
     /// Whether a polynomial in `ids` with a coefficient other than zero certainly has a value other than

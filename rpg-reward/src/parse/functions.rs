@@ -1,7 +1,7 @@
 //! Functions, roots, sums, and their arguments.
 
 use super::{Failure, Parsed, Parser, one_or};
-use crate::ast::{Constant, Expr, Func, RelOp};
+use crate::ast::{Constant, Expr, Fold, Func, RelOp};
 use crate::lex::Tok;
 use crate::names;
 
@@ -201,7 +201,7 @@ impl Parser {
     }
 
     /// `\sum_{k=1}^{n} body`.
-    pub(super) fn series(&mut self, product: bool) -> Parsed {
+    pub(super) fn series(&mut self, fold: Fold) -> Parsed {
         let mut head = None;
         let mut last = None;
         for _ in 0..2 {
@@ -233,7 +233,7 @@ impl Parser {
             return Err(Failure::NotParsed);
         };
         Ok(Expr::Series(
-            product,
+            fold,
             name,
             Box::new(first.clone()),
             Box::new(last),

@@ -1,7 +1,7 @@
 //! Literals, variables and names.
 
 use super::{Failure, Parsed, Parser, decimal, repeating};
-use crate::ast::{Constant, Expr, Func};
+use crate::ast::{Constant, Expr, Fold, Func};
 use crate::lex::Tok;
 use crate::names;
 
@@ -143,7 +143,9 @@ impl Parser {
             }
             Tok::Sum | Tok::Product => {
                 self.pos += 1;
-                self.deeper(|p| p.series(tok == Tok::Product))
+                let is_sum = tok == Tok::Sum;
+                let fold = if is_sum { Fold::Sum } else { Fold::Product };
+                self.deeper(|p| p.series(fold))
             }
             Tok::Begin | Tok::Open(_) | Tok::Bar | Tok::Env(_) => self.deeper(|p| p.group()),
             Tok::Percent | Tok::Degree => Err(Failure::NotParsed),

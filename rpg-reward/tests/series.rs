@@ -1,0 +1,184 @@
+//! Sums and products with an index. Each row: gold answer, boxed answer, whether they are equal.
+
+use rpg_reward::{GradeOptions, grade};
+
+fn check(rows: &[(&str, &str, bool)]) {
+    let options = GradeOptions::default();
+    let mut failed = Vec::new();
+    for (gold, answer, expected) in rows {
+        let verdict = grade(&format!("So we get $\\boxed{{{answer}}}$."), gold, &options);
+        if verdict.correct != *expected {
+            failed.push(format!(
+                "{gold:?} {answer:?}, expected {expected}: {:?}",
+                verdict.reason
+            ));
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} rows failed:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
+}
+
+#[test]
+fn finite_sums_are_compared_by_their_value() {
+    check(&[
+        ("\\frac{n(n+1)}{2}", "\\sum_{k=1}^{n} k", true),
+        ("\\frac{n(n+1)}{2}", "\\sum_{k=1}^{n-1} k", false),
+        ("\\frac{n(n-1)}{2}", "\\sum_{k=1}^{n-1} k", true),
+        ("\\frac{n(n-1)}{2}", "\\sum_{k=0}^{n-1} k", true),
+        ("\\frac{n(n+1)(2n+1)}{6}", "\\sum_{i=1}^{n} i^2", true),
+        ("\\frac{n^2(n+1)^2}{4}", "\\sum_{i=1}^{n} i^3", true),
+        (
+            "\\frac{n^2(n+1)^2}{4}",
+            "\\left(\\sum_{i=1}^{n} i\\right)^2",
+            true,
+        ),
+        ("n^2", "\\sum_{k=1}^{n} (2k-1)", true),
+        ("n^2+1", "\\sum_{k=1}^{n} (2k-1)", false),
+        ("2^{n+1}-1", "\\sum_{k=0}^{n} 2^k", true),
+        ("2^{n}-1", "\\sum_{k=0}^{n} 2^k", false),
+        ("2^{n}-1", "\\sum_{k=0}^{n-1} 2^k", true),
+        ("(n-1)2^{n+1}+2", "\\sum_{k=1}^{n} k2^k", true),
+        ("\\frac{1-x^{n+1}}{1-x}", "\\sum_{k=0}^{n} x^k", true),
+        ("\\frac{n}{n+1}", "\\sum_{k=1}^{n} \\frac{1}{k(k+1)}", true),
+        ("\\frac{n}{n+2}", "\\sum_{k=1}^{n} \\frac{1}{k(k+1)}", false),
+        (
+            "1-\\frac1{n+1}",
+            "\\sum_{k=1}^{n} \\left(\\frac{1}{k}-\\frac1{k+1}\\right)",
+            true,
+        ),
+        (
+            "\\frac{n}{2n+1}",
+            "\\sum_{k=1}^{n} \\frac{1}{(2k-1)(2k+1)}",
+            true,
+        ),
+        ("\\sum_{k=1}^{n} k", "\\frac{n(n+1)}{2}", true),
+        ("2049300", "\\sum_{k=1}^{2024} k", true),
+        ("2049301", "\\sum_{k=1}^{2024} k", false),
+        ("\\frac{1+(-1)^n}{2}", "\\sum_{k=0}^{n} (-1)^k", true),
+        ("2^n", "\\sum_{k=0}^{n} \\binom{n}{k}", true),
+        ("3^n", "\\sum_{k=0}^{n} \\binom{n}{k}", false),
+        ("3^n", "\\sum_{k=0}^{n} \\binom{n}{k}2^k", true),
+        ("(n+1)!-1", "\\sum_{k=1}^{n} k\\cdot k!", true),
+        ("n!", "\\prod_{k=1}^{n} k", true),
+        ("(n+1)!", "\\prod_{k=1}^{n} k", false),
+        ("H_n", "\\sum_{k=1}^n \\frac1k", false),
+        ("\\sum_{k=1}^n \\frac1k", "\\sum_{i=1}^n \\frac1i", true),
+        (
+            "\\sum_{k=1}^n \\frac1k",
+            "\\sum_{i=1}^{n-1} \\frac1i + \\frac1n",
+            true,
+        ),
+        (
+            "\\sum_{k=1}^n \\frac1k",
+            "\\sum_{i=1}^{n-1} \\frac1i",
+            false,
+        ),
+    ]);
+}
+
+#[test]
+fn sums_without_end_are_compared_by_their_value() {
+    check(&[
+        ("1", "\\sum_{k=1}^{\\infty} \\frac{1}{k(k+1)}", true),
+        ("\\frac34", "\\sum_{k=1}^{\\infty} \\frac{1}{k(k+2)}", true),
+        (
+            "\\frac14",
+            "\\sum_{k=1}^{\\infty} \\frac{1}{k(k+1)(k+2)}",
+            true,
+        ),
+        (
+            "\\frac13",
+            "\\sum_{k=1}^{\\infty} \\frac{1}{k(k+1)(k+2)}",
+            false,
+        ),
+        ("\\frac34", "\\sum_{n=2}^{\\infty} \\frac{1}{n^2-1}", true),
+        ("2", "\\sum_{n=0}^\\infty \\frac{1}{2^n}", true),
+        ("2", "\\sum_{n=1}^\\infty \\frac{1}{2^n}", false),
+        ("1", "\\sum_{n=1}^\\infty \\frac{1}{2^n}", true),
+        ("2", "\\sum_{n=1}^\\infty \\frac{n}{2^n}", true),
+        ("6", "\\sum_{n=1}^\\infty \\frac{n^2}{2^n}", true),
+        (
+            "\\frac{3}{2}",
+            "\\sum_{n=1}^\\infty \\frac{2^n+3^n}{6^n}",
+            true,
+        ),
+        (
+            "\\frac34",
+            "\\sum_{n=0}^\\infty \\left(-\\frac13\\right)^n",
+            true,
+        ),
+        ("\\frac34", "\\sum_{n=0}^\\infty \\frac{(-1)^n}{3^n}", true),
+        ("\\frac{1}{1-x}", "\\sum_{n=0}^\\infty x^n", true),
+        ("\\frac{1}{1+x}", "\\sum_{n=0}^\\infty x^n", false),
+        ("\\frac{1}{1+x}", "\\sum_{n=0}^\\infty (-1)^n x^n", true),
+        (
+            "\\frac{1}{1+x^2}",
+            "\\sum_{n=0}^\\infty (-1)^n x^{2n}",
+            true,
+        ),
+        ("\\frac{x}{(1-x)^2}", "\\sum_{n=1}^\\infty n x^n", true),
+        (
+            "\\frac{\\pi^2}{6}",
+            "\\sum_{n=1}^\\infty \\frac{1}{n^2}",
+            true,
+        ),
+        (
+            "\\frac{\\pi^2}{6}-1",
+            "\\sum_{n=2}^\\infty \\frac{1}{n^2}",
+            true,
+        ),
+        (
+            "\\frac{\\pi^2}{8}",
+            "\\sum_{n=0}^\\infty \\frac{1}{(2n+1)^2}",
+            true,
+        ),
+        (
+            "\\frac{\\pi^4}{90}",
+            "\\sum_{n=1}^\\infty \\frac{1}{n^4}",
+            true,
+        ),
+        (
+            "\\frac{\\pi^2}{24}",
+            "\\sum_{n=1}^\\infty \\frac{1}{(2n)^2}",
+            true,
+        ),
+        (
+            "\\frac{\\pi^2}{6}",
+            "\\sum_{n=1}^\\infty \\frac{1}{n^3}",
+            false,
+        ),
+        ("-1", "\\sum_{n=0}^\\infty 2^n", false),
+        ("2", "\\sum_{n=1}^\\infty \\frac{1}{n}", false),
+        ("2", "\\sum_{n=1}^\\infty n", false),
+        ("-\\frac1{12}", "\\sum_{n=1}^\\infty n", false),
+        ("\\frac12", "\\sum_{n=0}^\\infty (-1)^n", false),
+        ("\\sum_{n=1}^\\infty n", "\\sum_{n=1}^\\infty n", true),
+        (
+            "\\sum_{n=1}^{\\infty} \\frac{1}{n^3}",
+            "\\sum_{k=1}^{\\infty} \\frac{1}{k^3}",
+            true,
+        ),
+        (
+            "\\sum_{n=1}^{\\infty} \\frac{1}{n^3}",
+            "\\sum_{k=2}^{\\infty} \\frac{1}{k^3}",
+            false,
+        ),
+        (
+            "\\sum_{n=1}^{\\infty} \\frac{1}{n^2}",
+            "\\frac{\\pi^2}{6}",
+            true,
+        ),
+        ("e", "\\sum_{n=0}^\\infty \\frac{1}{n!}", true),
+        ("e^x", "\\sum_{n=0}^\\infty \\frac{x^n}{n!}", true),
+        ("e^{-x}", "\\sum_{n=0}^\\infty \\frac{x^n}{n!}", false),
+        ("e-1", "\\sum_{n=1}^\\infty \\frac{1}{n!}", true),
+        ("2e", "\\sum_{n=1}^\\infty \\frac{n^2}{n!}", true),
+        ("1", "\\sum_{n=1}^\\infty \\frac{n}{(n+1)!}", true),
+        ("1.6449", "\\sum_{n=1}^\\infty \\frac{1}{n^2}", false),
+        ("\\ln 2", "\\sum_{n=1}^\\infty \\frac{(-1)^{n+1}}{n}", true),
+    ]);
+}
