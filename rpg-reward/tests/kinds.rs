@@ -110,3 +110,78 @@ fn inequalities_are_solved_by_their_sign() {
         ("3x<0.9", "(-\\infty,0.3)", true),
     ]);
 }
+
+#[test]
+fn letters_of_parts_are_names() {
+    check(&[
+        ("12, 35", "(a) 12, (b) 35", true),
+        ("12, 35", "(a) 35, (b) 12", false),
+        ("35, 12", "(a) 12, (b) 35", false),
+        ("(a) 12, (b) 35", "12, 35", true),
+        ("(a) 12, (b) 35", "(a) 35, (b) 12", false),
+        ("(a) 12, (b) 35", "(b) 35, (a) 12", false),
+        ("(a) 12, (b) 35", "\\text{(a) } 12, \\text{(b) } 35", true),
+        (
+            "(a) 12, (b) 35",
+            "\\text{(a) } 12 \\quad \\text{(b) } 35",
+            true,
+        ),
+        ("(a) 12; (b) 35; (c) -1", "12, 35, -1", true),
+        ("(i) 12, (ii) 35", "12, 35", true),
+        ("(i) 12, (ii) 35", "(a) 12, (b) 35", false),
+        ("x=12, y=35", "(a) x=12, (b) y=35", true),
+        ("(a)(b)", "ab", true),
+        ("(a)+(b)", "a+b", true),
+        ("12", "(a) 12, (b) 35", false),
+        ("35", "(a) 12, (b) 35", false),
+        ("5", "(A) 5", true),
+    ]);
+}
+
+#[test]
+fn brackets_turned_outwards_are_open_ends() {
+    check(&[
+        ("]1,2[", "(1,2)", true),
+        ("(1,2)", "]1,2[", true),
+        ("]1,2]", "(1,2]", true),
+        ("[1,2[", "[1,2)", true),
+        ("[1,2[", "[1,2]", false),
+        ("]1,2]", "[1,2]", false),
+        (
+            "]-\\infty,1[\\cup]2,+\\infty[",
+            "(-\\infty,1)\\cup(2,\\infty)",
+            true,
+        ),
+        (
+            "(-\\infty,1)\\cup(2,\\infty)",
+            "\\left]-\\infty,1\\right[\\cup\\left]2,+\\infty\\right[",
+            true,
+        ),
+        ("x\\in]1,2[", "1<x<2", true),
+        ("1<x<2", "x\\in]1,2[", true),
+        ("[1,2]", "[1,2]", true),
+        ("[[1,2],[3,4]]", "[[1,2],[3,4]]", true),
+        ("f([1,2])", "f([1,2])", true),
+    ]);
+}
+
+#[test]
+fn all_values_after_a_not_equals_sign_are_excluded() {
+    check(&[
+        ("x \\ne \\pm 1", "\\mathbb{R}\\setminus\\{-1,1\\}", true),
+        ("x \\ne \\pm 1", "\\mathbb{R}\\setminus\\{1\\}", false),
+        ("x \\ne \\pm 1", "x\\ne 1", false),
+        ("x \\ne \\pm 1", "x\\ne 1, x\\ne -1", true),
+        ("x \\ne \\pm 1", "x\\ne 1, -1", true),
+        ("x \\ne \\pm 1", "x\\ne 1 \\text{ and } x\\ne -1", true),
+        (
+            "x \\ne \\pm 1",
+            "(-\\infty,-1)\\cup(-1,1)\\cup(1,\\infty)",
+            true,
+        ),
+        ("\\mathbb{R}\\setminus\\{1,2\\}", "x\\ne 1,2", true),
+        ("\\mathbb{R}\\setminus\\{1,2\\}", "x\\ne 1", false),
+        ("x\\ne 1,2", "x=1,2", false),
+        ("x\\ne 1", "\\mathbb{R}\\setminus\\{1\\}", true),
+    ]);
+}

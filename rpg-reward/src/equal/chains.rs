@@ -1,6 +1,7 @@
 //! The interpretation of relations: what is named, computed, or stated to be equal.
 
 use super::naming::{is_constant, is_name};
+use super::rewrite::{is_plus_minus, with_sign};
 use super::value::{Inequality, Result, Value};
 use super::{Comparer, Outcome};
 use crate::ast::{Expr, RelOp};
@@ -37,10 +38,19 @@ impl Comparer {
         } else if all(|op| matches!(op, RelOp::Eq | RelOp::Equiv)) {
             self.interpret_equation(&sides, depth)
         } else if all(RelOp::is_order) {
-            Ok(Value::Inequality(Inequality {
-                sides: sides.into_iter().cloned().collect(),
-                ops: rest.iter().map(|(op, _)| *op).collect(),
-            }))
+            let ops: Vec<RelOp> = rest.iter().map(|(op, _)| *op).collect();
+            let chain = |sides: Vec<Expr>| {
+                let ops = ops.clone();
+                Value::Inequality(Inequality { sides, ops })
+            };
+            // `x \ne \pm 1` excludes both.
+            let splits = ops == [RelOp::Ne] && rest[0].1.any(&mut |e| is_plus_minus(e));
+            if splits {
+                let with_sign = |negative| sides.iter().map(|e| with_sign(e, negative)).collect();
+                let pair = [false, true].map(|negative| chain(with_sign(negative)));
+                return Ok(Value::List(pair.into()));
+            }
+            Ok(chain(sides.into_iter().cloned().collect()))
         } else {
             Err(Failure::Unsupported)
         }

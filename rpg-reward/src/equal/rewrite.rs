@@ -33,11 +33,15 @@ pub(super) fn substitute(expr: &Expr, name: &str, value: &Expr) -> Expr {
 
 /// The two values of an expression with plus-minus signs, all with the same sign.
 pub(super) fn split_plus_minus(expr: &Expr) -> Option<[Expr; 2]> {
-    expr.any(&mut |e| matches!(e, Expr::PlusMinus(_)))
+    expr.any(&mut |e| is_plus_minus(e))
         .then(|| [false, true].map(|negative| with_sign(expr, negative)))
 }
 
-fn with_sign(expr: &Expr, negative: bool) -> Expr {
+pub(super) fn is_plus_minus(expr: &Expr) -> bool {
+    matches!(expr, Expr::PlusMinus(_))
+}
+
+pub(super) fn with_sign(expr: &Expr, negative: bool) -> Expr {
     rewrite(expr, &|e| match e {
         Expr::PlusMinus(a) if negative => Some(Expr::Neg(Box::new(with_sign(a, negative)))),
         Expr::PlusMinus(a) => Some(with_sign(a, negative)),

@@ -189,6 +189,23 @@ impl Comparer {
     }
 }
 
+/// `x \ne 1, 2` excludes both numbers.
+fn exclude_all(items: &mut [Value]) {
+    let Some((Value::Inequality(first), others)) = items.split_first_mut() else {
+        return;
+    };
+    if first.ops != [RelOp::Ne] || !others.iter().all(|o| matches!(o, Value::Scalar(_))) {
+        return;
+    }
+    for other in others {
+        if let Value::Scalar(number) = other {
+            let mut excluded = first.clone();
+            excluded.sides[1] = number.clone();
+            *other = Value::Inequality(excluded);
+        }
+    }
+}
+
 /// Whether infinity occurs, other than as the end of a series, or what has no value.
 fn is_endless(expr: &Expr) -> bool {
     match expr {
@@ -214,7 +231,8 @@ fn flatten(items: Vec<Value>) -> Vec<Value> {
 }
 
 /// A list, or a record if the items name different variables.
-fn gather(items: Vec<Value>) -> Value {
+fn gather(mut items: Vec<Value>) -> Value {
+    exclude_all(&mut items);
     let names: Vec<&Expr> = items
         .iter()
         .filter_map(|item| match item {
