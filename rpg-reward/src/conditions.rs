@@ -3,6 +3,9 @@
 /// The longest answer that is searched.
 const MAX_LENGTH: usize = 400;
 
+/// The commands that set a condition off.
+const SPACES: [&str; 5] = ["\\qquad", "\\quad", "\\,", "\\;", "\\ "];
+
 /// The words that introduce a condition.
 const WORDS: [&str; 12] = [
     "for all integers",
@@ -46,9 +49,19 @@ fn is_relation(text: &str) -> bool {
 }
 
 fn trim(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | '\\' | ';' | '.'))
-        .trim_end_matches("\\quad")
-        .trim_end()
+    let is_mark = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '.' | '~');
+    let mut text = text;
+    loop {
+        let trimmed = text.trim_matches(is_mark).trim_end_matches('\\');
+        let trimmed = SPACES.iter().fold(trimmed, |text, space| {
+            let text = text.strip_prefix(space).unwrap_or(text);
+            text.strip_suffix(space).unwrap_or(text)
+        });
+        if trimmed == text {
+            return text;
+        }
+        text = trimmed;
+    }
 }
 
 /// `\\text{ for } n \\ge 2`, ` where n > 2`.

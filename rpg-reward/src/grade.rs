@@ -144,7 +144,12 @@ fn same_under_conditions(answer: &str, gold: &str) -> bool {
         compare(answer, gold) == Reason::Correct || same_text(answer, gold)
     };
     match (split_condition(gold), split_condition(answer)) {
-        (Some(gold), Some(answer)) => same(answer.0, gold.0) && same(answer.1, gold.1),
+        (Some(gold), Some(answer)) => {
+            // Together, the letter of a parameter does not matter.
+            let joined = |(value, condition): (&str, &str)| format!("{value}, {condition}");
+            same(answer.0, gold.0) && same(answer.1, gold.1)
+                || compare(&joined(answer), &joined(gold)) == Reason::Correct
+        }
         // A range with a condition is a smaller range.
         (None, Some(answer)) => !names_range(gold) && same(answer.0, gold),
         (Some(gold), None) => {

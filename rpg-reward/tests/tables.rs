@@ -885,7 +885,7 @@ fn answers_of_many_kinds_are_graded_as_expected() {
         (
             "\\frac{\\pi}{4}+k\\pi, k\\in\\mathbb{Z}",
             "\\frac{\\pi}{4}+k\\pi",
-            false,
+            true,
         ),
         ("\\{x \\in \\mathbb{R} : x > 0\\}", "(0,\\infty)", true),
         ("5\\sqrt{2}", "5 \\cdot \\sqrt{2}", true),

@@ -6,6 +6,7 @@
 //! and inequalities in [`relations`].
 
 mod chains;
+mod families;
 mod matrices;
 mod naming;
 mod relations;

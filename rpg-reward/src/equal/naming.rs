@@ -1,5 +1,7 @@
 //! What names a quantity.
 
+use super::rewrite::rewrite;
+use super::value::Value;
 use crate::ast::{Expr, Func};
 
 /// Whether an expression names something: a variable, `f(x)`, a point of variables, words.
@@ -34,6 +36,24 @@ pub(super) fn same_name(a: &Expr, b: &Expr) -> bool {
         (Expr::Apply(f, _), Expr::Sym(g)) | (Expr::Sym(g), Expr::Apply(f, _)) => f == g,
         _ => a == b,
     }
+}
+
+/// The value of `f(t)` for the variable of the other side, `f(x)`.
+pub(super) fn with_arguments(gold: &Expr, answer: &Expr, value: &Value) -> Option<Value> {
+    let (Expr::Apply(f, xs), Expr::Apply(g, ts), Value::Scalar(value)) = (gold, answer, value)
+    else {
+        return None;
+    };
+    let is_variable = |e: &Expr| matches!(e, Expr::Sym(_));
+    let comparable = f == g && xs.len() == ts.len() && xs.iter().chain(ts).all(is_variable);
+    // A variable with another meaning there would be confused with the new one.
+    let is_taken = |e: &Expr| xs.contains(e) && !ts.contains(e);
+    if !comparable || value.any(&mut |e| is_taken(e)) {
+        return None;
+    }
+    let place = |e: &Expr| ts.iter().position(|t| t == e);
+    let renamed = rewrite(value, &|e| place(e).map(|index| xs[index].clone()));
+    Some(Value::Scalar(renamed))
 }
 
 /// Whether an expression contains neither variables, other than the index of a series, nor unknown functions.

@@ -2,7 +2,7 @@
 
 use crate::ast::Expr;
 
-/// `expr` with each part for which `change` has something else replaced by that. What lies in relations, sets
+/// `expr` with each part for which `change` has something else replaced by that. What lies in matrices, series
 /// and the like stays as it is.
 pub(super) fn rewrite(expr: &Expr, change: &dyn Fn(&Expr) -> Option<Expr>) -> Expr {
     if let Some(other) = change(expr) {
@@ -20,6 +20,13 @@ pub(super) fn rewrite(expr: &Expr, change: &dyn Fn(&Expr) -> Option<Expr>) -> Ex
         Expr::Percent(a) => Expr::Percent(one(a)),
         Expr::Degree(a) => Expr::Degree(one(a)),
         Expr::Fun(f, items) => Expr::Fun(*f, each(items)),
+        Expr::List(items) => Expr::List(each(items)),
+        Expr::Set(items) => Expr::Set(each(items)),
+        Expr::SetBuilder(form, conditions) => Expr::SetBuilder(one(form), each(conditions)),
+        Expr::Rel(first, rest) => {
+            let rest = rest.iter().map(|(op, side)| (*op, rewrite(side, change)));
+            Expr::Rel(one(first), rest.collect())
+        }
         Expr::Tuple(open, items, close) => Expr::Tuple(*open, each(items), *close),
         other => other.clone(),
     }

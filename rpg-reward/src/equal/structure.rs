@@ -1,6 +1,6 @@
 //! Comparison of values of any kind.
 
-use super::naming::{is_constant, same_name};
+use super::naming::{is_constant, same_name, with_arguments};
 use super::value::Value;
 use super::{Comparer, Outcome, equal_words, normalized};
 use crate::ast::{Expr, Func, SetOp};
@@ -22,9 +22,7 @@ impl Comparer {
             (V::Time(a), V::Time(b)) => Outcome::of(a == b),
             (V::Cases(a), V::Cases(b)) => self.same_branches(a, b),
             (V::Chain(a, _), V::Chain(b, _)) => self.in_any_order(a, b),
-            (V::Builder(a, x), V::Builder(b, y)) => {
-                self.compare_at(a, b, 1).and(|| self.in_any_order(x, y))
-            }
+            (V::Builder(a, x), V::Builder(b, y)) => self.same_builder((a, x), (b, y)),
             (V::Matrix(a), V::Matrix(b)) => self.same_matrix(a, b),
             (V::Congruence(a), V::Congruence(b)) => self.same_congruence(a, b),
             (V::Record(a), V::Record(b)) => self.same_record(a, b),
@@ -41,6 +39,11 @@ impl Comparer {
     fn same_view(&mut self, gold: &Value, answer: &Value) -> Outcome {
         if let Some(outcome) = self.same_within(gold, answer, Value::end_of_chain) {
             return outcome;
+        }
+        if let (Value::Named(a, x), Value::Named(b, y)) = (gold, answer)
+            && let Some(y) = with_arguments(a, b, y)
+        {
+            return self.same(x, &y);
         }
         if gold.is_equation() && answer.is_equation() {
             return self.same_equation(gold, answer);

@@ -1,5 +1,6 @@
 //! The interpretation of an expression as a value.
 
+use super::families::{with_own_parameter, with_parameter};
 use super::rewrite::split_plus_minus;
 use super::{Comparer, normalized};
 use crate::ast::{Constant, Expr, RelOp, SetOp};
@@ -94,9 +95,18 @@ impl Comparer {
                 Expr::Percent(value) => Ok(Value::Percent(Expr::Neg(value.clone()))),
                 _ => self.interpret_scalar(expr, depth),
             },
+            // The positive numbers, and those with zero.
+            Expr::Sym(name) => Ok(match name.as_str() {
+                "Reals^+" | "Reals_+" | "Reals_Gt0" => ray('('),
+                "Reals_Ge0" | "Reals^Ge0" => ray('['),
+                _ => Value::Scalar(expr.clone()),
+            }),
             Expr::Percent(inner) => Ok(Value::Percent((**inner).clone())),
             Expr::Based(digits, base) => Ok(Value::Based(digits.clone(), *base)),
-            Expr::List(items) => Ok(gather(self.interpret_all(items, depth)?)),
+            Expr::List(items) => match with_parameter(items) {
+                Some(items) => Ok(gather(self.interpret_all(&items, depth)?)),
+                None => Ok(gather(self.interpret_all(items, depth)?)),
+            },
             Expr::Set(items) => Ok(Value::Set(flatten(self.interpret_all(items, depth)?))),
             Expr::SetBuilder(form, conditions) => self.interpret_builder(form, conditions, depth),
             Expr::Tuple(open, items, close) => {
@@ -145,6 +155,13 @@ impl Comparer {
         conditions: &[Expr],
         depth: usize,
     ) -> Result<Value> {
+        if let Some((form, conditions)) = with_own_parameter(form, conditions) {
+            return self.interpret_builder(&form, &conditions, depth);
+        }
+        if let Some(forms) = split_plus_minus(form) {
+            let sets = forms.map(|form| self.interpret_builder(&form, conditions, depth));
+            return Ok(Value::List(sets.into_iter().collect::<Result<_>>()?));
+        }
         let mut conditions = self.interpret_all(conditions, depth)?;
         let form = match form {
             Expr::Rel(element, rest) if matches!(rest.as_slice(), [(RelOp::In, _)]) => {
@@ -204,6 +221,12 @@ fn exclude_all(items: &mut [Value]) {
             *other = Value::Inequality(excluded);
         }
     }
+}
+
+/// The interval from zero on.
+fn ray(open: char) -> Value {
+    let ends = vec![Value::Scalar(Expr::int(0)), Value::Infinity(Sign::Plus)];
+    Value::Tuple(open, ends, ')')
 }
 
 /// Whether infinity occurs, other than as the end of a series, or what has no value.

@@ -54,6 +54,8 @@ pub(crate) enum Tok {
     Sum,
     Product,
     Integral,
+    /// `\lim` and other names of quantities that are not computed.
+    Named(String),
     /// `\times` after a vector.
     Cross,
     /// `\operatorname{..}` of a name that is not built in.

@@ -254,11 +254,11 @@ impl Parser {
         }
     }
 
-    /// What is integrated, up to the next relation or separator: an integral has no value here, but may be
-    /// the name of one.
-    pub(super) fn integral(&mut self) -> Expr {
+    /// What is integrated, or what tends to a limit, up to the next relation or separator: it has no value here,
+    /// but may be the name of one.
+    pub(super) fn uncomputed(&mut self, name: &str) -> Expr {
         let mut depth = 0usize;
-        let mut written = String::from("∫");
+        let mut written = name.to_string();
         while let Some(tok) = self.peek() {
             match tok {
                 Tok::Begin | Tok::Open(_) => depth += 1,

@@ -75,7 +75,16 @@ impl Parser {
             }
             Tok::Integral => {
                 self.pos += 1;
-                Ok(self.integral())
+                Ok(self.uncomputed("∫"))
+            }
+            Tok::Named(name) => {
+                self.pos += 1;
+                Ok(self.uncomputed(&name))
+            }
+            Tok::Fun(Func::Max | Func::Min) if self.peek_at(1) == Some(&Tok::Op('_')) => {
+                let name = format!("{tok:?}");
+                self.pos += 1;
+                Ok(self.uncomputed(&name))
             }
             Tok::Const(constant) => {
                 self.pos += 1;

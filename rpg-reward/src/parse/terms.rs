@@ -169,6 +169,7 @@ impl Parser {
             | Tok::Env(_)
             | Tok::Sum
             | Tok::Integral
+            | Tok::Named(_)
             | Tok::Name(_)
             | Tok::Product => true,
             Tok::Word(_) | Tok::Sym(_) => !self.at_unit(),
