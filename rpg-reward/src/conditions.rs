@@ -37,11 +37,13 @@ pub(crate) fn split_condition(text: &str) -> Option<(&str, &str)> {
 
 /// Whether a text describes a range of numbers.
 pub(crate) fn names_range(text: &str) -> bool {
-    [
-        "<", ">", "\\le", "\\ge", "\\lt", "\\gt", "\\ne", "≤", "≥", "≠",
-    ]
-    .iter()
-    .any(|sign| text.replace("\\left", "").contains(sign))
+    let is_range = |command: &str| {
+        let relation = ["le", "ge", "lt", "gt", "ne"]
+            .iter()
+            .any(|r| command.starts_with(r));
+        relation && !command.starts_with("left") && !command.starts_with("neg")
+    };
+    text.contains(['<', '>', '≤', '≥', '≠']) || text.split('\\').skip(1).any(is_range)
 }
 
 fn is_relation(text: &str) -> bool {
