@@ -62,7 +62,7 @@ pub(crate) enum Expr {
     Time(Vec<u32>),
     /// The branches of a function, each with its condition.
     Cases(Vec<(Expr, Expr)>),
-    /// `\sum` or `\prod`: the index, its first and last value, the body.
+    /// `\sum`, `\prod` or `\int`: the index, its first and last value, the body.
     Series(Fold, String, Box<Expr>, Box<Expr>, Box<Expr>),
     /// An expression without a value, such as NaN.
     Undefined,
@@ -82,6 +82,8 @@ pub(crate) struct Number {
 pub(crate) enum Fold {
     Sum,
     Product,
+    /// Integrates the body, of which the index is the variable.
+    Integral,
 }
 
 /// Named constants.

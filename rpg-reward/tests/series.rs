@@ -1,4 +1,4 @@
-//! Sums and products with an index. Each row: gold answer, boxed answer, whether they are equal.
+//! Sums and products with an index, and integrals. Each row: gold answer, boxed answer, whether they are equal.
 
 use rpg_reward::{GradeOptions, grade};
 
@@ -180,5 +180,90 @@ fn sums_without_end_are_compared_by_their_value() {
         ("1", "\\sum_{n=1}^\\infty \\frac{n}{(n+1)!}", true),
         ("1.6449", "\\sum_{n=1}^\\infty \\frac{1}{n^2}", false),
         ("\\ln 2", "\\sum_{n=1}^\\infty \\frac{(-1)^{n+1}}{n}", true),
+    ]);
+}
+
+#[test]
+fn integrals_of_powers_are_compared_by_their_value() {
+    check(&[
+        ("\\frac13", "\\int_0^1 x^2\\,dx", true),
+        ("\\frac13", "\\int_0^1 x^2dx", true),
+        ("\\frac12", "\\int_0^1 x^2\\,dx", false),
+        ("\\frac12", "\\int_0^1 xdx", true),
+        ("\\frac12", "\\int_0^1 x\\,dx", true),
+        ("1", "\\int_0^1 dx", true),
+        ("\\frac16", "\\int_0^1 x(1-x)\\,dx", true),
+        ("\\frac16", "\\int_0^1 (x-x^2)\\,dx", true),
+        ("\\frac23", "\\int_0^1 \\sqrt{x}\\,dx", true),
+        ("\\ln 2", "\\int_1^2 \\frac{1}{x}\\,dx", true),
+        ("\\ln 2", "\\int_{-1}^2 \\frac{1}{x}\\,dx", false),
+        ("0", "\\int_{-1}^1 \\frac{1}{x^2}\\,dx", false),
+        ("-2", "\\int_{-1}^1 \\frac{1}{x^2}\\,dx", false),
+        ("\\frac12", "\\int_1^2 \\frac{1}{x^2}\\,dx", true),
+        ("\\frac{a^3}{3}", "\\int_0^a x^2\\,dx", true),
+        ("\\frac{b^2-a^2}{2}", "\\int_a^b t\\,dt", true),
+        ("\\frac{a^3}{3}", "\\int_0^x x^2\\,dx", false),
+        ("2\\pi", "\\int_0^{2\\pi} 1\\,dx", true),
+        ("\\frac{\\pi}{3}", "\\pi\\int_0^1 x^2\\,dx", true),
+        ("\\frac43", "\\int_0^1 x^2dx + 1", true),
+        ("2", "\\int_0^\\pi \\sin x\\,dx", false),
+        (
+            "\\int_0^\\pi \\sin x\\,dx",
+            "\\int_0^\\pi \\sin t\\,dt",
+            true,
+        ),
+        (
+            "\\int_0^\\pi \\sin x\\,dx",
+            "\\int_0^{2\\pi} \\sin x\\,dx",
+            false,
+        ),
+        (
+            "\\int_0^\\infty e^{-x^2}\\,dx",
+            "\\int_0^\\infty e^{-x^2}\\,dx",
+            true,
+        ),
+        (
+            "\\int_{-\\infty}^\\infty e^{-x^2}\\,dx",
+            "\\int_{-\\infty}^\\infty e^{-x^2}\\,dx",
+            true,
+        ),
+        (
+            "\\int_{-\\infty}^\\infty e^{-x^2}\\,dx",
+            "\\int_{0}^\\infty e^{-x^2}\\,dx",
+            false,
+        ),
+        (
+            "\\sqrt\\pi",
+            "\\int_{-\\infty}^\\infty e^{-x^2}\\,dx=\\sqrt\\pi",
+            true,
+        ),
+        ("\\frac13", "\\int_0^1 x^2dx=\\frac13", true),
+        ("\\int_0^1 x^2dx=\\frac13", "\\frac13", true),
+        ("3", "\\int_0^1 f(x)dx+\\int_1^2 f(x)dx=3", true),
+        ("3", "2\\int_0^1 f(x)dx=3", true),
+        ("3", "\\frac12\\int_0^1 f(x)dx=3", true),
+        ("3", "\\frac12\\int_0^1 f(x)dx=4", false),
+        ("\\frac{x^3}{3}+C", "\\int x^2dx=\\frac{x^3}{3}+C", true),
+        ("\\int_0^1 f(x)\\,dx", "\\int_0^1 f(t)\\,dt", true),
+        ("\\int_0^1 f(x)\\,dx", "\\int_0^1 g(x)\\,dx", false),
+        ("\\int_0^1\\int_0^1 xy\\,dx\\,dy", "\\frac14", true),
+        ("V=\\pi\\int_0^1 x^4 dx", "\\frac{\\pi}{5}", true),
+        ("\\frac{\\pi}{5}", "V=\\pi\\int_0^1 x^4 dx", true),
+        (
+            "\\frac{\\pi}{5}",
+            "V=\\pi\\int_0^1 x^4 dx=\\frac{\\pi}{5}",
+            true,
+        ),
+        (
+            "\\int_0^1 \\frac{dx}{1+x^2}",
+            "\\int_0^1 \\frac{dx}{1+x^2}",
+            true,
+        ),
+        ("\\int_0^1 xy\\,dx", "\\frac{y}{2}", true),
+        ("xy", "\\int_0^1 xy\\,dx", false),
+        ("\\frac{n(n+1)}{2}x", "\\sum_{k=1}^n kx", true),
+        ("\\int_0^2 2xdx", "4", true),
+        ("\\int_0^1 axdx", "\\frac a2", true),
+        ("\\int_0^1 axb\\,dx", "\\frac{ab}2", true),
     ]);
 }

@@ -2,7 +2,7 @@
 
 use super::rewrite::rewrite;
 use super::value::Value;
-use crate::ast::{Expr, Func};
+use crate::ast::{Expr, Fold, Func};
 
 /// Whether an expression names something: a variable, `f(x)`, a point of variables, words.
 pub(super) fn is_name(expr: &Expr) -> bool {
@@ -17,16 +17,21 @@ pub(super) fn is_name(expr: &Expr) -> bool {
         Expr::Mul(factors) => {
             let inverse = matches!(factors.as_slice(), [Expr::Pow(f, e), Expr::Sym(_)]
                 if is_sym(f) && matches!(&**e, Expr::Num(n) if n.value == Expr::minus_one()));
-            inverse || is_derivative(expr) || factors.iter().all(is_capital)
+            inverse || is_derivative(expr) || factors.iter().all(is_capital) || has_integral(expr)
         }
-        Expr::Div(..) => is_derivative(expr),
+        Expr::Div(..) => is_derivative(expr) || has_integral(expr),
         Expr::Fun(Func::Conjugate | Func::Abs, inner) => {
             let conjugate = matches!(expr, Expr::Fun(Func::Conjugate, _));
             (conjugate && is_sym(&inner[0]))
                 || matches!(&inner[0], Expr::Mul(factors) if factors.iter().all(is_capital))
         }
-        _ => false,
+        _ => has_integral(expr),
     }
+}
+
+/// Whether an integral occurs, which names what it is equal to.
+fn has_integral(expr: &Expr) -> bool {
+    expr.any(&mut |e| matches!(e, Expr::Series(Fold::Integral, ..)))
 }
 
 /// Whether two names are the same; a name in words matches any name.

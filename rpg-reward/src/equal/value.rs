@@ -3,7 +3,7 @@
 use super::families::{with_own_parameter, with_parameter};
 use super::rewrite::split_plus_minus;
 use super::{Comparer, normalized};
-use crate::ast::{Constant, Expr, RelOp, SetOp};
+use crate::ast::{Constant, Expr, Fold, RelOp, SetOp};
 use crate::verdict::{Budget, Failure};
 
 /// An answer, by its kind.
@@ -233,6 +233,7 @@ fn ray(open: char) -> Value {
 fn is_endless(expr: &Expr) -> bool {
     match expr {
         Expr::Const(Constant::Infinity) | Expr::Undefined => true,
+        Expr::Series(Fold::Integral, _, _, _, body) => is_endless(body),
         Expr::Series(_, _, first, last, body) => {
             let endless = **last == Expr::Const(Constant::Infinity);
             is_endless(first) || !endless && is_endless(last) || is_endless(body)

@@ -9,6 +9,7 @@ mod canon;
 mod factor;
 mod fractions;
 mod functions;
+mod integrals;
 mod kernel;
 mod poly;
 mod powers;

@@ -36,6 +36,9 @@ impl Canon {
         last: &Expr,
         body: &Expr,
     ) -> Result<Quot> {
+        if fold == Fold::Integral {
+            return self.integral(index, first, last, body);
+        }
         let range = Range {
             first: self.canon(first)?,
             last: match last {
@@ -77,7 +80,7 @@ impl Canon {
             self.bound.pop();
             total = match fold {
                 Fold::Product => self.mul(&total, &term?)?,
-                Fold::Sum => self.add(&total, &term?)?,
+                Fold::Sum | Fold::Integral => self.add(&total, &term?)?,
             };
         }
         Ok(total)

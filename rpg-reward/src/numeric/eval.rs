@@ -98,6 +98,7 @@ impl<'a> Evaluator<'a> {
             Expr::Percent(a) => self.eval(a)?.div(&Complex::real(Ball::from_int(100)), prec),
             Expr::Degree(a) => self.eval(a),
             Expr::Fun(func, arguments) => self.function(*func, arguments),
+            Expr::Series(Fold::Integral, ..) => Err(Failure::Unsupported),
             Expr::Series(fold, index, first, last, body) => {
                 let (first, last) = (self.eval(first)?, self.eval(last)?);
                 let (first, last) = (self.whole(&first.re)?, self.whole(&last.re)?);
@@ -111,8 +112,8 @@ impl<'a> Evaluator<'a> {
                     let term = self.eval(body);
                     self.bound.pop();
                     total = match fold {
-                        Fold::Sum => total.add(&term?, prec)?,
                         Fold::Product => total.mul(&term?, prec)?,
+                        Fold::Sum | Fold::Integral => total.add(&term?, prec)?,
                     };
                 }
                 Ok(total)

@@ -2,7 +2,7 @@
 
 use super::{Failure, Parsed, Parser, one_or};
 use crate::ast::{Constant, Expr, Fold, Func, RelOp};
-use crate::lex::Tok;
+use crate::lex::{Tok, Token};
 use crate::names;
 
 impl Parser {
@@ -274,11 +274,40 @@ impl Parser {
         Expr::Apply(written, Vec::new())
     }
 
-    fn replace_ahead(&mut self, old: &Tok, new: &Tok) {
+    /// Gives a variable another name in all that follows, in products of letters too.
+    pub(super) fn replace_ahead(&mut self, old: &Tok, new: &Tok) {
+        if let Tok::Sym(letter) = old {
+            self.split_words_with(letter);
+        }
         for token in &mut self.tokens[self.pos..] {
             if token.tok == *old {
                 token.tok = new.clone();
             }
+        }
+    }
+
+    fn split_words_with(&mut self, letter: &str) {
+        let is_product = |word: &str| word.len() <= 3 && !names::is_short_word(word);
+        let mut at = self.pos;
+        while let Some(token) = self.tokens.get(at) {
+            if let Tok::Word(word) = &token.tok
+                && is_product(word)
+                && word.contains(letter)
+            {
+                let tok = |c: char| match c {
+                    'e' => Tok::Const(Constant::E),
+                    'i' => Tok::Const(Constant::I),
+                    c => Tok::Sym(c.into()),
+                };
+                let mut space = token.space;
+                let letters = word.chars().map(|c| Token {
+                    tok: tok(c),
+                    space: std::mem::take(&mut space),
+                });
+                let letters: Vec<Token> = letters.collect();
+                self.tokens.splice(at..=at, letters);
+            }
+            at += 1;
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod functions;
 mod groups;
+mod integrals;
 mod logic;
 mod marks;
 mod numbers;

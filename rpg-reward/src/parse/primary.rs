@@ -75,7 +75,7 @@ impl Parser {
             }
             Tok::Integral => {
                 self.pos += 1;
-                Ok(self.uncomputed("∫"))
+                self.deeper(|p| p.integral())
             }
             Tok::Named(name) => {
                 self.pos += 1;
