@@ -144,6 +144,7 @@ impl Comparer {
 
     /// The zeros and the poles of a rational function.
     fn critical_points(&mut self, expr: &Expr, name: &str) -> Option<(Vec<Expr>, Vec<Expr>)> {
+        self.spend(200).ok()?;
         // A rounded coefficient makes a rounded zero.
         if expr.has_decimal() {
             return Some((self.zero_of_line(expr, name)?, Vec::new()));
@@ -166,6 +167,9 @@ impl Comparer {
         let Some((num, den, below)) = coefficients else {
             return Some((self.zero_of_line(expr, name)?, Vec::new()));
         };
+        if num.0.len().max(den.0.len()) > 3 {
+            self.spend(2_000).ok()?;
+        }
         let mut poles = zeros(&den)?;
         poles.extend(below.then(|| Expr::int(0)));
         Some((zeros(&num)?, poles))

@@ -122,7 +122,7 @@ impl Canon {
                     }
                     *exponent = Exponent::from_integer(quarter % 2);
                 }
-                Kernel::Prime(p, _) if !over.is_zero() => {
+                Kernel::Prime { value: p, .. } if !over.is_zero() => {
                     let power = BigRational::from_integer(p.clone());
                     let power = rational::powi(&power, over.to_integer())?;
                     coefficient = rational::mul(&coefficient, &power)?;

@@ -18,6 +18,7 @@ impl Canon {
         below: Univariate,
         range: &Range,
     ) -> Result<Quot> {
+        self.spend(1_000)?;
         let mut total = Quot::int(0);
         for (power, class) in classes(&above, &below).ok_or(Failure::Unsupported)? {
             let nearest = class.iter().map(|(pole, _)| pole.clone()).max();

@@ -16,9 +16,11 @@ pub(crate) enum Kernel {
     E,
     /// The imaginary unit.
     I,
-    /// A prime, or a number without small factors, as the base of a fractional power; the flag says whether
-    /// it is certainly prime.
-    Prime(BigInt, bool),
+    /// A prime, or a number without small factors that may be none, as the base of a fractional power.
+    Prime {
+        value: BigInt,
+        certain: bool,
+    },
     /// The base of a fractional power.
     Base(Box<Quot>),
     /// A kernel to the power of a monomial, as in `2^n`.
@@ -82,7 +84,7 @@ impl Kernels {
         let kernel = self.get(id);
         test(id, kernel)
             || match kernel {
-                Kernel::Sym(_) | Kernel::Pi | Kernel::E | Kernel::I | Kernel::Prime(..) => false,
+                Kernel::Sym(_) | Kernel::Pi | Kernel::E | Kernel::I | Kernel::Prime { .. } => false,
                 Kernel::Base(q) => in_quot(q),
                 Kernel::Tower(base, m) => self.any(*base, test) || in_monomial(m),
                 Kernel::Power(a, b) => in_quot(a) || in_quot(b),
@@ -100,16 +102,19 @@ impl Kernels {
     pub(crate) fn independent(&self, ids: &[u32]) -> bool {
         let mut transcendental = 0;
         ids.iter().all(|id| match self.get(*id) {
-            Kernel::Sym(_) | Kernel::I | Kernel::Prime(_, true) => true,
+            Kernel::Sym(_) | Kernel::I | Kernel::Prime { certain: true, .. } => true,
             Kernel::Pi | Kernel::E => {
                 transcendental += 1;
                 transcendental <= 1
             }
             Kernel::Tower(base, m) => {
-                matches!(self.get(*base), Kernel::Prime(_, true) | Kernel::E)
-                    && m.factors()
-                        .iter()
-                        .all(|(k, e)| matches!(self.get(*k), Kernel::Sym(_)) && e.is_integer())
+                matches!(
+                    self.get(*base),
+                    Kernel::Prime { certain: true, .. } | Kernel::E
+                ) && m
+                    .factors()
+                    .iter()
+                    .all(|(k, e)| matches!(self.get(*k), Kernel::Sym(_)) && e.is_integer())
             }
             _ => false,
         })

@@ -8,6 +8,9 @@ use num_traits::{Signed, ToPrimitive, Zero};
 /// The largest coefficient whose divisors are tried as parts of a zero.
 const MAX_COEFFICIENT: i64 = 20_000;
 
+/// The maximum number of fractions that are tried, each with both signs.
+const MAX_CANDIDATES: usize = 400;
+
 /// The coefficients, from the constant on; the last is not zero.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Univariate(pub(crate) Vec<BigRational>);
@@ -45,6 +48,9 @@ impl Univariate {
             Some((1..=whole).filter(|d| whole % d == 0).collect())
         };
         let (tops, bottoms) = (divisors(first)?, divisors(last)?);
+        if tops.len() * bottoms.len() > MAX_CANDIDATES {
+            return None;
+        }
         let pairs = tops
             .iter()
             .flat_map(|p| bottoms.iter().map(move |q| (*p, *q)));

@@ -287,27 +287,29 @@ impl Parser {
     }
 
     fn split_words_with(&mut self, letter: &str) {
-        let is_product = |word: &str| word.len() <= 3 && !names::is_short_word(word);
-        let mut at = self.pos;
-        while let Some(token) = self.tokens.get(at) {
-            if let Tok::Word(word) = &token.tok
-                && is_product(word)
-                && word.contains(letter)
-            {
-                let tok = |c: char| match c {
-                    'e' => Tok::Const(Constant::E),
-                    'i' => Tok::Const(Constant::I),
-                    c => Tok::Sym(c.into()),
-                };
-                let mut space = token.space;
-                let letters = word.chars().map(|c| Token {
-                    tok: tok(c),
-                    space: std::mem::take(&mut space),
-                });
-                let letters: Vec<Token> = letters.collect();
-                self.tokens.splice(at..=at, letters);
+        let is_product = |tok: &Tok| {
+            matches!(tok, Tok::Word(word)
+                if word.len() <= 3 && word.contains(letter) && !names::is_short_word(word))
+        };
+        let ahead = &self.tokens[self.pos..];
+        if !ahead.iter().any(|token| is_product(&token.tok)) {
+            return;
+        }
+        for token in self.tokens.split_off(self.pos) {
+            match &token.tok {
+                Tok::Word(word) if is_product(&token.tok) => {
+                    let letters = word.chars().enumerate().map(|(at, c)| Token {
+                        tok: match c {
+                            'e' => Tok::Const(Constant::E),
+                            'i' => Tok::Const(Constant::I),
+                            c => Tok::Sym(c.into()),
+                        },
+                        space: token.space && at == 0,
+                    });
+                    self.tokens.extend(letters);
+                }
+                _ => self.tokens.push(token),
             }
-            at += 1;
         }
     }
 

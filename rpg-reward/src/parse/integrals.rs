@@ -4,9 +4,15 @@ use super::{Failure, Parsed, Parser};
 use crate::ast::{Expr, Fold};
 use crate::lex::{Tok, Token};
 
+/// The longest answer, in tokens, whose integrals are read as more than names.
+const MAX_TOKENS: usize = 400;
+
 impl Parser {
     /// `\int_0^1 x^2\,dx`; without bounds or in another form only a name.
     pub(super) fn integral(&mut self) -> Parsed {
+        if self.tokens.len() > MAX_TOKENS {
+            return Ok(self.uncomputed("∫"));
+        }
         let (start, tokens) = (self.pos, self.tokens.clone());
         let depth = self.depth;
         self.definite_integral().or_else(|_| {
