@@ -185,3 +185,40 @@ fn all_values_after_a_not_equals_sign_are_excluded() {
         ("x\\ne 1", "\\mathbb{R}\\setminus\\{1\\}", true),
     ]);
 }
+
+#[test]
+fn letters_without_a_count_are_no_parts() {
+    check(&[
+        ("1, 2", "(a) 1, 2", false),
+        ("(a)", "(a)", true),
+        ("B", "(B)", true),
+        ("B", "(b)", true),
+        ("3", "(a) 3", false),
+        ("(1,2)", "(a) 1, (b) 2", true),
+        ("P(A)=0.5", "P(B)=0.5", false),
+    ]);
+}
+
+#[test]
+fn inequalities_are_compared_with_their_solutions() {
+    check(&[
+        ("x\\in]-1,1[", "|x|<1", true),
+        ("|x|<1", "x\\in]-1,1[", true),
+        ("x\\in[-1,1[", "-1\\le x<1", true),
+        ("x\\in(-\\infty,2)", "x<2", true),
+        ("x<2", "x\\in(-\\infty,2]", false),
+        ("(x-1)(x+2)\\le0", "[-2,1]", true),
+        ("x\\le-2 \\text{ or } x\\ge1", "(x-1)(x+2)\\ge0", true),
+        ("x\\le-2 \\text{ or } x\\ge1", "(x-1)(x+2)>0", false),
+        ("x^4-5x^2+4<0", "(-2,-1)\\cup(1,2)", true),
+        ("\\frac{1}{x^2}>0", "x\\ne 0", true),
+        ("x^2\\ge0", "\\mathbb{R}", true),
+        ("x^2<0", "\\emptyset", true),
+        ("x^2<-1", "x^2<-2", true),
+        ("0<x<1 \\text{ or } x>2", "x\\in(0,1)\\cup(2,\\infty)", true),
+        ("k<2", "m<2", false),
+        ("a<2", "k^2<4", false),
+        ("x+y<3", "y<3-x", true),
+        ("xy<1", "x<\\frac1y", false),
+    ]);
+}

@@ -277,3 +277,44 @@ fn kinds_that_look_alike_are_kept_apart() {
         ("1:2", "50\\%", false),
     ]);
 }
+
+#[test]
+fn families_of_values_are_compared_as_a_whole() {
+    check(&[
+        ("x=2k\\pi", "x=2k\\pi, k\\in\\mathbb{Z}", true),
+        ("x=2k\\pi, k\\in\\mathbb{Z}", "x=2k\\pi", true),
+        ("x=2k\\pi, k\\in\\mathbb{Z}", "x=4k\\pi", false),
+        ("x=2k\\pi, k\\in\\mathbb{N}", "x=2k\\pi", false),
+        ("x=2k\\pi, k\\in\\mathbb{Z}", "x=0", false),
+        (
+            "x=2k\\pi \\text{ or } x=\\pi+2k\\pi, k\\in\\mathbb{Z}",
+            "x=2n\\pi \\text{ or } x=\\pi+2n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=2k\\pi \\text{ or } x=\\pi+2k\\pi, k\\in\\mathbb{Z}",
+            "x=2n\\pi, n\\in\\mathbb{Z}",
+            false,
+        ),
+        (
+            "x\\in\\{2k\\pi \\mid k\\in\\mathbb{Z}\\}",
+            "x=2n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        ("n\\ge 3, n\\in\\mathbb{Z}", "n\\ge3", true),
+        ("n\\ge 3", "n\\ge3, n\\in\\mathbb{Z}", false),
+        ("n>2, n\\in\\mathbb{Z}", "n\\ge3, n\\in\\mathbb{Z}", false),
+    ]);
+}
+
+#[test]
+fn what_is_said_of_one_thing_holds_for_no_other() {
+    check(&[
+        ("\\lim_{n\\to\\infty} a_n=2", "2", true),
+        ("2", "\\lim_{n\\to\\infty} a_n = \\frac42 = 2", true),
+        ("f'(x)=2x", "f'(t)=2t", true),
+        ("f'(x)=2x", "f''(x)=2x", false),
+        ("P(A)=0.5", "P(B)=0.5", false),
+        ("P(A\\cap B)=0.5", "0.5", true),
+    ]);
+}

@@ -267,3 +267,38 @@ fn integrals_of_powers_are_compared_by_their_value() {
         ("\\int_0^1 axb\\,dx", "\\frac{ab}2", true),
     ]);
 }
+
+#[test]
+fn sums_are_compared_with_sums_and_may_have_names() {
+    check(&[
+        ("x^2", "\\sum_{k=1}^{n} x", false),
+        ("nx", "\\sum_{k=1}^{n} x", true),
+        ("\\frac{n(n+1)}{2}", "\\sum_{k=1}^{m} k", false),
+        ("S_n=n^2", "\\sum_{k=1}^n (2k-1)", true),
+        ("S=\\sum_{k=1}^n k", "\\frac{n(n+1)}2", true),
+        ("\\frac{n(n+1)}{2}", "\\sum_{k=1}^n k=\\frac{n(n+1)}2", true),
+        ("5", "\\sum_{k=1}^n k=5", true),
+        ("6", "\\sum_{k=1}^3 k=6", true),
+        ("7", "\\sum_{k=1}^3 k=7", false),
+        ("2", "\\sum_{k=0}^\\infty \\frac1{2^k}=2", true),
+        ("3", "\\sum_{k=0}^\\infty \\frac1{2^k}=3", false),
+        ("\\sum_{k=0}^\\infty \\frac{x^k}{k!}", "e^x", true),
+        ("\\sum_{k=0}^\\infty \\frac{(-1)^kx^k}{k!}", "e^{-x}", true),
+        (
+            "\\sum_{n=0}^\\infty a_n x^n",
+            "\\sum_{k=0}^\\infty a_k x^k",
+            true,
+        ),
+        (
+            "\\sum_{n=0}^\\infty a_n x^n",
+            "\\sum_{k=1}^\\infty a_k x^k",
+            false,
+        ),
+        ("\\prod_{k=1}^n \\frac{k}{k+1}", "\\frac{1}{n+1}", true),
+        ("\\sum_{k=1}^n k", "\\sum_{k=1}^n k^2", false),
+        ("\\sum_{k=1}^n k(n-k)", "\\frac{n^3-n}{6}", true),
+        ("\\sum_{k=1}^{2n} k", "n(2n+1)", true),
+        ("\\sum_{k=n}^{2n} k", "\\frac{3n(n+1)}{2}", true),
+        ("\\sum_{d\\mid n} d", "\\sum_{d\\mid n} d", true),
+    ]);
+}

@@ -9,6 +9,10 @@ pub(super) fn is_name(expr: &Expr) -> bool {
     let is_sym = |e: &Expr| matches!(e, Expr::Sym(_));
     let is_capital =
         |e: &Expr| matches!(e, Expr::Sym(s) if s.starts_with(|c: char| c.is_ascii_uppercase()));
+    let is_event = |e: &Expr| match e {
+        Expr::SetOp(_, sets) => sets.iter().all(is_capital),
+        _ => is_capital(e),
+    };
     match expr {
         Expr::Sym(_) | Expr::Text(_) => true,
         Expr::Apply(_, arguments) => arguments.iter().all(|a| !matches!(a, Expr::Rel(..))),
@@ -17,7 +21,7 @@ pub(super) fn is_name(expr: &Expr) -> bool {
         Expr::Mul(factors) => {
             let inverse = matches!(factors.as_slice(), [Expr::Pow(f, e), Expr::Sym(_)]
                 if is_sym(f) && matches!(&**e, Expr::Num(n) if n.value == Expr::minus_one()));
-            inverse || is_derivative(expr) || factors.iter().all(is_capital) || has_integral(expr)
+            inverse || is_derivative(expr) || factors.iter().all(is_event) || has_integral(expr)
         }
         Expr::Div(..) => is_derivative(expr) || has_integral(expr),
         Expr::Fun(Func::Conjugate | Func::Abs, inner) => {
@@ -51,9 +55,11 @@ pub(super) fn with_arguments(gold: &Expr, answer: &Expr, value: &Value) -> Optio
     };
     let is_variable = |e: &Expr| matches!(e, Expr::Sym(_));
     let comparable = f == g && xs.len() == ts.len() && xs.iter().chain(ts).all(is_variable);
-    // A variable with another meaning there would be confused with the new one.
+    // What is said of one event or point holds for no other: the value must depend on the variables. One with
+    // another meaning there would be confused with the new one.
+    let depends = ts.iter().all(|t| value.any(&mut |e| e == t));
     let is_taken = |e: &Expr| xs.contains(e) && !ts.contains(e);
-    if !comparable || value.any(&mut |e| is_taken(e)) {
+    if !comparable || !depends || value.any(&mut |e| is_taken(e)) {
         return None;
     }
     let place = |e: &Expr| ts.iter().position(|t| t == e);

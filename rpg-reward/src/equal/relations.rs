@@ -106,10 +106,15 @@ fn proportional(canon: &mut Canon, a: &Expr, b: &Expr, signed: bool) -> Result<b
     if a.is_zero() || b.is_zero() {
         return Ok(false);
     }
-    let (a, b) = (
+    let (whole_a, whole_b) = (
         whole_exponents(canon, &a.num)?,
         whole_exponents(canon, &b.num)?,
     );
+    // Multiplying an inequality by a variable may turn it round.
+    if signed && (whole_a != a.num || whole_b != b.num) {
+        return Err(Failure::Unsupported);
+    }
+    let (a, b) = (whole_a, whole_b);
     let (parts_a, parts_b) = (by_variables(canon, &a), by_variables(canon, &b));
     let Some((lead, factor_a)) = parts_a.iter().next_back().filter(|(m, _)| !m.is_one()) else {
         return Ok(false);
