@@ -6,7 +6,7 @@
 use num_rational::BigRational;
 
 /// A node of the tree.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Expr {
     /// A literal.
     Num(Number),
@@ -64,14 +64,14 @@ pub(crate) enum Expr {
     Time(Vec<u32>),
     /// The branches of a function, each with its condition.
     Cases(Vec<(Expr, Expr)>),
-    /// `\sum` or `\prod`: whether it is a product, the index, its first and last value, the body.
-    Series(bool, String, Box<Expr>, Box<Expr>, Box<Expr>),
+    /// `\sum`, `\prod` or `\int`: the index, its first and last value, the body.
+    Series(Fold, String, Box<Expr>, Box<Expr>, Box<Expr>),
     /// An expression without a value, such as NaN.
     Undefined,
 }
 
 /// What is said beside a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Unit {
     /// Units as written, with their exponents; words are factors like others.
     pub(crate) factors: Vec<(String, i32)>,
@@ -79,7 +79,7 @@ pub(crate) struct Unit {
 }
 
 /// Where a unit is said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     Before,
     After,
@@ -88,12 +88,21 @@ pub(crate) enum Place {
 }
 
 /// A literal number.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Number {
     /// Its exact value.
     pub(crate) value: BigRational,
     /// Whether it is written with a decimal point and may therefore be rounded.
     pub(crate) decimal: bool,
+}
+
+/// What a series does with its terms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fold {
+    Sum,
+    Product,
+    /// Integrates the body, of which the index is the variable.
+    Integral,
 }
 
 /// Named constants.
@@ -162,7 +171,7 @@ pub(crate) enum Func {
 }
 
 /// Operations on sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SetOp {
     Union,
     Intersection,
@@ -170,7 +179,7 @@ pub(crate) enum SetOp {
 }
 
 /// Relations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RelOp {
     Eq,
     Ne,
@@ -312,6 +321,17 @@ impl Unit {
 }
 
 impl RelOp {
+    /// The relation that holds after the sides are exchanged.
+    pub(crate) fn mirrored(self) -> Self {
+        match self {
+            Self::Lt => Self::Gt,
+            Self::Le => Self::Ge,
+            Self::Gt => Self::Lt,
+            Self::Ge => Self::Le,
+            other => other,
+        }
+    }
+
     /// Whether the relation is an inequality, `\ne` included.
     pub(crate) fn is_order(self) -> bool {
         matches!(self, Self::Lt | Self::Le | Self::Gt | Self::Ge | Self::Ne)

@@ -3,6 +3,9 @@
 /// The longest answer that is searched.
 const MAX_LENGTH: usize = 400;
 
+/// The commands that set a condition off.
+const SPACES: [&str; 5] = ["\\qquad", "\\quad", "\\,", "\\;", "\\ "];
+
 /// The words that introduce a condition.
 const WORDS: [&str; 12] = [
     "for all integers",
@@ -34,25 +37,33 @@ pub(crate) fn split_condition(text: &str) -> Option<(&str, &str)> {
 
 /// Whether a text describes a range of numbers.
 pub(crate) fn names_range(text: &str) -> bool {
-    text.contains(['<', '>', '≤', '≥', '≠']) || has_command(text, &["le", "ge", "lt", "gt", "ne"])
+    let is_range = |command: &str| {
+        let relation = ["le", "ge", "lt", "gt", "ne"]
+            .iter()
+            .any(|r| command.starts_with(r));
+        relation && !command.starts_with("left") && !command.starts_with("neg")
+    };
+    text.contains(['<', '>', '≤', '≥', '≠']) || text.split('\\').skip(1).any(is_range)
 }
 
 fn is_relation(text: &str) -> bool {
     names_range(text) || text.contains('∈') || text.contains("\\in ") || text.contains("\\in\\")
 }
 
-/// Whether a text has a command that begins with one of `names` and is not `\left`.
-fn has_command(text: &str, names: &[&str]) -> bool {
-    memchr::memchr_iter(b'\\', text.as_bytes()).any(|at| {
-        let command = &text[at + 1..];
-        names.iter().any(|name| command.starts_with(name)) && !command.starts_with("left")
-    })
-}
-
 fn trim(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | '\\' | ';' | '.'))
-        .trim_end_matches("\\quad")
-        .trim_end()
+    let is_mark = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '.' | '~');
+    let mut text = text;
+    loop {
+        let trimmed = text.trim_matches(is_mark).trim_end_matches('\\');
+        let trimmed = SPACES.iter().fold(trimmed, |text, space| {
+            let text = text.strip_prefix(space).unwrap_or(text);
+            text.strip_suffix(space).unwrap_or(text)
+        });
+        if trimmed == text {
+            return text;
+        }
+        text = trimmed;
+    }
 }
 
 /// `\\text{ for } n \\ge 2`, ` where n > 2`.

@@ -37,6 +37,8 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
     let mut failure = None;
     let letter = choice_letter(gold);
     let last = extraction.readings.len() - 1;
+    let content = extraction.content.as_deref().filter(|_| last > 0);
+    let repeats = |gold: &str| content.is_some_and(|content| same_text(content, gold));
     for (index, text) in extraction.readings.iter().enumerate() {
         let reading = Answer::read(text);
         let is_stated = letter.is_some_and(|letter| same_choice(letter, text).is_some())
@@ -46,7 +48,11 @@ pub fn grade(completion: &str, gold: &str, options: &GradeOptions) -> Verdict {
             // Words that are not those of the gold answer may state a value.
             Ok(Expr::Text(_)) if !is_stated && index < last => {}
             _ => {
-                let reason = judge(&reading, &Answer::read(gold));
+                let reason = match judge(&reading, &Answer::read(gold)) {
+                    // What a box states may be less than what it says.
+                    Reason::Wrong | Reason::GoldNotParsed if repeats(gold) => Reason::Correct,
+                    reason => reason,
+                };
                 return Verdict {
                     correct: reason == Reason::Correct,
                     extracted: Some(shown(text)),
@@ -148,7 +154,13 @@ fn same_under_conditions(answer: &Answer, gold: &Answer) -> bool {
         compare(&read.0, &read.1) == Reason::Correct || same_text(answer, gold)
     };
     match (split_condition(gold.text), split_condition(answer.text)) {
-        (Some(gold), Some(answer)) => same(answer.0, gold.0) && same(answer.1, gold.1),
+        (Some(gold), Some(answer)) => {
+            // Together, the letter of a parameter does not matter.
+            let joined = |(value, condition): (&str, &str)| format!("{value}, {condition}");
+            let (one, other) = (joined(answer), joined(gold));
+            let together = || compare(&Answer::read(&one), &Answer::read(&other));
+            same(answer.0, gold.0) && same(answer.1, gold.1) || together() == Reason::Correct
+        }
         // A range with a condition is a smaller range.
         (None, Some(answer)) => !names_range(gold.text) && same(answer.0, gold.text),
         (Some(gold), None) => {

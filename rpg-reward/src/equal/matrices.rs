@@ -141,13 +141,9 @@ impl Comparer {
         if !same_shape(gold, answer) {
             return Outcome::Different;
         }
-        for (a, b) in gold.iter().flatten().zip(answer.iter().flatten()) {
-            let outcome = self.scalar(a, b);
-            if !outcome.is_equal() {
-                return outcome;
-            }
-        }
-        Outcome::Equal
+        self.all_same(gold, answer, |comparer, row, other| {
+            comparer.all_same(row, other, Self::scalar)
+        })
     }
 }
 

@@ -1,19 +1,25 @@
 //! Decides whether two answers are equal.
 //!
 //! [`value`] first interprets an answer as a value of some kind: a number, a list, an interval, an
-//! equation, words. Values are then compared by kind: numbers and expressions in [`scalar`], sets of real
-//! numbers in [`sets`], equations and inequalities in [`relations`].
+//! equation, words. [`structure`] compares values of one kind as that kind, and others as what [`views`] finds
+//! that both can be read as: numbers and expressions in [`scalar`], sets of real numbers in [`sets`], equations
+//! and inequalities in [`relations`].
 
+mod chains;
+mod families;
 mod matrices;
 mod naming;
 mod quantity;
 mod relations;
+mod rewrite;
 mod samples;
 mod scalar;
 mod sets;
+mod solve;
 mod structure;
 mod text;
 mod value;
+mod views;
 
 pub(crate) use quantity::{compare, understand};
 pub(crate) use text::{choice_letter, equal_words, normalized, same_choice};
@@ -79,14 +85,15 @@ impl Comparer {
 
     /// Compares an answer with the gold answer.
     pub(crate) fn compare(&mut self, gold: &Expr, answer: &Expr) -> Outcome {
-        let gold = match self.interpret(gold, 0) {
-            Ok(value) => value,
-            Err(failure) => return Outcome::Failed(failure),
-        };
-        let answer = match self.interpret(answer, 0) {
-            Ok(value) => value,
-            Err(failure) => return Outcome::Failed(failure),
-        };
-        self.same(&gold, &answer)
+        self.compare_at(gold, answer, 0)
+    }
+
+    /// Compares parts of answers.
+    fn compare_at(&mut self, gold: &Expr, answer: &Expr, depth: usize) -> Outcome {
+        let gold = self.interpret(gold, depth);
+        match gold.and_then(|gold| Ok((gold, self.interpret(answer, depth)?))) {
+            Ok((gold, answer)) => self.same(&gold, &answer),
+            Err(failure) => Outcome::Failed(failure),
+        }
     }
 }

@@ -1,12 +1,18 @@
 //! What names a quantity.
 
-use crate::ast::{Expr, Func};
+use super::rewrite::rewrite;
+use super::value::Value;
+use crate::ast::{Expr, Fold, Func};
 
 /// Whether an expression names something: a variable, `f(x)`, a point of variables, words.
 pub(super) fn is_name(expr: &Expr) -> bool {
     let is_sym = |e: &Expr| matches!(e, Expr::Sym(_));
     let is_capital =
         |e: &Expr| matches!(e, Expr::Sym(s) if s.starts_with(|c: char| c.is_ascii_uppercase()));
+    let is_event = |e: &Expr| match e {
+        Expr::SetOp(_, sets) => sets.iter().all(is_capital),
+        _ => is_capital(e),
+    };
     match expr {
         Expr::Sym(_) | Expr::Text(_) => true,
         Expr::Apply(_, arguments) => arguments.iter().all(|a| !matches!(a, Expr::Rel(..))),
@@ -15,16 +21,50 @@ pub(super) fn is_name(expr: &Expr) -> bool {
         Expr::Mul(factors) => {
             let inverse = matches!(factors.as_slice(), [Expr::Pow(f, e), Expr::Sym(_)]
                 if is_sym(f) && matches!(&**e, Expr::Num(n) if n.value == Expr::minus_one()));
-            inverse || is_derivative(expr) || factors.iter().all(is_capital)
+            inverse || is_derivative(expr) || factors.iter().all(is_event) || has_integral(expr)
         }
-        Expr::Div(..) => is_derivative(expr),
+        Expr::Div(..) => is_derivative(expr) || has_integral(expr),
         Expr::Fun(Func::Conjugate | Func::Abs, inner) => {
             let conjugate = matches!(expr, Expr::Fun(Func::Conjugate, _));
             (conjugate && is_sym(&inner[0]))
                 || matches!(&inner[0], Expr::Mul(factors) if factors.iter().all(is_capital))
         }
-        _ => false,
+        _ => has_integral(expr),
     }
+}
+
+/// Whether an integral occurs, which names what it is equal to.
+fn has_integral(expr: &Expr) -> bool {
+    expr.any(&mut |e| matches!(e, Expr::Series(Fold::Integral, ..)))
+}
+
+/// Whether two names are the same; a name in words matches any name.
+pub(super) fn same_name(a: &Expr, b: &Expr) -> bool {
+    match (a, b) {
+        (Expr::Text(_), _) | (_, Expr::Text(_)) => true,
+        (Expr::Apply(f, _), Expr::Sym(g)) | (Expr::Sym(g), Expr::Apply(f, _)) => f == g,
+        _ => a == b,
+    }
+}
+
+/// The value of `f(t)` for the variable of the other side, `f(x)`.
+pub(super) fn with_arguments(gold: &Expr, answer: &Expr, value: &Value) -> Option<Value> {
+    let (Expr::Apply(f, xs), Expr::Apply(g, ts), Value::Scalar(value)) = (gold, answer, value)
+    else {
+        return None;
+    };
+    let is_variable = |e: &Expr| matches!(e, Expr::Sym(_));
+    let comparable = f == g && xs.len() == ts.len() && xs.iter().chain(ts).all(is_variable);
+    // What is said of one event or point holds for no other: the value must depend on the variables. One with
+    // another meaning there would be confused with the new one.
+    let depends = ts.iter().all(|t| value.any(&mut |e| e == t));
+    let is_taken = |e: &Expr| xs.contains(e) && !ts.contains(e);
+    if !comparable || !depends || value.any(&mut |e| is_taken(e)) {
+        return None;
+    }
+    let place = |e: &Expr| ts.iter().position(|t| t == e);
+    let renamed = rewrite(value, &|e| place(e).map(|index| xs[index].clone()));
+    Some(Value::Scalar(renamed))
 }
 
 /// Whether an expression contains neither variables, other than the index of a series, nor unknown functions.

@@ -1,6 +1,7 @@
 //! Equations up to rearranging and scaling, inequalities up to flipping and positive scaling.
 
-use super::value::Value;
+use super::scalar::variables;
+use super::value::{Inequality, Value};
 use super::{Comparer, Outcome};
 use crate::ast::{Expr, RelOp};
 use crate::exact::{Canon, Monomial, Poly};
@@ -17,56 +18,69 @@ impl Comparer {
         let mut canon = Canon::new(self.fuel);
         let result = proportional(&mut canon, &a, &b, false);
         self.fuel -= canon.spent().min(self.fuel);
-        match result {
-            Ok(equal) => Outcome::of(equal),
-            Err(Failure::Unsupported) => Outcome::Undecided,
-            Err(failure) => Outcome::Failed(failure),
-        }
+        outcome_of(result)
     }
 
-    /// Compares two chains of inequalities.
-    pub(super) fn same_inequality(
-        &mut self,
-        gold: (&[Expr], &[RelOp]),
-        answer: (&[Expr], &[RelOp]),
-    ) -> Outcome {
-        let names = |sides: &[Expr]| super::scalar::variables(&sides.iter().collect::<Vec<_>>());
-        if names(gold.0) != names(answer.0) {
+    /// Compares two chains of inequalities: as sets of numbers, otherwise relation by relation.
+    pub(super) fn same_inequality(&mut self, gold: &Inequality, answer: &Inequality) -> Outcome {
+        let names = variables(&gold.sides);
+        if names != variables(&answer.sides) {
             return Outcome::Different;
         }
-        if names(gold.0).len() == 1 {
-            let value =
-                |(sides, ops): (&[Expr], &[RelOp])| Value::Inequality(sides.to_vec(), ops.to_vec());
-            let outcome = self.same_sets(&value(gold), &value(answer));
+        if let [name] = names.as_slice()
+            && let Some(gold) = self.solutions(gold, name)
+            && let Some(answer) = self.solutions(answer, name)
+        {
+            let outcome = self.same_real_sets(&gold, &answer);
             if outcome.is_equal() {
                 return outcome;
             }
         }
-        let (gold, answer) = (ascending(gold), ascending(answer));
-        if gold.1 != answer.1 {
+        let (gold, answer) = (gold.ascending(), answer.ascending());
+        if gold.ops != answer.ops {
             return Outcome::Different;
         }
+        let pairs = gold.differences().into_iter().zip(answer.differences());
         let mut canon = Canon::new(self.fuel);
         let mut outcome = Outcome::Equal;
-        for index in 0..gold.1.len() {
-            let signed = gold.1[index] != RelOp::Ne;
-            let side = |sides: &[Expr]| minus(&sides[index], &sides[index + 1]);
-            match proportional(&mut canon, &side(&gold.0), &side(&answer.0), signed) {
-                Ok(true) => {}
-                Ok(false) => outcome = Outcome::Different,
-                Err(Failure::Unsupported) => outcome = Outcome::Undecided,
-                Err(failure) => outcome = Outcome::Failed(failure),
-            }
-            if !outcome.is_equal() {
-                break;
-            }
+        for (op, (a, b)) in gold.ops.iter().zip(pairs) {
+            let result = proportional(&mut canon, &a, &b, *op != RelOp::Ne);
+            outcome = outcome.and(|| outcome_of(result));
         }
         self.fuel -= canon.spent().min(self.fuel);
         outcome
     }
 }
 
-fn minus(a: &Expr, b: &Expr) -> Expr {
+impl Inequality {
+    /// The chain in the direction in which its values increase.
+    fn ascending(&self) -> Self {
+        let falls = |op: &RelOp| matches!(op, RelOp::Gt | RelOp::Ge);
+        if !self.ops.iter().all(falls) {
+            return self.clone();
+        }
+        Self {
+            sides: self.sides.iter().rev().cloned().collect(),
+            ops: self.ops.iter().rev().map(|op| op.mirrored()).collect(),
+        }
+    }
+
+    /// Left minus right of each relation.
+    fn differences(&self) -> Vec<Expr> {
+        let pairs = self.sides.windows(2);
+        pairs.map(|pair| minus(&pair[0], &pair[1])).collect()
+    }
+}
+
+fn outcome_of(result: Result<bool, Failure>) -> Outcome {
+    match result {
+        Ok(equal) => Outcome::of(equal),
+        Err(Failure::Unsupported) => Outcome::Undecided,
+        Err(failure) => Outcome::Failed(failure),
+    }
+}
+
+pub(super) fn minus(a: &Expr, b: &Expr) -> Expr {
     Expr::Add(vec![a.clone(), Expr::Neg(Box::new(b.clone()))])
 }
 
@@ -82,24 +96,6 @@ fn zero_side(value: &Value) -> Option<Expr> {
     }
 }
 
-/// The chain in the direction in which its values increase.
-fn ascending((sides, ops): (&[Expr], &[RelOp])) -> (Vec<Expr>, Vec<RelOp>) {
-    if ops.iter().all(|op| matches!(op, RelOp::Gt | RelOp::Ge)) {
-        let flip = |op: &RelOp| {
-            if *op == RelOp::Gt {
-                RelOp::Lt
-            } else {
-                RelOp::Le
-            }
-        };
-        return (
-            sides.iter().rev().cloned().collect(),
-            ops.iter().rev().map(flip).collect(),
-        );
-    }
-    (sides.to_vec(), ops.to_vec())
-}
-
 /// Whether the numerators of two expressions differ by a constant factor, which must be positive if
 /// `signed`.
 fn proportional(canon: &mut Canon, a: &Expr, b: &Expr, signed: bool) -> Result<bool, Failure> {
@@ -110,10 +106,15 @@ fn proportional(canon: &mut Canon, a: &Expr, b: &Expr, signed: bool) -> Result<b
     if a.is_zero() || b.is_zero() {
         return Ok(false);
     }
-    let (a, b) = (
+    let (whole_a, whole_b) = (
         whole_exponents(canon, &a.num)?,
         whole_exponents(canon, &b.num)?,
     );
+    // Multiplying an inequality by a variable may turn it round.
+    if signed && (whole_a != a.num || whole_b != b.num) {
+        return Err(Failure::Unsupported);
+    }
+    let (a, b) = (whole_a, whole_b);
     let (parts_a, parts_b) = (by_variables(canon, &a), by_variables(canon, &b));
     let Some((lead, factor_a)) = parts_a.iter().next_back().filter(|(m, _)| !m.is_one()) else {
         return Ok(false);
@@ -135,7 +136,7 @@ fn proportional(canon: &mut Canon, a: &Expr, b: &Expr, signed: bool) -> Result<b
 }
 
 /// A polynomial multiplied by the powers that its negative exponents divide by.
-fn whole_exponents(canon: &mut Canon, poly: &Poly) -> Result<Poly, Failure> {
+pub(super) fn whole_exponents(canon: &mut Canon, poly: &Poly) -> Result<Poly, Failure> {
     let mut result = poly.clone();
     for id in poly.kernels() {
         if !canon.kernels().has_variable(id) {

@@ -88,7 +88,7 @@ impl Hash {
             ),
             Expr::Congruence(..) => (24, 0),
             Expr::Ratio(_) => (25, 0),
-            Expr::Series(product, ..) => (26, u64::from(*product)),
+            Expr::Series(fold, ..) => (26, *fold as u64),
             Expr::Time(parts) => (
                 27,
                 parts

@@ -1,124 +1,114 @@
 //! Sets of real numbers: intervals, points, unions, solutions of inequalities.
 
-use super::value::Value;
+use super::scalar::variables;
+use super::value::{Sign, Value};
 use super::{Comparer, Outcome};
-use crate::ast::{Constant, Expr, Func, RelOp, SetOp};
+use crate::ast::{Constant, Expr, SetOp};
 use crate::numeric::Evaluator;
 
 /// An end of an interval.
 #[derive(Debug, Clone)]
-struct End {
+pub(super) struct End {
     /// The exact value, unless the end is infinite.
     value: Option<Expr>,
     /// The value for ordering.
-    approx: f64,
-    closed: bool,
+    pub(super) approx: f64,
+    pub(super) closed: bool,
 }
 
 /// The numbers between two ends.
 #[derive(Debug, Clone)]
-struct Piece {
-    low: End,
-    high: End,
+pub(super) struct Piece {
+    pub(super) low: End,
+    pub(super) high: End,
 }
 
 /// Pieces in order that do not touch each other.
-type RealSet = Vec<Piece>;
+pub(super) type RealSet = Vec<Piece>;
 
 /// The maximum number of pieces of one set.
 const MAX_PIECES: usize = 64;
 
+impl End {
+    pub(super) fn infinite(sign: Sign) -> Self {
+        let approx = match sign {
+            Sign::Plus => f64::INFINITY,
+            Sign::Minus => f64::NEG_INFINITY,
+        };
+        Self {
+            value: None,
+            approx,
+            closed: false,
+        }
+    }
+
+    pub(super) fn closed_if(self, closed: bool) -> Self {
+        Self { closed, ..self }
+    }
+}
+
+impl Piece {
+    pub(super) fn point(end: End) -> Self {
+        Self {
+            low: end.clone(),
+            high: end,
+        }
+    }
+}
+
 impl Comparer {
     /// Compares two values as sets.
     pub(super) fn same_sets(&mut self, gold: &Value, answer: &Value) -> Outcome {
-        if let (Value::Inequality(..), Value::Scalar(_) | Value::Text(_)) = (gold, answer) {
-            return Outcome::Different;
-        }
         if let (Some(a), Some(b)) = (self.finite_set(gold), self.finite_set(answer)) {
-            let (a, b) = (Value::Set(a), Value::Set(b));
-            return self.same(&a, &b);
+            return self.in_any_order(&a, &b);
         }
-        let (Some(a), Some(b)) = (self.real_set(gold), self.real_set(answer)) else {
-            return self.same_parts(gold, answer);
-        };
-        if a.len() != b.len() {
-            return Outcome::Different;
+        if let (Some(a), Some(b)) = (self.real_set(gold), self.real_set(answer)) {
+            return self.same_real_sets(&a, &b);
         }
-        for (x, y) in a.iter().zip(&b) {
-            for (p, q) in [(&x.low, &y.low), (&x.high, &y.high)] {
-                let outcome = match (&p.value, &q.value) {
-                    (None, None) => Outcome::of(p.approx == q.approx),
-                    (Some(v), Some(w)) if p.closed == q.closed => self.scalar(v, w),
-                    _ => Outcome::Different,
-                };
-                if !outcome.is_equal() {
-                    return outcome;
-                }
-            }
-        }
-        Outcome::Equal
-    }
-
-    /// Compares set operations on parts other than sets of real numbers: the same parts in any order.
-    fn same_parts(&mut self, gold: &Value, answer: &Value) -> Outcome {
+        // Other sets: the same parts in any order.
         let (Value::Combined(a, parts), Value::Combined(b, others)) = (gold, answer) else {
             return Outcome::Different;
         };
-        if a != b || parts.len() != others.len() {
-            return Outcome::Different;
-        }
-        if *a == SetOp::Difference {
-            return self.in_order(
-                &parts.iter().collect::<Vec<_>>(),
-                &others.iter().collect::<Vec<_>>(),
-            );
-        }
-        let (x, y) = (Value::List(parts.clone()), Value::List(others.clone()));
-        self.same(&x, &y)
+        Outcome::of(a == b).and(|| match a {
+            SetOp::Difference => self.in_order(parts, others),
+            SetOp::Union | SetOp::Intersection => self.in_any_order(parts, others),
+        })
     }
 
-    fn number(&mut self, expr: &Expr) -> Option<f64> {
+    pub(super) fn same_real_sets(&mut self, gold: &RealSet, answer: &RealSet) -> Outcome {
+        let ends = |set: &RealSet| -> Vec<End> {
+            let pieces = set.iter().cloned();
+            pieces.flat_map(|piece| [piece.low, piece.high]).collect()
+        };
+        self.all_same(&ends(gold), &ends(answer), |comparer, p, q| {
+            match (&p.value, &q.value) {
+                (None, None) => Outcome::of(p.approx == q.approx),
+                (Some(v), Some(w)) if p.closed == q.closed => comparer.scalar(v, w),
+                _ => Outcome::Different,
+            }
+        })
+    }
+
+    /// An end whose value is a number.
+    pub(super) fn finite_end(&mut self, expr: &Expr, closed: bool) -> Option<End> {
         self.spend(20).ok()?;
         let point = Vec::new();
-        let mut evaluator = Evaluator {
-            prec: 128,
-            point: &point,
-            real: true,
-            gap: 0,
-            fuel: 500,
-        };
-        let value = evaluator.eval(expr).ok()?;
-        value
-            .is_real()
-            .then(|| value.re.to_f64())
-            .filter(|v| v.is_finite())
+        let mut evaluator = Evaluator::new(128, &point, true, 500);
+        let value = evaluator.eval(expr).ok().filter(|value| value.is_real())?;
+        let approx = Some(value.re.to_f64()).filter(|approx| approx.is_finite())?;
+        Some(End {
+            value: Some(expr.clone()),
+            approx,
+            closed,
+        })
     }
 
     fn end(&mut self, value: &Value, closed: bool) -> Option<End> {
         match value {
-            Value::Infinity(positive) => {
-                let approx = if *positive {
-                    f64::INFINITY
-                } else {
-                    f64::NEG_INFINITY
-                };
-                Some(End {
-                    value: None,
-                    approx,
-                    closed: false,
-                })
-            }
+            Value::Infinity(sign) => Some(End::infinite(*sign)),
             Value::Scalar(expr) => self.finite_end(expr, closed),
             _ => None,
         }
-    }
-
-    fn finite_end(&mut self, expr: &Expr, closed: bool) -> Option<End> {
-        Some(End {
-            value: Some(expr.clone()),
-            approx: self.number(expr)?,
-            closed,
-        })
     }
 
     /// The set of real numbers that a value describes.
@@ -140,70 +130,78 @@ impl Comparer {
                     let Value::Scalar(expr) = item else {
                         return None;
                     };
-                    let end = self.finite_end(expr, true)?;
-                    points.push(Piece {
-                        low: end.clone(),
-                        high: end,
-                    });
+                    points.push(Piece::point(self.finite_end(expr, true)?));
                 }
                 self.merged(points)
             }
             Value::Combined(op, parts) => {
-                one_variable(parts)?;
-                let mut parts = parts.iter();
-                let mut result = self.real_set(parts.next()?)?;
-                for part in parts {
-                    let other = self.real_set(part)?;
-                    result = match op {
-                        SetOp::Union => {
-                            result.extend(other);
-                            self.merged(result)?
-                        }
-                        SetOp::Intersection => self.intersection(&result, &other)?,
-                        SetOp::Difference => {
-                            let rest = self.complement(&other)?;
-                            self.intersection(&result, &rest)?
-                        }
-                    };
-                }
-                Some(result)
+                let sets = self.real_sets(parts)?;
+                sets.into_iter()
+                    .try_fold(None, |result: Option<RealSet>, set| {
+                        let Some(result) = result else {
+                            return Some(Some(set));
+                        };
+                        Some(Some(match op {
+                            SetOp::Union => self.merged(result.into_iter().chain(set).collect())?,
+                            SetOp::Intersection => self.intersection(&result, &set)?,
+                            SetOp::Difference => self.intersection(&result, &complement(&set))?,
+                        }))
+                    })?
             }
-            Value::Inequality(sides, ops) => self.solutions(sides, ops),
+            Value::Inequality(inequality) => match variables(&inequality.sides).as_slice() {
+                [name] => self.solutions(inequality, name),
+                _ => None,
+            },
             Value::List(items) => {
-                one_variable(items)?;
-                let mut pieces = Vec::new();
-                for item in items {
-                    let sets = matches!(item, Value::Inequality(..) | Value::Tuple(..));
-                    if !sets {
-                        return None;
-                    }
-                    pieces.extend(self.real_set(item)?);
+                let is_part = |v: &Value| matches!(v, Value::Inequality(_) | Value::Tuple(..));
+                let sets = Some(items).filter(|items| items.iter().all(is_part))?;
+                let sets = self.real_sets(sets)?;
+                let union = self.merged(sets.concat())?;
+                if !is_everything(&union) {
+                    return Some(union);
                 }
-                self.merged(pieces)
+                // Alternatives that exclude nothing together are not meant as such.
+                sets.iter()
+                    .try_fold(union, |result, set| self.intersection(&result, set))
             }
             Value::Named(_, inner) => self.real_set(inner),
             _ => None,
         }
     }
 
-    /// -1, 0 or 1 if `a` lies before, at or after `b`.
-    fn order(&mut self, a: &End, b: &End) -> i8 {
-        let scale = a.approx.abs().max(b.approx.abs()).max(1.0);
-        let close = a.approx == b.approx || (a.approx - b.approx).abs() <= 1e-9 * scale;
-        if close && a.approx.is_finite() && b.approx.is_finite() {
-            if let (Some(x), Some(y)) = (&a.value, &b.value)
-                && self.scalar(x, y).is_equal()
-            {
-                return 0;
-            }
-        } else if a.approx == b.approx {
-            return 0;
+    /// The sets that values describe. Conditions on different variables describe no set of numbers.
+    fn real_sets(&mut self, values: &[Value]) -> Option<Vec<RealSet>> {
+        let sides = values.iter().filter_map(|value| match value {
+            Value::Inequality(inequality) => Some(&inequality.sides),
+            _ => None,
+        });
+        let sides: Vec<&Expr> = sides.flatten().collect();
+        if variables(&sides).len() > 1 {
+            return None;
         }
-        if a.approx < b.approx { -1 } else { 1 }
+        values.iter().map(|value| self.real_set(value)).collect()
+    }
+
+    /// -1, 0 or 1 if `a` lies before, at or after `b`.
+    pub(super) fn order(&mut self, a: &End, b: &End) -> i8 {
+        let equal = match (&a.value, &b.value) {
+            (Some(x), Some(y)) => {
+                let scale = a.approx.abs().max(b.approx.abs()).max(1.0);
+                (a.approx - b.approx).abs() <= 1e-9 * scale && self.scalar(x, y).is_equal()
+            }
+            _ => a.approx == b.approx,
+        };
+        if equal {
+            0
+        } else if a.approx < b.approx {
+            -1
+        } else {
+            1
+        }
     }
 
     /// Sorts the pieces and merges those that overlap or touch.
-    fn merged(&mut self, mut pieces: Vec<Piece>) -> Option<RealSet> {
+    pub(super) fn merged(&mut self, mut pieces: Vec<Piece>) -> Option<RealSet> {
         if pieces.len() > MAX_PIECES {
             return None;
         }
@@ -219,252 +217,77 @@ impl Comparer {
                 tidy.push(piece);
                 continue;
             };
-            let (high, low) = (last.high.clone(), piece.low.clone());
-            let gap = self.order(&low, &high);
-            if gap < 0 || (gap == 0 && (low.closed || high.closed)) {
-                // Of two starts at the same place the closed one wins.
-                let start = last.low.clone();
-                if self.order(&start, &low) == 0 && low.closed {
-                    tidy.last_mut()?.low.closed = true;
-                }
-                match self.order(&piece.high, &high) {
-                    1 => tidy.last_mut()?.high = piece.high,
-                    0 if piece.high.closed => tidy.last_mut()?.high.closed = true,
-                    _ => {}
-                }
-            } else {
+            let gap = self.order(&piece.low, &last.high);
+            if gap > 0 || gap == 0 && !piece.low.closed && !last.high.closed {
                 tidy.push(piece);
+                continue;
+            }
+            // Of two ends at the same place the closed one wins.
+            if self.order(&last.low, &piece.low) == 0 {
+                last.low.closed |= piece.low.closed;
+            }
+            match self.order(&piece.high, &last.high) {
+                1 => last.high = piece.high,
+                0 => last.high.closed |= piece.high.closed,
+                _ => {}
             }
         }
         Some(tidy)
     }
 
-    fn intersection(&mut self, a: &RealSet, b: &RealSet) -> Option<RealSet> {
+    pub(super) fn intersection(&mut self, a: &RealSet, b: &RealSet) -> Option<RealSet> {
         let mut pieces = Vec::new();
         for x in a {
             for y in b {
-                let low = match self.order(&x.low, &y.low) {
-                    1 => x.low.clone(),
-                    -1 => y.low.clone(),
-                    _ => End {
-                        closed: x.low.closed && y.low.closed,
-                        ..x.low.clone()
-                    },
-                };
-                let high = match self.order(&x.high, &y.high) {
-                    -1 => x.high.clone(),
-                    1 => y.high.clone(),
-                    _ => End {
-                        closed: x.high.closed && y.high.closed,
-                        ..x.high.clone()
-                    },
-                };
-                match self.order(&low, &high) {
-                    -1 => pieces.push(Piece { low, high }),
-                    0 if low.closed && high.closed => pieces.push(Piece { low, high }),
-                    _ => {}
+                let low = self.inner_end(&x.low, &y.low, 1);
+                let high = self.inner_end(&x.high, &y.high, -1);
+                let order = self.order(&low, &high);
+                if order < 0 || order == 0 && low.closed && high.closed {
+                    pieces.push(Piece { low, high });
                 }
             }
         }
         self.merged(pieces)
     }
 
-    fn complement(&mut self, set: &RealSet) -> Option<RealSet> {
-        let mut pieces = Vec::new();
-        let mut low = End {
-            value: None,
-            approx: f64::NEG_INFINITY,
-            closed: false,
-        };
-        for piece in set {
-            let high = End {
-                closed: !piece.low.closed,
-                ..piece.low.clone()
-            };
-            if high.value.is_some() {
-                pieces.push(Piece {
-                    low: low.clone(),
-                    high,
-                });
-            }
-            low = End {
-                closed: !piece.high.closed,
-                ..piece.high.clone()
-            };
+    /// Of two ends the one that lies on the `inner` side of the other, as [`Self::order`] says it.
+    fn inner_end(&mut self, x: &End, y: &End, inner: i8) -> End {
+        match self.order(x, y) {
+            0 => x.clone().closed_if(x.closed && y.closed),
+            order if order == inner => x.clone(),
+            _ => y.clone(),
         }
-        if low.value.is_some() || set.is_empty() {
-            let high = End {
-                value: None,
-                approx: f64::INFINITY,
-                closed: false,
-            };
-            pieces.push(Piece { low, high });
-        }
-        self.merged(pieces)
-    }
-
-    /// The solutions of a chain of inequalities that are linear in one variable.
-    fn solutions(&mut self, sides: &[Expr], ops: &[RelOp]) -> Option<RealSet> {
-        let names = super::scalar::variables(&sides.iter().collect::<Vec<_>>());
-        let [name] = names.as_slice() else {
-            return None;
-        };
-        let mut result = everything();
-        for (index, op) in ops.iter().enumerate() {
-            let set = self.half_line(&sides[index], *op, &sides[index + 1], name)?;
-            result = self.intersection(&result, &set)?;
-        }
-        Some(result)
-    }
-
-    fn half_line(&mut self, left: &Expr, op: RelOp, right: &Expr, name: &str) -> Option<RealSet> {
-        if let Expr::Fun(Func::Abs, inner) = left
-            && !mentions(right, name)
-        {
-            return self.absolute_value_solutions(&inner[0], op, right, name);
-        }
-        let variable = Expr::Sym(name.to_string());
-        let (bound, flipped) = if *left == variable && !mentions(right, name) {
-            (right.clone(), false)
-        } else if *right == variable && !mentions(left, name) {
-            (left.clone(), true)
-        } else {
-            self.linear_bound(left, right, name)?
-        };
-        let op = match (op, flipped) {
-            (RelOp::Lt, true) => RelOp::Gt,
-            (RelOp::Le, true) => RelOp::Ge,
-            (RelOp::Gt, true) => RelOp::Lt,
-            (RelOp::Ge, true) => RelOp::Le,
-            (op, _) => op,
-        };
-        let infinite = match bound {
-            Expr::Const(Constant::Infinity) => Some(true),
-            Expr::Neg(ref inner) if **inner == Expr::Const(Constant::Infinity) => Some(false),
-            _ => None,
-        };
-        if let Some(positive) = infinite {
-            // `x < \infty` is always true.
-            let trivial = positive == matches!(op, RelOp::Lt | RelOp::Le);
-            return trivial.then(everything);
-        }
-        let closed = matches!(op, RelOp::Le | RelOp::Ge);
-        let end = self.finite_end(&bound, closed)?;
-        let [whole] = everything().try_into().ok()?;
-        let Piece { low, high } = whole;
-        match op {
-            RelOp::Lt | RelOp::Le => Some(vec![Piece { low, high: end }]),
-            RelOp::Gt | RelOp::Ge => Some(vec![Piece { low: end, high }]),
-            RelOp::Ne => Some(vec![
-                Piece {
-                    low,
-                    high: end.clone(),
-                },
-                Piece { low: end, high },
-            ]),
-            _ => None,
-        }
-    }
-
-    /// The solutions of `|inner| op bound`.
-    fn absolute_value_solutions(
-        &mut self,
-        inner: &Expr,
-        op: RelOp,
-        bound: &Expr,
-        name: &str,
-    ) -> Option<RealSet> {
-        let negative = Expr::Neg(Box::new(bound.clone()));
-        if self.number(bound)? <= 0.0 {
-            return None;
-        }
-        let mirrored = match op {
-            RelOp::Lt => RelOp::Gt,
-            RelOp::Le => RelOp::Ge,
-            RelOp::Gt => RelOp::Lt,
-            RelOp::Ge => RelOp::Le,
-            _ => return None,
-        };
-        let above = self.half_line(inner, op, bound, name)?;
-        let below = self.half_line(inner, mirrored, &negative, name)?;
-        if matches!(op, RelOp::Lt | RelOp::Le) {
-            self.intersection(&above, &below)
-        } else {
-            self.merged(above.into_iter().chain(below).collect())
-        }
-    }
-
-    /// Where two sides that are linear in the variable are equal, and whether dividing flips the relation.
-    fn linear_bound(&mut self, left: &Expr, right: &Expr, name: &str) -> Option<(Expr, bool)> {
-        let value_at = |value: i64| {
-            let replace = |e: &Expr| substitute(e, name, &Expr::int(value));
-            Expr::Add(vec![replace(left), Expr::Neg(Box::new(replace(right)))])
-        };
-        let (f0, f1, f2) = (value_at(0), value_at(1), value_at(2));
-        let negative = |e: &Expr| Expr::Neg(Box::new(e.clone()));
-        let slope = Expr::Add(vec![f1.clone(), negative(&f0)]);
-        let next = Expr::Add(vec![f2, negative(&f1)]);
-        if !self.scalar(&slope, &next).is_equal() {
-            return None;
-        }
-        // Three points on a line do not prove linearity; a fourth one off the grid suffices for polynomials
-        // as small as those of answers.
-        let far = Expr::Add(vec![value_at(11), negative(&f0)]);
-        let expected = Expr::Mul(vec![Expr::int(11), slope.clone()]);
-        if !self.scalar(&far, &expected).is_equal() {
-            return None;
-        }
-        let value = self.number(&slope)?;
-        if value.abs() < 1e-12 {
-            return None;
-        }
-        let bound = Expr::Div(Box::new(negative(&f0)), Box::new(slope));
-        Some((bound, value < 0.0))
     }
 }
 
-/// `None` if there are conditions on different variables, which do not describe a set of numbers.
-fn one_variable(items: &[Value]) -> Option<()> {
-    let sides: Vec<&Expr> = items
-        .iter()
-        .filter_map(|item| match item {
-            Value::Inequality(sides, _) => Some(sides),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    (super::scalar::variables(&sides).len() <= 1).then_some(())
+/// What lies between and around the pieces.
+pub(super) fn complement(set: &RealSet) -> RealSet {
+    let mut rest = Vec::new();
+    let mut low = End::infinite(Sign::Minus);
+    for piece in set {
+        let flipped = |end: &End| end.clone().closed_if(!end.closed);
+        rest.push(Piece {
+            low,
+            high: flipped(&piece.low),
+        });
+        low = flipped(&piece.high);
+    }
+    rest.push(Piece {
+        low,
+        high: End::infinite(Sign::Plus),
+    });
+    // Nothing lies beyond an infinite end.
+    rest.retain(|p| p.high.approx > f64::NEG_INFINITY && p.low.approx < f64::INFINITY);
+    rest
 }
 
-fn everything() -> RealSet {
-    let end = |approx| End {
-        value: None,
-        approx,
-        closed: false,
-    };
+pub(super) fn everything() -> RealSet {
     vec![Piece {
-        low: end(f64::NEG_INFINITY),
-        high: end(f64::INFINITY),
+        low: End::infinite(Sign::Minus),
+        high: End::infinite(Sign::Plus),
     }]
 }
 
-fn mentions(expr: &Expr, name: &str) -> bool {
-    expr.any(&mut |e| matches!(e, Expr::Sym(n) if n == name))
-}
-
-/// `expr` with a variable replaced.
-pub(super) fn substitute(expr: &Expr, name: &str, value: &Expr) -> Expr {
-    let each = |items: &[Expr]| items.iter().map(|e| substitute(e, name, value)).collect();
-    let one = |e: &Expr| Box::new(substitute(e, name, value));
-    match expr {
-        Expr::Sym(n) if n == name => value.clone(),
-        Expr::Add(items) => Expr::Add(each(items)),
-        Expr::Mul(items) => Expr::Mul(each(items)),
-        Expr::Neg(a) => Expr::Neg(one(a)),
-        Expr::Div(a, b) => Expr::Div(one(a), one(b)),
-        Expr::Pow(a, b) => Expr::Pow(one(a), one(b)),
-        Expr::Root(a, b) => Expr::Root(one(a), one(b)),
-        Expr::Fun(f, items) => Expr::Fun(*f, each(items)),
-        other => other.clone(),
-    }
+fn is_everything(set: &RealSet) -> bool {
+    matches!(set.as_slice(), [Piece { low, high }] if low.value.is_none() && high.value.is_none())
 }

@@ -1,8 +1,9 @@
 //! The interpretation of an expression as a value.
 
-use super::naming::{is_constant, is_name};
-use super::{Comparer, Outcome};
-use crate::ast::{Constant, Expr, RelOp, SetOp};
+use super::families::{with_own_parameter, with_parameter};
+use super::rewrite::split_plus_minus;
+use super::{Comparer, normalized};
+use crate::ast::{Constant, Expr, Fold, RelOp, SetOp};
 use crate::verdict::{Budget, Failure};
 
 /// An answer, by its kind.
@@ -10,8 +11,7 @@ use crate::verdict::{Budget, Failure};
 pub(crate) enum Value {
     /// A number or an expression.
     Scalar(Expr),
-    /// Infinity, with its sign.
-    Infinity(bool),
+    Infinity(Sign),
     /// A percentage.
     Percent(Expr),
     /// Words.
@@ -30,12 +30,12 @@ pub(crate) enum Value {
     Record(Vec<(Expr, Value)>),
     /// The two sides of an equation.
     Equation(Expr, Expr),
-    /// A chain of inequalities.
-    Inequality(Vec<Expr>, Vec<RelOp>),
+    Inequality(Inequality),
     /// All real numbers, or another set with a name.
     NamedSet(Constant),
     Matrix(Vec<Vec<Expr>>),
-    Congruence(Expr, Expr, Expr),
+    /// Two sides and the modulus.
+    Congruence([Expr; 3]),
     Ratio(Vec<Expr>),
     /// A time of day.
     Time(Vec<u32>),
@@ -43,10 +43,23 @@ pub(crate) enum Value {
     Cases(Vec<(Value, Value)>),
     /// Quantities that are equal to each other, in any order. If the last may also be the value of the
     /// first, that.
-    Chain(Vec<Expr>, Option<Box<Value>>),
+    Chain(Vec<Value>, Option<Box<Value>>),
     /// The elements of a form that satisfy conditions.
     Builder(Expr, Vec<Value>),
     Based(String, u32),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Sign {
+    Plus,
+    Minus,
+}
+
+/// A chain of inequalities: its sides and the relations between them.
+#[derive(Debug, Clone)]
+pub(crate) struct Inequality {
+    pub(super) sides: Vec<Expr>,
+    pub(super) ops: Vec<RelOp>,
 }
 
 /// The maximum number of items of a list, set or tuple.
@@ -54,7 +67,7 @@ const MAX_ITEMS: usize = 200;
 /// The deepest nesting of lists.
 const MAX_NESTING: usize = 12;
 
-type Result<T> = std::result::Result<T, Failure>;
+pub(super) type Result<T> = std::result::Result<T, Failure>;
 
 impl Comparer {
     /// Interprets `expr` as a value.
@@ -65,77 +78,63 @@ impl Comparer {
         }
         match expr {
             Expr::Undefined => Err(Failure::Undefined),
-            Expr::Text(text) => Ok(match super::normalized(text).as_deref() {
+            Expr::Text(text) => Ok(match normalized(text).as_deref() {
                 Some("all real numbers" | "all reals" | "real numbers") => {
                     Value::NamedSet(Constant::Reals)
                 }
                 _ => Value::Text(text.clone()),
             }),
-            Expr::Const(Constant::Infinity) => Ok(Value::Infinity(true)),
-            Expr::Const(Constant::EmptySet) => Ok(Value::Set(Vec::new())),
-            Expr::Const(
-                constant @ (Constant::Reals
-                | Constant::Integers
-                | Constant::Naturals
-                | Constant::Rationals
-                | Constant::Complexes),
-            ) => Ok(Value::NamedSet(*constant)),
-            Expr::Neg(inner) if **inner == Expr::Const(Constant::Infinity) => {
-                Ok(Value::Infinity(false))
-            }
-            Expr::Percent(inner) => Ok(Value::Percent((**inner).clone())),
-            Expr::Neg(inner) if matches!(**inner, Expr::Percent(_)) => match &**inner {
-                Expr::Percent(value) => Ok(Value::Percent(Expr::Neg(value.clone()))),
-                _ => Err(Failure::NotParsed),
+            Expr::Const(constant) => match constant {
+                Constant::Infinity => Ok(Value::Infinity(Sign::Plus)),
+                Constant::EmptySet => Ok(Value::Set(Vec::new())),
+                Constant::Pi | Constant::E | Constant::I => Ok(Value::Scalar(expr.clone())),
+                set => Ok(Value::NamedSet(*set)),
             },
+            Expr::Neg(inner) => match &**inner {
+                Expr::Const(Constant::Infinity) => Ok(Value::Infinity(Sign::Minus)),
+                Expr::Percent(value) => Ok(Value::Percent(Expr::Neg(value.clone()))),
+                _ => self.interpret_scalar(expr, depth),
+            },
+            // The positive numbers, and those with zero.
+            Expr::Sym(name) => Ok(match name.as_str() {
+                "Reals^+" | "Reals_+" | "Reals_Gt0" => ray('('),
+                "Reals_Ge0" | "Reals^Ge0" => ray('['),
+                _ => Value::Scalar(expr.clone()),
+            }),
+            Expr::Percent(inner) => Ok(Value::Percent((**inner).clone())),
             Expr::Based(digits, base) => Ok(Value::Based(digits.clone(), *base)),
-            Expr::List(items) => {
-                let items = self.interpret_all(items, depth)?;
-                Ok(gather(items))
-            }
+            Expr::List(items) => match with_parameter(items) {
+                Some(items) => Ok(gather(self.interpret_all(&items, depth)?)),
+                None => Ok(gather(self.interpret_all(items, depth)?)),
+            },
             Expr::Set(items) => Ok(Value::Set(flatten(self.interpret_all(items, depth)?))),
             Expr::SetBuilder(form, conditions) => self.interpret_builder(form, conditions, depth),
             Expr::Tuple(open, items, close) => {
                 // A point with `\pm` in it is two points.
-                if let Some((plus, minus)) = split_plus_minus(expr) {
-                    let pair = vec![
-                        self.interpret(&plus, depth + 1)?,
-                        self.interpret(&minus, depth + 1)?,
-                    ];
-                    return Ok(Value::List(pair));
+                if let Some(pair) = split_plus_minus(expr) {
+                    return Ok(Value::List(self.interpret_all(&pair, depth)?));
                 }
                 let items = self.interpret_all(items, depth)?;
                 // An interval never contains infinity, whatever its bracket.
-                let open = match items.first() {
-                    Some(Value::Infinity(_)) if *open == '[' => '(',
-                    _ => *open,
+                let bracket = |bracket: char, round: char, end: Option<&Value>| match end {
+                    Some(Value::Infinity(_)) if matches!(bracket, '[' | ']') => round,
+                    _ => bracket,
                 };
-                let close = match items.last() {
-                    Some(Value::Infinity(_)) if *close == ']' => ')',
-                    _ => *close,
-                };
+                let open = bracket(*open, '(', items.first());
+                let close = bracket(*close, ')', items.last());
                 Ok(Value::Tuple(open, items, close))
             }
             Expr::SetOp(op, items) => Ok(Value::Combined(*op, self.interpret_all(items, depth)?)),
-            Expr::Congruence(a, b, m) => Ok(Value::Congruence(
-                (**a).clone(),
-                (**b).clone(),
-                (**m).clone(),
-            )),
+            Expr::Congruence(a, b, m) => {
+                Ok(Value::Congruence([a, b, m].map(|part| (**part).clone())))
+            }
             Expr::Ratio(items) => Ok(Value::Ratio(items.clone())),
             Expr::Time(parts) => Ok(Value::Time(parts.clone())),
             Expr::Cases(branches) => {
-                if branches.len() > MAX_ITEMS {
-                    return Err(Failure::OverBudget(Budget::Size));
-                }
-                let mut values = Vec::new();
-                for (value, condition) in branches {
-                    values.push((
-                        self.interpret(value, depth + 1)?,
-                        self.interpret(condition, depth + 1)?,
-                    ));
-                }
-                Ok(Value::Cases(values))
+                let (values, conditions): (Vec<_>, Vec<_>) = branches.iter().cloned().unzip();
+                let values = self.interpret_all(&values, depth)?;
+                let conditions = self.interpret_all(&conditions, depth)?;
+                Ok(Value::Cases(values.into_iter().zip(conditions).collect()))
             }
             // A row with the sign that makes it a column.
             Expr::Pow(row, sign)
@@ -156,6 +155,13 @@ impl Comparer {
         conditions: &[Expr],
         depth: usize,
     ) -> Result<Value> {
+        if let Some((form, conditions)) = with_own_parameter(form, conditions) {
+            return self.interpret_builder(&form, &conditions, depth);
+        }
+        if let Some(forms) = split_plus_minus(form) {
+            let sets = forms.map(|form| self.interpret_builder(&form, conditions, depth));
+            return Ok(Value::List(sets.into_iter().collect::<Result<_>>()?));
+        }
         let mut conditions = self.interpret_all(conditions, depth)?;
         let form = match form {
             Expr::Rel(element, rest) if matches!(rest.as_slice(), [(RelOp::In, _)]) => {
@@ -189,184 +195,50 @@ impl Comparer {
         if let Some(rows) = self.matrix_value(expr, 0)? {
             return Ok(Value::Matrix(rows));
         }
-        if let Some((plus, minus)) = split_plus_minus(expr) {
-            return Ok(Value::List(vec![
-                self.interpret(&plus, depth + 1)?,
-                self.interpret(&minus, depth + 1)?,
-            ]));
-        }
-        // A series without end may have a value, which is not computed here.
-        if expr.any(&mut |e| {
-            matches!(e, Expr::Series(_, _, _, last, _) if **last == Expr::Const(Constant::Infinity))
-        }) {
-            return Err(Failure::Unsupported);
+        if let Some(pair) = split_plus_minus(expr) {
+            return Ok(Value::List(self.interpret_all(&pair, depth)?));
         }
         // `2^\infty`, `\infty - \infty`: no value.
-        if expr.any(&mut |e| matches!(e, Expr::Const(Constant::Infinity) | Expr::Undefined)) {
+        if is_endless(expr) {
             return Err(Failure::Undefined);
         }
         Ok(Value::Scalar(expr.clone()))
     }
+}
 
-    fn interpret_relation(
-        &mut self,
-        first: &Expr,
-        rest: &[(RelOp, Expr)],
-        depth: usize,
-    ) -> Result<Value> {
-        // Of an exact value and a rounded one, the exact one counts.
-        if let Some(index) = rest.iter().position(|(op, _)| *op == RelOp::Approx) {
-            let before: &Expr = if index == 0 {
-                first
-            } else {
-                &rest[index - 1].1
-            };
-            let after = &rest[index].1;
-            if before.has_decimal() && !after.has_decimal() {
-                return self.interpret(after, depth + 1);
-            }
-            return if index == 0 {
-                if is_name(first) {
-                    return Ok(Value::Named(
-                        first.clone(),
-                        Box::new(self.interpret(after, depth + 1)?),
-                    ));
-                }
-                self.interpret(first, depth + 1)
-            } else {
-                self.interpret_relation(first, &rest[..index], depth + 1)
-            };
-        }
-        if let [(RelOp::In, set)] = rest {
-            let set = self.interpret(set, depth + 1)?;
-            return Ok(Value::Named(first.clone(), Box::new(set)));
-        }
-        if rest
-            .iter()
-            .all(|(op, _)| matches!(op, RelOp::Eq | RelOp::Equiv))
-        {
-            return self.interpret_equation(first, rest, depth);
-        }
-        let ordered = rest.iter().all(|(op, _)| {
-            matches!(
-                op,
-                RelOp::Lt | RelOp::Le | RelOp::Gt | RelOp::Ge | RelOp::Ne
-            )
-        });
-        if ordered {
-            let sides = std::iter::once(first)
-                .chain(rest.iter().map(|(_, e)| e))
-                .cloned()
-                .collect();
-            return Ok(Value::Inequality(
-                sides,
-                rest.iter().map(|(op, _)| *op).collect(),
-            ));
-        }
-        Err(Failure::Unsupported)
+/// `x \ne 1, 2` excludes both numbers.
+fn exclude_all(items: &mut [Value]) {
+    let Some((Value::Inequality(first), others)) = items.split_first_mut() else {
+        return;
+    };
+    if first.ops != [RelOp::Ne] || !others.iter().all(|o| matches!(o, Value::Scalar(_))) {
+        return;
     }
-
-    /// The value at the end of a chain of equals signs. The constants in it must be equal, so that guesses
-    /// cannot be chained; of an exact value and a rounded one, the exact one counts.
-    fn end_of_chain<'a>(&mut self, rest: &'a [(RelOp, Expr)]) -> Result<&'a Expr> {
-        let mut last = &rest[rest.len() - 1].1;
-        if rest.len() > 12 {
-            return Err(Failure::OverBudget(Budget::Size));
+    for other in others {
+        if let Value::Scalar(number) = other {
+            let mut excluded = first.clone();
+            excluded.sides[1] = number.clone();
+            *other = Value::Inequality(excluded);
         }
-        for (_, before) in rest[..rest.len() - 1].iter().rev() {
-            if !is_constant(before) || !is_constant(last) || self.scalar(before, last).is_equal() {
-                continue;
-            }
-            if last.has_decimal() && !before.has_decimal() {
-                last = before;
-            } else if !before.has_decimal() || last.has_decimal() {
-                return Err(Failure::Unsupported);
-            }
-        }
-        Ok(last)
-    }
-
-    fn all_equal(&mut self, expr: &Expr, sides: &[(RelOp, Expr)]) -> bool {
-        sides
-            .iter()
-            .all(|(_, side)| self.scalar(side, expr).is_equal())
-    }
-
-    /// A chain of equals signs is a computation that ends with a value, or states that several quantities
-    /// are equal, as `x = y = z` does.
-    fn interpret_equation(
-        &mut self,
-        first: &Expr,
-        rest: &[(RelOp, Expr)],
-        depth: usize,
-    ) -> Result<Value> {
-        let last = self.end_of_chain(rest)?;
-        if rest.len() > 1 && !is_constant(last) {
-            let sides = || std::iter::once(first).chain(rest.iter().map(|(_, side)| side));
-            let mut named = rest
-                .iter()
-                .map(|(_, side)| side)
-                .filter(|side| is_name(side));
-            if named.next().is_some() || !is_name(first) && !self.all_equal(first, rest) {
-                return Ok(Value::Chain(sides().cloned().collect(), None));
-            }
-            if depth == 0 && is_name(first) && !self.all_equal(last, rest) {
-                let value = self.interpret(last, depth + 1)?;
-                let named = Value::Named(first.clone(), Box::new(value));
-                return Ok(Value::Chain(
-                    sides().cloned().collect(),
-                    Some(Box::new(named)),
-                ));
-            }
-        }
-        if is_name(first) {
-            let value = self.interpret(last, depth + 1)?;
-            return Ok(Value::Named(first.clone(), Box::new(value)));
-        }
-        if rest.len() == 1 && is_name(last) {
-            let value = self.interpret(first, depth + 1)?;
-            return Ok(Value::Named(last.clone(), Box::new(value)));
-        }
-        if rest.len() > 1 {
-            return self.interpret(last, depth + 1);
-        }
-        if is_constant(first) && is_constant(last) {
-            // A computation: its result counts if it is right.
-            return match self.scalar(first, last) {
-                Outcome::Equal => self.interpret(last, depth + 1),
-                Outcome::Failed(failure) => Err(failure),
-                _ => Err(Failure::Unsupported),
-            };
-        }
-        Ok(Value::Equation(first.clone(), last.clone()))
     }
 }
 
-/// The two values of an expression with plus-minus signs, all with the same sign.
-fn split_plus_minus(expr: &Expr) -> Option<(Expr, Expr)> {
-    if !expr.any(&mut |e| matches!(e, Expr::PlusMinus(_))) {
-        return None;
-    }
-    Some((take_sign(expr, false), take_sign(expr, true)))
+/// The interval from zero on.
+fn ray(open: char) -> Value {
+    let ends = vec![Value::Scalar(Expr::int(0)), Value::Infinity(Sign::Plus)];
+    Value::Tuple(open, ends, ')')
 }
 
-fn take_sign(expr: &Expr, negative: bool) -> Expr {
-    let each = |items: &[Expr]| items.iter().map(|e| take_sign(e, negative)).collect();
-    let one = |e: &Expr| Box::new(take_sign(e, negative));
+/// Whether infinity occurs, other than as the end of a series, or what has no value.
+fn is_endless(expr: &Expr) -> bool {
     match expr {
-        Expr::PlusMinus(a) if negative => Expr::Neg(one(a)),
-        Expr::PlusMinus(a) => take_sign(a, negative),
-        Expr::Add(items) => Expr::Add(each(items)),
-        Expr::Mul(items) => Expr::Mul(each(items)),
-        Expr::Neg(a) => Expr::Neg(one(a)),
-        Expr::Div(a, b) => Expr::Div(one(a), one(b)),
-        Expr::Pow(a, b) => Expr::Pow(one(a), one(b)),
-        Expr::Root(a, b) => Expr::Root(one(a), one(b)),
-        Expr::Percent(a) => Expr::Percent(one(a)),
-        Expr::Degree(a) => Expr::Degree(one(a)),
-        Expr::Fun(f, items) => Expr::Fun(*f, each(items)),
-        Expr::Tuple(open, items, close) => Expr::Tuple(*open, each(items), *close),
-        other => other.clone(),
+        Expr::Const(Constant::Infinity) | Expr::Undefined => true,
+        Expr::Series(Fold::Integral, _, _, _, body) => is_endless(body),
+        Expr::Series(_, _, first, last, body) => {
+            let endless = **last == Expr::Const(Constant::Infinity);
+            is_endless(first) || !endless && is_endless(last) || is_endless(body)
+        }
+        _ => expr.children().into_iter().any(is_endless),
     }
 }
 
@@ -383,61 +255,46 @@ fn flatten(items: Vec<Value>) -> Vec<Value> {
 }
 
 /// A list, or a record if the items name different variables.
-fn gather(items: Vec<Value>) -> Value {
+fn gather(mut items: Vec<Value>) -> Value {
+    exclude_all(&mut items);
     let names: Vec<&Expr> = items
         .iter()
-        .filter_map(|i| match i {
-            Value::Named(name @ (Expr::Sym(_) | Expr::Apply(..) | Expr::Text(_)), _) => Some(name),
+        .filter_map(|item| match item {
+            Value::Named(name, _) => Some(name),
             _ => None,
         })
         .collect();
-    let distinct = names
-        .iter()
-        .enumerate()
-        .all(|(i, name)| !names[..i].contains(name));
-    if names.len() == items.len() && distinct && items.len() > 1 {
-        let mut fields: Vec<(Expr, Value)> = items
-            .into_iter()
-            .filter_map(|i| match i {
-                Value::Named(name, value) => Some((name, *value)),
-                _ => None,
-            })
-            .collect();
-        fields.sort_by_key(|(name, _)| format!("{name:?}"));
+    let Some(&name) = names.first() else {
+        return Value::List(flatten(items));
+    };
+    let is_one = names.iter().all(|other| *other == name);
+    let are_different = (1..names.len()).all(|i| !names[..i].contains(&names[i]));
+    let is_field = |name: &&Expr| matches!(name, Expr::Sym(_) | Expr::Apply(..) | Expr::Text(_));
+    if names.len() == items.len() && names.len() > 1 && are_different && names.iter().all(is_field)
+    {
+        let fields = items.into_iter().filter_map(|item| match item {
+            Value::Named(name, value) => Some((name, *value)),
+            _ => None,
+        });
+        let mut fields: Vec<(Expr, Value)> = fields.collect();
+        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
         return Value::Record(fields);
     }
     // `x = 1, x = 2` and `x = 1, 2` list the values of one variable.
-    let mut name: Option<Expr> = None;
-    let mut consistent = true;
-    for (index, item) in items.iter().enumerate() {
-        match item {
-            Value::Named(n, _) => consistent &= *name.get_or_insert_with(|| n.clone()) == *n,
-            Value::Scalar(_) | Value::Percent(_) => consistent &= index > 0 || name.is_none(),
-            _ => consistent = false,
-        }
+    let is_plain = |item: &Value| {
+        matches!(
+            item,
+            Value::Named(..) | Value::Scalar(_) | Value::Percent(_)
+        )
+    };
+    if is_one && matches!(items[0], Value::Named(..)) && items.iter().all(is_plain) {
+        let name = name.clone();
+        let values = items.into_iter().map(|item| match item {
+            Value::Named(_, value) => *value,
+            other => other,
+        });
+        return Value::Named(name, Box::new(Value::List(flatten(values.collect()))));
     }
-    let starts_named = matches!(items.first(), Some(Value::Named(..)));
-    match name {
-        Some(name) if consistent && starts_named => {
-            let values = items
-                .into_iter()
-                .map(|i| match i {
-                    Value::Named(_, value) => *value,
-                    other => other,
-                })
-                .collect();
-            Value::Named(name, Box::new(Value::List(flatten(values))))
-        }
-        _ => {
-            // Groups between semicolons stay together.
-            Value::List(items.into_iter().flat_map(unlist).collect())
-        }
-    }
-}
-
-fn unlist(item: Value) -> Vec<Value> {
-    match item {
-        Value::List(inner) => inner,
-        other => vec![other],
-    }
+    // Groups between semicolons stay together.
+    Value::List(flatten(items))
 }

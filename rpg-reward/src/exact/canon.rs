@@ -122,7 +122,7 @@ impl Canon {
                     }
                     *exponent = Exponent::from_integer(quarter % 2);
                 }
-                Kernel::Prime(p, _) if !over.is_zero() => {
+                Kernel::Prime { value: p, .. } if !over.is_zero() => {
                     let power = BigRational::from_integer(p.clone());
                     let power = rational::powi(&power, over.to_integer())?;
                     coefficient = rational::mul(&coefficient, &power)?;
@@ -323,8 +323,8 @@ impl Canon {
                 let arguments = self.canon_all(arguments)?;
                 self.kernel(Kernel::Apply(name.clone(), arguments))
             }
-            Expr::Series(product, name, first, last, body) => {
-                self.series(*product, name, first, last, body)
+            Expr::Series(fold, index, first, last, body) => {
+                self.series(*fold, index, first, last, body)
             }
             Expr::Undefined => Err(Failure::Undefined),
             _ => Err(Failure::Unsupported),

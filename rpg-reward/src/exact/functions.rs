@@ -15,43 +15,7 @@ use num_traits::{One, Signed, ToPrimitive, Zero};
 /// The largest argument of a factorial.
 const MAX_FACTORIAL: u64 = 2_000;
 
-/// The maximum number of terms of an expanded sum.
-const MAX_SERIES: i64 = 1_000;
-
 impl Canon {
-    pub(super) fn series(
-        &mut self,
-        product: bool,
-        name: &str,
-        first: &Expr,
-        last: &Expr,
-        body: &Expr,
-    ) -> Result<Quot> {
-        let bound = |q: Quot| {
-            q.as_rational()
-                .filter(|r| r.is_integer())
-                .and_then(|r| r.to_integer().to_i64())
-        };
-        let first = bound(self.canon(first)?).ok_or(Failure::Unsupported)?;
-        let last = bound(self.canon(last)?).ok_or(Failure::Unsupported)?;
-        if last.saturating_sub(first) > MAX_SERIES {
-            return Err(Failure::OverBudget(Budget::Size));
-        }
-        let mut total = Quot::int(i64::from(product));
-        for k in first..=last {
-            self.bound
-                .push((name.to_string(), BigRational::from_integer(k.into())));
-            let term = self.canon(body);
-            self.bound.pop();
-            total = if product {
-                self.mul(&total, &term?)?
-            } else {
-                self.add(&total, &term?)?
-            };
-        }
-        Ok(total)
-    }
-
     pub(super) fn function(&mut self, func: Func, arguments: &[Expr]) -> Result<Quot> {
         if let Some(value) = self.trigonometric(func, arguments)? {
             return Ok(value);
@@ -227,13 +191,7 @@ impl Canon {
             return Ok(Some(modulus));
         }
         let point: Point = self.bound.clone();
-        let mut evaluator = Evaluator {
-            prec: 256,
-            point: &point,
-            real: true,
-            gap: 0,
-            fuel: 2_000,
-        };
+        let mut evaluator = Evaluator::new(256, &point, true, 2_000);
         let number = evaluator.eval(expr);
         let used = 2_000 - evaluator.fuel;
         self.spend(u64::from(used) * 4)?;

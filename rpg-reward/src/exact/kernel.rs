@@ -16,9 +16,11 @@ pub(crate) enum Kernel {
     E,
     /// The imaginary unit.
     I,
-    /// A prime, or a number without small factors, as the base of a fractional power; the flag says whether
-    /// it is certainly prime.
-    Prime(BigInt, bool),
+    /// A prime, or a number without small factors that may be none, as the base of a fractional power.
+    Prime {
+        value: BigInt,
+        certain: bool,
+    },
     /// The base of a fractional power.
     Base(Box<Quot>),
     /// A kernel to the power of a monomial, as in `2^n`.
@@ -55,22 +57,41 @@ impl Kernels {
         Ok(id)
     }
 
+    /// Whether a kernel is the variable with this name.
+    pub(crate) fn is_named(&self, id: u32, name: &str) -> bool {
+        matches!(self.get(id), Kernel::Sym(n) if n == name)
+    }
+
     pub(crate) fn get(&self, id: u32) -> &Kernel {
         &self.table[id as usize]
     }
 
     /// Whether a variable occurs in the kernel.
     pub(crate) fn has_variable(&self, id: u32) -> bool {
-        let in_monomial = |m: &Monomial| m.factors().iter().any(|(k, _)| self.has_variable(*k));
+        self.any(id, &|_, kernel| {
+            matches!(kernel, Kernel::Sym(_) | Kernel::Apply(..))
+        })
+    }
+
+    /// Whether one kernel occurs in another.
+    pub(super) fn contains(&self, id: u32, part: u32) -> bool {
+        self.any(id, &|id, _| id == part)
+    }
+
+    fn any(&self, id: u32, test: &dyn Fn(u32, &Kernel) -> bool) -> bool {
+        let in_monomial = |m: &Monomial| m.factors().iter().any(|(k, _)| self.any(*k, test));
         let in_quot = |q: &Quot| q.monomials().any(in_monomial);
-        match self.get(id) {
-            Kernel::Sym(_) | Kernel::Apply(..) => true,
-            Kernel::Pi | Kernel::E | Kernel::I | Kernel::Prime(..) => false,
-            Kernel::Base(q) => in_quot(q),
-            Kernel::Tower(base, m) => self.has_variable(*base) || in_monomial(m),
-            Kernel::Power(a, b) => in_quot(a) || in_quot(b),
-            Kernel::Fun(_, arguments) => arguments.iter().any(in_quot),
-        }
+        let kernel = self.get(id);
+        test(id, kernel)
+            || match kernel {
+                Kernel::Sym(_) | Kernel::Pi | Kernel::E | Kernel::I | Kernel::Prime { .. } => false,
+                Kernel::Base(q) => in_quot(q),
+                Kernel::Tower(base, m) => self.any(*base, test) || in_monomial(m),
+                Kernel::Power(a, b) => in_quot(a) || in_quot(b),
+                Kernel::Fun(_, arguments) | Kernel::Apply(_, arguments) => {
+                    arguments.iter().any(in_quot)
+                }
+            }
     }
 
     /// Whether a polynomial in `ids` with a coefficient other than zero certainly has a value other than
@@ -81,16 +102,19 @@ impl Kernels {
     pub(crate) fn independent(&self, ids: &[u32]) -> bool {
         let mut transcendental = 0;
         ids.iter().all(|id| match self.get(*id) {
-            Kernel::Sym(_) | Kernel::I | Kernel::Prime(_, true) => true,
+            Kernel::Sym(_) | Kernel::I | Kernel::Prime { certain: true, .. } => true,
             Kernel::Pi | Kernel::E => {
                 transcendental += 1;
                 transcendental <= 1
             }
             Kernel::Tower(base, m) => {
-                matches!(self.get(*base), Kernel::Prime(_, true) | Kernel::E)
-                    && m.factors()
-                        .iter()
-                        .all(|(k, e)| matches!(self.get(*k), Kernel::Sym(_)) && e.is_integer())
+                matches!(
+                    self.get(*base),
+                    Kernel::Prime { certain: true, .. } | Kernel::E
+                ) && m
+                    .factors()
+                    .iter()
+                    .all(|(k, e)| matches!(self.get(*k), Kernel::Sym(_)) && e.is_integer())
             }
             _ => false,
         })

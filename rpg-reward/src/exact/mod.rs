@@ -7,12 +7,17 @@
 
 mod canon;
 mod factor;
+mod fractions;
 mod functions;
+mod integrals;
 mod kernel;
 mod poly;
 mod powers;
 mod rational;
+mod series;
 mod trig;
+mod univariate;
 
 pub(crate) use canon::Canon;
 pub(crate) use poly::{Monomial, Poly};
+pub(crate) use univariate::Univariate;

@@ -109,7 +109,10 @@ impl Canon {
             for (value, sign) in [(number.numer(), 1), (number.denom(), -1)] {
                 self.spend(factor_cost(value))?;
                 for (prime, count, sure) in factor(value) {
-                    let id = self.kernels.id(Kernel::Prime(prime, sure))?;
+                    let id = self.kernels.id(Kernel::Prime {
+                        value: prime,
+                        certain: sure,
+                    })?;
                     bases.push((id, Exponent::from_integer(count * sign)));
                 }
             }
@@ -121,7 +124,7 @@ impl Canon {
                 return Ok(None);
             };
             let plain = matches!(self.kernels.get(*kernel), Kernel::Sym(_) | Kernel::E)
-                || (matches!(self.kernels.get(*kernel), Kernel::Prime(..)));
+                || (matches!(self.kernels.get(*kernel), Kernel::Prime { .. }));
             if !coefficient.is_one() || !plain {
                 return Ok(None);
             }
@@ -153,7 +156,7 @@ impl Canon {
             // The product rules normalize the exponent of a prime.
             return if coefficient.is_integer() {
                 match self.kernels.get(base).clone() {
-                    Kernel::Prime(p, _) => Ok(Quot::rational(rational::powi(
+                    Kernel::Prime { value: p, .. } => Ok(Quot::rational(rational::powi(
                         &BigRational::from_integer(p),
                         coefficient.to_integer(),
                     )?)),
@@ -187,7 +190,7 @@ impl Canon {
 
     /// A kernel to a fractional power; the whole part of a prime's exponent becomes a number.
     fn prime_power(&mut self, base: u32, exponent: Exponent) -> Result<Quot> {
-        let Kernel::Prime(p, _) = self.kernels.get(base).clone() else {
+        let Kernel::Prime { value: p, .. } = self.kernels.get(base).clone() else {
             return Ok(Quot::kernel(base, exponent));
         };
         let whole = exponent.floor();
@@ -266,7 +269,10 @@ impl Canon {
         for (value, sign) in [(number.numer(), 1), (number.denom(), -1)] {
             self.spend(factor_cost(value))?;
             for (prime, count, sure) in factor(value) {
-                let id = self.kernels.id(Kernel::Prime(prime, sure))?;
+                let id = self.kernels.id(Kernel::Prime {
+                    value: prime,
+                    certain: sure,
+                })?;
                 let power = times(exponent, Exponent::from_integer(count * sign))?;
                 let power = self.tower(id, &Monomial::one(), power)?;
                 result = self.mul(&result, &power)?;
@@ -281,9 +287,9 @@ impl Canon {
             let power = times(*e, exponent)?;
             let factor = match self.kernels.get(*kernel).clone() {
                 Kernel::Pi | Kernel::E => Quot::kernel(*kernel, power),
-                Kernel::Prime(..) => self.tower(*kernel, &Monomial::one(), power)?,
+                Kernel::Prime { .. } => self.tower(*kernel, &Monomial::one(), power)?,
                 Kernel::Tower(base, _)
-                    if matches!(self.kernels.get(base), Kernel::Prime(..) | Kernel::E) =>
+                    if matches!(self.kernels.get(base), Kernel::Prime { .. } | Kernel::E) =>
                 {
                     Quot::kernel(*kernel, power)
                 }
@@ -316,7 +322,7 @@ impl Canon {
             && monomial
                 .factors()
                 .iter()
-                .all(|(k, _)| matches!(self.kernels.get(*k), Kernel::Prime(..) | Kernel::E))
+                .all(|(k, _)| matches!(self.kernels.get(*k), Kernel::Prime { .. } | Kernel::E))
         {
             let mut sum = Quot::int(0);
             let mut parts: Vec<(Option<BigInt>, Exponent)> = Vec::new();
@@ -330,7 +336,7 @@ impl Canon {
             }
             for (kernel, e) in monomial.factors() {
                 match self.kernels.get(*kernel) {
-                    Kernel::Prime(p, _) => parts.push((Some(p.clone()), *e)),
+                    Kernel::Prime { value: p, .. } => parts.push((Some(p.clone()), *e)),
                     _ => parts.push((None, *e)),
                 }
             }

@@ -106,7 +106,10 @@ impl Canon {
             r = BigRational::one() - r;
         }
         let root = |canon: &mut Self, n: i64| -> Result<Quot> {
-            let id = canon.kernels.id(Kernel::Prime(n.into(), true))?;
+            let id = canon.kernels.id(Kernel::Prime {
+                value: n.into(),
+                certain: true,
+            })?;
             let monomial = Monomial::power(id, Exponent::new(1, 2));
             Ok(Quot::poly(Poly::term(
                 monomial,

@@ -25,6 +25,8 @@ pub(crate) struct Extraction {
     pub(crate) source: AnswerSource,
     /// The readings of the text, from the most literal to the most lenient.
     pub(crate) readings: Vec<String>,
+    /// The whole content of a box.
+    pub(crate) content: Option<String>,
 }
 
 /// Finds the answer in `completion` by the first rule that applies.
@@ -33,10 +35,11 @@ pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extrac
     if options.boxed
         && let Some(found) = boxes::last_boxes(text)
     {
-        let readings = boxed_readings(found);
+        let readings = boxed_readings(&found);
         return Some(Extraction {
             source: AnswerSource::Boxed,
             readings,
+            content: Some(found),
         });
     }
     let text =
@@ -72,16 +75,16 @@ fn after_thinking(text: &str, unclosed: bool) -> Option<&str> {
 }
 
 /// The readings of the content of a box: as it is, and what it states if it is a sentence.
-fn boxed_readings(content: String) -> Vec<String> {
+fn boxed_readings(content: &str) -> Vec<String> {
     /// The longest box that may be a sentence, and the fewest words of one.
     const MAX_SENTENCE: usize = 200;
     const MIN_WORDS: usize = 3;
     if content.trim().is_empty() {
         return Vec::new();
     }
-    let text = prefix(&content, MAX_SENTENCE);
+    let text = prefix(content, MAX_SENTENCE);
     if let Some((_, stated)) = markers::answer_phrase(text) {
-        return stated.into_iter().chain([content]).collect();
+        return stated.into_iter().chain([content.to_string()]).collect();
     }
     let prose = Prose::read(text);
     let is_word = |token: &&Token| matches!(token.kind, Kind::Word(_)) && !token.is_letter();
@@ -91,15 +94,15 @@ fn boxed_readings(content: String) -> Vec<String> {
         .is_some_and(|token| matches!(token.kind, Kind::Word(_)))
         && prose.tokens.iter().filter(is_word).count() >= MIN_WORDS;
     if !is_sentence {
-        return vec![content];
+        return vec![content.to_string()];
     }
     let words = names::words_only(text);
     let stated = statement::readings(words.as_deref().unwrap_or(text));
     // Words in `\text{}` belong to the answer; other words do not.
     if statement::reads_as_prose(&prose, 0..prose.tokens.len()) {
-        stated.into_iter().chain([content]).collect()
+        stated.into_iter().chain([content.to_string()]).collect()
     } else {
-        std::iter::once(content).chain(stated).collect()
+        std::iter::once(content.to_string()).chain(stated).collect()
     }
 }
 
@@ -110,7 +113,14 @@ fn marked(text: &str, options: &GradeOptions) -> Option<Extraction> {
         if let Some((pos, readings)) = found
             && best.as_ref().is_none_or(|(other, _)| pos > *other)
         {
-            best = Some((pos, Extraction { source, readings }));
+            best = Some((
+                pos,
+                Extraction {
+                    source,
+                    readings,
+                    content: None,
+                },
+            ));
         }
     };
     if options.answer_line {

@@ -40,7 +40,11 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
         AnswerSource::LastExpression
     };
     readings.extend(is_prose.then(|| final_number(text)).flatten());
-    (!readings.is_empty()).then_some(Extraction { source, readings })
+    (!readings.is_empty()).then_some(Extraction {
+        source,
+        readings,
+        content: None,
+    })
 }
 
 /// Whether a text is one expression or one word: only words are prose.

@@ -12,6 +12,18 @@ pub(crate) struct Token {
     pub(crate) upright: bool,
 }
 
+impl Token {
+    /// A token that is not upright.
+    pub(crate) fn new(tok: Tok, space: bool) -> Self {
+        let upright = false;
+        Self {
+            tok,
+            space,
+            upright,
+        }
+    }
+}
+
 /// The kinds of tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Tok {
@@ -61,6 +73,8 @@ pub(crate) enum Tok {
     Sum,
     Product,
     Integral,
+    /// `\lim` and other names of quantities that are not computed.
+    Named(String),
     /// `\times` after a vector.
     Cross,
     /// `\operatorname{..}` of a name that is not built in.

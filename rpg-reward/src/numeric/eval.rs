@@ -3,12 +3,13 @@
 use super::ball::Ball;
 use super::complex::Complex;
 use super::elementary;
-use crate::ast::{Constant, Expr, Func};
+use crate::ast::{Constant, Expr, Fold, Func};
 use crate::verdict::{Budget, Failure};
+use num_rational::BigRational;
 use num_traits::{Signed, ToPrimitive};
 
 /// The values of the variables.
-pub(crate) type Point = Vec<(String, num_rational::BigRational)>;
+pub(crate) type Point = Vec<(String, BigRational)>;
 
 /// Evaluates expressions at one point to one precision.
 pub(crate) struct Evaluator<'a> {
@@ -21,11 +22,27 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) gap: i64,
     /// The remaining steps of work.
     pub(crate) fuel: u32,
+    /// The values of the indices of series.
+    bound: Point,
 }
+
+/// The maximum number of terms of a series.
+const MAX_TERMS: i64 = 200;
 
 type Result<T> = std::result::Result<T, Failure>;
 
-impl Evaluator<'_> {
+impl<'a> Evaluator<'a> {
+    pub(crate) fn new(prec: u32, point: &'a Point, real: bool, fuel: u32) -> Self {
+        Self {
+            prec,
+            point,
+            real,
+            gap: 0,
+            fuel,
+            bound: Vec::new(),
+        }
+    }
+
     /// The value of `expr`.
     pub(crate) fn eval(&mut self, expr: &Expr) -> Result<Complex> {
         self.spend(cost(expr))?;
@@ -33,7 +50,8 @@ impl Evaluator<'_> {
         match expr {
             Expr::Num(n) => Ok(Complex::real(Ball::from_rational(&n.value, prec)?)),
             Expr::Sym(name) => {
-                let value = self.point.iter().find(|(n, _)| n == name).map(|(_, v)| v);
+                let mut values = self.point.iter().chain(self.bound.iter().rev());
+                let value = values.find(|(n, _)| n == name).map(|(_, v)| v);
                 let value = value.ok_or(Failure::Unsupported)?;
                 Ok(Complex::real(Ball::from_rational(value, prec)?))
             }
@@ -80,6 +98,26 @@ impl Evaluator<'_> {
             Expr::Percent(a) => self.eval(a)?.div(&Complex::real(Ball::from_int(100)), prec),
             Expr::Degree(a) => self.eval(a),
             Expr::Fun(func, arguments) => self.function(*func, arguments),
+            Expr::Series(Fold::Integral, ..) => Err(Failure::Unsupported),
+            Expr::Series(fold, index, first, last, body) => {
+                let (first, last) = (self.eval(first)?, self.eval(last)?);
+                let (first, last) = (self.whole(&first.re)?, self.whole(&last.re)?);
+                if last.saturating_sub(first) > MAX_TERMS {
+                    return Err(Failure::OverBudget(Budget::Size));
+                }
+                let mut total = Complex::real(Ball::from_int((*fold == Fold::Product).into()));
+                for k in first..=last {
+                    self.bound
+                        .push((index.clone(), BigRational::from_integer(k.into())));
+                    let term = self.eval(body);
+                    self.bound.pop();
+                    total = match fold {
+                        Fold::Product => total.mul(&term?, prec)?,
+                        Fold::Sum | Fold::Integral => total.add(&term?, prec)?,
+                    };
+                }
+                Ok(total)
+            }
             Expr::Undefined => Err(Failure::Undefined),
             _ => Err(Failure::Unsupported),
         }
@@ -300,22 +338,30 @@ impl Evaluator<'_> {
         x.ln(self.prec)
     }
 
-    /// The value of a ball without a radius, if it is a whole number that is at most `max`.
+    /// The value of a ball without a radius, if it is a whole number from 0 to `max`.
     fn small_whole(&self, x: &Ball, max: i64) -> Result<i64> {
-        if x.radius > 0 || x.mid.is_negative() {
+        if x.mid.is_negative() {
+            return Err(Failure::Unsupported);
+        }
+        let whole = self.whole(x)?;
+        if whole <= max {
+            Ok(whole)
+        } else {
+            Err(Failure::OverBudget(Budget::Size))
+        }
+    }
+
+    /// The value of a ball without a radius, if it is a whole number.
+    fn whole(&self, x: &Ball) -> Result<i64> {
+        if x.radius > 0 {
             return Err(Failure::Unsupported);
         }
         let whole = x.floor().ok_or(Failure::OverBudget(Budget::Size))?;
-        if !Ball::from_rational(&whole.clone().into(), self.prec)?
-            .sub(x, self.prec)?
-            .is_exact_zero()
-        {
+        let rest = Ball::from_rational(&whole.clone().into(), self.prec)?.sub(x, self.prec)?;
+        if !rest.is_exact_zero() {
             return Err(Failure::Unsupported);
         }
-        whole
-            .to_i64()
-            .filter(|n| *n <= max)
-            .ok_or(Failure::OverBudget(Budget::Size))
+        whole.to_i64().ok_or(Failure::OverBudget(Budget::Size))
     }
 
     /// arcsin x or arccos x for -1 <= x <= 1.

@@ -1,8 +1,9 @@
 //! Functions, roots, sums, and their arguments.
 
 use super::{Failure, Parsed, Parser, one_or};
-use crate::ast::{Constant, Expr, Func, RelOp};
-use crate::lex::Tok;
+use crate::ast::{Constant, Expr, Fold, Func, RelOp};
+use crate::lex::{Tok, Token};
+use crate::lexicon::{Class, said};
 use crate::names;
 
 impl Parser {
@@ -202,7 +203,7 @@ impl Parser {
     }
 
     /// `\sum_{k=1}^{n} body`.
-    pub(super) fn series(&mut self, product: bool) -> Parsed {
+    pub(super) fn series(&mut self, fold: Fold) -> Parsed {
         let mut head = None;
         let mut last = None;
         for _ in 0..2 {
@@ -234,7 +235,7 @@ impl Parser {
             return Err(Failure::NotParsed);
         };
         Ok(Expr::Series(
-            product,
+            fold,
             name,
             Box::new(first.clone()),
             Box::new(last),
@@ -255,11 +256,11 @@ impl Parser {
         }
     }
 
-    /// What is integrated, up to the next relation or separator: an integral has no value here, but may be
-    /// the name of one.
-    pub(super) fn integral(&mut self) -> Expr {
+    /// What is integrated, or what tends to a limit, up to the next relation or separator: it has no value here,
+    /// but may be the name of one.
+    pub(super) fn uncomputed(&mut self, name: &str) -> Expr {
         let mut depth = 0usize;
-        let mut written = String::from("∫");
+        let mut written = name.to_string();
         while let Some(tok) = self.peek() {
             match tok {
                 Tok::Begin | Tok::Open(_) => depth += 1,
@@ -275,10 +276,41 @@ impl Parser {
         Expr::Apply(written, Vec::new())
     }
 
-    fn replace_ahead(&mut self, old: &Tok, new: &Tok) {
+    /// Gives a variable another name in all that follows, in products of letters too.
+    pub(super) fn replace_ahead(&mut self, old: &Tok, new: &Tok) {
+        if let Tok::Sym(letter) = old {
+            self.split_words_with(letter);
+        }
         for token in &mut self.tokens[self.pos..] {
             if token.tok == *old {
                 token.tok = new.clone();
+            }
+        }
+    }
+
+    fn split_words_with(&mut self, letter: &str) {
+        let is_product = |tok: &Tok| {
+            matches!(tok, Tok::Word(word)
+                if word.len() <= 3 && word.contains(letter) && !said(word).is(Class::SHORT))
+        };
+        let ahead = &self.tokens[self.pos..];
+        if !ahead.iter().any(|token| is_product(&token.tok)) {
+            return;
+        }
+        for token in self.tokens.split_off(self.pos) {
+            match &token.tok {
+                Tok::Word(word) if is_product(&token.tok) => {
+                    let letters = word.chars().enumerate().map(|(at, c)| {
+                        let tok = match c {
+                            'e' => Tok::Const(Constant::E),
+                            'i' => Tok::Const(Constant::I),
+                            c => Tok::Sym(c.into()),
+                        };
+                        Token::new(tok, token.space && at == 0)
+                    });
+                    self.tokens.extend(letters);
+                }
+                _ => self.tokens.push(token),
             }
         }
     }

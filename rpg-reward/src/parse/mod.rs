@@ -5,7 +5,9 @@
 
 mod functions;
 mod groups;
+mod integrals;
 mod logic;
+mod marks;
 mod numbers;
 mod primary;
 mod terms;
@@ -34,6 +36,8 @@ pub(crate) fn parse(text: &str, thousands: bool) -> Result<Expr, Failure> {
     };
     parser.drop_trailing_punctuation();
     parser.drop_choice();
+    parser.name_parts();
+    parser.turn_brackets();
     if parser.tokens.is_empty() {
         return Err(Failure::NotParsed);
     }

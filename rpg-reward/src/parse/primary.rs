@@ -1,7 +1,7 @@
 //! Literals, variables and names.
 
 use super::{Failure, Parsed, Parser, decimal, repeating};
-use crate::ast::{Constant, Expr, Func};
+use crate::ast::{Constant, Expr, Fold, Func};
 use crate::lex::Tok;
 use crate::lexicon::{Class, said, units};
 use crate::names;
@@ -69,7 +69,16 @@ impl Parser {
             }
             Tok::Integral => {
                 self.pos += 1;
-                Ok(self.integral())
+                self.deeper(|p| p.integral())
+            }
+            Tok::Named(name) => {
+                self.pos += 1;
+                Ok(self.uncomputed(&name))
+            }
+            Tok::Fun(Func::Max | Func::Min) if self.peek_at(1) == Some(&Tok::Op('_')) => {
+                let name = format!("{tok:?}");
+                self.pos += 1;
+                Ok(self.uncomputed(&name))
             }
             Tok::Const(constant) => {
                 self.pos += 1;
@@ -137,7 +146,9 @@ impl Parser {
             }
             Tok::Sum | Tok::Product => {
                 self.pos += 1;
-                self.deeper(|p| p.series(tok == Tok::Product))
+                let is_sum = tok == Tok::Sum;
+                let fold = if is_sum { Fold::Sum } else { Fold::Product };
+                self.deeper(|p| p.series(fold))
             }
             Tok::Begin | Tok::Open(_) | Tok::Bar | Tok::Env(_) => self.deeper(|p| p.group()),
             Tok::Percent | Tok::Degree => Err(Failure::NotParsed),

@@ -152,6 +152,7 @@ impl Parser {
             | Tok::Env(_)
             | Tok::Sum
             | Tok::Integral
+            | Tok::Named(_)
             | Tok::Name(_)
             | Tok::Product => true,
             Tok::Sym(_) => true,

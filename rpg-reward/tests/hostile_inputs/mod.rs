@@ -204,6 +204,10 @@ pub(crate) fn hostile_inputs(size: usize) -> Vec<(String, String, String)> {
         ("\\frac{x}{1+", "x", "}"),
         ("(1+", "x", ")^2"),
         ("\\cos(x+", "1", ")"),
+        ("|x-", "1", "|"),
+        ("\\sum_{k=1}^{n}", "k", ""),
+        ("\\int_0^1 ", "x", " dx"),
+        ("]1,2[\\cup", "]3,4[", ""),
     ];
     for (open, middle, close) in nested {
         for depth in [
@@ -273,6 +277,17 @@ pub(crate) fn hostile_inputs(size: usize) -> Vec<(String, String, String)> {
         "\\sum_{i=1}^{900}\\sum_{j=1}^{900}\\sum_{k=1}^{900} 1",
         "\\sum_{k=1}^{1000}\\sqrt{k}",
         "\\prod_{k=1}^{1000} k^{k}",
+        "\\sum_{k=0}^{1000000000} 2^k",
+        "\\sum_{k=0}^{10^{10^9}} 2^k",
+        "\\sum_{k=1}^{10^{12}} k^{12}",
+        "\\sum_{k=1}^{n} k^{1000}",
+        "\\sum_{k=1}^{n} (k+1)^{12}(k+2)^{12}(k+x)^{12}",
+        "\\sum_{k=1}^{\\infty} \\frac{1}{k(k+1000000)}",
+        "\\sum_{k=1}^{\\infty} \\frac{1}{(k+720720)(k^7+720720k^3+720720)}",
+        "\\sum_{i=1}^{n}\\sum_{j=1}^{n}\\sum_{k=1}^{n} \\sin(ijk)",
+        "\\int_0^{10^{9000}} x^{9}\\,dx",
+        "720720x^7+720720x^3+720720<x^9",
+        "|x|+|x-1|+|x-2|+|x-3|+|x-4|+|x-5|<x^2",
         "\\begin{pmatrix}1&1\\\\1&0\\end{pmatrix}^{1000000}",
         "i^{10^{18}}",
         "(1+i)^{10000}",

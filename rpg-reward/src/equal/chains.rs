@@ -1,0 +1,132 @@
+//! The interpretation of relations: what is named, computed, or stated to be equal.
+
+use super::naming::{is_constant, is_name};
+use super::rewrite::{is_plus_minus, with_sign};
+use super::value::{Inequality, Result, Value};
+use super::{Comparer, Outcome};
+use crate::ast::{Expr, RelOp};
+use crate::verdict::{Budget, Failure};
+
+/// The longest chain of equals signs.
+const MAX_SIDES: usize = 13;
+
+impl Comparer {
+    pub(super) fn interpret_relation(
+        &mut self,
+        first: &Expr,
+        rest: &[(RelOp, Expr)],
+        depth: usize,
+    ) -> Result<Value> {
+        let sides: Vec<&Expr> = std::iter::once(first)
+            .chain(rest.iter().map(|(_, side)| side))
+            .collect();
+        // Of an exact value and a rounded one, the exact one counts.
+        if let Some(index) = rest.iter().position(|(op, _)| *op == RelOp::Approx) {
+            let (before, after) = (sides[index], sides[index + 1]);
+            if before.has_decimal() && !after.has_decimal() {
+                return self.interpret(after, depth + 1);
+            }
+            return match index {
+                0 if is_name(first) => self.named(first, after, depth),
+                0 => self.interpret(first, depth + 1),
+                _ => self.interpret_relation(first, &rest[..index], depth + 1),
+            };
+        }
+        let all = |test: fn(RelOp) -> bool| rest.iter().all(|(op, _)| test(*op));
+        if let [(RelOp::In, set)] = rest {
+            self.named(first, set, depth)
+        } else if all(|op| matches!(op, RelOp::Eq | RelOp::Equiv)) {
+            self.interpret_equation(&sides, depth)
+        } else if all(RelOp::is_order) {
+            let ops: Vec<RelOp> = rest.iter().map(|(op, _)| *op).collect();
+            let chain = |sides: Vec<Expr>| {
+                let ops = ops.clone();
+                Value::Inequality(Inequality { sides, ops })
+            };
+            // `x \ne \pm 1` excludes both.
+            let splits = ops == [RelOp::Ne] && rest[0].1.any(&mut |e| is_plus_minus(e));
+            if splits {
+                let with_sign = |negative| sides.iter().map(|e| with_sign(e, negative)).collect();
+                let pair = [false, true].map(|negative| chain(with_sign(negative)));
+                return Ok(Value::List(pair.into()));
+            }
+            Ok(chain(sides.into_iter().cloned().collect()))
+        } else {
+            Err(Failure::Unsupported)
+        }
+    }
+
+    fn named(&mut self, name: &Expr, value: &Expr, depth: usize) -> Result<Value> {
+        let value = match self.interpret(value, depth + 1)? {
+            // `(x, y) = (1, 2)` is a point and no interval.
+            Value::Tuple('(', items, ')') if matches!(name, Expr::Tuple(..)) => {
+                Value::Tuple('⟨', items, '⟩')
+            }
+            other => other,
+        };
+        Ok(Value::Named(name.clone(), Box::new(value)))
+    }
+
+    /// A chain of equals signs is a computation that ends with a value, or states that several quantities
+    /// are equal, as `x = y = z` does.
+    fn interpret_equation(&mut self, sides: &[&Expr], depth: usize) -> Result<Value> {
+        let (first, rest) = (sides[0], &sides[1..]);
+        let last = self.end_of_chain(rest)?;
+        if rest.len() > 1 && !is_constant(last) {
+            let quantities = || {
+                let sides = sides.iter().map(|&side| Value::Scalar(side.clone()));
+                sides.collect()
+            };
+            let names = rest.iter().any(|side| is_name(side));
+            if names || !is_name(first) && !self.all_equal(first, rest) {
+                return Ok(Value::Chain(quantities(), None));
+            }
+            if depth == 0 && is_name(first) && !self.all_equal(last, rest) {
+                let named = self.named(first, last, depth)?;
+                return Ok(Value::Chain(quantities(), Some(Box::new(named))));
+            }
+        }
+        if is_name(first) {
+            return self.named(first, last, depth);
+        }
+        if rest.len() > 1 {
+            return self.interpret(last, depth + 1);
+        }
+        if is_name(last) {
+            return self.named(last, first, depth);
+        }
+        if !is_constant(first) || !is_constant(last) {
+            return Ok(Value::Equation(first.clone(), last.clone()));
+        }
+        // A computation: its result counts if it is right.
+        match self.scalar(first, last) {
+            Outcome::Equal => self.interpret(last, depth + 1),
+            Outcome::Failed(failure) => Err(failure),
+            _ => Err(Failure::Unsupported),
+        }
+    }
+
+    /// The value at the end of a chain of equals signs. The constants in it must be equal, so that guesses
+    /// cannot be chained; of an exact value and a rounded one, the exact one counts.
+    fn end_of_chain<'a>(&mut self, rest: &[&'a Expr]) -> Result<&'a Expr> {
+        if rest.len() >= MAX_SIDES {
+            return Err(Failure::OverBudget(Budget::Size));
+        }
+        let mut last = rest[rest.len() - 1];
+        for &before in rest[..rest.len() - 1].iter().rev() {
+            if !is_constant(before) || !is_constant(last) || self.scalar(before, last).is_equal() {
+                continue;
+            }
+            if last.has_decimal() && !before.has_decimal() {
+                last = before;
+            } else if !before.has_decimal() || last.has_decimal() {
+                return Err(Failure::Unsupported);
+            }
+        }
+        Ok(last)
+    }
+
+    fn all_equal(&mut self, expr: &Expr, sides: &[&Expr]) -> bool {
+        sides.iter().all(|side| self.scalar(side, expr).is_equal())
+    }
+}

@@ -1,0 +1,320 @@
+//! What names, conditions and parameters stand for. Each row: gold answer, boxed answer, whether they are equal.
+
+use rpg_reward::{GradeOptions, grade};
+
+fn check(rows: &[(&str, &str, bool)]) {
+    let options = GradeOptions::default();
+    let mut failed = Vec::new();
+    for (gold, answer, expected) in rows {
+        let verdict = grade(&format!("So we get $\\boxed{{{answer}}}$."), gold, &options);
+        if verdict.correct != *expected {
+            failed.push(format!(
+                "{gold:?} {answer:?}, expected {expected}: {:?}",
+                verdict.reason
+            ));
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{} rows failed:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
+}
+
+#[test]
+fn the_letter_of_a_parameter_does_not_matter() {
+    check(&[
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=n\\pi, n\\in\\mathbb{N}",
+            false,
+        ),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=-n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=2n\\pi, n\\in\\mathbb{Z}",
+            false,
+        ),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=\\pi+n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=k\\pi, k\\in\\mathbb{Z}",
+            "x=\\frac\\pi2+n\\pi, n\\in\\mathbb{Z}",
+            false,
+        ),
+        (
+            "x=\\frac\\pi4+k\\pi, k\\in\\mathbb{Z}",
+            "x=-\\frac{3\\pi}4+n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=\\frac\\pi4+k\\pi, k\\in\\mathbb{Z}",
+            "\\left\\{\\frac{\\pi}4+n\\pi \\mid n\\in\\mathbb{Z}\\right\\}",
+            true,
+        ),
+        (
+            "x=\\frac\\pi4+k\\pi, k\\in\\mathbb{Z}",
+            "\\frac{\\pi}4+n\\pi \\text{ where } n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=\\frac\\pi4+k\\pi, k\\in\\mathbb{Z}",
+            "x=\\frac{\\pi}4+n\\pi \\ (n\\in\\mathbb{Z})",
+            true,
+        ),
+        (
+            "x=\\pm\\frac\\pi3+2k\\pi, k\\in\\mathbb{Z}",
+            "x=\\pm\\frac\\pi3+2n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=\\pm\\frac\\pi3+2k\\pi, k\\in\\mathbb{Z}",
+            "x=\\frac\\pi3+2n\\pi, n\\in\\mathbb{Z}",
+            false,
+        ),
+        (
+            "x=\\pm\\frac\\pi3+2k\\pi, k\\in\\mathbb{Z}",
+            "x=\\frac\\pi3+2n\\pi \\text{ or } x=-\\frac\\pi3+2n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=2k, y=3k, k\\in\\mathbb{Z}",
+            "x=2n, y=3n, n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=2k, y=3k, k\\in\\mathbb{Z}",
+            "x=3n, y=2n, n\\in\\mathbb{Z}",
+            false,
+        ),
+        (
+            "(x,y)=(2k,3k), k\\in\\mathbb{Z}",
+            "(2n,3n), n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "(x,y)=(2k,3k), k\\in\\mathbb{Z}",
+            "(3n,2n), n\\in\\mathbb{Z}",
+            false,
+        ),
+        (
+            "\\{2k \\mid k\\in\\mathbb{Z}\\}",
+            "\\{2n \\mid n\\in\\mathbb{Z}\\}",
+            true,
+        ),
+        (
+            "\\{2k+1 \\mid k\\in\\mathbb{Z}\\}",
+            "\\{2n-1 \\mid n\\in\\mathbb{Z}\\}",
+            true,
+        ),
+        (
+            "\\{2k+1 \\mid k\\in\\mathbb{N}\\}",
+            "\\{2n-1 \\mid n\\in\\mathbb{N}\\}",
+            false,
+        ),
+        (
+            "\\{2k+1 \\mid k\\in\\mathbb{Z}\\}",
+            "\\{2n \\mid n\\in\\mathbb{Z}\\}",
+            false,
+        ),
+        (
+            "\\{k^2 \\mid k\\in\\mathbb{Z}\\}",
+            "\\{n^2 \\mid n\\in\\mathbb{Z}\\}",
+            true,
+        ),
+        (
+            "\\{k^2 \\mid k\\in\\mathbb{Z}\\}",
+            "\\{k \\mid k\\in\\mathbb{Z}\\}",
+            false,
+        ),
+        (
+            "2k\\pi<x<\\pi+2k\\pi, k\\in\\mathbb{Z}",
+            "2n\\pi<x<\\pi+2n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "2k\\pi<x<\\pi+2k\\pi, k\\in\\mathbb{Z}",
+            "2k\\pi<x<\\pi+2k\\pi, k\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "2k\\pi<x<\\pi+2k\\pi, k\\in\\mathbb{Z}",
+            "2k\\pi<x<2\\pi+2k\\pi, k\\in\\mathbb{Z}",
+            false,
+        ),
+    ]);
+}
+
+#[test]
+fn the_letters_of_arguments_do_not_matter() {
+    check(&[
+        ("f(x)=x^2", "f(t)=t^2", true),
+        ("f(x)=x^2", "f(t)=x^2", false),
+        ("f(x)=2x", "f(t)=t+x", false),
+        ("f(x,y)=x-y", "f(a,b)=a-b", true),
+        ("f(x,y)=x-y", "f(a,b)=b-a", false),
+        ("f(x,y)=x-y", "f(y,x)=y-x", true),
+    ]);
+}
+
+#[test]
+fn limits_and_extremes_may_name_a_quantity() {
+    check(&[
+        ("3", "\\lim_{x\\to 0} f(x) = 3", true),
+        ("4", "\\lim_{x\\to 0} f(x) = 3", false),
+        ("\\lim_{x\\to 0} f(x) = 3", "3", true),
+        ("\\infty", "\\lim_{x\\to\\infty} x = \\infty", true),
+        ("7", "\\max_{x} f(x) = 7", true),
+        ("7", "\\max(3,7)", true),
+        ("7", "\\max(3,8)=7", false),
+        ("3", "\\deg p = 3", true),
+        ("3", "\\sup S = 3", true),
+        ("3", "\\inf S = 2", false),
+        (
+            "3",
+            "\\lim_{x\\to 0} \\frac{\\sin 3x}{x} = 3\\lim_{x\\to 0}\\frac{\\sin 3x}{3x}=3",
+            true,
+        ),
+        ("\\lim_{x\\to 0} f(x)", "\\lim_{x\\to 1} f(x)", false),
+        ("\\lim_{x\\to 0} f(x)", "\\lim_{x\\to 0} f(x)", true),
+    ]);
+}
+
+#[test]
+fn an_answer_may_state_a_condition() {
+    check(&[
+        ("\\frac1x", "\\frac1x, x\\ne 0", true),
+        ("\\frac1x", "\\frac1x, \\quad x\\ne 0", true),
+        ("\\frac1x", "\\frac2x, x\\ne 0", false),
+    ]);
+}
+
+#[test]
+fn the_positive_numbers_have_names() {
+    check(&[
+        ("(0,\\infty)", "\\mathbb{R}^+", true),
+        ("[0,\\infty)", "\\mathbb{R}^+", false),
+        ("x\\in\\mathbb{R}^+", "x>0", true),
+        ("\\mathbb{R}^+", "\\mathbb{R}", false),
+        ("\\mathbb{R}^2", "\\mathbb{R}^2", true),
+        ("\\mathbb{R}^2", "\\mathbb{R}^3", false),
+    ]);
+}
+
+#[test]
+fn kinds_that_look_alike_are_kept_apart() {
+    check(&[
+        ("12 \\text{ and } 5", "12-5", false),
+        ("(3,4)", "3+4i", false),
+        ("3+4i", "(3,4)", false),
+        ("5:3", "3:5", false),
+        ("\\frac53", "5:3", true),
+        ("1:2:3", "3:2:1", false),
+        ("1:2:3", "2:4:6", true),
+        ("x>2", "x=2", false),
+        ("x=2", "x>1", false),
+        ("\\{2\\}", "x>2", false),
+        ("2", "x\\ge 2", false),
+        ("x\\ge 2", "2", false),
+        ("[2,3]", "\\{2,3\\}", false),
+        ("(2,3)", "\\{2,3\\}", false),
+        ("\\{2,3\\}", "(2,3)", false),
+        ("\\{2,3\\}", "[2,3]", false),
+        ("2,3", "[2,3]", false),
+        ("x=2,3", "[2,3]", false),
+        ("(2,3)", "x=2,y=3", true),
+        ("(2,3)", "x=3,y=2", false),
+        ("\\mathbb{Z}", "\\mathbb{N}", false),
+        ("\\mathbb{Z}", "\\text{integers}", false),
+        ("A\\cap B", "A\\cup B", false),
+        ("A\\cap B", "B\\cap A", true),
+        ("A\\setminus B", "B\\setminus A", false),
+        ("\\overline{A}", "A", false),
+        ("x^2+1=0", "x^2=-1", true),
+        ("x^2+1=0", "x^2=1", false),
+        ("x^2=4", "x=2", false),
+        ("x=2", "x^2=4", false),
+        ("2x=4", "x=2", true),
+        ("|x|<3", "|x|\\le3", false),
+        ("|x|<3", "|y|<3", false),
+        ("x^2-4>0", "x>2", false),
+        ("x^2-4>0", "x>2 \\text{ or } x<-2", true),
+        ("x^2-4>0", "x>2, x<-2", true),
+        ("x^2-4>0", "|x|>2", true),
+        ("x<-2 \\text{ or } x>2", "-2<x<2", false),
+        ("x(x-1)<0", "0<x<1", true),
+        ("0<x<1", "x(x-1)<0", true),
+        ("0<x<1", "x^2<x", true),
+        ("x>0", "\\frac1x>0", true),
+        ("x>0", "x\\ge0", false),
+        ("x\\ge0", "\\sqrt{x}\\ge0", false),
+        ("x\\ne0", "x^2>0", true),
+        ("x>1", "x^3>1", true),
+        ("x>1", "x^2>1", false),
+        ("x>\\frac12", "2x-1>0", true),
+        ("e^x>1", "x>0", false),
+        ("(1,2]", "1<x\\le2", true),
+        ("a<b", "b>a", true),
+        ("a\\le b<c", "c>b\\ge a", true),
+        ("5\\%", "0.05", true),
+        ("5\\%", "5", true),
+        ("5", "5\\%", true),
+        ("0.5", "5\\%", false),
+        ("50\\%", "\\frac12", true),
+        ("1:2", "50\\%", false),
+    ]);
+}
+
+#[test]
+fn families_of_values_are_compared_as_a_whole() {
+    check(&[
+        ("x=2k\\pi", "x=2k\\pi, k\\in\\mathbb{Z}", true),
+        ("x=2k\\pi, k\\in\\mathbb{Z}", "x=2k\\pi", true),
+        ("x=2k\\pi, k\\in\\mathbb{Z}", "x=4k\\pi", false),
+        ("x=2k\\pi, k\\in\\mathbb{N}", "x=2k\\pi", false),
+        ("x=2k\\pi, k\\in\\mathbb{Z}", "x=0", false),
+        (
+            "x=2k\\pi \\text{ or } x=\\pi+2k\\pi, k\\in\\mathbb{Z}",
+            "x=2n\\pi \\text{ or } x=\\pi+2n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        (
+            "x=2k\\pi \\text{ or } x=\\pi+2k\\pi, k\\in\\mathbb{Z}",
+            "x=2n\\pi, n\\in\\mathbb{Z}",
+            false,
+        ),
+        (
+            "x\\in\\{2k\\pi \\mid k\\in\\mathbb{Z}\\}",
+            "x=2n\\pi, n\\in\\mathbb{Z}",
+            true,
+        ),
+        ("n\\ge 3, n\\in\\mathbb{Z}", "n\\ge3", true),
+        ("n\\ge 3", "n\\ge3, n\\in\\mathbb{Z}", false),
+        ("n>2, n\\in\\mathbb{Z}", "n\\ge3, n\\in\\mathbb{Z}", false),
+    ]);
+}
+
+#[test]
+fn what_is_said_of_one_thing_holds_for_no_other() {
+    check(&[
+        ("\\lim_{n\\to\\infty} a_n=2", "2", true),
+        ("2", "\\lim_{n\\to\\infty} a_n = \\frac42 = 2", true),
+        ("f'(x)=2x", "f'(t)=2t", true),
+        ("f'(x)=2x", "f''(x)=2x", false),
+        ("P(A)=0.5", "P(B)=0.5", false),
+        ("P(A\\cap B)=0.5", "0.5", true),
+    ]);
+}
