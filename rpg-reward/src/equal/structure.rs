@@ -87,9 +87,12 @@ impl Comparer {
         }
         if gold.is_collection() || answer.is_collection() {
             let (mut a, mut b) = (gold.members(), answer.members());
-            // In a set, repetitions do not count; in a list they are guesses.
+            // In a set, repetitions do not count; in a list they are guesses, unless one value is given in
+            // several forms.
             if matches!(gold, Value::Set(_)) || matches!(answer, Value::Set(_)) {
                 (a, b) = (self.distinct(a), self.distinct(b));
+            } else if a.len() == 1 && !repeats(&b) {
+                b = self.distinct(b);
             }
             return self.in_any_order(&a, &b);
         }
@@ -268,6 +271,12 @@ impl Comparer {
         }
         Some(result)
     }
+}
+
+/// Whether two of the values are written alike.
+fn repeats(values: &[&Value]) -> bool {
+    let mut rest = values.iter().enumerate();
+    rest.any(|(index, value)| values[..index].contains(value))
 }
 
 /// Whether a set has sets among its elements.

@@ -7,7 +7,7 @@ use crate::ast::{Constant, Expr, Fold, RelOp, SetOp};
 use crate::verdict::{Budget, Failure};
 
 /// An answer, by its kind.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     /// A number or an expression.
     Scalar(Expr),
@@ -56,7 +56,7 @@ pub(crate) enum Sign {
 }
 
 /// A chain of inequalities: its sides and the relations between them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Inequality {
     pub(super) sides: Vec<Expr>,
     pub(super) ops: Vec<RelOp>,
