@@ -6,7 +6,7 @@
 
 use super::{Comparer, Outcome};
 use crate::ast::{Expr, Place, Unit};
-use crate::lexicon::{alters, meaning, units};
+use crate::lexicon::{Class, alters, meaning, said, units};
 use crate::verdict::Failure;
 use std::borrow::Cow;
 
@@ -101,7 +101,13 @@ fn is_said(word: &str) -> bool {
     is_name
         && word.contains(char::is_alphabetic)
         && !units::is_unit(word)
-        && !meaning::is_filler(&word.to_lowercase())
+        && !is_introduction(&word.to_lowercase())
+}
+
+/// Whether a word introduces any value.
+fn is_introduction(word: &str) -> bool {
+    let introduces = Class::INTRODUCE | Class::BE | Class::FILLER | Class::DETERMINER | Class::AND;
+    word.starts_with("答案") || (word.len() > 1 && said(word).is(introduces))
 }
 
 /// Whether a value starts with a number.
@@ -197,7 +203,7 @@ fn changed(value: Expr, unit: &Unit, compute: bool) -> Expr {
     let changes = if unit.place == Place::Before {
         alters(&words)
     } else {
-        meaning::words(&words).any(meaning::changes_value_before_it)
+        said(&words).is(Class::LIMIT)
     };
     if changes {
         Expr::Apply(words, vec![value])

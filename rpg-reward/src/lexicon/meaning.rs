@@ -84,65 +84,6 @@ pub(crate) fn are_opposed(a: &[&str], b: &[&str]) -> bool {
     })
 }
 
-/// Whether a word after a value changes it: `5 \text{ at most}`, `5^\circ \text{ below zero}`.
-pub(crate) fn changes_value_before_it(word: &str) -> bool {
-    matches!(word, "least" | "most" | "below" | "negative")
-}
-
-/// Words that introduce any value.
-pub(crate) fn is_filler(word: &str) -> bool {
-    word.starts_with("答案")
-        || matches!(
-            word,
-            "the"
-                | "an"
-                | "is"
-                | "are"
-                | "be"
-                | "was"
-                | "were"
-                | "of"
-                | "in"
-                | "to"
-                | "at"
-                | "on"
-                | "it"
-                | "so"
-                | "we"
-                | "by"
-                | "for"
-                | "and"
-                | "get"
-                | "have"
-                | "has"
-                | "there"
-                | "thus"
-                | "therefore"
-                | "hence"
-                | "approximately"
-                | "about"
-                | "exactly"
-                | "answer"
-                | "option"
-                | "choice"
-                | "final"
-                | "total"
-                | "result"
-                | "value"
-                | "number"
-                | "equals"
-                | "equal"
-                | "amount"
-                | "area"
-                | "volume"
-                | "length"
-                | "sum"
-                | "cost"
-                | "price"
-                | "all"
-        )
-}
-
 /// Whether a text is a date: `March 14`, `14 March 2020`.
 pub(crate) fn is_date(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();

@@ -49,6 +49,10 @@ impl Class {
     pub(crate) const REMARK: Self = Self(1 << 16);
     /// Begins another thought: `7. Wait, ..`, `7, so 8`.
     pub(crate) const TURN: Self = Self(1 << 17);
+    /// Introduces any value and says nothing about it: `the total is 7`.
+    pub(crate) const INTRODUCE: Self = Self(1 << 23);
+    /// Makes another value of what stands before it: `7 at most`.
+    pub(crate) const LIMIT: Self = Self(1 << 24);
     /// May end with a period inside a sentence: `approx. 7`.
     pub(crate) const ABBREVIATION: Self = Self(1 << 18);
     /// The half of the day that a time belongs to.
@@ -122,7 +126,8 @@ const TABLE: &[(Class, &str)] = &[
     (
         Class::FILLER,
         "simply|just|therefore|thus|then|hence|now|indeed|equal to|given by|exactly|precisely|approximately|\
-         approx|about|around|roughly|nearly|clearly|obviously|actually|also|likely|probably|as follows|the following|the number|at",
+         approx|about|around|roughly|nearly|clearly|obviously|actually|also|likely|probably|as follows|\
+         the following|the number|at",
     ),
     (
         Class::DETERMINER,
@@ -144,6 +149,12 @@ const TABLE: &[(Class, &str)] = &[
         Class::TURN,
         "no|wait|actually|but|so|thus|therefore|hence|then|sorry|correction|is",
     ),
+    (
+        Class::INTRODUCE,
+        "of|in|to|on|it|so|we|by|for|get|have|has|there|option|choice|total|result|value|number|equal|amount|\
+         area|volume|length|sum|cost|price|all",
+    ),
+    (Class::LIMIT, "least|most|at least|at most|below|negative"),
     (Class::ABBREVIATION, "approx|sq|ft|in|vs|no|rs"),
     (Class::HOUR, "am|pm"),
     (Class::PERCENT, "percent|pct|percents|percentage"),
