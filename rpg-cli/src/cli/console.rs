@@ -70,9 +70,6 @@ impl Console {
 #[derive(Debug, Default)]
 pub(super) struct TrainConsole {
     console: Console,
-    // Updates of this process, and those of them that were skipped.
-    updates: f64,
-    skipped: f64,
 }
 
 impl Reporter for TrainConsole {
@@ -102,17 +99,7 @@ impl Reporter for TrainConsole {
                     self.console.line(&line);
                 }
             }
-            Event::WarmStartEnd => self.console.done(),
-            Event::End => {
-                self.console.done();
-                if self.skipped > 0.0 {
-                    self.console.line(&format!(
-                        "warning: {} of {} updates were skipped, as their gradients were not finite numbers; \
-                         lower optimizer.lr or objective.beta",
-                        self.skipped, self.updates
-                    ));
-                }
-            }
+            Event::WarmStartEnd | Event::End => self.console.done(),
             Event::Start { done, steps, notes } => {
                 self.console = Console::new(*steps, "train");
                 self.console.position(*done);
@@ -157,9 +144,6 @@ impl Reporter for TrainConsole {
                 metrics,
                 held_out,
             } => {
-                let updates = metrics.get("train/num_updates").unwrap_or(0.0);
-                self.updates += updates;
-                self.skipped += (updates * skipped_share(metrics)).round();
                 self.console
                     .line(&step_line(*step, *steps, metrics, *held_out));
                 self.console.position(*step);

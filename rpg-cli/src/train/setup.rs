@@ -3,6 +3,7 @@
 use super::grading::Grader;
 use super::ranks::{OneRank, Ranks};
 use super::report::{MetricsFile, Reporter, SamplesFile};
+use super::updates::UpdateCounts;
 use crate::config::TrainConfig;
 use crate::data::{self, Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
@@ -133,6 +134,8 @@ pub struct Outcome {
     pub steps: u64,
     /// Seconds of work, over all resumptions.
     pub seconds: f64,
+    /// Updates so far.
+    pub updates: UpdateCounts,
     /// The newest checkpoint.
     pub checkpoint: PathBuf,
     /// Whether the user stopped the run.
@@ -147,6 +150,8 @@ impl Outcome {
             "before": {&name: self.before},
             "after": {&name: self.after},
             "steps": self.steps,
+            "updates": self.updates.all,
+            "skipped_updates": self.updates.skipped,
             "seconds": self.seconds,
         });
         folder.write("summary.json", format!("{summary:#}\n").as_bytes())

@@ -244,6 +244,9 @@ fn check_shape(
 
 fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failure> {
     let root = folder.root().display();
+    if let Some(note) = outcome.updates.note() {
+        say!("warning: {note}");
+    }
     if outcome.interrupted {
         say!("checkpoint: {}", outcome.checkpoint.display());
         let message = format!("interrupted after step {}", outcome.steps);
@@ -255,7 +258,8 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
     if json {
         let summary =
             std::fs::read_to_string(folder.path("summary.json")).map_err(Failure::internal)?;
-        return output::line(summary.trim_end());
+        output::line(summary.trim_end())?;
+        return outcome.updates.check();
     }
     let k = outcome.k;
     let measured = if outcome.after.is_nan() {
@@ -280,5 +284,5 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
         outcome.checkpoint.display(),
         curve.display()
     ));
-    Ok(())
+    outcome.updates.check()
 }
