@@ -4,7 +4,7 @@ use super::grading::Grader;
 use super::ranks::{OneRank, Ranks};
 use super::report::{MetricsFile, Reporter, SamplesFile};
 use super::updates::UpdateCounts;
-use crate::config::TrainConfig;
+use crate::config::{TrainConfig, check_completions};
 use crate::data::{self, Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -58,6 +58,10 @@ impl<B: DecodeBackend> Start<B> {
             config.seed,
             config.evaluate.problems,
             on_progress,
+        )?;
+        check_completions(
+            "evaluate.problems * evaluate.samples",
+            data.eval.len() * config.evaluate.samples.get(),
         )?;
         check_context(config, &policy, &mut data)?;
         Ok(Self {

@@ -265,6 +265,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 step: Some(step),
                 groups: &groups,
             })?;
+            self.grader.check_scored("the first step", &groups)?;
             for group in groups {
                 let differs = !group.has_equal_rewards() && rollout.kept.len() < wanted;
                 if differs || (limit == 0 && group.rewards().next().is_some()) {

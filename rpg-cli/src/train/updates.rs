@@ -35,14 +35,15 @@ impl UpdateCounts {
         })
     }
 
-    /// Fails if all updates of the run were skipped, or the last ten and more: the policy no longer learns.
+    /// Fails if all updates of the run were skipped, or at its end more than half of them or ten and more in a row: the
+    /// policy no longer learns.
     pub fn check(&self) -> Result<(), Failure> {
         let message = match self.skipped_last {
             0 => return Ok(()),
             n if n == self.all => format!(
                 "every update was skipped ({n} of {n}), as no gradient was a finite number: the policy has not been trained"
             ),
-            n if n >= TOO_MANY => format!(
+            n if n >= TOO_MANY || 2 * n > self.all => format!(
                 "the last {n} updates were skipped ({} of {} in all), as their gradients were not finite numbers: the \
                  policy has stopped learning",
                 self.skipped, self.all
@@ -68,7 +69,7 @@ mod tests {
             counts
         };
         let failure = |updates: &str| counts(updates).check().err().map(|f| f.message);
-        for updates in ["", "u", "su", "us", "ssssssssssssu", "usssssssss"] {
+        for updates in ["", "u", "su", "us", "ssssssssssssu", "uuuuuuuuuusssssssss"] {
             assert_eq!(failure(updates), None, "{updates}");
         }
         for (updates, expected) in [
@@ -77,6 +78,11 @@ mod tests {
             (
                 "suussssssssss",
                 "the last 10 updates were skipped (11 of 13 in all)",
+            ),
+            ("uss", "the last 2 updates were skipped (2 of 3 in all)"),
+            (
+                "uuuuuuuuuussssssssss",
+                "the last 10 updates were skipped (10 of 20 in all)",
             ),
         ] {
             let message = failure(updates).unwrap();

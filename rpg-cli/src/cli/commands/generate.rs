@@ -42,6 +42,12 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
             )));
         }
     }
+    if args.n > MOST_COMPLETIONS {
+        return Err(Failure::input(format!(
+            "-n: found {}; expected at most {MOST_COMPLETIONS}",
+            args.n
+        )));
+    }
     if args.min_new_tokens > args.max_new_tokens {
         return Err(Failure::input(format!(
             "--min-new-tokens: found {}; expected at most --max-new-tokens, {}",
@@ -56,6 +62,9 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
     let backend = args.backend;
     on_backend(backend, Generation { args, sampling })?.0
 }
+
+/// The most completions of a prompt, which are all in memory until the last is done.
+const MOST_COMPLETIONS: usize = 1 << 20;
 
 /// A command line on a backend that is chosen later.
 struct Generation {
