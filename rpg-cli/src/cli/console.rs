@@ -6,6 +6,7 @@ use crate::train::report::{Activity, Event, Metrics, Moment, Progress, Reporter}
 use crate::train::{GradedGroup, Sample};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 /// Warm-start steps per printed line.
 const WARM_START_LINE_EVERY: u64 = 50;
@@ -17,7 +18,12 @@ const SAMPLE_EVERY: u64 = 25;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Console {
     bar: Option<ProgressBar>,
+    // The time of the last line of progress, or of its beginning.
+    last_line: Option<Instant>,
 }
+
+/// How often a line says how far a long task is where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 impl Console {
     /// A bar of `total` steps.
@@ -30,10 +36,13 @@ impl Console {
             let bar = ProgressBar::new(total)
                 .with_style(style)
                 .with_prefix(what.to_owned());
-            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+            bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Self { bar }
+        Self {
+            bar,
+            last_line: None,
+        }
     }
 
     /// Prints a line.
@@ -55,6 +64,20 @@ impl Console {
     pub(super) fn position(&self, position: u64) {
         if let Some(bar) = &self.bar {
             bar.set_position(position);
+        }
+    }
+
+    /// Moves the bar; without one, prints a line from time to time.
+    pub(super) fn progress(&mut self, done: u64, total: u64, what: &str) {
+        self.position(done);
+        let is_time = self
+            .last_line
+            .is_none_or(|last| last.elapsed() >= LINE_EVERY);
+        if self.bar.is_none() && is_time {
+            if self.last_line.is_some() {
+                self.line(&format!("{what} {done}/{total}"));
+            }
+            self.last_line = Some(Instant::now());
         }
     }
 

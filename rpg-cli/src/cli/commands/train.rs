@@ -159,10 +159,8 @@ fn read_problems<B: DecodeBackend>(
             bar.line(&format!("reading {total} problems"));
             console = Some(bar);
         }
-        if let Some(bar) = &console {
-            if done.is_multiple_of(LARGE_FILE / 10) {
-                bar.position(done as u64);
-            }
+        if let Some(bar) = &mut console {
+            bar.progress(done as u64, total as u64, "reading");
             if done == total {
                 bar.done();
             }
