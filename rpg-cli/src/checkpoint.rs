@@ -109,6 +109,11 @@ fn not_written(error: &dyn std::error::Error, dir: &Path) -> Failure {
     Failure::internal(text)
 }
 
+/// Whether a checkpoint was written with checksums: older versions neither wrote them nor what the run was started with.
+pub(crate) fn has_checksums(dir: &Path) -> bool {
+    read_state(dir).is_ok_and(|state| state.origin.is_some())
+}
+
 /// Reads the position in the run.
 pub fn read_state(dir: &Path) -> Result<TrainerState, Failure> {
     let path = dir.join(STATE);

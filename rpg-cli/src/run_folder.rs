@@ -13,6 +13,7 @@
 //! A whole file is written under a temporary name, synced and renamed. A line is appended in one write, and a
 //! resumed run first drops the lines after its checkpoint.
 
+use crate::checkpoint;
 use crate::checksums;
 use crate::failure::{AtPath, Failure};
 use serde_json::{Map, Value};
@@ -271,7 +272,7 @@ impl RunFolder {
             ))
             .hint("resume the run; it writes the first one before its first step")
         })?;
-        checksums::verify(&newest)?;
+        verify(&newest)?;
         Ok(newest)
     }
 
@@ -280,7 +281,7 @@ impl RunFolder {
     pub fn newest_whole_checkpoint(&self) -> Result<(Option<PathBuf>, Vec<String>), Failure> {
         let mut damaged: Vec<(PathBuf, Failure)> = Vec::new();
         for path in self.checkpoints()?.into_iter().rev() {
-            match checksums::verify(&path) {
+            match verify(&path) {
                 Ok(()) => {
                     let notes = damaged.into_iter().map(|(path, failure)| {
                         let aside = set_aside(&path)?;
@@ -382,6 +383,11 @@ fn lock(root: &Path) -> Result<Option<Arc<File>>, Failure> {
         .hint("wait until it has ended, or stop it; a process that was killed holds no lock")),
         Err(TryLockError::Error(_)) => Ok(None),
     }
+}
+
+/// Refuses a checkpoint that differs from its checksums.
+fn verify(checkpoint: &Path) -> Result<(), Failure> {
+    checksums::verify(checkpoint, checkpoint::has_checksums(checkpoint))
 }
 
 /// Gives a damaged checkpoint a name that nothing reads.

@@ -59,6 +59,15 @@ fn a_damaged_checkpoint_is_refused_or_an_older_one_is_used() {
         "{said}"
     );
     assert_eq!(metrics(&dir), expected);
+    let sums = path(9, "checksums.json");
+    let kept = fs::read(&sums).unwrap();
+    fs::remove_file(&sums).unwrap();
+    fs::rename(path(8, ""), temp.path().join("aside")).unwrap();
+    let output = resume(&dir);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("checksums.json: No such file"));
+    fs::write(&sums, kept).unwrap();
+    fs::rename(temp.path().join("aside"), path(8, "")).unwrap();
     flip(8, "optimizer.safetensors");
     fs::remove_file(path(9, "tokenizer_config.json")).unwrap();
     let output = resume(&dir);
