@@ -218,6 +218,21 @@ fn what_a_folder_holds_instead_is_named() {
         },
         &["pytorch_model.bin", "safetensors"],
     );
+    check(
+        &|dir| {
+            empty(dir);
+            fs::write(dir.join("params.json"), "{}").unwrap();
+            fs::write(dir.join("consolidated.safetensors"), "").unwrap();
+        },
+        &["consolidated.safetensors", "save_pretrained"],
+    );
+    for name in ["tokenizer.model", "tekken.json", "vocab.json"] {
+        let dir = folder("llama");
+        fs::write(dir.path().join(name), "{}").unwrap();
+        let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
+        let expected = format!("its tokenizer is in {name}; expected tokenizer.json");
+        assert!(error.contains(&expected), "{error}");
+    }
     // An unused number that is none does not matter; a used one is named.
     let dir = folder("llama");
     let config = dir.path().join("config.json");

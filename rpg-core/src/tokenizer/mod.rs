@@ -12,6 +12,7 @@ use crate::problem::{Message, Prompt};
 use added::{add_tokens, added_tokens, special_token};
 use serde_json::Value;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "chat")]
 use std::sync::Arc;
@@ -48,6 +49,18 @@ pub enum TokenizerError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The folder has a tokenizer in another form.
+    #[error(
+        "{}: its tokenizer is in {found}; expected tokenizer.json, which \
+         AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers writes",
+        dir.display()
+    )]
+    OtherForm {
+        /// The folder.
+        dir: PathBuf,
+        /// The file of the tokenizer.
+        found: &'static str,
+    },
     /// `tokenizer.json` is damaged.
     #[error("{}: {message}", path.display())]
     Format {
@@ -73,6 +86,22 @@ pub enum TokenizerError {
     /// The tokenizer refuses the tokens.
     #[error("cannot decode tokens: {0}")]
     Decode(String),
+}
+
+/// Files of tokenizers that are not read.
+const OTHER_FORMS: [&str; 6] = [
+    "tokenizer.model",
+    "tekken.json",
+    "spiece.model",
+    "qwen.tiktoken",
+    "vocab.json",
+    "vocab.txt",
+];
+
+/// The file of a tokenizer in another form, if the folder has one.
+fn other_form(dir: &Path) -> Option<&'static str> {
+    let mut files = OTHER_FORMS.into_iter();
+    files.find(|name| dir.join(name).exists())
 }
 
 /// A prompt and its completion as tokens: see [`Tokenizer::encode_pair`].
@@ -110,8 +139,17 @@ impl Tokenizer {
             let path = dir.join(name);
             match fs::read(&path) {
                 Ok(bytes) => files.push((name, bytes)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound && name != VOCABULARY => {}
-                Err(source) => return Err(TokenizerError::Io { path, source }),
+                Err(e) if e.kind() == ErrorKind::NotFound && name != VOCABULARY => {}
+                Err(source) => {
+                    let found = other_form(dir).filter(|_| source.kind() == ErrorKind::NotFound);
+                    return Err(match found {
+                        Some(found) => TokenizerError::OtherForm {
+                            dir: dir.to_owned(),
+                            found,
+                        },
+                        None => TokenizerError::Io { path, source },
+                    });
+                }
             }
         }
         Self::from_files(dir, files)
