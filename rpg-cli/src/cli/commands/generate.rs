@@ -78,6 +78,9 @@ impl OnBackend for Generation {
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self { args, sampling } = self;
         let (model, mut tokenizer) = policy::load::<B>(&args.model, &device)?;
+        if !args.ignore_eos && args.stop.is_empty() && args.stop_token.is_empty() {
+            policy::note_on_ends(&model, &tokenizer);
+        }
         let model = model.compact();
         if let Some(enabled) = args.thinking {
             tokenizer.set_thinking(enabled);

@@ -202,7 +202,8 @@ fn write<B: DecodeBackend>(
             "tokens": item.tokens[item.scored.clone()],
             "logprobs": logprobs[range.clone()],
             "entropy": entropy[range.clone()],
-            "sum": logprobs[range].iter().map(|&x| f64::from(x)).sum::<f64>(),
+            // The sum of nothing is -0.
+            "sum": logprobs[range].iter().map(|&x| f64::from(x)).sum::<f64>() + 0.0,
         });
         if let Some(id) = id {
             line["id"] = id.clone();

@@ -105,6 +105,7 @@ impl OnBackend for Run {
         if let (Some(folder), Some(_)) = (&resumed, &checkpoint) {
             check_shape(&config, policy.config(), folder)?;
         }
+        policy::note_on_ends(&policy, &tokenizer);
         let mut start = read_problems(&config, policy, tokenizer)?;
         let reward = command.map(StartedCommand::check).transpose()?;
         let folder = match (resumed, checkpoint) {
