@@ -1,5 +1,6 @@
 //! Control tokens in what people write: in a conversation, only those that the chat template writes are tokens.
 
+#[cfg(feature = "chat")]
 use std::borrow::Cow;
 
 /// Around a control token in a message: code points that no text contains.
@@ -7,6 +8,7 @@ const OPEN: char = '\u{FDD0}';
 const CLOSE: char = '\u{FDD1}';
 
 /// A message with marks around the control tokens, of which the longest come first.
+#[cfg(feature = "chat")]
 pub(crate) fn mark<'a>(content: &'a str, control: &[String]) -> Cow<'a, str> {
     if first(content, control).is_none() && !content.contains([OPEN, CLOSE]) {
         return content.into();
@@ -59,7 +61,7 @@ pub(crate) fn pieces(text: &str) -> Vec<(&str, bool)> {
     pieces
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "chat"))]
 mod tests {
     use super::*;
 
