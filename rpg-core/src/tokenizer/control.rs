@@ -7,7 +7,7 @@ use std::borrow::Cow;
 const OPEN: char = '\u{FDD0}';
 const CLOSE: char = '\u{FDD1}';
 
-/// A message with marks around the control tokens, of which the longest come first.
+/// A message with marks around the control tokens; of several in one place, the longest.
 #[cfg(feature = "chat")]
 pub(crate) fn mark<'a>(content: &'a str, control: &[String]) -> Cow<'a, str> {
     if first(content, control).is_none() && !content.contains([OPEN, CLOSE]) {
@@ -17,14 +17,25 @@ pub(crate) fn mark<'a>(content: &'a str, control: &[String]) -> Cow<'a, str> {
     let content = content.replace([OPEN, CLOSE], "");
     let mut marked = String::with_capacity(content.len() + 8);
     let mut rest = content.as_str();
-    while let Some((at, token)) = first(rest, control) {
-        marked.push_str(&rest[..at]);
-        marked.extend([OPEN]);
-        marked.push_str(token);
-        marked.extend([CLOSE]);
-        rest = &rest[at + token.len()..];
+    // One pass, however many there are.
+    while let Some(next) = rest.chars().next() {
+        let here = control
+            .iter()
+            .filter(|token| rest.starts_with(token.as_str()));
+        let n = match here.max_by_key(|token| token.len()) {
+            Some(token) => {
+                marked.extend([OPEN]);
+                marked.push_str(token);
+                marked.extend([CLOSE]);
+                token.len()
+            }
+            None => {
+                marked.extend([next]);
+                next.len_utf8()
+            }
+        };
+        rest = &rest[n..];
     }
-    marked.push_str(rest);
     marked.into()
 }
 

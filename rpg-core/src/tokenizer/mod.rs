@@ -227,7 +227,9 @@ impl Tokenizer {
                 .transpose()
         };
         let tokens = inner.get_added_tokens_decoder();
-        let special = tokens.into_values().filter(|token| token.special);
+        let special = tokens
+            .into_values()
+            .filter(|token| token.special && !token.content.is_empty());
         let special = special.map(|token| token.content).collect();
         Ok(Self {
             inner,
