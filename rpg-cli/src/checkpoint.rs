@@ -3,7 +3,7 @@
 use crate::failure::{AtPath, Failure};
 use crate::optim::{Optimizer, OptimizerState, StateError};
 use crate::run_folder::RunFolder;
-use crate::train::Origin;
+use crate::train::{Origin, UpdateCounts};
 use burn::tensor::{DType, TensorData};
 use rpg_core::model::{CausalLm, SaveDtype};
 use rpg_core::ops::DecodeBackend;
@@ -34,6 +34,9 @@ pub struct TrainerState {
     pub seconds: f64,
     /// Mean@k on the held-out problems before the first step, once it is known.
     pub before: Option<f64>,
+    /// Updates so far; checkpoints of older versions do not count them.
+    #[serde(default)]
+    pub updates: UpdateCounts,
     /// What the run was started with; checkpoints of older versions do not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
@@ -104,6 +107,11 @@ fn not_written(error: &dyn std::error::Error, dir: &Path) -> Failure {
         return Failure::disk_full(dir);
     }
     Failure::internal(text)
+}
+
+/// Whether a checkpoint was written with checksums: older versions neither wrote them nor what the run was started with.
+pub(crate) fn has_checksums(dir: &Path) -> bool {
+    read_state(dir).is_ok_and(|state| state.origin.is_some())
 }
 
 /// Reads the position in the run.

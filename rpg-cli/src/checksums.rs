@@ -19,11 +19,12 @@ pub(crate) fn write(folder: &Path) -> Result<(), Failure> {
     fs::write(&path, text + "\n").at(&path)
 }
 
-/// Refuses a folder with a file that differs from its checksum, or lacks. Folders of older versions have none.
-pub(crate) fn verify(folder: &Path) -> Result<(), Failure> {
+/// Refuses a folder with a file that differs from its checksum, or lacks. Without checksums, it is refused if they are
+/// `needed`.
+pub(crate) fn verify(folder: &Path, needed: bool) -> Result<(), Failure> {
     let path = folder.join(CHECKSUMS);
     let text = match fs::read(&path) {
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound && !needed => return Ok(()),
         read => read.at(&path)?,
     };
     let sums: BTreeMap<String, String> = serde_json::from_slice(&text)

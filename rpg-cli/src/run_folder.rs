@@ -13,6 +13,7 @@
 //! A whole file is written under a temporary name, synced and renamed. A line is appended in one write, and a
 //! resumed run first drops the lines after its checkpoint.
 
+use crate::checkpoint;
 use crate::checksums;
 use crate::failure::{AtPath, Failure};
 use serde_json::{Map, Value};
@@ -42,6 +43,9 @@ const CONFIG: &str = "config.toml";
 const CHECKPOINTS: &str = "checkpoints";
 const LOCK: &str = ".lock";
 
+/// How the temporary name of a file that is being written begins.
+const TEMPORARY: &str = ".new-";
+
 /// A checkpoint that is being replaced by another of the same step: this, then its name.
 const REPLACED: &str = ".replaced-";
 
@@ -60,7 +64,7 @@ impl RunFolder {
         if root.join(CONFIG).exists() {
             return Err(taken());
         }
-        if root.is_dir() && fs::read_dir(root).at(root)?.next().is_some() {
+        if root.is_dir() && !is_free(root)? {
             return Err(
                 Failure::input(format!("{}: the folder is not empty", root.display()))
                     .hint("choose a new folder with --run-dir"),
@@ -108,8 +112,9 @@ impl RunFolder {
             });
         }
         Err(
-            Failure::input(format!("{}: not a run folder", root.display()))
-                .hint("a run folder contains a config.toml"),
+            Failure::input(format!("{}: not a run folder", root.display())).hint(
+                "a run folder contains a config.toml; one that lacks it has not begun: start the run again",
+            ),
         )
     }
 
@@ -173,7 +178,10 @@ impl RunFolder {
     /// Writes a whole file.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         let path = self.path(name);
-        let mut temporary = tempfile::NamedTempFile::new_in(&self.root).at(&path)?;
+        let mut temporary = tempfile::Builder::new()
+            .prefix(TEMPORARY)
+            .tempfile_in(&self.root)
+            .at(&path)?;
         temporary.write_all(bytes).at(&path)?;
         temporary.as_file().sync_all().at(&path)?;
         temporary.persist(&path).map_err(|e| e.error).at(&path)?;
@@ -264,7 +272,7 @@ impl RunFolder {
             ))
             .hint("resume the run; it writes the first one before its first step")
         })?;
-        checksums::verify(&newest)?;
+        verify(&newest)?;
         Ok(newest)
     }
 
@@ -273,7 +281,7 @@ impl RunFolder {
     pub fn newest_whole_checkpoint(&self) -> Result<(Option<PathBuf>, Vec<String>), Failure> {
         let mut damaged: Vec<(PathBuf, Failure)> = Vec::new();
         for path in self.checkpoints()?.into_iter().rev() {
-            match checksums::verify(&path) {
+            match verify(&path) {
                 Ok(()) => {
                     let notes = damaged.into_iter().map(|(path, failure)| {
                         let aside = set_aside(&path)?;
@@ -339,6 +347,24 @@ impl RunFolder {
     }
 }
 
+/// Whether a folder has nothing in it but what a process leaves that is killed while it creates a run there.
+fn is_free(root: &Path) -> Result<bool, Failure> {
+    for entry in fs::read_dir(root).at(root)? {
+        let path = entry.at(root)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_left = match name.as_ref() {
+            LOCK => true,
+            CHECKPOINTS => path.is_dir() && fs::read_dir(&path).at(&path)?.next().is_none(),
+            name if LINES.contains(&name) => path.metadata().at(&path)?.len() == 0,
+            name => name.starts_with(TEMPORARY),
+        };
+        if !is_left {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The lock of a run folder; `None` where the file system has no locks.
 fn lock(root: &Path) -> Result<Option<Arc<File>>, Failure> {
     let path = root.join(LOCK);
@@ -357,6 +383,11 @@ fn lock(root: &Path) -> Result<Option<Arc<File>>, Failure> {
         .hint("wait until it has ended, or stop it; a process that was killed holds no lock")),
         Err(TryLockError::Error(_)) => Ok(None),
     }
+}
+
+/// Refuses a checkpoint that differs from its checksums.
+fn verify(checkpoint: &Path) -> Result<(), Failure> {
+    checksums::verify(checkpoint, checkpoint::has_checksums(checkpoint))
 }
 
 /// Gives a damaged checkpoint a name that nothing reads.
@@ -433,6 +464,22 @@ mod tests {
                 .message
                 .contains("not a run folder")
         );
+    }
+
+    #[test]
+    fn what_a_process_leaves_that_is_killed_before_the_run_begins_is_no_run() {
+        let (_dir, folder) = folder();
+        let root = folder.root().to_owned();
+        drop(folder);
+        fs::remove_file(root.join(CONFIG)).unwrap();
+        fs::write(root.join(".new-Ab3"), "see").unwrap();
+        let error = RunFolder::open_to_resume(&root).unwrap_err();
+        assert!(error.hint.unwrap().contains("start the run again"));
+        drop(RunFolder::create(&root, "seed = 1\n").unwrap());
+        fs::remove_file(root.join(CONFIG)).unwrap();
+        fs::write(root.join(METRICS), "{}\n").unwrap();
+        let error = RunFolder::create(&root, "").unwrap_err();
+        assert!(error.message.contains("not empty"), "{error}");
     }
 
     #[test]

@@ -301,6 +301,15 @@ fn a_command_that_scores_no_completion_ends_the_run_before_the_first_step() {
             error.contains("no completion of the evaluation has a score"),
             "{error}"
         );
+        let name = format!("{name} unmeasured");
+        let mut run = folder.train(&name, "exit 9", &more, &["evaluate.problems=0"]);
+        let output = run.output().unwrap();
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(4), "{error}");
+        assert!(
+            error.contains("no completion of the first step has a score"),
+            "{error}"
+        );
     }
 }
 

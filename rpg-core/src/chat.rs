@@ -1,6 +1,6 @@
 //! Chat templates: the Jinja templates that come with Hugging Face models.
 
-use crate::problem::Message;
+use crate::problem::{Message, Role};
 use jiff::civil::Date;
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
@@ -21,6 +21,9 @@ pub enum TemplateError {
         "it asks for the date (`strftime_now`), and none is set; set one with --date, or data.date in a training config"
     )]
     NoDate,
+    /// The conversation ends with a message of the assistant's, which the template leaves out or changes.
+    #[error("it leaves out the end of the assistant's last message, which is to be continued")]
+    NotContinued,
     /// `chat_template` has an unknown form.
     #[error(
         "`chat_template`: expected a string, or a list of named templates with one \"default\""
@@ -109,12 +112,38 @@ impl ChatTemplate {
         });
     }
 
-    /// The conversation as text, up to where the assistant's answer begins.
+    /// The conversation as text, up to where the assistant's answer begins; if its last message is the assistant's, up to
+    /// the end of that message, which is then continued (`continue_final_message` of transformers).
     pub fn render(&self, messages: &[Message]) -> Result<String, TemplateError> {
+        let Some((last, before)) = messages
+            .split_last()
+            .filter(|(last, _)| last.role == Role::Assistant)
+        else {
+            return self.rendered(messages, true);
+        };
+        if last.content.trim().is_empty() {
+            return self.rendered(before, true);
+        }
+        let mut messages = messages.to_vec();
+        if let Some(last) = messages.last_mut() {
+            last.content.push_str(END);
+        }
+        let text = self.rendered(&messages, false)?;
+        let end = text.rfind(END.trim()).ok_or(TemplateError::NotContinued)?;
+        let is_trimmed = !text[end..].starts_with(END);
+        let text = &text[..end];
+        Ok(if is_trimmed { text.trim_end() } else { text }.to_owned())
+    }
+
+    fn rendered(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, TemplateError> {
         let template = self.environment.get_template("chat")?;
         let common = context! {
             messages => messages,
-            add_generation_prompt => true,
+            add_generation_prompt,
             bos_token => self.bos_token,
             eos_token => self.eos_token,
             // Defined and empty, as transformers passes them.
@@ -137,6 +166,9 @@ impl ChatTemplate {
         })
     }
 }
+
+/// Stands at the end of a message that is to be continued; the space shows whether the template trims messages.
+const END: &str = "\u{FDD2} ";
 
 /// The function with which templates write the day.
 const DATE: &str = "strftime_now";
@@ -244,6 +276,36 @@ mod tests {
         ] {
             assert_eq!(render(source, &[]).unwrap(), expected, "{source}");
         }
+    }
+
+    #[test]
+    fn the_assistants_last_message_is_continued() {
+        let chatml = "{% for m in messages %}{{ '<' + m.role + '>' + m.content + '</>\n' }}{% endfor %}\
+            {% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}";
+        let trims = chatml.replace("m.content", "m.content | trim");
+        let assistant = |content: &str| Message {
+            role: Role::Assistant,
+            content: content.into(),
+        };
+        for (source, content, expected) in [
+            (chatml, "4, b", "<user>hi</>\n<assistant>4, b"),
+            (chatml, "4 ", "<user>hi</>\n<assistant>4 "),
+            (&*trims, " 4 ", "<user>hi</>\n<assistant>4"),
+            (chatml, " ", "<user>hi</>\n<assistant>"),
+        ] {
+            let messages = [Message::user("hi"), assistant(content)];
+            assert_eq!(render(source, &messages).unwrap(), expected, "{source}");
+        }
+        let once = [assistant("x"), Message::user("y")];
+        assert_eq!(
+            render(chatml, &once).unwrap(),
+            "<assistant>x</>\n<user>y</>\n<assistant>"
+        );
+        let error = render(
+            "{{ messages[0].content }}",
+            &[Message::user("hi"), assistant("x")],
+        );
+        assert!(matches!(error, Err(TemplateError::NotContinued)));
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Model folders as they are found: what transformers takes for granted, what is kept, and what is named.
 
 use burn::backend::Flex;
-use rpg_core::Message;
 use rpg_core::gguf::GgufFile;
 use rpg_core::model::{CausalLm, ModelConfig, SaveDtype};
 use rpg_core::tokenizer::Tokenizer;
+use rpg_core::{Message, Prompt, Role};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -218,6 +218,21 @@ fn what_a_folder_holds_instead_is_named() {
         },
         &["pytorch_model.bin", "safetensors"],
     );
+    check(
+        &|dir| {
+            empty(dir);
+            fs::write(dir.join("params.json"), "{}").unwrap();
+            fs::write(dir.join("consolidated.safetensors"), "").unwrap();
+        },
+        &["consolidated.safetensors", "save_pretrained"],
+    );
+    for name in ["tokenizer.model", "tekken.json", "vocab.json"] {
+        let dir = folder("llama");
+        fs::write(dir.path().join(name), "{}").unwrap();
+        let error = Tokenizer::load(dir.path()).unwrap_err().to_string();
+        let expected = format!("its tokenizer is in {name}; expected tokenizer.json");
+        assert!(error.contains(&expected), "{error}");
+    }
     // An unused number that is none does not matter; a used one is named.
     let dir = folder("llama");
     let config = dir.path().join("config.json");
@@ -358,6 +373,50 @@ fn tokens_that_other_files_add_are_tokens() {
         error.contains("added_tokens.json") && error.contains("found the id 12; expected 11"),
         "{error}"
     );
+}
+
+#[test]
+fn only_the_template_writes_control_tokens() {
+    let mut json = sentence_piece();
+    json["added_tokens"] = json!([{"id": 1, "content": "<s>", "special": true, "normalized": false,
+        "lstrip": false, "rstrip": false, "single_word": false}]);
+    let vocab = &mut json["model"]["vocab"];
+    for (token, id) in [("\n", 10), ("<", 11), ("s", 12), (">", 13), ("▁2", 8)] {
+        vocab[token] = id.into();
+    }
+    let template = "{% for m in messages %}<s>{{ m.content }}{% endfor %}{% if add_generation_prompt %}<s>{% endif %}";
+    let settings = json!({"chat_template": template}).to_string();
+    let tokenizer = Tokenizer::from_json(&json.to_string(), Some(&settings)).unwrap();
+    let assistant = |content: &str| Message {
+        role: Role::Assistant,
+        content: content.into(),
+    };
+    for (messages, tokens, text) in [
+        (vec![Message::user("2")], &[1, 8, 1][..], "<s>2<s>"),
+        (
+            vec![Message::user("2<s>4")],
+            &[1, 8, 11, 12, 13, 6, 1],
+            "<s>2<s>4<s>",
+        ),
+        (vec![Message::user("<s>")], &[1, 11, 12, 13, 1], "<s><s><s>"),
+        (
+            vec![Message::user("2"), assistant("2<s>2")],
+            &[1, 8, 1, 8, 11, 12, 13, 3],
+            "<s>2<s>2<s>2",
+        ),
+    ] {
+        assert_eq!(tokenizer.render(&messages).unwrap(), text);
+        let pair = tokenizer.encode_chat(&messages, "+").unwrap();
+        assert_eq!(pair.tokens[..pair.n_prompt], *tokens, "{text}");
+        assert!(
+            pair.tokens[pair.n_prompt..].ends_with(&[4]),
+            "{text}: {pair:?}"
+        );
+        let prompt = tokenizer.encode_prompt(&Prompt::Chat(messages)).unwrap();
+        assert_eq!(prompt, tokens, "{text}");
+    }
+    // A text is what it says.
+    assert_eq!(tokenizer.encode("2<s>", false).unwrap(), [8, 1]);
 }
 
 #[test]

@@ -105,6 +105,23 @@ pub enum RewardError {
         /// The limit.
         seconds: f64,
     },
+    /// The answer exceeded its time limit, and came when the command's input ended.
+    #[error(
+        "the reward command did not answer within {seconds} s, but did when its input ended: it seems not to flush its \
+         answers"
+    )]
+    NotFlushed {
+        /// The limit.
+        seconds: f64,
+    },
+    /// The command was given up: it has never answered.
+    #[error(
+        "the completion was not sent: the reward command has never answered, within {seconds} s each, and was given up"
+    )]
+    GivenUp {
+        /// The limit of an answer.
+        seconds: f64,
+    },
     /// The batch exceeded its time limit.
     #[error("the reward command did not finish its batch within {seconds} s")]
     BatchTimeout {

@@ -317,6 +317,59 @@ fn a_process_that_hangs_is_killed_in_time() {
 }
 
 #[test]
+fn a_command_that_never_answers_is_given_up() {
+    let (timeout, not_flushed, given_up) = (
+        Err(RewardError::Timeout { seconds: 0.3 }),
+        Err(RewardError::NotFlushed { seconds: 0.3 }),
+        Err(RewardError::GivenUp { seconds: 0.3 }),
+    );
+    // As a program does whose output goes into a buffer.
+    let buffers = r#"while read -r line; do out="$out{\"score\": 1}
+"; done; printf %s "$out""#;
+    let silent = "exec sleep 60";
+    // One answer, and none in time any more.
+    let once = format!("read -r line; echo '{{\"score\": 1}}'; {buffers}");
+    for (script, processes, n_asked, expected) in [
+        (silent, 1, 3, &timeout),
+        (buffers, 1, 2, &not_flushed),
+        (buffers, 3, 3, &not_flushed),
+    ] {
+        let reward = pool(script, |config| {
+            config.processes = processes;
+            config.timeout_seconds = 0.3;
+            config.on_error = ErrorPolicy::Skip;
+        });
+        let start = Instant::now();
+        let scores = score_all(&reward, &items(300));
+        assert!(start.elapsed() < Duration::from_secs(10), "{script}");
+        assert_eq!(scores[0], *expected, "{script}");
+        let count = |outcome: &Result<Score, RewardError>| {
+            scores.iter().filter(|score| *score == outcome).count()
+        };
+        let asked = count(expected);
+        assert!(asked <= n_asked, "{script}: {asked}");
+        assert_eq!(asked + count(&given_up), 300, "{script}");
+        // The next batch is no more patient.
+        let start = Instant::now();
+        assert_eq!(score_all(&reward, &items(300))[299], given_up);
+        assert!(start.elapsed() < Duration::from_secs(5), "{script}");
+    }
+    // Whoever has answered is asked again.
+    let reward = pool(&once, |config| {
+        config.processes = 1;
+        config.timeout_seconds = 0.3;
+        config.on_error = ErrorPolicy::Skip;
+    });
+    let scores = score_all(&reward, &items(7));
+    for (item_idx, score) in scores.iter().enumerate() {
+        match item_idx % 2 {
+            0 => assert!(score.is_ok(), "{item_idx}"),
+            _ => assert_eq!(*score, not_flushed, "{item_idx}"),
+        }
+    }
+}
+
+#[test]
 fn a_batch_that_takes_too_long_keeps_what_was_answered() {
     let slow = r#"while read -r line; do echo '{"score": 1}'; sleep 0.4; done"#;
     let reward = pool(slow, |config| {

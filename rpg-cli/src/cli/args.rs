@@ -92,7 +92,9 @@ pub struct GenerateArgs {
     /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
-    /// One prompt per line: text, or JSON with `prompt` or `messages`; `-` reads standard input
+    /// One prompt per line: text, or JSON with `prompt` or `messages`, of which the last is continued if it is the
+    /// assistant's; `-` reads standard input. Control tokens in messages are text: only the chat template, and text with
+    /// --raw, has them as tokens
     #[arg(long, value_name = "FILE")]
     pub prompts: PathBuf,
     /// Completions per prompt

@@ -6,6 +6,7 @@ use crate::train::report::{Activity, Event, Metrics, Moment, Progress, Reporter}
 use crate::train::{GradedGroup, Sample};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 /// Warm-start steps per printed line.
 const WARM_START_LINE_EVERY: u64 = 50;
@@ -17,7 +18,12 @@ const SAMPLE_EVERY: u64 = 25;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Console {
     bar: Option<ProgressBar>,
+    // The time of the last line of progress, or of its beginning.
+    last_line: Option<Instant>,
 }
+
+/// How often a line says how far a long task is where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 
 impl Console {
     /// A bar of `total` steps.
@@ -30,10 +36,13 @@ impl Console {
             let bar = ProgressBar::new(total)
                 .with_style(style)
                 .with_prefix(what.to_owned());
-            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+            bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        Self { bar }
+        Self {
+            bar,
+            last_line: None,
+        }
     }
 
     /// Prints a line.
@@ -58,6 +67,20 @@ impl Console {
         }
     }
 
+    /// Moves the bar; without one, prints a line from time to time.
+    pub(super) fn progress(&mut self, done: u64, total: u64, what: &str) {
+        self.position(done);
+        let is_time = self
+            .last_line
+            .is_none_or(|last| last.elapsed() >= LINE_EVERY);
+        if self.bar.is_none() && is_time {
+            if self.last_line.is_some() {
+                self.line(&format!("{what} {done}/{total}"));
+            }
+            self.last_line = Some(Instant::now());
+        }
+    }
+
     /// Removes the bar.
     pub(super) fn done(&self) {
         if let Some(bar) = &self.bar {
@@ -70,9 +93,6 @@ impl Console {
 #[derive(Debug, Default)]
 pub(super) struct TrainConsole {
     console: Console,
-    // Updates of this process, and those of them that were skipped.
-    updates: f64,
-    skipped: f64,
 }
 
 impl Reporter for TrainConsole {
@@ -102,17 +122,7 @@ impl Reporter for TrainConsole {
                     self.console.line(&line);
                 }
             }
-            Event::WarmStartEnd => self.console.done(),
-            Event::End => {
-                self.console.done();
-                if self.skipped > 0.0 {
-                    self.console.line(&format!(
-                        "warning: {} of {} updates were skipped, as their gradients were not finite numbers; \
-                         lower optimizer.lr or objective.beta",
-                        self.skipped, self.updates
-                    ));
-                }
-            }
+            Event::WarmStartEnd | Event::End => self.console.done(),
             Event::Start { done, steps, notes } => {
                 self.console = Console::new(*steps, "train");
                 self.console.position(*done);
@@ -157,9 +167,6 @@ impl Reporter for TrainConsole {
                 metrics,
                 held_out,
             } => {
-                let updates = metrics.get("train/num_updates").unwrap_or(0.0);
-                self.updates += updates;
-                self.skipped += (updates * skipped_share(metrics)).round();
                 self.console
                     .line(&step_line(*step, *steps, metrics, *held_out));
                 self.console.position(*step);

@@ -24,6 +24,15 @@ pub(super) fn load<B: DecodeBackend>(
     Ok((model, tokenizer))
 }
 
+/// Says that completions of a model only end at their limit, if nothing else ends them.
+pub(super) fn note_on_ends<B: DecodeBackend>(model: &CausalLm<B>, tokenizer: &Tokenizer) {
+    if model.config().eos_token_ids.is_empty() && tokenizer.eos_id().is_none() {
+        say!(
+            "note: the model names no end-of-sequence token (`eos_token_id`, `eos_token`): completions run to their limit"
+        );
+    }
+}
+
 /// The longest sequence in words, with what limits it.
 pub(super) fn context(config: &ModelConfig, context: usize) -> String {
     if context < config.max_position_embeddings {

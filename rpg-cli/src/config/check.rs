@@ -1,6 +1,6 @@
 //! What is wrong only in several keys together.
 
-use super::{RewardConfig, TrainConfig};
+use super::{RewardConfig, ScratchModel, TrainConfig};
 use crate::failure::Failure;
 use crate::optim::Schedule;
 use std::fmt;
@@ -14,6 +14,7 @@ impl TrainConfig {
         }
         self.check_sources()?;
         self.check_group_size()?;
+        self.check_sizes()?;
         self.reward.check()?;
         let decays = self.optimizer.schedule == Schedule::WarmupStableDecay;
         if decays && self.optimizer.decay_steps == 0 {
@@ -97,6 +98,48 @@ impl TrainConfig {
         Ok(())
     }
 
+    /// Refuses numbers that no machine has the memory for, which would otherwise be found out by running out of it.
+    fn check_sizes(&self) -> Result<(), Failure> {
+        let (rollout, evaluate) = (&self.rollout, &self.evaluate);
+        let (prompts, samples) = (
+            rollout.prompts_per_step.get(),
+            rollout.samples_per_prompt.get(),
+        );
+        let examples = self.warm_start.as_ref().map(|w| w.batch_size.get());
+        // Those of a file are as many as it has.
+        let problems = self.data.task.as_ref().map(|_| evaluate.problems);
+        for (key, value) in [
+            ("rollout.prompts_per_step", Some(prompts)),
+            ("rollout.samples_per_prompt", Some(samples)),
+            ("evaluate.problems", problems),
+            ("evaluate.samples", Some(evaluate.samples.get())),
+            ("warm_start.batch_size", examples),
+        ] {
+            if let Some(found) = value.filter(|&value| value > MOST_COMPLETIONS) {
+                return Err(bad(key, found, &format!("at most {MOST_COMPLETIONS}")));
+            }
+        }
+        for (factors, n) in [
+            (
+                "rollout.prompts_per_step * rollout.samples_per_prompt",
+                prompts * samples,
+            ),
+            (
+                "evaluate.problems * evaluate.samples",
+                problems.unwrap_or(0) * evaluate.samples.get(),
+            ),
+        ] {
+            check_completions(factors, n)?;
+        }
+        let processes = self.reward.command.as_ref();
+        let processes = processes.map_or(0, |command| command.processes);
+        if processes > MOST_PROCESSES {
+            let expected = format!("at most {MOST_PROCESSES}");
+            return Err(bad("reward.command.processes", processes, &expected));
+        }
+        self.model.scratch.as_ref().map_or(Ok(()), check_scratch)
+    }
+
     /// Refuses groups of one where the samples of a prompt are compared: nothing would ever be learned.
     fn check_group_size(&self) -> Result<(), Failure> {
         if self.rollout.samples_per_prompt.get() > 1 {
@@ -141,9 +184,116 @@ impl RewardConfig {
     }
 }
 
+/// The most completions that a step or an evaluation samples.
+const MOST_COMPLETIONS: usize = 1 << 20;
+
+/// The most processes of a reward command.
+const MOST_PROCESSES: usize = 1024;
+
+/// The most parameters of a model from random weights.
+const MOST_PARAMETERS: u128 = 1 << 30;
+
+/// The most blocks of such a model.
+const MOST_LAYERS: u128 = 1000;
+
+/// Refuses more completions at a time than fit into memory; `factors` are the keys whose product they are.
+pub(crate) fn check_completions(factors: &str, n: usize) -> Result<(), Failure> {
+    if n <= MOST_COMPLETIONS {
+        return Ok(());
+    }
+    let expected = format!("at most {MOST_COMPLETIONS} completions at a time");
+    Err(bad(factors, n, &expected))
+}
+
+fn check_scratch(shape: &ScratchModel) -> Result<(), Failure> {
+    for (key, found) in shape.sizes() {
+        let most = match key {
+            "num_hidden_layers" => MOST_LAYERS,
+            _ => MOST_PARAMETERS,
+        };
+        if found as u128 > most {
+            let key = format!("model.scratch.{key}");
+            return Err(bad(&key, found, &format!("at most {most}")));
+        }
+    }
+    let [d, f, layers, ..] = shape.sizes().map(|(_, size)| size as u128);
+    let parameters = layers * (3 * d * f + 2 * d * d);
+    if parameters > MOST_PARAMETERS {
+        let expected = format!("sizes with at most {MOST_PARAMETERS}");
+        return Err(bad(
+            "model.scratch",
+            format_args!("{parameters} parameters"),
+            &expected,
+        ));
+    }
+    Ok(())
+}
+
 /// The seeds that TOML can hold.
 pub(super) const SEEDS: &str = "a whole number from 0 to 9223372036854775807";
 
 fn bad(key: &str, found: impl fmt::Display, expected: &str) -> Failure {
     Failure::input(format!("{key}: found {found}; expected {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_beyond_every_machine_are_refused_by_their_keys() {
+        let read = |set: &str| TrainConfig::recipe("arithmetic", &[set.to_owned()]);
+        for (set, expected) in [
+            (
+                "rollout.samples_per_prompt=100000000",
+                "rollout.samples_per_prompt: found 100000000; expected at most",
+            ),
+            (
+                "rollout.prompts_per_step=9223372036854775807",
+                "rollout.prompts_per_step: found 9223372036854775807",
+            ),
+            (
+                "rollout={prompts_per_step=2048, samples_per_prompt=1024, max_new_tokens=8}",
+                "rollout.prompts_per_step * rollout.samples_per_prompt: found 2097152; expected at most 1048576",
+            ),
+            (
+                "evaluate.samples=100000000",
+                "evaluate.samples: found 100000000",
+            ),
+            (
+                "evaluate.problems=100000000",
+                "evaluate.problems: found 100000000",
+            ),
+            (
+                "evaluate={problems=2048, samples=1024}",
+                "evaluate.problems * evaluate.samples: found 2097152",
+            ),
+            (
+                "warm_start.batch_size=100000000",
+                "warm_start.batch_size: found 100000000",
+            ),
+            (
+                "reward.command={program=['a'], processes=100000}",
+                "reward.command.processes: found 100000",
+            ),
+            (
+                "model.scratch.hidden_size=9223372036854775807",
+                "model.scratch.hidden_size: found 9223372036854775807",
+            ),
+            (
+                "model.scratch.hidden_size=1000000",
+                "model.scratch: found 8",
+            ),
+            (
+                "model.scratch.num_hidden_layers=1000000",
+                "model.scratch.num_hidden_layers: found 1000000",
+            ),
+        ] {
+            let error = read(set).expect_err(set).message;
+            assert!(error.contains(expected), "{set}: {error}");
+        }
+        for set in ["rollout.samples_per_prompt=1024", "evaluate.problems=10000"] {
+            assert!(read(set).is_ok(), "{set}");
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod reward;
 mod sections;
 mod values;
 
+pub(crate) use check::check_completions;
 pub use keys::{BadKey, Checked, ConfigType, ForeignSection, KeyDoc, Values};
 pub use reference::reference;
 pub use reward::{RewardConfig, RewardWeights};

@@ -290,8 +290,9 @@ impl EvaluateConfig {
 config_section! {
     /// What the run folder keeps.
     pub struct CheckpointConfig {
-        /// Steps between checkpoints, in the warm start too; with 0 there is one at the end only. Where the updates
-        /// of a step take more than two seconds, there is one every minute as well.
+        /// Steps between checkpoints, in the warm start too; with 0 there are only those at the start, after the warm
+        /// start, after the first evaluation and at the end. Where the updates of a step take more than two seconds,
+        /// there is one every minute as well.
         every: u64 = 50,
         /// The number of checkpoints that are kept; older ones are removed.
         keep: Count = Count::of(1),

@@ -82,7 +82,10 @@ fn text(object: &HashMap<String, Box<RawValue>>, keys: &[&str]) -> Result<String
     if value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
         return Ok(value.into());
     }
-    Err(format!("`{}`: found {value}; expected text", keys[0]))
+    Err(format!(
+        "`{}`: found {value}; expected text or a number",
+        keys[0]
+    ))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use arithmetic::ColumnAddition;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rpg_core::seed::{derive, stream};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Problem, Prompt};
@@ -143,23 +144,33 @@ pub fn load(
         .as_ref()
         .ok_or_else(|| Failure::input("data.train is missing"))?;
     let mut notes = Vec::new();
-    let mut read = |path: &Path| -> Result<Vec<PromptedProblem>, Failure> {
+    // At most `limit` problems.
+    let mut read = |path: &Path, limit: usize| -> Result<Vec<PromptedProblem>, Failure> {
         let problems = jsonl::read(path)?;
         let n_all = problems.len();
-        let mut kept = Vec::with_capacity(n_all);
-        for (i, problem) in problems.into_iter().enumerate() {
-            on_progress(i, n_all);
-            let problem = with_prompt_style(problem, source, tokenizer);
-            let problem = prompted(problem, tokenizer)?;
-            if problem.prompt_tokens.len() <= source.max_prompt_tokens.get() {
-                kept.push(problem);
+        let mut kept = Vec::with_capacity(n_all.min(limit));
+        let mut n_seen = 0;
+        let mut rest = problems.into_iter();
+        while n_seen < n_all && kept.len() < limit {
+            on_progress(n_seen, n_all);
+            let part: Vec<Problem> = rest.by_ref().take(AT_A_TIME).collect();
+            n_seen += part.len();
+            let part: Vec<Result<PromptedProblem, Failure>> = part
+                .into_par_iter()
+                .map(|problem| prompted(with_prompt_style(problem, source, tokenizer), tokenizer))
+                .collect();
+            for problem in part {
+                let problem = problem?;
+                if problem.prompt_tokens.len() <= source.max_prompt_tokens.get() {
+                    kept.push(problem);
+                }
             }
         }
         on_progress(n_all, n_all);
-        let n_long = n_all - kept.len();
+        let n_long = n_seen - kept.len();
         if n_long > 0 {
             notes.push(format!(
-                "{}: {n_long} of {n_all} problems left out: their prompts have more than \
+                "{}: {n_long} of {n_seen} problems left out: their prompts have more than \
                  data.max_prompt_tokens = {} tokens",
                 path.display(),
                 source.max_prompt_tokens
@@ -171,16 +182,20 @@ pub fn load(
                 Failure::input(message).hint("raise data.max_prompt_tokens, or give another file")
             );
         }
+        kept.truncate(limit);
         Ok(kept)
     };
-    let mut train = read(path)?;
+    let mut train = read(path, usize::MAX)?;
     let note = note_on_answers(&train, path);
     let eval = match &source.eval {
         // Nothing is measured, so that the file need not be there.
         Some(_) if n_eval == 0 => Vec::new(),
-        Some(path) => {
-            let mut eval = read(path)?;
-            eval.truncate(n_eval);
+        Some(own) => {
+            let eval = if is_same_file(path, own) {
+                train.iter().take(n_eval).cloned().collect()
+            } else {
+                read(own, n_eval)?
+            };
             notes.extend(note_on_overlap(&train, &eval));
             eval
         }
@@ -192,6 +207,13 @@ pub fn load(
         eval,
         notes,
     })
+}
+
+/// How many problems become tokens between two reports of progress.
+const AT_A_TIME: usize = 1000;
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
 /// A note on the problems to evaluate on whose prompts are trained on too.
@@ -365,5 +387,40 @@ mod tests {
         }
         let data = TrainData::File(data);
         assert_eq!((data.epoch(9), data.epoch(10)), (0, 1));
+    }
+
+    #[test]
+    fn a_file_is_read_once_and_only_as_far_as_needed() {
+        let shape = crate::config::TrainConfig::recipe("arithmetic", &[]).unwrap();
+        let shape = shape.model.scratch.unwrap();
+        let (_, tokenizer) = shape
+            .init::<burn::backend::Flex>(0, &Default::default())
+            .unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let line = |i: usize| format!("{{\"question\": \"{i}+1=\", \"answer\": \"{}\"}}\n", i + 1);
+        let lines: String = (0..2500).map(line).collect();
+        std::fs::write(path("train"), &lines).unwrap();
+        std::fs::write(path("eval"), &lines).unwrap();
+        // The file to evaluate on, and the problems of each report of progress.
+        for (eval, expected) in [
+            (path("train"), &[0, 1000, 2000, 2500][..]),
+            (path("eval"), &[0, 1000, 2000, 2500, 0, 2500]),
+        ] {
+            let table = toml::Table::from_iter([
+                ("train".to_owned(), path("train").to_str().unwrap().into()),
+                ("eval".to_owned(), eval.to_str().unwrap().into()),
+            ]);
+            let source: DataSource = table.try_into().unwrap();
+            let mut seen = Vec::new();
+            let data = load(&source, &tokenizer, 0, 7, &mut |done, _| seen.push(done)).unwrap();
+            assert_eq!(seen, expected);
+            let ids: Vec<&str> = data.eval.iter().map(|p| p.problem.id.as_str()).collect();
+            assert!(ids.len() == 7 && ids[6].ends_with(":7"), "{ids:?}");
+            let TrainData::File(train) = data.train else {
+                panic!("a file")
+            };
+            assert_eq!(train.problems().len(), 2500);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Sampling for steps and evaluations, and the evaluation itself.
 
-use super::grading::{Grader, hint};
+use super::grading::{Grader, no_score};
 use super::report::{Activity, Progress};
 use super::sample::GradedGroup;
 use crate::config::TrainConfig;
@@ -107,15 +107,7 @@ pub(super) fn evaluate<B: DecodeBackend>(
     let Some(mean_at_k) = mean_at_k(&groups) else {
         let first = groups.iter().flat_map(|group| &group.samples).next();
         let error = first.and_then(|sample| sample.grade.error.as_ref());
-        let hint = error.map_or(
-            "the command's own messages, on standard error, are above",
-            hint,
-        );
-        return Err(Failure::reward(format!(
-            "reward.command: no completion of the evaluation has a score; the first error: {}",
-            error.map_or_else(String::new, ToString::to_string)
-        ))
-        .hint(hint));
+        return Err(no_score("the evaluation", error));
     };
     Ok(Evaluation { mean_at_k, groups })
 }

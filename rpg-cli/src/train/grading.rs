@@ -11,6 +11,7 @@ use rpg_reward::{
     ErrorPolicy, GradeOptions, Reason, Reward, RewardError, RewardItem, Score, Verdict, grade_batch,
 };
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a completion is worth.
@@ -48,6 +49,7 @@ pub struct Grader {
     /// Where the format reward expects the answer.
     form: GradeOptions,
     own: Option<Box<dyn Reward>>,
+    has_scored: AtomicBool,
 }
 
 impl Grader {
@@ -62,12 +64,25 @@ impl Grader {
             config: config.reward.clone(),
             form,
             own,
+            has_scored: AtomicBool::new(false),
         }
     }
 
     /// Whether the user has given a reward besides the built-in grader.
     pub fn has_own_reward(&self) -> bool {
         self.own.is_some()
+    }
+
+    /// Refuses completions of `what` of which none has a score from the user's reward, if it has never given one.
+    pub(super) fn check_scored(&self, what: &str, groups: &[GradedGroup]) -> Result<(), Failure> {
+        if !self.has_own_reward() || self.has_scored.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let errors = groups.iter().flat_map(|group| &group.samples);
+        let first = errors
+            .filter_map(|sample| sample.grade.error.as_ref())
+            .next();
+        first.map_or(Ok(()), |error| Err(no_score(what, Some(error))))
     }
 
     /// A note on the expected answers that the built-in grader cannot parse, if it alone decides.
@@ -191,6 +206,9 @@ impl Grader {
                 items.len()
             )));
         }
+        if scores.iter().flatten().any(|score| score.error.is_none()) {
+            self.has_scored.store(true, Ordering::Relaxed);
+        }
         let first_error = scores.iter().position(Result::is_err);
         if let Some(i) = first_error
             && reward.on_error() == ErrorPolicy::Stop
@@ -258,9 +276,22 @@ impl Grader {
     }
 }
 
+/// The failure of a reward that has scored none of the completions of `what`.
+pub(super) fn no_score(what: &str, first: Option<&RewardError>) -> Failure {
+    let said = "the command's own messages, on standard error, are above";
+    Failure::reward(format!(
+        "reward.command: no completion of {what} has a score; the first error: {}",
+        first.map_or_else(String::new, ToString::to_string)
+    ))
+    .hint(first.map_or(said, hint))
+}
+
 /// Where to look for the cause of an error of the reward command.
-pub(super) fn hint(error: &RewardError) -> &'static str {
+fn hint(error: &RewardError) -> &'static str {
     match error {
+        RewardError::NotFlushed { .. } => {
+            "flush after every answer (in Python: print(..., flush=True), or run it with `python3 -u`)"
+        }
         RewardError::Timeout { .. } | RewardError::BatchTimeout { .. } => {
             "answers that the command does not flush after every line never arrive (in Python: \
              print(..., flush=True)); its own messages, on standard error, are above"

@@ -14,6 +14,7 @@ mod setup;
 mod sources;
 mod stops;
 mod trainer;
+mod updates;
 mod warm_start;
 
 pub use collect::Evaluation;
@@ -26,3 +27,4 @@ pub use reference::ReferenceRule;
 pub use sample::{GradedGroup, Rollout, Sample};
 pub use setup::{Outcome, Parts, Start};
 pub use trainer::Trainer;
+pub use updates::UpdateCounts;

@@ -3,7 +3,8 @@
 use super::grading::Grader;
 use super::ranks::{OneRank, Ranks};
 use super::report::{MetricsFile, Reporter, SamplesFile};
-use crate::config::TrainConfig;
+use super::updates::UpdateCounts;
+use crate::config::{TrainConfig, check_completions};
 use crate::data::{self, Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -57,6 +58,10 @@ impl<B: DecodeBackend> Start<B> {
             config.seed,
             config.evaluate.problems,
             on_progress,
+        )?;
+        check_completions(
+            "evaluate.problems * evaluate.samples",
+            data.eval.len() * config.evaluate.samples.get(),
         )?;
         check_context(config, &policy, &mut data)?;
         Ok(Self {
@@ -133,6 +138,8 @@ pub struct Outcome {
     pub steps: u64,
     /// Seconds of work, over all resumptions.
     pub seconds: f64,
+    /// Updates so far.
+    pub updates: UpdateCounts,
     /// The newest checkpoint.
     pub checkpoint: PathBuf,
     /// Whether the user stopped the run.
@@ -147,6 +154,8 @@ impl Outcome {
             "before": {&name: self.before},
             "after": {&name: self.after},
             "steps": self.steps,
+            "updates": self.updates.all,
+            "skipped_updates": self.updates.skipped,
             "seconds": self.seconds,
         });
         folder.write("summary.json", format!("{summary:#}\n").as_bytes())

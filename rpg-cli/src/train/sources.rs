@@ -3,6 +3,8 @@
 use super::collect::{Evaluation, mean_at_k};
 use super::report::{Metrics, n_errors};
 use crate::data::PromptedProblem;
+use crate::failure::Failure;
+use crate::run_folder::{METRICS, RunFolder};
 
 /// Under which the problems of several sources together are logged.
 const ALL: &str = "all";
@@ -37,6 +39,14 @@ impl Sources {
     /// The metric of the accuracy on the problems of a source.
     pub(super) fn accuracy(&self, source: &str) -> String {
         format!("val-core/{source}/acc/mean@{}", self.k)
+    }
+
+    /// The newest Mean@k in the metrics of a run.
+    pub(super) fn last(&self, folder: &RunFolder) -> Result<Option<f64>, Failure> {
+        let name = self.accuracy(self.overall());
+        let lines = folder.lines(METRICS)?;
+        let mut newest_first = lines.iter().rev();
+        Ok(newest_first.find_map(|line| line.get(&name)?.as_f64()))
     }
 
     /// Adds the results of all problems, then those by source if there are several.

@@ -1,14 +1,14 @@
 //! When a run stops after it was asked to.
 
 use crate::interrupt::Interrupt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a run goes on after a stop is requested to finish a step that has updated the policy: schedulers
 /// wait for ten seconds or more before they kill, and a micro-batch cannot be interrupted.
-pub(super) const TIME_TO_FINISH: Duration = Duration::from_secs(2);
+const TIME_TO_FINISH: Duration = Duration::from_secs(2);
 
 /// The longest time since the last checkpoint for which a stop may drop work, besides that of the current step.
-pub(super) const LONGEST_LOSS: Duration = Duration::from_secs(60);
+const LONGEST_LOSS: Duration = Duration::from_secs(60);
 
 /// Whether a run stops at once.
 pub(super) struct Stops {
@@ -31,5 +31,39 @@ impl Stops {
 
     pub(super) fn now(&self) -> bool {
         self.interrupt.requested_for(self.after)
+    }
+}
+
+/// How much work a stop may drop: that of a step whose updates take long, but not what was done in the minutes before
+/// it.
+pub(super) struct Pace {
+    last_save: Instant,
+    // Whether the updates of the last step took too long to be finished once a stop is requested.
+    is_slow: bool,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            last_save: Instant::now(),
+            is_slow: false,
+        }
+    }
+}
+
+impl Pace {
+    /// The updates of a step took this long.
+    pub(super) fn updated(&mut self, time: Duration) {
+        self.is_slow = time > TIME_TO_FINISH;
+    }
+
+    /// A checkpoint was written.
+    pub(super) fn saved(&mut self) {
+        self.last_save = Instant::now();
+    }
+
+    /// Whether there should be a checkpoint before the next updates.
+    pub(super) fn asks_for_checkpoint(&self) -> bool {
+        self.is_slow && self.last_save.elapsed() > LONGEST_LOSS
     }
 }

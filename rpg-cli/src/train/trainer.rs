@@ -11,7 +11,7 @@ use super::report::{Activity, Event, Metrics, Moment, Progress, Reporters, Timin
 use super::sample::Rollout;
 use super::setup::{Outcome, Parts, Start};
 use super::sources::Sources;
-use super::stops::{LONGEST_LOSS, Stops, TIME_TO_FINISH};
+use super::stops::{Pace, Stops};
 use super::warm_start;
 use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_reference, read_state};
 use crate::config::{Count, Task, TrainConfig};
@@ -19,7 +19,7 @@ use crate::data::arithmetic::ColumnAddition;
 use crate::data::{Data, PromptedProblem};
 use crate::failure::{Failure, FailureKind};
 use crate::interrupt::Interrupt;
-use crate::run_folder::{METRICS, RunFolder};
+use crate::run_folder::RunFolder;
 use rpg_core::batch::by_tokens;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
@@ -51,9 +51,8 @@ pub struct Trainer<'a, B: DecodeBackend> {
     held_out: f64,
     // Set from the first update of a step to its end: the policy and `state` do not match.
     within_step: bool,
-    last_save: Instant,
-    // Whether the updates of the last step took too long to be finished once a stop is requested.
-    slow: bool,
+    is_new: bool,
+    pace: Pace,
     started: Instant,
     seconds_before: f64,
 }
@@ -107,14 +106,18 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             state,
             held_out: f64::NAN,
             within_step: false,
-            last_save: Instant::now(),
-            slow: false,
+            is_new: resume.is_none(),
+            pace: Pace::default(),
             started: Instant::now(),
         })
     }
 
     /// Trains until the last step or an interruption, and writes a checkpoint.
     pub fn run(mut self) -> Result<Outcome, Failure> {
+        if self.is_new {
+            // However early the run is killed, it can be resumed.
+            self.save()?;
+        }
         let failure = match self.warm_start().and_then(|()| self.reinforce()) {
             Ok(after) => {
                 let checkpoint = self.save()?;
@@ -160,8 +163,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             metrics.add("critic/advantages/mean", batch.mean_advantage());
             timing.lap("ref");
 
-            // A stop drops a step whose updates take long, but not what was done in the minutes before it.
-            if self.slow && self.last_save.elapsed() > LONGEST_LOSS {
+            if self.pace.asks_for_checkpoint() {
                 self.save()?;
             }
 
@@ -183,12 +185,14 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             }
             self.report(step, &rollout, metrics, &timing)?;
             self.within_step = false;
-            self.slow = update_started.elapsed() > TIME_TO_FINISH;
+            self.pace.updated(update_started.elapsed());
             if config.checkpoint.due(step, config.train.steps) {
                 self.save()?;
             }
         }
-        let after = self.evaluate(Moment::After, &mut Metrics::new(self.state.steps, "final"))?;
+        let mut metrics = Metrics::new(self.state.steps, "final");
+        metrics.add_update_counts(&self.state.updates);
+        let after = self.evaluate(Moment::After, &mut metrics)?;
         self.reporters.on(&Event::End)?;
         Ok(after.unwrap_or(f64::NAN))
     }
@@ -201,7 +205,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             notes: &self.data.notes,
         })?;
         match self.state.before {
-            Some(before) => self.held_out = self.last_evaluation()?.unwrap_or(before),
+            Some(before) => self.held_out = self.sources.last(self.folder)?.unwrap_or(before),
             None => {
                 let mut metrics = Metrics::new(0, "initial");
                 self.state.before = self.evaluate(Moment::Before, &mut metrics)?;
@@ -261,6 +265,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 step: Some(step),
                 groups: &groups,
             })?;
+            self.grader.check_scored("the first step", &groups)?;
             for group in groups {
                 let differs = !group.has_equal_rewards() && rollout.kept.len() < wanted;
                 if differs || (limit == 0 && group.rewards().next().is_some()) {
@@ -282,7 +287,9 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let mini_batches = batch.mini_batches(self.config, step);
         let mut reports = Vec::with_capacity(mini_batches.len());
         for mini_batch in &mini_batches {
-            reports.push(self.update_once(step, mini_batch)?);
+            let (report, skipped) = self.update_once(step, mini_batch)?;
+            self.state.updates.add(skipped);
+            reports.push(report);
             self.within_step = true;
             self.reporters.on(&Event::Updated {
                 update: reports.len(),
@@ -292,11 +299,12 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         Ok(reports)
     }
 
+    /// One update, and whether it was skipped.
     fn update_once(
         &mut self,
         step: u64,
         responses: &[&Response<'_>],
-    ) -> Result<UpdateReport, Failure> {
+    ) -> Result<(UpdateReport, bool), Failure> {
         let config = self.config;
         let n_tokens: usize = responses.iter().map(|response| response.len()).sum();
         let all = self.ranks.sum(&[n_tokens as f64, responses.len() as f64])?;
@@ -340,7 +348,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             ("actor/lr".to_owned(), lr),
             ("actor/skipped_updates".to_owned(), skipped),
         ]);
-        Ok(report)
+        Ok((report, update.skipped))
     }
 
     /// Returns Mean@k of the policy, if there are held-out problems, and adds it to `metrics`.
@@ -458,17 +466,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         self.state.n_problems = config.steps * config.batch_size.get() as u64;
         // Reinforcement learning starts with fresh moments.
         self.learner.reset_optimizer();
-        Ok(())
-    }
-
-    /// The newest Mean@k in the metrics of a resumed run.
-    fn last_evaluation(&self) -> Result<Option<f64>, Failure> {
-        let name = self.sources.accuracy(self.sources.overall());
-        let lines = self.folder.lines(METRICS)?;
-        Ok(lines
-            .iter()
-            .rev()
-            .find_map(|line| line.get(&name)?.as_f64()))
+        // The first evaluation may take minutes.
+        self.save().map(|_| ())
     }
 
     fn save(&mut self) -> Result<PathBuf, Failure> {
@@ -481,7 +480,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             state: self.state.clone(),
         };
         let written = checkpoint.write(self.folder, self.config.checkpoint.keep.get());
-        self.last_save = Instant::now();
+        self.pace.saved();
         written
     }
 
@@ -492,6 +491,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             k: self.config.evaluate.samples.get(),
             steps: self.state.steps,
             seconds: self.state.seconds,
+            updates: self.state.updates,
             checkpoint,
             interrupted,
         }

@@ -59,6 +59,15 @@ fn a_damaged_checkpoint_is_refused_or_an_older_one_is_used() {
         "{said}"
     );
     assert_eq!(metrics(&dir), expected);
+    let sums = path(9, "checksums.json");
+    let kept = fs::read(&sums).unwrap();
+    fs::remove_file(&sums).unwrap();
+    fs::rename(path(8, ""), temp.path().join("aside")).unwrap();
+    let output = resume(&dir);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("checksums.json: No such file"));
+    fs::write(&sums, kept).unwrap();
+    fs::rename(temp.path().join("aside"), path(8, "")).unwrap();
     flip(8, "optimizer.safetensors");
     fs::remove_file(path(9, "tokenizer_config.json")).unwrap();
     let output = resume(&dir);
@@ -210,12 +219,20 @@ fn skipped_updates_are_said() {
     ];
     let output = train(&dir, &more);
     let said = text(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("every update skipped"), "{said}");
-    assert!(
-        said.contains("warning: 8 of 8 updates were skipped"),
-        "{said}"
-    );
+    for expected in [
+        "warning: 8 of 8 updates were skipped",
+        "error: every update was skipped (8 of 8)",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    let last = lines(&dir.join("metrics.jsonl")).pop().unwrap();
+    assert_eq!(last["train/skipped_updates_total"], 8.0);
+    let summary = fs::read_to_string(dir.join("summary.json")).unwrap();
+    assert!(summary.contains("\"skipped_updates\": 8"), "{summary}");
+    // Resuming the finished run is no way around it.
+    assert_eq!(resume(&dir).status.code(), Some(3));
     assert!(
         said.contains("warning: train.mini_batches: found 1000"),
         "{said}"
@@ -244,38 +261,62 @@ fn a_terminal_that_cannot_be_written_costs_nothing() {
 
 #[cfg(unix)]
 #[test]
-fn a_run_killed_in_the_warm_start_resumes_and_one_process_trains_at_a_time() {
+fn a_run_killed_before_its_first_step_resumes_and_one_process_trains_at_a_time() {
     let temp = tempfile::tempdir().unwrap();
-    let (straight, dir) = (temp.path().join("straight"), temp.path().join("killed"));
-    let more = ["--steps=1", "--set=warm_start.steps=200"];
-    assert!(train(&straight, &more).status.success());
-    for (every, wanted) in [("checkpoint.every=1000", 2), ("checkpoint.every=5", 12)] {
-        let _ = fs::remove_dir_all(&dir);
+    let evaluation = "--set=evaluate={problems=128, samples=8}";
+    let long = ["--steps=1", "--set=warm_start.steps=120", evaluation];
+    let without = ["--steps=1", "--set=warm_start.steps=0", evaluation];
+    // Until which checkpoint or how many lines of metrics the run goes on, the steps between checkpoints, and whether
+    // the resumed run begins at the start.
+    for (name, more, until, n_lines, every, at_start) in [
+        ("first", &long[..], Some(0), 0, 1000, true),
+        ("unsaved", &long, None, 12, 1000, true),
+        ("saved", &long, None, 12, 5, false),
+        ("evaluation", &long, Some(120), 0, 1000, false),
+        ("no warm start", &without, Some(0), 0, 1000, true),
+    ] {
+        let straight = temp.path().join(more[1]);
+        if !straight.exists() {
+            assert!(train(&straight, more).status.success());
+        }
+        let dir = temp.path().join(name);
         let mut child = rpg()
             .args(["train", "--run-dir", dir.to_str().unwrap()])
             .args(crate::common::SMALL)
             .args(more)
-            .args(["--set", every])
+            .args(["--set", &format!("checkpoint.every={every}")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        while fs::read_to_string(dir.join("metrics.jsonl")).map_or(0, |t| t.lines().count())
-            < wanted
-        {
-            assert!(child.try_wait().unwrap().is_none(), "the run ended early");
-            std::thread::sleep(std::time::Duration::from_millis(2));
+        let is_there = || {
+            let written = fs::read_to_string(dir.join("metrics.jsonl"));
+            let written = written.map_or(0, |text| text.lines().count());
+            let checkpoint = |step: u64| dir.join(format!("checkpoints/step-{step:06}"));
+            written >= n_lines && until.is_none_or(|step| checkpoint(step).exists())
+        };
+        while !is_there() {
+            assert!(child.try_wait().unwrap().is_none(), "{name}: ended early");
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
         let second = resume(&dir);
         assert_eq!(second.status.code(), Some(2));
         assert!(text(&second.stderr).contains("another process is training"));
         child.kill().unwrap();
         child.wait().unwrap();
+        let n_evaluated = metrics(&dir)
+            .iter()
+            .filter(|line| line["phase"] == "initial")
+            .count();
+        assert_eq!(n_evaluated, 0, "{name}: killed too late");
         let resumed = resume(&dir);
         let said = text(&resumed.stderr);
-        assert!(resumed.status.success(), "{said}");
-        let again = said.contains("no checkpoint yet: the run starts again");
-        assert_eq!(again, every.ends_with("1000"), "{said}");
-        assert_eq!(metrics(&dir), metrics(&straight));
+        assert!(resumed.status.success(), "{name}: {said}");
+        let (from, first) = ("resuming from ", "checkpoints/step-000000\n");
+        assert!(said.contains(from), "{name}: {said}");
+        assert_eq!(said.contains(first), at_start, "{name}: {said}");
+        assert_eq!(metrics(&dir), metrics(&straight), "{name}");
+        let weights = |dir: &Path| fs::read(checkpoint(dir).join("model.safetensors")).unwrap();
+        assert_eq!(weights(&dir), weights(&straight), "{name}");
     }
 }

@@ -339,8 +339,13 @@ fn scores_keep_the_id_of_their_line_and_render_conversations() {
     let lines = score(
         "{\"id\": \"a\", \"prompt\": \"1+2=\", \"completion\": \"3\"}\n\
          {\"id\": 7, \"messages\": [{\"role\": \"user\", \"content\": \"1+2\"}], \"completion\": \"3\"}\n\
-         {\"prompt\": \"1+2=\", \"completion\": \"3\"}\n",
+         {\"prompt\": \"1+2=\", \"completion\": \"3\"}\n\
+         {\"prompt\": \"1+2=3\", \"completion\": \"4\"}\n\
+         {\"messages\": [{\"role\": \"user\", \"content\": \"1+2\"}, {\"role\": \"assistant\", \"content\": \"3\"}],\
+          \"completion\": \"4\"}\n",
     );
+    // The assistant's last message is continued.
+    assert_eq!(lines[3], lines[4]);
     assert_eq!((&lines[0]["id"], &lines[1]["id"]), (&"a".into(), &7.into()));
     assert!(lines[2].get("id").is_none());
     assert_eq!(lines[0]["logprobs"], lines[1]["logprobs"]);
@@ -398,4 +403,36 @@ fn a_prompt_beyond_the_window_says_so_and_a_date_is_asked_for() {
         let error = text(&output.stderr);
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_model_without_any_end_is_noted() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = small_model(temp.path());
+    let generate = |more: &[&str]| {
+        let args = [
+            "generate",
+            "--model",
+            model.to_str().unwrap(),
+            "--prompts",
+            "-",
+        ];
+        let output = piped(&[&args[..], &["--max-new-tokens=2"], more].concat(), "1+2=");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let note = "names no end-of-sequence token";
+    assert!(!generate(&[]).contains(note));
+    fs::remove_file(model.join("generation_config.json")).unwrap();
+    for (file, key) in [
+        ("config.json", "eos_token_id"),
+        ("tokenizer_config.json", "eos_token"),
+    ] {
+        let path = model.join(file);
+        let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        json[key] = Value::Null;
+        fs::write(path, json.to_string()).unwrap();
+    }
+    assert!(generate(&[]).contains(note));
+    assert!(!generate(&["--stop=1"]).contains(note));
 }

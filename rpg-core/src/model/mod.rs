@@ -6,7 +6,7 @@ mod decode;
 mod init;
 mod weights;
 
-pub use config::{ConfigError, Family, ModelConfig, RopeScaling, SlidingWindow};
+pub use config::{ConfigError, Family, ModelConfig, RopeScaling, SlidingWindow, Yarn};
 pub use weights::{LoadError, SaveDtype};
 
 use crate::ops::{ModelBackend, Packing, RopeTable};

@@ -130,13 +130,18 @@ pub struct RopeTable {
 impl RopeTable {
     /// The table of the given inverse frequencies (one per pair of dimensions; Su et al., 2021).
     pub fn new(inverse_frequencies: &[f64], max_positions: usize) -> Self {
+        Self::scaled(inverse_frequencies, max_positions, 1.0)
+    }
+
+    /// The same for a rotation that also multiplies by `scale` (YaRN).
+    pub fn scaled(inverse_frequencies: &[f64], max_positions: usize, scale: f64) -> Self {
         let angles = || {
             (0..max_positions).flat_map(|p| inverse_frequencies.iter().map(move |f| p as f64 * f))
         };
         Self {
             half: inverse_frequencies.len(),
-            cos: angles().map(|angle| angle.cos() as f32).collect(),
-            sin: angles().map(|angle| angle.sin() as f32).collect(),
+            cos: angles().map(|a| (scale * a.cos()) as f32).collect(),
+            sin: angles().map(|a| (scale * a.sin()) as f32).collect(),
         }
     }
 

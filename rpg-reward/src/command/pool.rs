@@ -17,7 +17,14 @@ pub struct CommandReward {
     config: CommandConfig,
     processes: Vec<Mutex<Option<Process>>>,
     errors: AtomicUsize,
+    has_answered: AtomicBool,
+    // Grows with every time-out before the first answer.
+    silence: AtomicUsize,
 }
+
+/// How much silence is at least enough to give up a command that has never answered; a time-out after which the answer
+/// turns out to be in a buffer counts twice.
+const TOO_SILENT: usize = 3;
 
 impl CommandReward {
     /// A pool whose processes start with the first batch, or with [`start`](Self::start).
@@ -29,6 +36,8 @@ impl CommandReward {
             config,
             processes,
             errors: AtomicUsize::new(0),
+            has_answered: AtomicBool::new(false),
+            silence: AtomicUsize::new(0),
         }
     }
 
@@ -119,6 +128,7 @@ impl CommandReward {
                 limit,
                 |item_idx| batch.is_wanted(item_idx),
                 |item_idx, score| {
+                    self.has_answered.store(true, Ordering::Relaxed);
                     batch.finish(item_idx, Ok(score));
                     done += 1;
                 },
@@ -135,14 +145,38 @@ impl CommandReward {
                     continue;
                 }
                 Fault::Ended(status) => RewardError::Ended { status, restarts },
-                Fault::Timeout => RewardError::Timeout {
-                    seconds: self.config.timeout_seconds,
-                },
-                Fault::BadAnswer(error) => error,
+                Fault::Timeout => {
+                    self.was_silent(1, batch);
+                    RewardError::Timeout {
+                        seconds: self.config.timeout_seconds,
+                    }
+                }
+                Fault::NotFlushed => {
+                    self.was_silent(2, batch);
+                    RewardError::NotFlushed {
+                        seconds: self.config.timeout_seconds,
+                    }
+                }
+                Fault::BadAnswer(error) => {
+                    self.has_answered.store(true, Ordering::Relaxed);
+                    error
+                }
             };
             batch.fail(items[done].0, error, self.config.on_error);
             done += 1;
             restarts = 0;
+        }
+    }
+
+    /// Gives the batch up if the command has been silent from its start, for too long.
+    fn was_silent(&self, weight: usize, batch: &Batch) {
+        if self.has_answered.load(Ordering::Relaxed) {
+            return;
+        }
+        let silence = self.silence.fetch_add(weight, Ordering::Relaxed) + weight;
+        // Not before a process has been silent twice.
+        if silence >= TOO_SILENT.max(self.processes.len() + 1) {
+            batch.given_up.store(true, Ordering::Relaxed);
         }
     }
 }
@@ -182,7 +216,13 @@ impl Reward for CommandReward {
                 thread::park_timeout(Duration::from_millis(2));
             }
         });
-        let left = if batch.out_of_time.into_inner() && !batch.stopped.into_inner() {
+        let left = if batch.stopped.into_inner() {
+            RewardError::NotAsked
+        } else if batch.given_up.into_inner() && self.config.on_error != ErrorPolicy::Stop {
+            RewardError::GivenUp {
+                seconds: self.config.timeout_seconds,
+            }
+        } else if batch.out_of_time.into_inner() {
             RewardError::BatchTimeout {
                 seconds: self.config.batch_timeout_seconds,
             }
@@ -222,6 +262,7 @@ struct Batch {
     n_done: AtomicUsize,
     stopped: AtomicBool,
     out_of_time: AtomicBool,
+    given_up: AtomicBool,
     /// The first item whose failure ends the batch. The items before it are still scored, so that which
     /// failure is reported does not depend on the order in which the threads run.
     first_failure: AtomicUsize,
@@ -234,6 +275,7 @@ impl Batch {
             n_done: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             out_of_time: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             first_failure: AtomicUsize::new(usize::MAX),
         }
     }
@@ -241,6 +283,7 @@ impl Batch {
     fn is_wanted(&self, item_idx: usize) -> bool {
         !self.stopped.load(Ordering::Relaxed)
             && !self.out_of_time.load(Ordering::Relaxed)
+            && !self.given_up.load(Ordering::Relaxed)
             && item_idx < self.first_failure.load(Ordering::Relaxed)
     }
 

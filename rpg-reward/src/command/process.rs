@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 /// The longest line that can be an answer.
@@ -66,6 +67,8 @@ pub(super) enum Fault {
     Ended(String),
     /// The process hangs.
     Timeout,
+    /// It did not answer in time, but when its input ended: its answers were in a buffer.
+    NotFlushed,
     /// The process answered, but not with a valid score.
     BadAnswer(RewardError),
     /// The caller stopped the batch.
@@ -139,7 +142,7 @@ impl Process {
             return Err(Fault::Ended(self.end()));
         };
         let (outcome, stdin) = std::thread::scope(|scope| {
-            let writer = scope.spawn(move || {
+            let mut writer = Some(scope.spawn(move || {
                 for (id, item) in items {
                     let mut line = serde_json::to_string(&Request { id: *id, item }).ok()?;
                     line.push('\n');
@@ -147,12 +150,23 @@ impl Process {
                 }
                 stdin.flush().ok()?;
                 Some(stdin)
-            });
+            }));
+            let is_finished = |writer: &Option<ScopedJoinHandle<'_, _>>| {
+                writer.as_ref().is_none_or(ScopedJoinHandle::is_finished)
+            };
             let mut outcome = Ok(());
             for (id, _) in items {
                 match self.next_answer(*id, limit, &is_wanted) {
                     Ok(score) => on_score(*id, score),
-                    Err(fault) => {
+                    Err(mut fault) => {
+                        if fault == Fault::Timeout && is_finished(&writer) {
+                            // Everything was sent: this ends the input.
+                            drop(writer.take().map(ScopedJoinHandle::join));
+                            let limit = limit.min(TIME_TO_END);
+                            if self.next_answer(*id, limit, |_| true).is_ok() {
+                                fault = Fault::NotFlushed;
+                            }
+                        }
                         // Ending the process also ends a writer that waits for it to read.
                         let status = self.end();
                         outcome = Err(match fault {
@@ -165,14 +179,15 @@ impl Process {
             }
             // Whoever has answered everything has read everything. If not, the process is of no use.
             let deadline = Instant::now() + TIME_TO_END.min(limit);
-            while outcome.is_ok() && !writer.is_finished() {
+            while outcome.is_ok() && !is_finished(&writer) {
                 if Instant::now() >= deadline {
                     self.end();
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
-            (outcome, writer.join().ok().flatten())
+            let stdin = writer.and_then(|writer| writer.join().ok().flatten());
+            (outcome, stdin)
         });
         // Without an input the process is useless: the next batch finds that it has ended.
         self.stdin = stdin;

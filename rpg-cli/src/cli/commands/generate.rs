@@ -42,6 +42,12 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
             )));
         }
     }
+    if args.n > MOST_COMPLETIONS {
+        return Err(Failure::input(format!(
+            "-n: found {}; expected at most {MOST_COMPLETIONS}",
+            args.n
+        )));
+    }
     if args.min_new_tokens > args.max_new_tokens {
         return Err(Failure::input(format!(
             "--min-new-tokens: found {}; expected at most --max-new-tokens, {}",
@@ -57,6 +63,9 @@ pub(super) fn run(args: GenerateArgs) -> Result<(), Failure> {
     on_backend(backend, Generation { args, sampling })?.0
 }
 
+/// The most completions of a prompt, which are all in memory until the last is done.
+const MOST_COMPLETIONS: usize = 1 << 20;
+
 /// A command line on a backend that is chosen later.
 struct Generation {
     args: GenerateArgs,
@@ -69,6 +78,9 @@ impl OnBackend for Generation {
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self { args, sampling } = self;
         let (model, mut tokenizer) = policy::load::<B>(&args.model, &device)?;
+        if !args.ignore_eos && args.stop.is_empty() && args.stop_token.is_empty() {
+            policy::note_on_ends(&model, &tokenizer);
+        }
         let model = model.compact();
         if let Some(enabled) = args.thinking {
             tokenizer.set_thinking(enabled);

@@ -11,7 +11,7 @@ use rpg_core::batch::TokenBudget;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
-use rpg_core::tokenizer::Tokenizer;
+use rpg_core::tokenizer::{Pair, Tokenizer, TokenizerError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Write;
@@ -101,8 +101,7 @@ fn item<B: DecodeBackend>(
     let line: Line = serde_json::from_value(value).map_err(|e| e.to_string())?;
     let line_id = line.id.clone();
     let mut is_split_between = true;
-    let mut pair = |prompt: &str, completion: &str, add_special| {
-        let pair = tokenizer.encode_pair(prompt, completion, add_special);
+    let mut scored = |pair: Result<Pair, TokenizerError>| {
         let pair = pair.map_err(|e| e.to_string())?;
         is_split_between = pair.is_split_between;
         let scored = pair.n_prompt..pair.tokens.len();
@@ -131,7 +130,7 @@ fn item<B: DecodeBackend>(
             prompt_tokens: None,
             completion_tokens: None,
             ..
-        } => pair(&prompt, &completion, true)?,
+        } => scored(tokenizer.encode_pair(&prompt, &completion, true))?,
         Line {
             messages: Some(messages),
             completion: Some(completion),
@@ -142,8 +141,7 @@ fn item<B: DecodeBackend>(
             ..
         } => {
             input::check_messages(&messages)?;
-            let prompt = tokenizer.render(&messages).map_err(|e| e.to_string())?;
-            pair(&prompt, &completion, false)?
+            scored(tokenizer.encode_chat(&messages, &completion))?
         }
         Line {
             prompt_tokens: Some(prompt),
@@ -204,7 +202,8 @@ fn write<B: DecodeBackend>(
             "tokens": item.tokens[item.scored.clone()],
             "logprobs": logprobs[range.clone()],
             "entropy": entropy[range.clone()],
-            "sum": logprobs[range].iter().map(|&x| f64::from(x)).sum::<f64>(),
+            // The sum of nothing is -0.
+            "sum": logprobs[range].iter().map(|&x| f64::from(x)).sum::<f64>() + 0.0,
         });
         if let Some(id) = id {
             line["id"] = id.clone();

@@ -105,6 +105,7 @@ impl OnBackend for Run {
         if let (Some(folder), Some(_)) = (&resumed, &checkpoint) {
             check_shape(&config, policy.config(), folder)?;
         }
+        policy::note_on_ends(&policy, &tokenizer);
         let mut start = read_problems(&config, policy, tokenizer)?;
         let reward = command.map(StartedCommand::check).transpose()?;
         let folder = match (resumed, checkpoint) {
@@ -159,10 +160,8 @@ fn read_problems<B: DecodeBackend>(
             bar.line(&format!("reading {total} problems"));
             console = Some(bar);
         }
-        if let Some(bar) = &console {
-            if done.is_multiple_of(LARGE_FILE / 10) {
-                bar.position(done as u64);
-            }
+        if let Some(bar) = &mut console {
+            bar.progress(done as u64, total as u64, "reading");
             if done == total {
                 bar.done();
             }
@@ -244,6 +243,9 @@ fn check_shape(
 
 fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failure> {
     let root = folder.root().display();
+    if let Some(note) = outcome.updates.note() {
+        say!("warning: {note}");
+    }
     if outcome.interrupted {
         say!("checkpoint: {}", outcome.checkpoint.display());
         let message = format!("interrupted after step {}", outcome.steps);
@@ -255,7 +257,8 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
     if json {
         let summary =
             std::fs::read_to_string(folder.path("summary.json")).map_err(Failure::internal)?;
-        return output::line(summary.trim_end());
+        output::line(summary.trim_end())?;
+        return outcome.updates.check();
     }
     let k = outcome.k;
     let measured = if outcome.after.is_nan() {
@@ -280,5 +283,5 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
         outcome.checkpoint.display(),
         curve.display()
     ));
-    Ok(())
+    outcome.updates.check()
 }

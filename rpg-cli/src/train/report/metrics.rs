@@ -3,6 +3,7 @@
 use crate::train::grading::Grade;
 use crate::train::loss::UpdateReport;
 use crate::train::sample::{GradedGroup, Rollout};
+use crate::train::updates::UpdateCounts;
 use rpg_core::StopReason;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
@@ -131,6 +132,12 @@ impl Metrics {
             "sampling/sampling_logp_difference/max",
             first.max_logprob_difference,
         );
+    }
+
+    /// All updates of the run, and those that were skipped.
+    pub(in crate::train) fn add_update_counts(&mut self, counts: &UpdateCounts) {
+        self.add("train/updates_total", counts.all as f64);
+        self.add("train/skipped_updates_total", counts.skipped as f64);
     }
 }
 

@@ -150,7 +150,7 @@ impl Keys {
     }
 
     // transformers 5 moves `rope_theta` into `rope_parameters`; before that, a scaling was in `rope_scaling`.
-    pub(super) fn rope(&self) -> Result<(f64, Option<RopeScaling>), ConfigError> {
+    pub(super) fn rope(&self, context: usize) -> Result<(f64, Option<RopeScaling>), ConfigError> {
         let mut theta = self.number("rope_theta")?.unwrap_or(10_000.0);
         for key in ["rope_scaling", "rope_parameters"] {
             let Some(value) = self.get(key) else { continue };
@@ -164,14 +164,22 @@ impl Keys {
             let Some(kind) = kind.and_then(Value::as_str).filter(|k| *k != "default") else {
                 continue;
             };
-            let mut value = value.clone();
+            let given = value;
+            let mut value = given.clone();
             value["rope_type"] = kind.into();
-            return match serde_json::from_value::<RopeScaling>(value.clone()) {
+            let original = "original_max_position_embeddings";
+            // As transformers has it.
+            if let Some(own) = self.get(original) {
+                value[original] = own.clone();
+            } else if value.get(original).is_none() {
+                value[original] = context.into();
+            }
+            return match serde_json::from_value::<RopeScaling>(value) {
                 Ok(scaling) if scaling.is_usable() => Ok((theta, Some(scaling))),
                 _ => Err(self.error(
                     key,
-                    &value,
-                    "the type `default`, `linear` or `llama3`, with all its factors",
+                    given,
+                    "the type `default`, `linear`, `llama3` or `yarn`, with all its factors",
                 )),
             };
         }

@@ -1,11 +1,14 @@
 //! A model's shape, read from a Hugging Face `config.json`.
 
 mod keys;
+mod rope;
+
+pub use rope::{RopeScaling, Yarn};
 
 pub(crate) use keys::{IDS, token_ids};
 
 use crate::files::python_json;
-use crate::ops::{HeadLayout, RopeTable};
+use crate::ops::HeadLayout;
 use keys::Keys;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -169,64 +172,6 @@ pub struct SlidingWindow {
     pub layer_types: Option<Vec<String>>,
 }
 
-/// How rotary frequencies are stretched, as `rope_scaling` gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "rope_type", rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum RopeScaling {
-    /// Every frequency divided by `factor`.
-    Linear {
-        /// The divisor.
-        factor: f64,
-    },
-    /// Llama 3: wavelengths above `original_max_position_embeddings / low_freq_factor` are stretched by
-    /// `factor`, those below `original_max_position_embeddings / high_freq_factor` are kept, and between
-    /// the two the share of each changes linearly.
-    Llama3 {
-        /// The stretch.
-        factor: f64,
-        /// See above.
-        low_freq_factor: f64,
-        /// See above.
-        high_freq_factor: f64,
-        /// Length of the context before it was stretched.
-        original_max_position_embeddings: u32,
-    },
-}
-
-impl RopeScaling {
-    fn apply(&self, frequency: f64) -> f64 {
-        match *self {
-            Self::Linear { factor } => frequency / factor,
-            Self::Llama3 {
-                factor,
-                low_freq_factor: low,
-                high_freq_factor: high,
-                original_max_position_embeddings: context,
-            } => {
-                let turns = f64::from(context) * frequency / std::f64::consts::TAU;
-                let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-                frequency * (kept + (1.0 - kept) / factor)
-            }
-        }
-    }
-
-    fn is_usable(&self) -> bool {
-        match *self {
-            Self::Linear { factor } => factor >= 1.0 && factor.is_finite(),
-            Self::Llama3 {
-                factor,
-                low_freq_factor: low,
-                high_freq_factor: high,
-                original_max_position_embeddings: context,
-            } => {
-                let all = [factor, low, high, context.into()];
-                all.iter().all(|x| *x > 0.0 && x.is_finite()) && factor >= 1.0 && high > low
-            }
-        }
-    }
-}
-
 impl ModelConfig {
     /// Reads a Hugging Face `config.json`.
     pub fn from_hf_json(text: &str) -> Result<Self, ConfigError> {
@@ -241,7 +186,10 @@ impl ModelConfig {
         if keys.flag("mlp_bias")?.unwrap_or(false) {
             return Err(keys.error("mlp_bias", &Value::Bool(true), "false"));
         }
-        let (rope_theta, rope_scaling) = keys.rope()?;
+        let max_position_embeddings = keys
+            .optional_count("max_position_embeddings")?
+            .unwrap_or(model_type.default_context());
+        let (rope_theta, rope_scaling) = keys.rope(max_position_embeddings)?;
         let num_hidden_layers = keys.count("num_hidden_layers")?;
         let sliding_window = keys.sliding_window(model_type, num_hidden_layers)?;
         let attention_bias = keys.flag("attention_bias")?.unwrap_or(false);
@@ -262,9 +210,7 @@ impl ModelConfig {
                 None if model_type == Family::Qwen3 && keys.is_absent("head_dim") => 128,
                 None => hidden_size / num_attention_heads,
             },
-            max_position_embeddings: keys
-                .optional_count("max_position_embeddings")?
-                .unwrap_or(model_type.default_context()),
+            max_position_embeddings,
             sliding_window,
             rope_theta,
             rope_scaling,
@@ -393,28 +339,6 @@ impl ModelConfig {
         }
     }
 
-    /// The rotary table of `max_positions` positions.
-    pub fn rope(&self, max_positions: usize) -> RopeTable {
-        let half = self.head_dim / 2;
-        // transformers computes the exponent in f32; in f64 the angles differ by less than f32 resolves.
-        let frequencies: Vec<f64> = frequencies(self.rope_theta, half)
-            .map(|frequency| match &self.rope_scaling {
-                Some(scaling) => scaling.apply(frequency),
-                None => frequency,
-            })
-            .collect();
-        RopeTable::new(&frequencies, max_positions)
-    }
-
-    /// By how much `scaling`, as `config.json` gives it, divides each of `half` rotary frequencies.
-    #[cfg(feature = "gguf")]
-    pub(crate) fn rope_divisors(scaling: &Value, theta: f64, half: usize) -> Option<Vec<f64>> {
-        let scaling: RopeScaling = serde_json::from_value(scaling.clone()).ok()?;
-        let divisor = |frequency: f64| frequency / scaling.apply(frequency);
-        let divisors = frequencies(theta, half).map(divisor);
-        scaling.is_usable().then(|| divisors.collect())
-    }
-
     /// Number of parameters.
     pub fn n_parameters(&self) -> usize {
         let (d, f, heads) = (self.hidden_size, self.intermediate_size, self.heads());
@@ -425,10 +349,6 @@ impl ModelConfig {
         let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
         self.num_hidden_layers * block + embeddings * self.vocab_size * d + d
     }
-}
-
-fn frequencies(theta: f64, half: usize) -> impl Iterator<Item = f64> {
-    (0..half).map(move |i| theta.powf(-(i as f64) / half as f64))
 }
 
 #[cfg(test)]
@@ -493,8 +413,8 @@ mod tests {
             "`rope_scaling`",
         );
         check(
-            |j| j["rope_scaling"] = serde_json::json!({"type": "yarn", "factor": 4.0}),
-            "\"yarn\"}; expected the type `default`, `linear` or `llama3`",
+            |j| j["rope_scaling"] = serde_json::json!({"type": "dynamic", "factor": 4.0}),
+            "found {\"type\":\"dynamic\",\"factor\":4.0}; expected the type `default`, `linear`, `llama3` or `yarn`",
         );
     }
 

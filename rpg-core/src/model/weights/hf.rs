@@ -94,10 +94,16 @@ fn what_else(dir: &Path) -> Option<LoadError> {
             dir.join(name).display()
         ));
     }
-    let is_pickled = |name: &&String| name.starts_with("pytorch_model") && name.ends_with(".bin");
-    let pickled = names.iter().find(is_pickled)?;
+    // Pickled weights, Mistral's and Meta's own files, and those of other libraries.
+    const ENDS: [&str; 6] = [".pth", ".pt", ".h5", ".msgpack", ".onnx", ".npz"];
+    let is_other = |name: &&String| {
+        (name.starts_with("pytorch_model") && name.ends_with(".bin"))
+            || name.starts_with("consolidated")
+            || ENDS.iter().any(|end| name.ends_with(end))
+    };
+    let other = names.iter().find(is_other)?;
     error(format!(
-        "its weights are in {pickled}; expected safetensors, as transformers' save_pretrained writes them"
+        "its weights are in {other}; expected safetensors, as transformers' save_pretrained writes them"
     ))
 }
 

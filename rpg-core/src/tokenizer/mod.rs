@@ -1,18 +1,23 @@
 //! The tokenizer of a Hugging Face folder or a GGUF file, with its chat template.
 
+mod added;
+mod control;
+
 #[cfg(feature = "chat")]
 use crate::chat::{ChatTemplate, TemplateError};
 use crate::files::{POINTER, is_pointer, python_json};
 #[cfg(feature = "gguf")]
 use crate::gguf::{GgufError, GgufFile};
 use crate::problem::{Message, Prompt};
+use added::{add_tokens, added_tokens, special_token};
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 #[cfg(feature = "chat")]
 use std::sync::Arc;
-use tokenizers::AddedToken;
+use std::sync::OnceLock;
+use tokenizers::Encoding;
 
 /// The files of a tokenizer in a model folder; they are copied from checkpoint to checkpoint.
 pub const FILES: &[&str] = &[
@@ -44,6 +49,18 @@ pub enum TokenizerError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The folder has a tokenizer in another form.
+    #[error(
+        "{}: its tokenizer is in {found}; expected tokenizer.json, which \
+         AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers writes",
+        dir.display()
+    )]
+    OtherForm {
+        /// The folder.
+        dir: PathBuf,
+        /// The file of the tokenizer.
+        found: &'static str,
+    },
     /// `tokenizer.json` is damaged.
     #[error("{}: {message}", path.display())]
     Format {
@@ -71,6 +88,22 @@ pub enum TokenizerError {
     Decode(String),
 }
 
+/// Files of tokenizers that are not read.
+const OTHER_FORMS: [&str; 6] = [
+    "tokenizer.model",
+    "tekken.json",
+    "spiece.model",
+    "qwen.tiktoken",
+    "vocab.json",
+    "vocab.txt",
+];
+
+/// The file of a tokenizer in another form, if the folder has one.
+fn other_form(dir: &Path) -> Option<&'static str> {
+    let mut files = OTHER_FORMS.into_iter();
+    files.find(|name| dir.join(name).exists())
+}
+
 /// A prompt and its completion as tokens: see [`Tokenizer::encode_pair`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -90,6 +123,9 @@ pub struct Tokenizer {
     // A template that is wrong is an error where it is needed: not everything needs it.
     #[cfg(feature = "chat")]
     template: Option<Result<ChatTemplate, Arc<TemplateError>>>,
+    // The same, except that special tokens in a text are text; made where it is needed.
+    plain: OnceLock<Box<tokenizers::Tokenizer>>,
+    special: Vec<String>,
     eos_id: Option<u32>,
     max_id: u32,
     files: Vec<(&'static str, Vec<u8>)>,
@@ -103,8 +139,17 @@ impl Tokenizer {
             let path = dir.join(name);
             match fs::read(&path) {
                 Ok(bytes) => files.push((name, bytes)),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound && name != VOCABULARY => {}
-                Err(source) => return Err(TokenizerError::Io { path, source }),
+                Err(e) if e.kind() == ErrorKind::NotFound && name != VOCABULARY => {}
+                Err(source) => {
+                    let found = other_form(dir).filter(|_| source.kind() == ErrorKind::NotFound);
+                    return Err(match found {
+                        Some(found) => TokenizerError::OtherForm {
+                            dir: dir.to_owned(),
+                            found,
+                        },
+                        None => TokenizerError::Io { path, source },
+                    });
+                }
             }
         }
         Self::from_files(dir, files)
@@ -181,8 +226,15 @@ impl Tokenizer {
                 .map_err(Arc::new)
                 .transpose()
         };
+        let tokens = inner.get_added_tokens_decoder();
+        let special = tokens
+            .into_values()
+            .filter(|token| token.special && !token.content.is_empty());
+        let special = special.map(|token| token.content).collect();
         Ok(Self {
             inner,
+            plain: OnceLock::new(),
+            special,
             #[cfg(feature = "chat")]
             template,
             eos_id,
@@ -216,12 +268,7 @@ impl Tokenizer {
 
     /// The first special token that a text contains. Decoded text never does.
     pub fn special_token_in(&self, text: &str) -> Option<String> {
-        let tokens = self.inner.get_added_tokens_decoder();
-        let special = tokens.values().filter(|token| token.special);
-        special
-            .filter_map(|token| Some((text.find(&token.content)?, &token.content)))
-            .min_by_key(|(at, content)| (*at, std::cmp::Reverse(content.len())))
-            .map(|(_, content)| content.clone())
+        control::first(text, &self.special).map(|(_, token)| token.to_owned())
     }
 
     /// The id of a token that decoded text does not contain, if the text is one.
@@ -264,32 +311,97 @@ impl Tokenizer {
     }
 
     /// The tokens of a prompt: of a text, with the special tokens that the tokenizer adds; of a conversation,
-    /// through the chat template, up to where the policy's answer begins.
+    /// through the chat template, up to where the policy's answer begins. If its last message is the assistant's, that
+    /// message is continued.
+    ///
+    /// In a conversation, only the template writes special tokens: those in messages are encoded as text
+    /// (`sanitize_control_tokens` of transformers). A text is encoded as it is.
     pub fn encode_prompt(&self, prompt: &Prompt) -> Result<Vec<u32>, TokenizerError> {
         match prompt {
             Prompt::Text(text) => self.encode(text, true),
-            Prompt::Chat(messages) => self.encode(&self.render(messages)?, false),
+            Prompt::Chat(messages) => Ok(self.encode_chat(messages, "")?.tokens),
         }
     }
 
     /// A conversation as text, up to where the policy's answer begins.
     pub fn render(&self, messages: &[Message]) -> Result<String, TokenizerError> {
+        self.render_marked(messages).map(control::unmarked)
+    }
+
+    /// The same, with marks around the special tokens of messages.
+    fn render_marked(&self, messages: &[Message]) -> Result<String, TokenizerError> {
         #[cfg(feature = "chat")]
         if let Some(template) = &self.template {
             let template = template.as_ref().map_err(Arc::clone)?;
-            return Ok(template.render(messages).map_err(Arc::new)?);
+            let marked = |message: &Message| Message {
+                role: message.role,
+                content: control::mark(&message.content, &self.special).into_owned(),
+            };
+            let messages: Vec<Message> = messages.iter().map(marked).collect();
+            return Ok(template.render(&messages).map_err(Arc::new)?);
         }
         let _ = messages;
         Err(TokenizerError::NoTemplate)
     }
 
+    /// The tokens of a conversation and the completion that follows it, as [`encode_prompt`](Self::encode_prompt) and
+    /// [`encode_pair`](Self::encode_pair) encode them.
+    pub fn encode_chat(
+        &self,
+        messages: &[Message],
+        completion: &str,
+    ) -> Result<Pair, TokenizerError> {
+        let text = self.render_marked(messages)?;
+        let mut pieces = control::pieces(&text);
+        let last = pieces.pop().map_or("", |(last, _)| last);
+        if pieces.is_empty() {
+            return self.encode_pair(last, completion, false);
+        }
+        let mut tokens = Vec::new();
+        for (i, (piece, is_text)) in pieces.into_iter().enumerate() {
+            let inner = if is_text { self.plain() } else { &self.inner };
+            let piece_tokens = match i {
+                0 => encoded(inner, piece)?,
+                _ => encoded_within(inner, piece)?,
+            };
+            if is_text
+                && piece_tokens
+                    .iter()
+                    .any(|&t| self.token_id(piece) == Some(t))
+            {
+                return Err(TokenizerError::Encode(format!(
+                    "a message contains the control token {piece}, of which the tokenizer makes the token even in a text"
+                )));
+            }
+            tokens.extend(piece_tokens);
+        }
+        // As after other text: SentencePiece begins a text with a space.
+        let newline = encoded(&self.inner, "\n")?;
+        let mut pair = self.encode_pair(&format!("\n{last}"), completion, false)?;
+        if pair.tokens.starts_with(&newline) && pair.n_prompt >= newline.len() {
+            pair.tokens.drain(..newline.len());
+            pair.n_prompt -= newline.len();
+        } else {
+            pair = self.encode_pair(last, completion, false)?;
+        }
+        pair.n_prompt += tokens.len();
+        tokens.append(&mut pair.tokens);
+        Ok(Pair { tokens, ..pair })
+    }
+
+    /// The tokenizer for which special tokens are text.
+    fn plain(&self) -> &tokenizers::Tokenizer {
+        self.plain.get_or_init(|| {
+            let mut plain = self.inner.clone();
+            plain.set_encode_special_tokens(true);
+            Box::new(plain)
+        })
+    }
+
     /// The tokens of a text.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TokenizerError> {
         let encoding = self.inner.encode_fast(text, add_special);
-        Ok(encoding
-            .map_err(|e| TokenizerError::Encode(e.to_string()))?
-            .get_ids()
-            .to_vec())
+        ids(encoding)
     }
 
     /// The tokens of a prompt and its completion, encoded as the one text that they are.
@@ -343,79 +455,28 @@ impl Tokenizer {
     }
 }
 
-/// What is wrong with one of the files, by its name.
-type InFile = (&'static str, String);
-
-/// A special token is a string, or an object with its `content`.
-fn special_token<'a>(settings: &'a Value, key: &str) -> Option<&'a str> {
-    let value = &settings[key];
-    value.as_str().or(value["content"].as_str())
+fn ids(encoding: tokenizers::Result<Encoding>) -> Result<Vec<u32>, TokenizerError> {
+    let encoding = encoding.map_err(|e| TokenizerError::Encode(e.to_string()))?;
+    Ok(encoding.get_ids().to_vec())
 }
 
-/// The tokens that `tokenizer_config.json` and `added_tokens.json` add, by id, each with the file that does.
-fn added_tokens(
-    settings: &Value,
-    special: &Value,
-    added: &Value,
-) -> Result<BTreeMap<u64, (&'static str, AddedToken)>, InFile> {
-    let mut tokens = BTreeMap::new();
-    // As transformers reads the older file.
-    for (content, id) in added.as_object().into_iter().flatten() {
-        let expected = || format!("`{content}`: found {id}; expected a token id");
-        let id = id.as_u64().ok_or_else(|| (ADDED, expected()))?;
-        let is_special = [settings, special].iter().any(|file| {
-            let keys = file.as_object().into_iter().flatten();
-            let one = |(key, _): (&String, &Value)| {
-                key.ends_with("_token") && special_token(file, key) == Some(content)
-            };
-            let listed = &file["additional_special_tokens"];
-            let listed = listed.as_array().into_iter().flatten();
-            let is_this = |v: &Value| v == content || v["content"] == *content;
-            keys.into_iter().any(one) || listed.into_iter().any(is_this)
-        });
-        tokens.insert(id, (ADDED, AddedToken::from(content, is_special)));
+fn encoded(inner: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>, TokenizerError> {
+    ids(inner.encode_fast(text, false))
+}
+
+/// The tokens of a text that follows other text: after a newline, which is then removed, so that SentencePiece does not
+/// begin it with a space.
+fn encoded_within(inner: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>, TokenizerError> {
+    if text.is_empty() {
+        return Ok(Vec::new());
     }
-    let listed = settings["added_tokens_decoder"].as_object();
-    for (id, token) in listed.into_iter().flatten() {
-        let wrong = |what: &str| (SETTINGS, format!("`added_tokens_decoder.{id}`: {what}"));
-        let id: u64 = id.parse().map_err(|_| wrong("expected a token id"))?;
-        let content = token["content"].as_str();
-        let content = content.ok_or_else(|| wrong("`content` is missing"))?;
-        let flag = |key: &str| token[key].as_bool();
-        let is_special = flag("special").unwrap_or(false);
-        let token = AddedToken::from(content, is_special)
-            .single_word(flag("single_word").unwrap_or(false))
-            .lstrip(flag("lstrip").unwrap_or(false))
-            .rstrip(flag("rstrip").unwrap_or(false))
-            .normalized(flag("normalized").unwrap_or(!is_special));
-        tokens.insert(id, (SETTINGS, token));
+    let newline = encoded(inner, "\n")?;
+    let mut tokens = encoded(inner, &format!("\n{text}"))?;
+    if !tokens.starts_with(&newline) {
+        return encoded(inner, text);
     }
+    tokens.drain(..newline.len());
     Ok(tokens)
-}
-
-/// Adds those tokens that `tokenizer.json` lacks, under their ids.
-fn add_tokens(
-    inner: &mut tokenizers::Tokenizer,
-    tokens: BTreeMap<u64, (&'static str, AddedToken)>,
-) -> Result<(), InFile> {
-    let present = inner.get_added_tokens_decoder();
-    for (id, (file, token)) in tokens {
-        let content = token.content.clone();
-        if present.values().any(|token| token.content == content) {
-            continue;
-        }
-        let added = inner.add_tokens([token]);
-        added.map_err(|e| (file, format!("added token `{content}`: {e}")))?;
-        let given = inner.token_to_id(&content).map(u64::from);
-        if given != Some(id) {
-            let given = given.map_or("none".into(), |given| given.to_string());
-            let message = format!(
-                "added token `{content}`: found the id {id}; expected {given}, the next that is free"
-            );
-            return Err((file, message));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
