@@ -5,6 +5,9 @@ use crate::names;
 /// The longest answer that is compared as words.
 const MAX_WORDS: usize = 2_000;
 
+/// The longest answer that is only the letter of a choice, with its brackets and commands.
+const MAX_CHOICE: usize = 100;
+
 /// The words of an answer: lower case, without commands or the brackets and punctuation around them.
 pub(crate) fn normalized(raw: &str) -> Option<String> {
     if raw.len() > MAX_WORDS {
@@ -42,6 +45,9 @@ pub(crate) fn equal_words(a: &str, b: &str) -> bool {
 
 /// The letter, if the gold answer is a multiple-choice letter: a single capital, apart from brackets.
 pub(crate) fn choice_letter(gold: &str) -> Option<char> {
+    if gold.len() > MAX_CHOICE {
+        return None;
+    }
     let plain = names::words_only(gold)?;
     let inner = plain
         .trim()
