@@ -147,6 +147,8 @@ fn without_a_marker_the_last_statement_counts_as_a_whole() {
             false,
         ),
         ("No value is given in the text.", "0", false),
+        ("First 7q.\nSo wz7+2", "2", false),
+        ("We are left with **8**.\n", "8", true),
     ]);
 }
 

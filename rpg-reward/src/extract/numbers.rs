@@ -38,6 +38,7 @@ pub(super) fn number_in_words(prose: &Prose, range: Range<usize>) -> Option<Stri
     let lead = range.start..first;
     if !is_sentence
         || is_argument
+        || is_operand(prose, first)
         || is_bound(prose, first)
         || prose.says(lead.clone(), Class::ALTERS)
     {
@@ -118,11 +119,26 @@ fn number(prose: &Prose, index: usize) -> String {
     format!("{sign}{}{percent}", &prose.text[token.start..end])
 }
 
-/// The last number in running text, with its sign and percent sign.
+/// Whether the number at `index` is the second operand of a sign: `7q+2`.
+fn is_operand(prose: &Prose, index: usize) -> bool {
+    let before = (0..index).rfind(|&index| !prose.is_mark(index, &['$']));
+    let Some(sign) = before.filter(|&sign| sign > 0) else {
+        return false;
+    };
+    let first = &prose.tokens[sign - 1];
+    let is_tight = first.end == prose.tokens[sign].start;
+    let is_name = matches!(first.kind, Kind::Word(_)) && is_tight;
+    let is_value = first.is_value() || first.is_letter() || prose.is_mark(sign - 1, &[')']);
+    // A hyphen may also be a dash or a sign.
+    let computes = prose.is_mark(sign, OPERATORS) || (prose.is_mark(sign, &['-', '−']) && is_tight);
+    computes && (is_name || is_value)
+}
+
+/// The last number in running text, with its sign and percent sign, unless it is a part of a computation.
 pub(super) fn last_number(prose: &Prose) -> Option<String> {
     let is_number = |token: &Token| token.kind == Kind::Number;
     let index = prose.tokens.iter().rposition(is_number)?;
-    Some(number(prose, index))
+    (!is_operand(prose, index)).then(|| number(prose, index))
 }
 
 /// The value that ends before token `end`: mathematics, the letter of a choice, an expression, values that are
