@@ -356,6 +356,24 @@ fn a_rewarded_completion_becomes_more_probable() {
 }
 
 #[test]
+fn every_epoch_updates_from_all_completions_until_the_kl_divergence_is_too_large() {
+    let updates = |sets: &[&str]| {
+        let run = TestRun::new(config(sets));
+        run.start_or_resume(usize::MAX, None).unwrap().updates.all
+    };
+    assert_eq!(updates(&["train.epochs=3"]), 2 * 3 * 2);
+    // The first update of a step starts at the sampling policy, so only the second can be too far from it.
+    assert_eq!(
+        updates(&["train.epochs=3", "train.stop_at_kl=1e-12"]),
+        2 * 2
+    );
+    assert_eq!(
+        updates(&["train.epochs=3", "train.stop_at_kl=1e3"]),
+        2 * 3 * 2
+    );
+}
+
+#[test]
 fn a_failing_reward_ends_the_run_after_the_last_whole_step() {
     let run = TestRun::new(config(&[]));
     // The first batch is the evaluation's, the second that of step 1.

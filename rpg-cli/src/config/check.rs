@@ -36,7 +36,7 @@ impl TrainConfig {
         if updates > groups {
             warnings.push(format!(
                 "train.mini_batches: found {updates}, but a step has {groups} groups (rollout.prompts_per_step), \
-                 so there are at most {groups} updates per step"
+                 so there are at most {groups} updates per step and epoch"
             ));
         }
         if let Some(overlong) = &self.reward.overlong {

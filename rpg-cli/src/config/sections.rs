@@ -252,8 +252,13 @@ config_section! {
     pub struct LoopConfig {
         /// The number of steps: each is a rollout and its updates (`--steps`).
         steps: u64,
-        /// Updates per step.
+        /// Updates per step and epoch.
         mini_batches: Count,
+        /// Passes over the completions of a step, K of the paper's Algorithm 2: each is part of so many updates.
+        epochs: Count = Count::of(1),
+        /// The updates of a step end early after one whose mean KL divergence from the reference, `actor/kl_loss`,
+        /// is above this; without it, they never do.
+        stop_at_kl: Option<Positive> = None,
         /// Tokens per forward and backward pass; the gradient does not depend on it.
         micro_batch_tokens: Count = Count::of(4096),
         /// Above 0, groups whose rewards are all equal are left out, and more prompts are sampled until the step

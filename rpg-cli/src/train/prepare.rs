@@ -53,11 +53,20 @@ impl Batch<'_> {
         all().sum::<f64>() / all().count().max(1) as f64
     }
 
-    /// The responses of each update: whole groups, in an order that depends on the seed.
-    pub(super) fn mini_batches(&self, config: &TrainConfig, step: u64) -> Vec<Vec<&Response<'_>>> {
+    /// The responses of each update of an epoch, counted from 0: whole groups, in an order that depends on the
+    /// seed.
+    pub(super) fn mini_batches(
+        &self,
+        config: &TrainConfig,
+        step: u64,
+        epoch: u64,
+    ) -> Vec<Vec<&Response<'_>>> {
         let n_groups = self.n_groups;
         let mut order: Vec<usize> = (0..n_groups).collect();
-        let seed = derive(config.seed, &[stream::MINI_BATCH, step]);
+        let place = [stream::MINI_BATCH, step, epoch];
+        // The first epoch has the order of runs with only one.
+        let place = if epoch == 0 { &place[..2] } else { &place[..] };
+        let seed = derive(config.seed, place);
         order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
         let n = config.train.mini_batches.get().min(n_groups);
         (0..n)

@@ -284,17 +284,25 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
 
     /// The updates of a step.
     fn update(&mut self, step: u64, batch: &Batch<'_>) -> Result<Vec<UpdateReport>, Failure> {
-        let mini_batches = batch.mini_batches(self.config, step);
+        let config = self.config;
+        let mini_batches: Vec<_> = (0..config.train.epochs.get() as u64)
+            .flat_map(|epoch| batch.mini_batches(config, step, epoch))
+            .collect();
         let mut reports = Vec::with_capacity(mini_batches.len());
         for mini_batch in &mini_batches {
             let (report, skipped) = self.update_once(step, mini_batch)?;
             self.state.updates.add(skipped);
+            let kl = report.metrics.get("actor/kl_loss").copied();
             reports.push(report);
             self.within_step = true;
             self.reporters.on(&Event::Updated {
                 update: reports.len(),
                 updates: mini_batches.len(),
             })?;
+            let limit = config.train.stop_at_kl.map(|limit| limit.get());
+            if kl.zip(limit).is_some_and(|(kl, limit)| kl > limit) {
+                break;
+            }
         }
         Ok(reports)
     }
