@@ -78,20 +78,34 @@ impl Kernels {
         self.any(id, &|id, _| id == part)
     }
 
+    /// Whether the kernel or one that occurs in it satisfies `test`. Each is looked at once, however often it
+    /// occurs.
     fn any(&self, id: u32, test: &dyn Fn(u32, &Kernel) -> bool) -> bool {
-        let in_monomial = |m: &Monomial| m.factors().iter().any(|(k, _)| self.any(*k, test));
-        let in_quot = |q: &Quot| q.monomials().any(in_monomial);
-        let kernel = self.get(id);
-        test(id, kernel)
-            || match kernel {
-                Kernel::Sym(_) | Kernel::Pi | Kernel::E | Kernel::I | Kernel::Prime { .. } => false,
-                Kernel::Base(q) => in_quot(q),
-                Kernel::Tower(base, m) => self.any(*base, test) || in_monomial(m),
-                Kernel::Power(a, b) => in_quot(a) || in_quot(b),
+        let mut seen = [false; MAX_KERNELS];
+        let mut left = vec![id];
+        while let Some(id) = left.pop() {
+            if std::mem::replace(&mut seen[id as usize], true) {
+                continue;
+            }
+            let kernel = self.get(id);
+            if test(id, kernel) {
+                return true;
+            }
+            let mut add = |m: &Monomial| left.extend(m.factors().iter().map(|(part, _)| *part));
+            match kernel {
+                Kernel::Sym(_) | Kernel::Pi | Kernel::E | Kernel::I | Kernel::Prime { .. } => {}
+                Kernel::Base(q) => q.monomials().for_each(add),
+                Kernel::Tower(base, m) => {
+                    add(m);
+                    left.push(*base);
+                }
+                Kernel::Power(a, b) => a.monomials().chain(b.monomials()).for_each(add),
                 Kernel::Fun(_, arguments) | Kernel::Apply(_, arguments) => {
-                    arguments.iter().any(in_quot)
+                    arguments.iter().flat_map(Quot::monomials).for_each(add);
                 }
             }
+        }
+        false
     }
 
     /// Whether a polynomial in `ids` with a coefficient other than zero certainly has a value other than
