@@ -229,6 +229,7 @@ fn same_words(a: &str, b: &str) -> bool {
 
 /// Whether two texts are the same apart from white space and LaTeX that only changes the appearance.
 fn same_text(a: &str, b: &str) -> bool {
+    let (a, b) = (trimmed(a), trimmed(b));
     let is_digit = u8::is_ascii_digit;
     if !a.bytes().filter(is_digit).eq(b.bytes().filter(is_digit)) {
         return false;
@@ -249,6 +250,11 @@ fn same_text(a: &str, b: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// The text without the space around it, also the one that a backslash at its end makes.
+fn trimmed(text: &str) -> &str {
+    text.trim().trim_end_matches('\\').trim_end()
 }
 
 /// The text without white space, except between letters or digits.

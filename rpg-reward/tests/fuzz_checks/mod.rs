@@ -42,8 +42,11 @@ pub(crate) fn answer(text: &str) {
 /// other box or marker in it. A relation is excluded because one without solutions equals nothing.
 fn is_plain(text: &str) -> bool {
     let mut depth = 0;
-    for byte in text.bytes() {
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
         match byte {
+            // An escaped brace neither opens nor closes.
+            b'\\' => _ = bytes.next(),
             b'{' => depth += 1,
             b'}' if depth > 0 => depth -= 1,
             b'}' => return false,
