@@ -11,6 +11,9 @@ pub const GROUP_STD_EPSILON: f64 = 1e-6;
 /// Added to the batch's standard deviation.
 pub const BATCH_STD_EPSILON: f64 = 1e-8;
 
+/// Added to the variance over tokens where advantages are whitened.
+pub const WHITENING_EPSILON: f64 = 1e-8;
+
 /// One advantage per response from one reward per response.
 ///
 /// | kind | advantage |
@@ -132,7 +135,8 @@ impl Advantages {
 ///
 /// For most kinds these are the [`advantages`] of the configured form. Two differ:
 ///
-/// - `reinforce_pp_baseline`: the configured form (group mean), then `batch_norm` over responses.
+/// - `reinforce_pp_baseline`: the configured form (group mean), then whitened over tokens:
+///   `(A - mean) / sqrt(variance + 1e-8)`, where a response counts as often as it has tokens.
 /// - `reinforce_pp`: each token's reward is `-beta*(lp_old - lp_ref)`, and the last one also has the
 ///   response's reward; a token's return is the sum of its and all later rewards (gamma 1); the
 ///   returns are normalized over all tokens, so that this is one advantage per token. At the
@@ -158,7 +162,7 @@ pub fn step_advantages(
     let as_configured = || advantages(config.advantage, rewards, groups);
     match config.advantage_rule() {
         AdvantageRule::AsConfigured => Advantages::PerResponse(as_configured()),
-        AdvantageRule::ThenBatchNorm => Advantages::PerResponse(over_batch_std(&as_configured())),
+        AdvantageRule::ThenWhitened => Advantages::PerResponse(whitened(&as_configured(), mask)),
         AdvantageRule::RewardToGo => reward_to_go_advantages(config, rewards, mask, log_probs),
     }
 }
@@ -246,13 +250,21 @@ fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec
         .collect()
 }
 
-/// `batch_norm` of advantages whose mean is 0 already, as that of every form is; an exact 0 stays 0.
-fn over_batch_std(centred: &[f64]) -> Vec<f64> {
-    if all_equal(centred) {
-        return vec![0.0; centred.len()];
+/// `(A - mean) / sqrt(variance + 1e-8)` with mean and variance over all unmasked tokens.
+fn whitened(values: &[f64], mask: &[Vec<bool>]) -> Vec<f64> {
+    let of_tokens: Vec<f64> = (values.iter().zip(mask))
+        .flat_map(|(value, row)| row.iter().filter(|is_token| **is_token).map(|_| *value))
+        .collect();
+    if all_equal(&of_tokens) {
+        return vec![0.0; values.len()];
     }
-    let divisor = standard_deviation(centred, 0.0) + BATCH_STD_EPSILON;
-    centred.iter().map(|value| value / divisor).collect()
+    let mean = of_tokens.iter().sum::<f64>() / of_tokens.len() as f64;
+    // The root of the sum of squares, without squares that overflow.
+    let divisor = standard_deviation(&of_tokens, mean).hypot(WHITENING_EPSILON.sqrt());
+    values
+        .iter()
+        .map(|value| (value - mean) / divisor)
+        .collect()
 }
 
 /// With `n - 1` in the denominator, for at least two values.

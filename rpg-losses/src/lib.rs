@@ -20,7 +20,7 @@
 //! | `A` | advantage, a constant ([`advantage`]) |
 //! | `K` | what the KL term adds to the reward weight ([`divergence`]) |
 //! | `beta` | KL coefficient |
-//! | `z` | total mass of the reference measure; 1 for the normalized divergences |
+//! | `z` | total mass of the measure whose logarithm `lp_old` is; 1 for the normalized divergences |
 //! | `SG` | stop-gradient |
 //!
 //! [`policy_loss`] is the entry point: an [`ObjectiveConfig`], the tokens of a micro-batch and the

@@ -123,14 +123,25 @@ fn default_markdown(shown: fn(&ObjectiveConfig) -> Option<String>) -> String {
         None => "absent".into(),
     };
     let rpg = of_kind(&Kind::Rpg);
-    let mut baselines: Vec<String> = (Kind::ALL.iter())
+    let baselines: Vec<(&Kind, String)> = (Kind::ALL.iter())
         .filter(|kind| **kind != Kind::Rpg)
-        .map(of_kind)
+        .map(|kind| (kind, of_kind(kind)))
         .collect();
-    baselines.dedup();
-    match baselines.as_slice() {
-        [all] if *all == rpg => rpg,
-        [all] => format!("{rpg}; baselines: {all}"),
+    let n_with = |value: &String| baselines.iter().filter(|(_, other)| other == value).count();
+    let Some(usual) = (baselines.iter().rev())
+        .map(|(_, value)| value)
+        .max_by_key(|v| n_with(v))
+    else {
+        return rpg;
+    };
+    let exceptions: Vec<String> = (baselines.iter())
+        .filter(|(_, value)| value != usual)
+        .map(|(kind, value)| format!("`{kind}`: {value}"))
+        .collect();
+    match exceptions.as_slice() {
+        [] if *usual == rpg => rpg,
+        [] => format!("{rpg}; baselines: {usual}"),
+        few if few.len() <= 4 => format!("{rpg}; baselines: {usual}, {}", few.join(", ")),
         _ => format!("{rpg}; baselines: see the table of kinds"),
     }
 }

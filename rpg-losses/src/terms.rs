@@ -12,7 +12,7 @@ pub struct ClipBounds {
     pub low: f64,
     /// `1 + eps_high`, the upper bound of the weight.
     pub high: f64,
-    /// `c`, the bound on the weight of units with negative advantage.
+    /// `c`, the bound on the weight of units with negative advantage; infinite where there is none.
     pub dual: f64,
 }
 
@@ -43,7 +43,7 @@ pub struct Coefficients {
     pub kl: Divergence,
     /// The KL coefficient.
     pub beta: f64,
-    /// The mass of the reference measure; 1 for the normalized divergences.
+    /// The mass of the measure whose logarithm `lp_old` is; 1 for the normalized divergences.
     pub z: f64,
     /// The trust region.
     pub bounds: ClipBounds,

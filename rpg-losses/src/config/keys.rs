@@ -53,7 +53,7 @@ macro_rules! keys {
         ///
         /// In a config file every key but `kind` may be left out; its default then depends on the kind.
         /// For [`Kind::Rpg`] the defaults are those of [`ObjectiveConfig::default`]; a baseline has the
-        /// advantage, level and aggregation of its own paper, `beta = 0`, both bounds 0.2 and `c = 3`.
+        /// advantage, level, aggregation and bounds of its own paper, and `beta = 0`.
         /// Unknown keys are errors. In code, change the fields of [`ObjectiveConfig::for_kind`].
         ///
         /// ```
@@ -198,7 +198,7 @@ keys! {
     eps_low: f64 {
         meaning: "Weights below `1 - eps_low` are clipped.",
         range: FROM_0_TO_1,
-        default: |_, _| 0.2,
+        default: |spec, _| spec.defaults.eps_low,
         unread: |config| unless_clipped(config, &[TrustRegion::Interval, TrustRegion::Dual]),
     }
     eps_high: f64 {
@@ -207,14 +207,15 @@ keys! {
         default: |spec, _| spec.defaults.eps_high,
         unread: |config| unless_clipped(config, &[TrustRegion::Interval, TrustRegion::Dual]),
     }
-    c: f64 {
-        meaning: "The bound on weights of units with negative advantage.",
+    #[serde(skip_serializing_if = "Option::is_none")]
+    c: Option<f64> {
+        meaning: "The bound on weights of units with negative advantage; absent: none.",
         range: ABOVE_1,
         default: |spec, _| spec.defaults.c,
         unread: |config| unless_clipped(config, &[TrustRegion::Dual]),
     }
     z: f64 {
-        meaning: "The total mass of the reference measure, for the unnormalized divergences.",
+        meaning: "The total mass of the measure whose logarithm `logp_old` is, for the unnormalized divergences.",
         range: ABOVE_0,
         default: |_, _| 1.0,
         unread: |config| {

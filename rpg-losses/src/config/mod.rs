@@ -81,7 +81,7 @@ impl ObjectiveConfig {
 
     /// The trust region's bounds on the importance weight.
     pub fn clip_bounds(&self) -> ClipBounds {
-        ClipBounds::new(self.eps_low, self.eps_high, self.c)
+        ClipBounds::new(self.eps_low, self.eps_high, self.c.unwrap_or(f64::INFINITY))
     }
 
     /// The numbers that the formula reads.

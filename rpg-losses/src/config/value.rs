@@ -34,6 +34,20 @@ impl Value for f64 {
     }
 }
 
+impl Value for Option<f64> {
+    fn values(range: &Range) -> String {
+        range.expected.into()
+    }
+
+    fn shown(&self) -> Option<String> {
+        self.map(|x| x.to_string())
+    }
+
+    fn is_in(&self, range: &Range) -> bool {
+        self.is_none_or(|x| x.is_in(range))
+    }
+}
+
 impl Value for Option<usize> {
     fn values(range: &Range) -> String {
         format!("a whole number, {}", range.expected)

@@ -11,7 +11,7 @@ pub(crate) const SPEC: Spec = Spec {
     loss: "`ppo + beta*k3`",
     parts: Parts::Fixed {
         has_beta: true,
-        trust_region: TrustRegion::Interval,
+        trust_region: TrustRegion::Dual,
     },
     exponentiates_u: true,
     defaults: Defaults {

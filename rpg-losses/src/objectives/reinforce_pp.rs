@@ -11,7 +11,7 @@ pub(crate) const SPEC: Spec = Spec {
                      rewards (at the sequence levels: of all of them); or `batch_mean`",
     parts: Parts::Fixed {
         has_beta: true,
-        trust_region: TrustRegion::Interval,
+        trust_region: TrustRegion::Dual,
     },
     advantage_rule: AdvantageRule::RewardToGo,
     defaults: Defaults {

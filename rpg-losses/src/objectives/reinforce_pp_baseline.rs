@@ -8,12 +8,12 @@ use burn::tensor::backend::Backend;
 
 pub(crate) const SPEC: Spec = Spec {
     loss: "`ppo + beta*k2`",
-    advantage_note: "(or what `advantage` says), then `batch_norm` over the responses; 0 stays 0",
+    advantage_note: "(or what `advantage` says), then whitened over tokens: `(A - mean) / sqrt(variance + 1e-8)`",
     parts: Parts::Fixed {
         has_beta: true,
-        trust_region: TrustRegion::Interval,
+        trust_region: TrustRegion::Dual,
     },
-    advantage_rule: AdvantageRule::ThenBatchNorm,
+    advantage_rule: AdvantageRule::ThenWhitened,
     ..Spec::BASELINE
 };
 

@@ -26,7 +26,7 @@ impl Spec {
         advantage_note: "",
         parts: Parts::Fixed {
             has_beta: false,
-            trust_region: TrustRegion::Interval,
+            trust_region: TrustRegion::Dual,
         },
         exponentiates_u: false,
         advantage_rule: AdvantageRule::AsConfigured,
@@ -64,21 +64,22 @@ pub(crate) enum TrustRegion {
 pub(crate) enum AdvantageRule {
     /// They do not.
     AsConfigured,
-    /// They are divided by their standard deviation over the batch.
-    ThenBatchNorm,
+    /// They are then whitened over the tokens of the batch.
+    ThenWhitened,
     /// Token rewards have a KL penalty, and advantages are returns normalized over the batch.
     RewardToGo,
 }
 
-/// The values of keys that are left out; those of `eps_low`, `z`, ... are the same for all kinds.
+/// The values of keys that are left out; those of `z`, `max_length`, ... are the same for all kinds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Defaults {
     pub(crate) kl: Divergence,
     pub(crate) estimator: Estimator,
     pub(crate) clip: Clip,
     pub(crate) beta: f64,
+    pub(crate) eps_low: f64,
     pub(crate) eps_high: f64,
-    pub(crate) c: f64,
+    pub(crate) c: Option<f64>,
     pub(crate) level: Level,
     /// At the token level; at the others it is `seq_mean`.
     pub(crate) token_aggregation: Aggregation,
@@ -92,8 +93,9 @@ impl Defaults {
         estimator: Estimator::Differentiable,
         clip: Clip::None,
         beta: 0.0,
+        eps_low: 0.2,
         eps_high: 0.2,
-        c: 3.0,
+        c: None,
         level: Level::Token,
         token_aggregation: Aggregation::TokenMean,
         advantage: AdvantageKind::GroupMean,

@@ -45,16 +45,16 @@ impl Case {
 
     fn draw(config: &ObjectiveConfig, random: &mut Random, distance: f64) -> Self {
         let tree = Tree::new(3, 3);
+        let is_composed = config.kind.spec().parts == Parts::Composed;
         let mut config = ObjectiveConfig {
             beta: random.uniform(0.1, 1.0),
             eps_low: random.uniform(0.05, 0.4),
             eps_high: random.uniform(0.05, 0.4),
-            c: random.uniform(1.5, 3.0),
+            c: (is_composed || random.below(2) == 0).then(|| random.uniform(1.5, 3.0)),
             z: 1.0,
             ..config.clone()
         };
         // Only the unnormalized divergences allow a sampling measure of another mass.
-        let is_composed = config.kind.spec().parts == Parts::Composed;
         let is_free = is_composed && config.kl.is_unnormalized();
         let (log_mass, mass_noise) = if !is_free {
             (0.0, 0.0)
@@ -118,9 +118,20 @@ impl Case {
         ObjectiveConfig {
             eps_low: 1.0,
             eps_high: 1e9,
-            c: 2e9,
+            c: Some(2e9),
             ..self.config.clone()
         }
+    }
+
+    /// The case with distributions for measures of free mass.
+    pub(super) fn normalized(mut self) -> Self {
+        for measure in [&mut self.policy, &mut self.old, &mut self.reference] {
+            self.tree.normalize(measure);
+        }
+        let old = self.tree.response_log_probs(&self.old);
+        self.q = old.iter().map(|lp| lp.exp()).collect();
+        self.config.z = 1.0;
+        self
     }
 
     fn margin(&self) -> f64 {

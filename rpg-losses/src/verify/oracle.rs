@@ -37,7 +37,9 @@ fn row(kind: Kind) -> Row {
             },
             ..row(rpg, |x| divergence(x.config.kl, x.p, x.f, x.u))
         },
-        Kind::Ppo | Kind::ReinforcePp | Kind::Rloo | Kind::Gspo => row(|x| x.ppo(), |_| 0.0),
+        Kind::Ppo | Kind::Dapo | Kind::ReinforcePp | Kind::Rloo | Kind::Gspo => {
+            row(|x| x.ppo(), |_| 0.0)
+        }
         Kind::Grpo | Kind::DrGrpo => row(
             |x| x.ppo() + x.config.beta * x.k3(),
             |x| x.q * ((-x.u).exp() - 1.0 + x.u),
@@ -46,7 +48,6 @@ fn row(kind: Kind) -> Row {
             |x| x.ppo() + x.config.beta * x.w * x.k3(),
             |x| divergence(Divergence::Urkl, x.p, x.f, x.u),
         ),
-        Kind::Dapo => row(|x| x.clipped(x.a, x.config.c), |_| 0.0),
         Kind::ReinforcePpBaseline => row(
             |x| x.ppo() + x.config.beta * x.u.powi(2) / 2.0,
             |x| x.q * x.u * x.u / 2.0,
@@ -103,13 +104,14 @@ pub(super) fn frozen_loss(config: &ObjectiveConfig, unit: Unit, lp: f64) -> f64 
 }
 
 impl Frozen<'_> {
-    fn clipped(&self, a: f64, dual: f64) -> f64 {
+    fn clipped(&self, a: f64) -> f64 {
         let ppo = (-self.w * a).max(-self.w.clamp(self.low, self.high) * a);
-        if a < 0.0 { ppo.min(-dual * a) } else { ppo }
+        let c = self.config.c.unwrap_or(f64::INFINITY);
+        if a < 0.0 { ppo.min(-c * a) } else { ppo }
     }
 
     fn ppo(&self) -> f64 {
-        self.clipped(self.a, f64::INFINITY)
+        self.clipped(self.a)
     }
 
     fn k3(&self) -> f64 {
@@ -118,7 +120,8 @@ impl Frozen<'_> {
 }
 
 fn rpg(x: &Frozen) -> f64 {
-    let ObjectiveConfig { kl, beta, c, .. } = *x.config;
+    let ObjectiveConfig { kl, beta, .. } = *x.config;
+    let c = x.config.c.unwrap_or(f64::INFINITY);
     let Frozen {
         low,
         high,
@@ -139,9 +142,9 @@ fn rpg(x: &Frozen) -> f64 {
     let k0 = k(kl, w0, u0, r);
     let loss = match (x.config.estimator, x.config.clip) {
         (Estimator::Differentiable, Clip::Dual) if x.config.kl_in_clip => {
-            x.clipped(a + beta * k0 / w0, c)
+            x.clipped(a + beta * k0 / w0)
         }
-        (Estimator::Differentiable, Clip::Dual) => x.clipped(a, c) + beta * s(kl, lp, w, u, r),
+        (Estimator::Differentiable, Clip::Dual) => x.clipped(a) + beta * s(kl, lp, w, u, r),
         (Estimator::Differentiable, Clip::None) => -w * a + beta * s(kl, lp, w, u, r),
         (Estimator::Reinforce, Clip::Rpg) => {
             let a0 = a + beta * k0 / w0;
@@ -202,7 +205,7 @@ pub(super) fn margin(config: &ObjectiveConfig, unit: Unit) -> f64 {
     [
         (w - (1.0 - config.eps_low)) / w,
         (w - (1.0 + config.eps_high)) / w,
-        (w - config.c) / w,
+        (w - config.c.unwrap_or(f64::INFINITY)) / w,
         a,
         regularized,
         regularized * unit.lp,

@@ -17,6 +17,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What had to be rejected.
     pub controls: Vec<Control>,
+    /// Mistakes that have mean zero.
+    pub harmless: Vec<HarmlessInTheMean>,
 }
 
 /// One subject under one oracle. In JSON its `name` is `subject: oracle`.
@@ -69,6 +71,21 @@ pub struct Control {
     pub rejected: bool,
 }
 
+/// A mistake that leaves the expected gradient of a normalized policy alone: it adds a multiple of
+/// `w*grad lp`, whose mean is 0. It costs variance, and clipped units get a push that they should not get.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct HarmlessInTheMean {
+    /// What is wrong.
+    pub name: String,
+    /// Its relative error for a normalized policy: the largest over all cases.
+    pub in_the_mean: f64,
+    /// That for a policy of free mass: the smallest over all cases.
+    pub free_mass: f64,
+    /// Whether the first is zero and the second beyond doubt.
+    pub as_claimed: bool,
+}
+
 /// What a gradient is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -109,20 +126,21 @@ impl Oracle {
 }
 
 impl Report {
-    /// Whether every row passed and every control was rejected.
+    /// Whether every row passed, every control was rejected, and what is called harmless is.
     pub fn passed(&self) -> bool {
         self.rows.iter().all(|row| row.passed)
             && self.controls.iter().all(|control| control.rejected)
+            && self.harmless.iter().all(|mistake| mistake.as_claimed)
     }
 
     /// A table in Markdown: a line per configuration, a column per oracle, then the controls.
     pub fn table(&self) -> String {
-        self.rows_by(Subject::to_string) + "\n" + &self.controls_table()
+        self.rows_by(Subject::to_string) + "\n" + &self.controls_tables()
     }
 
     /// The same with the three levels of a configuration on one line, and all bounds on another.
     pub fn summary(&self) -> String {
-        self.rows_by(Subject::group) + "\n" + &self.controls_table()
+        self.rows_by(Subject::group) + "\n" + &self.controls_tables()
     }
 
     /// Lines of all rows whose subjects have one key: the worst errors, and all cases.
@@ -166,6 +184,41 @@ impl Report {
                 line.key,
                 line.cases.into_iter().max().unwrap_or(0),
                 if line.passed { "ok" } else { "FAILED" }
+            );
+        }
+        out
+    }
+
+    fn controls_tables(&self) -> String {
+        self.controls_table() + "\n" + &self.harmless_table()
+    }
+
+    fn harmless_table(&self) -> String {
+        let width = (self.harmless.iter()).map(|mistake| mistake.name.len());
+        let width = width.max().unwrap_or(0).max(20);
+        let mut out = String::new();
+        let _ = writeln!(
+            out,
+            "| {:width$} | normalized | free mass | verdict    |",
+            "harmless in the mean"
+        );
+        let _ = writeln!(
+            out,
+            "| {:-<width$} | ---------: | --------: | ---------- |",
+            ""
+        );
+        for mistake in &self.harmless {
+            let verdict = if mistake.as_claimed {
+                "as claimed"
+            } else {
+                "OTHERWISE"
+            };
+            let (mean, free) = (mistake.in_the_mean, mistake.free_mass);
+            let (mean, free) = (format!("{mean:.1e}"), format!("{free:.1e}"));
+            let _ = writeln!(
+                out,
+                "| {:width$} | {mean:>10} | {free:>9} | {verdict:10} |",
+                mistake.name
             );
         }
         out

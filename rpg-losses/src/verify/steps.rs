@@ -74,7 +74,7 @@ fn aggregation_rows<B: AutodiffBackend>(
             aggregation,
             beta: random.uniform(0.1, 1.0),
             z: random.uniform(0.5, 2.0),
-            c: random.uniform(1.5, 3.0),
+            c: Some(random.uniform(1.5, 3.0)),
             max_length: (random.below(2) == 1).then(|| 1 + random.below(9)),
             ..configs[random.below(configs.len())].clone()
         };

@@ -60,34 +60,30 @@ def kl_surrogate(kl, lp, w, u, r):
     }[kl]
 
 
-def ppo(w, a, low, high):
-    return -torch.minimum(w * a, w.clamp(low, high) * a)
-
-
 def dual(w, a, low, high, c):
     loss = torch.maximum(-w * a, -w.clamp(low, high) * a)
+    if c is None:
+        return loss
     return torch.where(a < 0, torch.minimum(loss, -c * a), loss)
 
 
 def unit_loss(o, lp, lp_old, lp_ref, a):
     w, u, r = (lp - lp_old).exp(), lp - lp_ref, (lp_ref - lp_old).exp()
-    beta, c = o["beta"], o["c"]
+    beta, c = o["beta"], o.get("c")
     low, high = 1 - o["eps_low"], 1 + o["eps_high"]
     y = (-u).exp()
     k3 = y - 1 - y.log()
     kind = o["kind"]
     if kind in ("grpo", "dr_grpo"):
-        return ppo(w, a, low, high) + beta * k3
+        return dual(w, a, low, high, c) + beta * k3
     if kind == "grpo_corrected":
-        return ppo(w, a, low, high) + beta * w * k3
-    if kind == "dapo":
-        return dual(w, a, low, high, c)
+        return dual(w, a, low, high, c) + beta * w * k3
     if kind == "reinforce_pp_baseline":
-        return ppo(w, a, low, high) + beta * y.log() ** 2 / 2
+        return dual(w, a, low, high, c) + beta * y.log() ** 2 / 2
     if kind == "cispo":
         return -w.clamp(low, high).detach() * a * lp
     if kind != "rpg":
-        return ppo(w, a, low, high)
+        return dual(w, a, low, high, c)
     kl = o["kl"]
     z = o["z"] if kl in ("ufkl", "urkl", "uskl") else 1.0
     if o["estimator"] == "differentiable":
@@ -144,8 +140,9 @@ def advantages(o, rewards, groups, mask, lp_old, lp_ref):
             if kind == "group_norm":
                 per_response[i] /= group.std() + 1e-6
     if o["kind"] == "reinforce_pp_baseline":
-        centred = per_response - per_response.mean()
-        per_response = centred / (per_response.std() + 1e-8)
+        of_tokens = per_response[:, None].expand(mask.shape)[mask]
+        centred = per_response - of_tokens.mean()
+        per_response = centred / (of_tokens.var() + 1e-8).sqrt()
     return per_response[:, None].expand(mask.shape), None
 
 
@@ -200,8 +197,11 @@ def objectives():
             default_advantage, default_aggregation = DEFAULTS[kind]
             if kind == "gspo" and level == "token":
                 default_aggregation = "token_mean"
+            dual = {} if kind == "cispo" else {"c": 1.6}
+            if level == "sequence" and kind != "dapo":
+                dual = {}
             yield {
-                "kind": kind, "beta": 0.3, "eps_low": 0.2, "eps_high": 0.3, "c": 1.6,
+                "kind": kind, "beta": 0.3, "eps_low": 0.2, "eps_high": 0.3, **dual,
                 "level": level,
                 "aggregation": default_aggregation if level == "token" else "seq_mean",
                 "advantage": default_advantage,

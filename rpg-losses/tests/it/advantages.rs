@@ -89,7 +89,7 @@ fn the_mask_must_fit_the_rewards() {
 }
 
 #[test]
-fn reinforce_pp_baseline_normalizes_the_group_means() {
+fn reinforce_pp_baseline_whitens_group_means_over_tokens() {
     let config = ObjectiveConfig::for_kind(Kind::ReinforcePpBaseline);
     let mask = [
         vec![true, false],
@@ -98,23 +98,27 @@ fn reinforce_pp_baseline_normalizes_the_group_means() {
         vec![true, true],
     ];
     let rewards = [1.0, 3.0, 0.0, 6.0];
-    // Group means leave -1, 1, -3, 3: deviation sqrt(20/3).
-    let std = (20.0_f64 / 3.0).sqrt() + 1e-8;
-    let expected = [-1.0, 1.0, -3.0, 3.0].map(|a| a / std);
+    // Group means leave -1, 1, -3, 3, over tokens -1, 1, 1, -3, 3, 3: mean 2/3.
+    let tokens = [-1.0, 1.0, 1.0, -3.0, 3.0, 3.0].map(|a: f64| (a - 2.0 / 3.0).powi(2));
+    let divisor = (tokens.iter().sum::<f64>() / 5.0 + 1e-8).sqrt();
+    let expected = [-1.0, 1.0, -3.0, 3.0].map(|a| (a - 2.0 / 3.0) / divisor);
     let groups = [0, 0, 1, 1];
     let actual = step_advantages(&config, &rewards, &groups, &mask, None);
     let Advantages::PerResponse(actual) = actual else {
         panic!("{actual:?}")
     };
-    assert_close("baseline", &actual, &expected);
+    let close = |actual: &[f64], expected: &[f64]| {
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12;
+        assert!(actual.iter().zip(expected).all(near), "{actual:?}");
+    };
+    close(&actual, &expected);
     let tokens = token_advantages(&config, &rewards, &groups, &mask, None);
     let [a, b, c, d] = expected;
-    assert_close("tokens", &tokens.concat(), &[a, 0.0, b, b, 0.0, c, d, d]);
+    close(&tokens.concat(), &[a, 0.0, b, b, 0.0, c, d, d]);
 
-    // The mean of the group means is 0 but for rounding, which must not reach a group of one.
-    let mask = vec![vec![true]; 4];
-    let tokens = token_advantages(&config, &[0.1, 0.2, 0.4, 0.3], &[1, 1, 1, 2], &mask, None);
-    assert_eq!(tokens[3], [0.0]);
+    // All equal: nothing to whiten, and nothing to divide by.
+    let equal = token_advantages(&config, &[0.1; 4], &groups, &mask, None);
+    assert_eq!(equal.concat(), [0.0; 8]);
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn terms(ratios: Ratios<B>, a: &[f64], kl: Divergence, beta: f64) -> Terms<B> {
     config.beta = beta;
     config.eps_low = 0.5;
     config.eps_high = 0.5;
-    config.c = 3.0;
+    config.c = Some(3.0);
     assert_eq!(config.clip_bounds(), BOUNDS);
     Terms::new(ratios, row(a), config.coefficients())
 }

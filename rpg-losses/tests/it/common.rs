@@ -219,7 +219,7 @@ pub(crate) fn configurations() -> Vec<ObjectiveConfig> {
             let mut config: ObjectiveConfig = serde_json::from_str(&raw).expect(&raw);
             config.beta = 0.4;
             if *kind == Kind::Rpg {
-                config.c = 2.0;
+                config.c = Some(2.0);
                 config.z = 1.3;
                 configs.extend(compositions(&config));
             } else {

@@ -33,7 +33,7 @@ fn every_row_holds_and_every_control_is_rejected() {
             report.rows.len(),
             3 * (n_rpg + n_baselines) + 2 * n_steps + n_bounds
         );
-        assert_eq!(report.controls.len(), 8);
+        assert_eq!((report.controls.len(), report.harmless.len()), (8, 4));
         assert!(report.rows.iter().all(|row| row.cases == n_cases));
     }
 }
@@ -46,7 +46,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
     let json = serde_json::to_value(&first).unwrap();
     let keys =
         |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
-    assert_eq!(keys(&json), ["rows", "controls"]);
+    assert_eq!(keys(&json), ["rows", "controls", "harmless"]);
     assert_eq!(keys(&json["rows"][0]), ["name", "cases", "worst", "passed"]);
     assert_eq!(keys(&json["controls"][0]), ["name", "error", "rejected"]);
     let has_row = |name: &str| {
@@ -111,6 +111,10 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
     failed.controls[0].rejected = false;
     assert!(!failed.passed());
     assert_eq!(failed.table().matches("ACCEPTED").count(), 1);
+    let mut failed = first.clone();
+    failed.harmless[0].as_claimed = false;
+    assert!(!failed.passed());
+    assert_eq!(failed.table().matches("OTHERWISE").count(), 1);
 }
 
 #[test]
