@@ -33,7 +33,7 @@ fn row(kind: Kind) -> Row {
             // `w < 1+eps_high` fails at the bound, and so does `1-eps_low < w`.
             keeps_bounds: |config| match config.clip {
                 Clip::Rpg => false,
-                Clip::None | Clip::Dual | Clip::Hard => true,
+                Clip::None | Clip::Dual | Clip::Hard | Clip::Truncated => true,
             },
             ..row(rpg, |x| divergence(x.config.kl, x.p, x.f, x.u))
         },
@@ -169,8 +169,17 @@ fn rpg(x: &Frozen) -> f64 {
             let uc = u0 - w0.ln() + wc.ln();
             -(wc * a + beta * k(kl, wc, uc, r)) * lp
         }
+        (Estimator::Reinforce, Clip::Truncated) => {
+            let a0 = a + beta * k0 / w0;
+            let bounded = if a0 >= 0.0 {
+                w0.min(high)
+            } else {
+                w0.max(low).min(c)
+            };
+            -bounded * a0 * lp
+        }
         (Estimator::Reinforce, Clip::None) => -(w0 * a + beta * k0) * lp,
-        (Estimator::Differentiable, Clip::Rpg | Clip::Hard)
+        (Estimator::Differentiable, Clip::Rpg | Clip::Hard | Clip::Truncated)
         | (Estimator::Reinforce, Clip::Dual) => {
             unreachable!("`validate` refuses this clip with this estimator")
         }

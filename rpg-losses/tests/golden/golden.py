@@ -101,8 +101,11 @@ def unit_loss(o, lp, lp_old, lp_ref, a):
         clamped = w.clamp(low, high)
         log_r = lp_ref - lp_old
         return -z * (clamped * a + beta * big_k(kl, clamped, clamped.log() - log_r, r)) * lp
-    l = -lp
     regularized = a + beta * k / w
+    if o["clip"] == "truncated":
+        bounded = torch.where(regularized >= 0, w.clamp(max=high), w.clamp(min=low).clamp(max=c))
+        return -z * (bounded * regularized).detach() * lp
+    l = -lp
     positive = (regularized * l).detach() >= 0
     kept = w * regularized * l
     at = lambda bound: ((a * bound + beta * k) * l).detach()
@@ -176,7 +179,7 @@ def objectives():
     combinations = [
         ("differentiable", "none", True), ("differentiable", "dual", True),
         ("differentiable", "dual", False), ("reinforce", "none", True),
-        ("reinforce", "rpg", True), ("reinforce", "hard", True),
+        ("reinforce", "rpg", True), ("reinforce", "hard", True), ("reinforce", "truncated", True),
     ]
     aggregation = itertools.cycle(TOKEN_AGGREGATIONS)
     advantage = itertools.cycle(

@@ -228,7 +228,7 @@ pub(crate) fn configurations() -> Vec<ObjectiveConfig> {
             }
         }
     }
-    assert_eq!(configs.len(), (7 * 6 + Kind::ALL.len() - 1) * 3);
+    assert_eq!(configs.len(), (7 * 7 + Kind::ALL.len() - 1) * 3);
     configs
 }
 

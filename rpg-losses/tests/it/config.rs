@@ -102,7 +102,7 @@ fn names_are_those_of_the_documentation() {
         names(Estimator::ALL, Estimator::name),
         "differentiable reinforce"
     );
-    assert_eq!(names(Clip::ALL, Clip::name), "none dual rpg hard");
+    assert_eq!(names(Clip::ALL, Clip::name), "none dual rpg hard truncated");
     assert_eq!(
         names(Level::ALL, Level::name),
         "token sequence sequence_norm"

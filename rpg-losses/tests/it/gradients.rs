@@ -25,10 +25,10 @@ fn every_row_holds_and_every_control_is_rejected() {
         let report = report(precision, n_cases, 1);
         assert!(report.passed(), "{precision:?}:\n{}", report.table());
         // kinds x divergences x estimators x clips x levels, and whole steps, none left out.
-        let n_rpg = 7 * 6 * 3;
+        let n_rpg = 7 * 7 * 3;
         let n_baselines = N_BASELINES * 3;
         let n_steps = 2 * 5;
-        let n_bounds = 2 * (7 * 4 + N_BASELINES);
+        let n_bounds = 2 * (7 * 5 + N_BASELINES);
         assert_eq!(
             report.rows.len(),
             3 * (n_rpg + n_baselines) + 2 * n_steps + n_bounds
@@ -75,7 +75,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         .collect();
     assert_eq!(
         lines.len(),
-        7 * 6 * 3 + N_BASELINES * 3 + 2 * 5 + 2 * (7 * 4 + N_BASELINES)
+        7 * 7 * 3 + N_BASELINES * 3 + 2 * 5 + 2 * (7 * 5 + N_BASELINES)
     );
     assert!(
         lines[0].starts_with("| rpg/none/differentiable/token "),
@@ -89,7 +89,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         .lines()
         .filter(|line| line.ends_with("| ok      |"))
         .collect();
-    assert_eq!(lines.len(), 7 * 6 + N_BASELINES + 5 + 1);
+    assert_eq!(lines.len(), 7 * 7 + N_BASELINES + 5 + 1);
     assert!(
         lines[0].starts_with("| rpg/none/differentiable "),
         "{}",

@@ -6,6 +6,7 @@ pub mod dual_clip_reward;
 pub mod hard_clip;
 pub mod reinforce;
 pub mod rpg_clip;
+pub mod truncated;
 
 use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
 use crate::objectives::spec::{Defaults, FormSpec, Parts, Spec};
@@ -64,6 +65,7 @@ forms! {
     Reinforce in reinforce,
     RpgClip in rpg_clip,
     HardClip in hard_clip,
+    Truncated in truncated,
 }
 
 impl Form {
@@ -72,11 +74,12 @@ impl Form {
         match (estimator, clip) {
             (Estimator::Differentiable, Clip::Dual) if kl_in_clip => Self::DualClip,
             (Estimator::Differentiable, Clip::Dual) => Self::DualClipReward,
-            (Estimator::Differentiable, Clip::None | Clip::Rpg | Clip::Hard) => {
+            (Estimator::Differentiable, Clip::None | Clip::Rpg | Clip::Hard | Clip::Truncated) => {
                 Self::Differentiable
             }
             (Estimator::Reinforce, Clip::Rpg) => Self::RpgClip,
             (Estimator::Reinforce, Clip::Hard) => Self::HardClip,
+            (Estimator::Reinforce, Clip::Truncated) => Self::Truncated,
             (Estimator::Reinforce, Clip::None | Clip::Dual) => Self::Reinforce,
         }
     }
