@@ -123,6 +123,42 @@ named_enum! {
     }
 }
 
+named_enum! {
+    /// Where PPO's family puts its KL term.
+    KlPlacement {
+        /// Into the loss.
+        Loss = "loss",
+        /// Into the rewards of tokens, as a constant.
+        Reward = "reward",
+        /// Nowhere.
+        None = "none",
+    }
+}
+
+named_enum! {
+    /// What PPO's family makes of `y = exp(-u)`, the ratio of reference to policy.
+    KlEstimator {
+        /// `-log y`.
+        K1 = "k1",
+        /// `(log y)^2 / 2`.
+        K2 = "k2",
+        /// `y - 1 - log y`.
+        K3 = "k3",
+    }
+}
+
+named_enum! {
+    /// The factor in front of the KL term of PPO's family; at each level the `w` of that level.
+    KlWeight {
+        /// 1.
+        None = "none",
+        /// `SG(w)`.
+        Detached = "detached",
+        /// `w`.
+        Full = "full",
+    }
+}
+
 impl Divergence {
     /// Whether the divergence compares measures that need not sum to one, so that `z` enters.
     pub fn is_unnormalized(self) -> bool {

@@ -95,7 +95,10 @@ pub use crate::advantage::{
     Advantages, TokenLogProbs, advantages, step_advantages, token_advantages,
 };
 pub use crate::aggregate::StepTotals;
-pub use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
+pub use crate::choices::{
+    AdvantageKind, Aggregation, Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight,
+    Level,
+};
 pub use crate::config::{ObjectiveConfig, ObjectiveError};
 pub use crate::diagnostics::Diagnostics;
 pub use crate::inputs::{LossInputs, LossOutput};

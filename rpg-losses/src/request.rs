@@ -15,7 +15,6 @@ use crate::advantage::{Advantages, TokenLogProbs, step_advantages};
 use crate::aggregate::StepTotals;
 use crate::choices::Level;
 use crate::config::{ObjectiveConfig, ObjectiveError, RawObjective};
-use crate::objectives::spec::AdvantageRule;
 use crate::reference::{Batch, evaluate};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -165,7 +164,7 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
         all_finite(key, rows)?;
     }
 
-    let has_penalty = config.advantage_rule() == AdvantageRule::RewardToGo && config.beta != 0.0;
+    let has_penalty = config.penalizes_rewards() && config.beta != 0.0;
     let advantages = match (&request.advantages, &request.rewards) {
         (Some(advantages), None) => {
             if request.groups.is_some() {

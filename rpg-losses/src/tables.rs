@@ -1,6 +1,6 @@
 //! Tables of kinds and keys for documentation and help, made from the code that they describe.
 
-use crate::choices::{Clip, Divergence, Estimator};
+use crate::choices::{Clip, Divergence, Estimator, KlPlacement};
 use crate::config::{KEYS, ObjectiveConfig};
 use crate::divergence;
 use crate::objectives::Kind;
@@ -30,8 +30,8 @@ pub fn keys_markdown() -> String {
 /// The kinds of objectives with their losses and defaults, in Markdown.
 pub fn kinds_markdown() -> String {
     let mut out = String::from(
-        "| `kind` | what it is | loss | `level` | `advantage` | `aggregation` |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
+        "| `kind` | what it is | loss | KL term: placement, estimator, weight | `level` | `advantage` | `aggregation` |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for kind in Kind::ALL {
         let (spec, config) = (kind.spec(), ObjectiveConfig::for_kind(*kind));
@@ -44,13 +44,26 @@ pub fn kinds_markdown() -> String {
             let token = spec.defaults.token_aggregation;
             let _ = write!(aggregation, " (`{token}` with `\"level\": \"token\"`)");
         }
+        let kl = kl_term_markdown(&config);
         let (about, loss, level) = (kind.about(), spec.loss, config.level);
         let _ = writeln!(
             out,
-            "| `{kind}` | {about} | {loss} | `{level}` | {advantage} | {aggregation} |"
+            "| `{kind}` | {about} | {loss} | {kl} | `{level}` | {advantage} | {aggregation} |"
         );
     }
     out
+}
+
+/// Where a kind's KL term goes, and what it is.
+fn kl_term_markdown(config: &ObjectiveConfig) -> String {
+    let (placement, estimator, weight) =
+        (config.kl_placement, config.kl_estimator, config.kl_weight);
+    match placement {
+        KlPlacement::None if config.has_kl_term() => format!("`{placement}`"),
+        KlPlacement::None => "-".into(),
+        KlPlacement::Reward => format!("`{placement}`, `{estimator}`"),
+        KlPlacement::Loss => format!("`{placement}`, `{estimator}`, `{weight}`"),
+    }
 }
 
 /// The losses of RPG by estimator and clip, in Markdown.

@@ -1,6 +1,7 @@
 //! What a formula is given and what it returns, over tensors and for one unit in f64.
 
 use crate::choices::Divergence;
+use crate::objectives::kl_term::KlTerm;
 use crate::ratios::Ratios;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Tensor};
@@ -43,6 +44,8 @@ pub struct Coefficients {
     pub kl: Divergence,
     /// The KL coefficient.
     pub beta: f64,
+    /// The KL term of PPO's family, if the loss has one.
+    pub kl_term: Option<KlTerm>,
     /// The mass of the measure whose logarithm `lp_old` is; 1 for the normalized divergences.
     pub z: f64,
     /// The trust region.

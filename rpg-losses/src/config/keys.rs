@@ -1,6 +1,9 @@
 //! The keys of an objective: one row each, from which the config, its checks and its documentation follow.
 
-use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
+use crate::choices::{
+    AdvantageKind, Aggregation, Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight,
+    Level,
+};
 use crate::config::error::ObjectiveError;
 use crate::config::value::{Range, Value};
 use crate::objectives::Kind;
@@ -35,6 +38,7 @@ pub(crate) enum Choice {
     Kind,
     Kl,
     Clip,
+    KlPlacement,
     Aggregation,
 }
 
@@ -192,8 +196,26 @@ keys! {
         default: |spec, _| spec.defaults.beta,
         unread: |config| match config.kind.spec().parts {
             Parts::Composed => unless_regularized(config),
-            Parts::Fixed { has_beta, .. } => (!has_beta).then_some(Choice::Kind),
+            Parts::Fixed { .. } => unless_placed(config, &[KlPlacement::Loss, KlPlacement::Reward]),
         },
+    }
+    kl_placement: KlPlacement {
+        meaning: "Where the `ppo` family puts its KL term.",
+        range: ANY,
+        default: |spec, _| spec.defaults.kl_placement,
+        unread: |config| (!config.has_kl_term()).then_some(Choice::Kind),
+    }
+    kl_estimator: KlEstimator {
+        meaning: "What the KL term of the `ppo` family is.",
+        range: ANY,
+        default: |spec, _| spec.defaults.kl_estimator,
+        unread: |config| unless_placed(config, &[KlPlacement::Loss, KlPlacement::Reward]),
+    }
+    kl_weight: KlWeight {
+        meaning: "The factor in front of the KL term in the loss: 1, `SG(w)` or `w`.",
+        range: ANY,
+        default: |spec, _| spec.defaults.kl_weight,
+        unread: |config| unless_placed(config, &[KlPlacement::Loss]),
     }
     eps_low: f64 {
         meaning: "Weights below `1 - eps_low` are clipped.",
@@ -269,6 +291,13 @@ fn unless_composed(config: &ObjectiveConfig) -> Option<Choice> {
 
 fn unless_regularized(config: &ObjectiveConfig) -> Option<Choice> {
     (config.kl == Divergence::None).then_some(Choice::Kl)
+}
+
+fn unless_placed(config: &ObjectiveConfig, placements: &[KlPlacement]) -> Option<Choice> {
+    if !config.has_kl_term() {
+        return Some(Choice::Kind);
+    }
+    (!placements.contains(&config.kl_placement)).then_some(Choice::KlPlacement)
 }
 
 fn unless_clipped(config: &ObjectiveConfig, regions: &[TrustRegion]) -> Option<Choice> {

@@ -1,6 +1,9 @@
 //! What the keys of an objective hold.
 
-use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
+use crate::choices::{
+    AdvantageKind, Aggregation, Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight,
+    Level,
+};
 
 /// The values that a number may have.
 pub(crate) struct Range {
@@ -99,6 +102,9 @@ named_values!(
     Divergence,
     Estimator,
     Clip,
+    KlPlacement,
+    KlEstimator,
+    KlWeight,
     Level,
     Aggregation,
     AdvantageKind

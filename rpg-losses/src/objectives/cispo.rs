@@ -9,7 +9,7 @@ use burn::tensor::backend::Backend;
 pub(crate) const SPEC: Spec = Spec {
     loss: "`-SG(clip(w, 1-eps_low, 1+eps_high))*A*lp`",
     parts: Parts::Fixed {
-        has_beta: false,
+        has_kl: false,
         trust_region: TrustRegion::Interval,
     },
     defaults: Defaults {

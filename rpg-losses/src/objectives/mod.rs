@@ -3,12 +3,13 @@
 pub mod cispo;
 mod dapo;
 mod dr_grpo;
-pub mod grpo;
-pub mod grpo_corrected;
+mod grpo;
+mod grpo_corrected;
 mod gspo;
+pub mod kl_term;
 pub mod ppo;
 mod reinforce_pp;
-pub mod reinforce_pp_baseline;
+mod reinforce_pp_baseline;
 mod rloo;
 pub mod rpg;
 pub(crate) mod spec;

@@ -268,7 +268,7 @@ impl Case {
                 };
                 let lp = self.tree.token_log_probs(policy);
                 (self.units_at(&lp).iter().zip(&self.q))
-                    .map(|(units, q)| -q * oracle::frozen_loss(&config, units[0], units[0].lp))
+                    .map(|(units, q)| -q * oracle::potential(&config, units[0]))
                     .sum()
             }
         }

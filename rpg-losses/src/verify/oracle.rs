@@ -3,10 +3,11 @@
 //! Nothing here shares code with the losses: the formulas are those of the tables, with `exp` as it
 //! is and derivatives by finite differences only.
 
-use crate::choices::{Clip, Divergence, Estimator};
+use crate::choices::{Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight};
 use crate::config::ObjectiveConfig;
 use crate::formula::Unit;
 use crate::objectives::Kind;
+use crate::objectives::spec::Parts;
 
 /// What the oracles know of a kind.
 struct Row {
@@ -37,21 +38,15 @@ fn row(kind: Kind) -> Row {
             },
             ..row(rpg, |x| divergence(x.config.kl, x.p, x.f, x.u))
         },
-        Kind::Ppo | Kind::Dapo | Kind::ReinforcePp | Kind::Rloo | Kind::Gspo => {
-            row(|x| x.ppo(), |_| 0.0)
-        }
-        Kind::Grpo | Kind::DrGrpo => row(
-            |x| x.ppo() + x.config.beta * x.k3(),
-            |x| x.q * ((-x.u).exp() - 1.0 + x.u),
-        ),
-        Kind::GrpoCorrected => row(
-            |x| x.ppo() + x.config.beta * x.w * x.k3(),
-            |x| divergence(Divergence::Urkl, x.p, x.f, x.u),
-        ),
-        Kind::ReinforcePpBaseline => row(
-            |x| x.ppo() + x.config.beta * x.u.powi(2) / 2.0,
-            |x| x.q * x.u * x.u / 2.0,
-        ),
+        Kind::Ppo
+        | Kind::Grpo
+        | Kind::GrpoCorrected
+        | Kind::DrGrpo
+        | Kind::Dapo
+        | Kind::ReinforcePp
+        | Kind::ReinforcePpBaseline
+        | Kind::Rloo
+        | Kind::Gspo => row(|x| x.ppo() + x.config.beta * x.kl_term(), kl_penalty),
         Kind::Cispo => Row {
             differentiable: Kind::Ppo,
             ..row(|x| -x.w0.clamp(x.low, x.high) * x.a * x.lp, |_| 0.0)
@@ -114,9 +109,67 @@ impl Frozen<'_> {
         self.clipped(self.a)
     }
 
-    fn k3(&self) -> f64 {
-        (-self.u).exp() - 1.0 + self.u
+    /// The KL term of PPO's family.
+    fn kl_term(&self) -> f64 {
+        if self.config.kl_placement != KlPlacement::Loss {
+            return 0.0;
+        }
+        let weight = match self.config.kl_weight {
+            KlWeight::None => 1.0,
+            KlWeight::Detached => self.w0,
+            KlWeight::Full => self.w,
+        };
+        weight * estimate(self.config.kl_estimator, self.u)
     }
+}
+
+/// `k1`, `k2` or `k3` of `exp(-u)`.
+fn estimate(estimator: KlEstimator, u: f64) -> f64 {
+    match estimator {
+        KlEstimator::K1 => u,
+        KlEstimator::K2 => u.powi(2) / 2.0,
+        KlEstimator::K3 => (-u).exp() - 1.0 + u,
+    }
+}
+
+/// What the KL term of PPO's family penalizes in expectation, by the table of its gradients.
+fn kl_penalty(x: &Outcome) -> f64 {
+    let Outcome { p, f, q, u, .. } = *x;
+    let estimator = x.config.kl_estimator;
+    match (x.config.kl_placement, x.config.kl_weight) {
+        (KlPlacement::None | KlPlacement::Reward, _) => 0.0,
+        (KlPlacement::Loss, KlWeight::None) => q * estimate(estimator, u),
+        (KlPlacement::Loss, KlWeight::Full) => match estimator {
+            KlEstimator::K1 => divergence(Divergence::Rkl, p, f, u),
+            KlEstimator::K2 => p * u * u / 2.0,
+            KlEstimator::K3 => divergence(Divergence::Urkl, p, f, u),
+        },
+        (KlPlacement::Loss, KlWeight::Detached) => match estimator {
+            KlEstimator::K1 => p, // The mass alone.
+            KlEstimator::K2 => divergence(Divergence::Urkl, p, f, u),
+            KlEstimator::K3 => divergence(Divergence::Ufkl, p, f, u),
+        },
+    }
+}
+
+/// A loss without stop-gradient that has the slope of the unclipped loss everywhere.
+pub(super) fn potential(config: &ObjectiveConfig, unit: Unit) -> f64 {
+    let is_detached = config.kind.spec().parts != Parts::Composed
+        && config.kl_placement == KlPlacement::Loss
+        && config.kl_weight == KlWeight::Detached;
+    if !is_detached {
+        return frozen_loss(config, unit, unit.lp);
+    }
+    let w = (unit.lp - unit.lp_old).exp();
+    let r = (unit.lp_ref - unit.lp_old).exp();
+    let kl = kl_penalty(&Outcome {
+        config,
+        p: w,
+        f: r,
+        q: 1.0,
+        u: unit.lp - unit.lp_ref,
+    });
+    -w * unit.advantage + config.beta * kl
 }
 
 fn rpg(x: &Frozen) -> f64 {

@@ -1,7 +1,7 @@
 //! The outcome of a verification.
 
 use super::options::Precision;
-use crate::choices::{Aggregation, Clip};
+use crate::choices::{Aggregation, Clip, KlWeight};
 use crate::config::ObjectiveConfig;
 use crate::objectives::spec::Parts;
 use serde::ser::SerializeStruct;
@@ -319,7 +319,15 @@ impl Path {
 fn objective_name(config: &ObjectiveConfig) -> String {
     let kind = config.kind;
     if config.kind.spec().parts != Parts::Composed {
-        return kind.to_string();
+        let is_preset = config.kl_term() == ObjectiveConfig::for_kind(kind).kl_term();
+        return match config.kl_term().filter(|_| !is_preset) {
+            None => kind.to_string(),
+            Some(term) => match term.weight {
+                KlWeight::None => format!("{kind} + {}", term.estimator),
+                KlWeight::Detached => format!("{kind} + SG(w)*{}", term.estimator),
+                KlWeight::Full => format!("{kind} + w*{}", term.estimator),
+            },
+        };
     }
     let mut name = format!("{kind}/{}/{}", config.kl, config.estimator);
     if config.clip != Clip::None {

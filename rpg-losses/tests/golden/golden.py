@@ -36,6 +36,15 @@ DEFAULTS = {
 }
 
 
+PRESETS = {
+    "grpo": ("loss", "k3", "none"),
+    "grpo_corrected": ("loss", "k3", "full"),
+    "dr_grpo": ("loss", "k3", "none"),
+    "reinforce_pp": ("reward", "k1", "full"),
+    "reinforce_pp_baseline": ("loss", "k2", "none"),
+}
+
+
 def big_k(kl, w, u, r):
     if kl in HALVES:
         return sum(big_k(half, w, u, r) for half in HALVES[kl]) / 2
@@ -67,23 +76,30 @@ def dual(w, a, low, high, c):
     return torch.where(a < 0, torch.minimum(loss, -c * a), loss)
 
 
+def kl_term(o):
+    preset = PRESETS.get(o["kind"], ("none", "k1", "full"))
+    keys = ("kl_placement", "kl_estimator", "kl_weight")
+    return [o.get(key, value) for key, value in zip(keys, preset)]
+
+
+def kl_estimate(estimator, y):
+    return {"k1": -y.log(), "k2": y.log() ** 2 / 2, "k3": y - 1 - y.log()}[estimator]
+
+
 def unit_loss(o, lp, lp_old, lp_ref, a):
     w, u, r = (lp - lp_old).exp(), lp - lp_ref, (lp_ref - lp_old).exp()
     beta, c = o["beta"], o.get("c")
     low, high = 1 - o["eps_low"], 1 + o["eps_high"]
     y = (-u).exp()
-    k3 = y - 1 - y.log()
     kind = o["kind"]
-    if kind in ("grpo", "dr_grpo"):
-        return dual(w, a, low, high, c) + beta * k3
-    if kind == "grpo_corrected":
-        return dual(w, a, low, high, c) + beta * w * k3
-    if kind == "reinforce_pp_baseline":
-        return dual(w, a, low, high, c) + beta * y.log() ** 2 / 2
     if kind == "cispo":
         return -w.clamp(low, high).detach() * a * lp
     if kind != "rpg":
-        return dual(w, a, low, high, c)
+        placement, estimator, weight = kl_term(o)
+        if placement != "loss":
+            return dual(w, a, low, high, c)
+        factor = {"none": 1.0, "detached": w.detach(), "full": w}[weight]
+        return dual(w, a, low, high, c) + beta * factor * kl_estimate(estimator, y)
     kl = o["kl"]
     z = o["z"] if kl in ("ufkl", "urkl", "uskl") else 1.0
     if o["estimator"] == "differentiable":
@@ -116,15 +132,24 @@ def unit_loss(o, lp, lp_old, lp_ref, a):
 
 def advantages(o, rewards, groups, mask, lp_old, lp_ref):
     kind = o["advantage"]
-    if o["kind"] == "reinforce_pp":
-        token_rewards = torch.where(mask, -o["beta"] * (lp_old - lp_ref), 0.0)
-        to_go = token_rewards.flip(1).cumsum(1).flip(1) + rewards[:, None]
+    placement, estimator, _ = kl_term(o)
+    if placement == "reward":
+        penalty = -o["beta"] * kl_estimate(estimator, (lp_ref - lp_old).exp())
+        token_rewards = torch.where(mask, penalty, 0.0)
+        to_go = token_rewards.flip(1).cumsum(1).flip(1)
+        if not kind.startswith("batch"):
+            without = {**o, "kind": "ppo", "kl_placement": "none"}
+            base, _ = advantages(without, rewards, groups, mask, lp_old, lp_ref)
+            if o["level"] != "token":
+                return base + token_rewards.sum(1)[:, None], None
+            return torch.where(mask, base + to_go, 0.0), "token"
+        std = lambda values: values.std() + 1e-8 if kind == "batch_norm" else 1.0
         if o["level"] != "token":
             total = rewards + token_rewards.sum(1)
-            return ((total - total.mean()) / (total.std() + 1e-8))[:, None].expand(mask.shape), None
+            return ((total - total.mean()) / std(total))[:, None].expand(mask.shape), None
+        to_go = to_go + rewards[:, None]
         values = to_go[mask]
-        normed = (to_go - values.mean()) / (values.std() + 1e-8)
-        return torch.where(mask, normed, 0.0), "token"
+        return torch.where(mask, (to_go - values.mean()) / std(values), 0.0), "token"
     per_response = rewards.clone()
     for i in range(len(rewards)):
         members = [j for j in range(len(rewards)) if groups[j] == groups[i]]
@@ -211,6 +236,25 @@ def objectives():
             }
 
 
+def with_kl_terms():
+    for level in LEVELS:
+        base = {
+            "kind": "ppo", "beta": 0.3, "eps_low": 0.2, "eps_high": 0.3, "level": level,
+            "aggregation": "token_mean" if level == "token" else "seq_mean",
+        }
+        for estimator, weight in itertools.product(["k1", "k2", "k3"], ["none", "detached", "full"]):
+            yield {
+                **base, "advantage": "group_mean", "kl_placement": "loss",
+                "kl_estimator": estimator, "kl_weight": weight,
+            }
+        for estimator, advantage in itertools.product(
+            ["k1", "k2", "k3"], ["group_norm", "leave_one_out", "batch_mean", "batch_norm"]
+        ):
+            yield {
+                **base, "advantage": advantage, "kl_placement": "reward", "kl_estimator": estimator,
+            }
+
+
 def inputs(rng):
     lengths = [4, 2, 0, 3, 1, 4]
     number = lambda low, high: round(rng.uniform(low, high), 3)
@@ -228,7 +272,7 @@ def main():
     rng = random.Random(0)
     data = [inputs(rng) for _ in range(3)]
     cases = []
-    for o in objectives():
+    for o in itertools.chain(objectives(), with_kl_terms()):
         for idx in range(len(data)):
             cases.append({"input": idx, "objective": o, "response": compute(o, data[idx])})
     write = lambda x: json.dumps(x, separators=(",", ":"))

@@ -4,8 +4,8 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 use rpg_losses::reference::{Batch, Evaluation, evaluate};
 use rpg_losses::{
-    Clip, Divergence, Estimator, Kind, Level, LossInputs, LossOutput, ObjectiveConfig, StepTotals,
-    policy_loss, policy_loss_from_operations,
+    Clip, Divergence, Estimator, Kind, KlEstimator, KlPlacement, KlWeight, Level, LossInputs,
+    LossOutput, ObjectiveConfig, StepTotals, policy_loss, policy_loss_from_operations,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -224,11 +224,29 @@ pub(crate) fn configurations() -> Vec<ObjectiveConfig> {
                 configs.extend(compositions(&config));
             } else {
                 config.eps_high = 0.3;
+                if *kind == Kind::Ppo {
+                    configs.extend(kl_terms(&config));
+                }
                 configs.push(config);
             }
         }
     }
-    assert_eq!(configs.len(), (7 * 7 + Kind::ALL.len() - 1) * 3);
+    assert_eq!(configs.len(), (7 * 7 + 9 + Kind::ALL.len() - 1) * 3);
+    configs
+}
+
+/// Every KL term in the loss.
+fn kl_terms(base: &ObjectiveConfig) -> Vec<ObjectiveConfig> {
+    let mut configs = Vec::new();
+    for estimator in KlEstimator::ALL {
+        for weight in KlWeight::ALL {
+            configs.push(changed(base, |config| {
+                config.kl_placement = KlPlacement::Loss;
+                config.kl_estimator = *estimator;
+                config.kl_weight = *weight;
+            }));
+        }
+    }
     configs
 }
 

@@ -252,6 +252,6 @@ fn warnings_name_changed_keys_that_nothing_reads() {
         .warnings();
     assert_eq!(
         warnings,
-        ["`beta` has no effect: kind \"ppo\" does not use it"]
+        ["`beta` has no effect: kl_placement \"none\" does not use it"]
     );
 }

@@ -7,8 +7,8 @@ use rpg_losses::verify::{
 use rpg_losses::{Clip, Divergence, Kind, Level};
 use serde_json::Value;
 
-/// Every kind but RPG.
-const N_BASELINES: usize = Kind::ALL.len() - 1;
+/// Every kind but RPG, and PPO with nine KL terms.
+const N_BASELINES: usize = Kind::ALL.len() - 1 + 9;
 
 fn report(precision: Precision, n_cases: usize, seed: u64) -> Report {
     let options = VerifyOptions::<Autodiff<Flex>>::new(Default::default(), precision);

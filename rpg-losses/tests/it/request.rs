@@ -251,10 +251,6 @@ fn every_mistake_has_its_own_error() {
         "`aggregation` is \"seq_mean\", which does not go with `level` \"token\"",
     );
     check(
-        &objective(json!({"kind": "reinforce_pp", "advantage": "group_norm"})),
-        "`advantage` is \"group_norm\", which does not go with `kind` \"reinforce_pp\"",
-    );
-    check(
         &[("logp_old", json!([[-0.6, -0.9, -0.2]]))],
         "`logp_old` has 1 row of 3, but `logp` has 2 rows of 3",
     );
@@ -568,6 +564,18 @@ fn keys_without_effect_are_remarked_on() {
     check(json!({"kind": "gspo", "beta": 0.1}), &["beta"]);
     check(json!({"kind": "cispo", "beta": 0.1}), &["beta"]);
     check(json!({"kind": "rloo", "beta": 0.1}), &["beta"]);
+    // Where the KL term goes decides what is read of it.
+    let rloo = |placement: &str| {
+        json!({"kind": "rloo", "beta": 0.1, "kl_placement": placement, "kl_estimator": "k2",
+               "kl_weight": "none"})
+    };
+    check(rloo("loss"), &[]);
+    check(rloo("none"), &["beta", "kl_estimator", "kl_weight"]);
+    check(rloo("reward"), &["kl_weight", "beta"]);
+    for kind in ["rpg", "cispo"] {
+        let keys = json!({"kind": kind, "kl_placement": "loss", "kl_estimator": "k2", "kl_weight": "full"});
+        check(keys, &["kl_placement", "kl_estimator", "kl_weight"]);
+    }
     // Its penalty needs a reference.
     let request = |logp_ref: Value| {
         let changes = [

@@ -28,6 +28,7 @@ pub(crate) const SPEC: Spec = Spec {
         level: Level::Token,
         token_aggregation: Aggregation::TokenMean,
         advantage: AdvantageKind::GroupMean,
+        ..Defaults::BASELINE
     },
     ..Spec::BASELINE
 };
