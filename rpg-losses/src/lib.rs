@@ -51,6 +51,7 @@
 //!     logp_old: Tensor::from_floats([[-0.6, -0.9], [-0.3, -2.0]], &device),
 //!     logp_ref: None, // the policy that sampled
 //!     advantages: Tensor::from_floats([[0.5, 0.5], [-0.5, -0.5]], &device),
+//!     weights: None, // the sampler is the policy of `logp_old`
 //!     mask: Tensor::<B, 2, Bool>::from_bool([[true, true], [true, false]].into(), &device),
 //! };
 //! let totals = StepTotals { n_tokens: 3, n_responses: 2, max_length: 2 };
@@ -86,6 +87,7 @@ pub mod ratios;
 pub mod reference;
 #[cfg(feature = "request")]
 pub mod request;
+pub mod rollout;
 pub mod tables;
 pub mod terms;
 #[cfg(feature = "verify")]
@@ -106,6 +108,7 @@ pub use crate::loss::{policy_loss, policy_loss_from_operations, unaggregated_los
 pub use crate::objectives::Kind;
 #[cfg(feature = "request")]
 pub use crate::request::{LossInputError, LossRequest, LossResponse, compute, compute_json};
+pub use crate::rollout::{RolloutCorrection, RolloutWeights, rollout_weights};
 
 /// Compiles the code of the README.
 #[cfg(doctest)]

@@ -8,6 +8,7 @@ use crate::config::error::ObjectiveError;
 use crate::config::value::{Range, Value};
 use crate::objectives::Kind;
 use crate::objectives::spec::{Parts, Spec, TrustRegion};
+use crate::rollout::RolloutCorrection;
 use serde::{Deserialize, Serialize};
 
 /// What is known of a key besides its type.
@@ -156,6 +157,10 @@ const ABOVE_1: Range = Range {
     expected: "a finite number greater than 1",
     holds: |x| x > 1.0,
 };
+const CORRECTION: Range = Range {
+    expected: "an object whose `max`, and that of its `reject`, is above 0, with `min` from 0 to `max`",
+    holds: |_| true,
+};
 const AT_LEAST_1: Range = Range {
     expected: "at least 1",
     holds: |x| x >= 1.0,
@@ -275,6 +280,14 @@ keys! {
         unread: |config| {
             (config.aggregation != Aggregation::Constant).then_some(Choice::Aggregation)
         },
+    }
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout_correction: Option<RolloutCorrection> {
+        meaning: "What makes up for a sampler that is not the policy of `logp_old`; absent: nothing.",
+        range: CORRECTION,
+        default: |_, _| None,
+        unread: never,
     }
 }
 

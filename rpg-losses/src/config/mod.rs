@@ -11,6 +11,7 @@ use crate::objectives::Kind;
 use crate::objectives::kl_term::KlTerm;
 use crate::objectives::rpg::Form;
 use crate::objectives::spec::{AdvantageRule, Parts};
+use crate::rollout::{RolloutCorrection, RolloutLevel};
 use crate::terms::{ClipBounds, Coefficients};
 
 pub use crate::config::error::ObjectiveError;
@@ -59,6 +60,16 @@ impl ObjectiveConfig {
                 other_key: "level",
                 other: self.level.name(),
                 hint: use_one_of(fitting.map(|aggregation| aggregation.name())),
+            });
+        }
+        let of_tokens = |c: RolloutCorrection| c.level == RolloutLevel::Token;
+        if self.level.is_sequence() && self.rollout_correction.is_some_and(of_tokens) {
+            return Err(ObjectiveError::Conflict {
+                key: "rollout_correction.level",
+                found: RolloutLevel::Token.name(),
+                other_key: "level",
+                other: self.level.name(),
+                hint: "use \"sequence\" or \"geometric\"".into(),
             });
         }
         Ok(())

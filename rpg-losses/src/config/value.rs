@@ -4,6 +4,7 @@ use crate::choices::{
     AdvantageKind, Aggregation, Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight,
     Level,
 };
+use crate::rollout::RolloutCorrection;
 
 /// The values that a number may have.
 pub(crate) struct Range {
@@ -48,6 +49,20 @@ impl Value for Option<f64> {
 
     fn is_in(&self, range: &Range) -> bool {
         self.is_none_or(|x| x.is_in(range))
+    }
+}
+
+impl Value for Option<RolloutCorrection> {
+    fn values(_: &Range) -> String {
+        "an object with `level`, `mode`, `min`, `max`, `reject`".into()
+    }
+
+    fn shown(&self) -> Option<String> {
+        self.map(|correction| format!("{correction:?}"))
+    }
+
+    fn is_in(&self, _: &Range) -> bool {
+        self.is_none_or(|correction| correction.is_valid())
     }
 }
 

@@ -186,10 +186,32 @@ impl Case {
         self.autodiff_of(options, |inputs| unaggregated_loss(config, inputs))
     }
 
+    /// The same for responses sampled by `q`, whose tokens have weights.
+    pub(super) fn autodiff_under<B: AutodiffBackend>(
+        &self,
+        config: &ObjectiveConfig,
+        options: &VerifyOptions<B>,
+        q: &[f64],
+        weights: Option<&[Vec<f64>]>,
+    ) -> Vec<f64> {
+        let losses = |inputs| unaggregated_loss(config, inputs);
+        self.weighted_autodiff(options, q, weights, losses)
+    }
+
     /// The same for any loss per unit, `[N, U]`.
     pub(super) fn autodiff_of<B: AutodiffBackend>(
         &self,
         options: &VerifyOptions<B>,
+        unit_losses: impl Fn(LossInputs<B>) -> Tensor<B, 2>,
+    ) -> Vec<f64> {
+        self.weighted_autodiff(options, &self.q, None, unit_losses)
+    }
+
+    fn weighted_autodiff<B: AutodiffBackend>(
+        &self,
+        options: &VerifyOptions<B>,
+        q: &[f64],
+        weights: Option<&[Vec<f64>]>,
         unit_losses: impl Fn(LossInputs<B>) -> Tensor<B, 2>,
     ) -> Vec<f64> {
         let (device, dtype) = (&options.device, options.precision.dtype());
@@ -200,15 +222,26 @@ impl Case {
             logp_old: tensor(&self.tree.token_log_probs(&self.old)),
             logp_ref: Some(tensor(&self.tree.token_log_probs(&self.reference))),
             advantages: tensor(&self.advantages),
+            weights: weights.map(tensor),
             mask: bool_matrix::<B>(&self.tree.mask(), device),
         });
-        let q: Vec<Vec<f64>> = self.q.iter().map(|q| vec![*q]).collect();
+        let q: Vec<Vec<f64>> = q.iter().map(|q| vec![*q]).collect();
         let expected = (losses * tensor(&q)).sum();
         gradient(&parameters, &expected)
     }
 
     /// The expected gradient in the parameters from the closed form of [`reference`].
     pub(super) fn closed_form(&self, config: &ObjectiveConfig) -> Vec<f64> {
+        self.closed_form_under(config, &self.q, None)
+    }
+
+    /// The same for responses sampled by `q`, whose tokens have weights.
+    pub(super) fn closed_form_under(
+        &self,
+        config: &ObjectiveConfig,
+        q: &[f64],
+        weights: Option<&[Vec<f64>]>,
+    ) -> Vec<f64> {
         // With one response in the step, `seq_mean` weights every unit by 1.
         let config = ObjectiveConfig {
             aggregation: Aggregation::SeqMean,
@@ -226,11 +259,12 @@ impl Case {
                 logp_old: &self.tree.token_log_probs(&self.old),
                 logp_ref: &self.tree.token_log_probs(&self.reference),
                 advantages: &self.advantages,
+                weights,
                 mask: &self.tree.mask(),
             },
             &totals,
         );
-        for (row, q) in evaluation.grad.iter_mut().zip(&self.q) {
+        for (row, q) in evaluation.grad.iter_mut().zip(q) {
             row.iter_mut().for_each(|grad| *grad *= q);
         }
         self.tree.pull_back(&self.policy, &evaluation.grad)

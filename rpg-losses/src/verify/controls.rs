@@ -4,6 +4,7 @@ use super::case::{Case, relative_error};
 use super::options::VerifyOptions;
 use super::random::Random;
 use super::report::{Control, HarmlessInTheMean, Oracle, larger};
+use super::rollout::uncorrected_error;
 use super::steps::{Step, flatten, join};
 use crate::aggregate::StepTotals;
 use crate::choices::{Clip, Divergence, Estimator, Level};
@@ -73,6 +74,10 @@ pub(super) fn run<B: AutodiffBackend>(
         "token mean taken per micro-batch",
         &errors,
     ));
+    let idx = idx + 1;
+    let errors = self::errors(options, idx, |random| uncorrected_error(options, random));
+    let name = "responses of another policy than that of lp_old, uncorrected";
+    controls.push(control(options, name, &errors));
     (controls, harmless)
 }
 

@@ -25,6 +25,7 @@ mod oracle;
 mod policy;
 mod random;
 mod report;
+mod rollout;
 mod rows;
 mod steps;
 mod study;
@@ -48,6 +49,7 @@ pub fn unit_error(config: &ObjectiveConfig, unit: Unit) -> Option<f64> {
 /// Checks every configuration against its oracles, and that every negative control is rejected.
 pub fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Report {
     let mut rows = rows::run(options);
+    rows.extend(rollout::run(options));
     rows.extend(steps::run(options));
     let (controls, harmless) = controls::run(options);
     Report {

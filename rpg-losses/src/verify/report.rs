@@ -43,6 +43,8 @@ pub struct Row {
 pub enum Subject {
     /// The gradients of single units.
     Units(ObjectiveConfig),
+    /// Corrections for a sampler that is not the policy of `lp_old`, under this objective.
+    Rollout(ObjectiveConfig),
     /// Whole steps of random objectives under one aggregation.
     Steps(Aggregation, Path),
     /// Steps whose units lie exactly on the bounds of the trust region.
@@ -287,6 +289,7 @@ impl Subject {
     fn group(&self) -> String {
         match self {
             Self::Units(config) => objective_name(config),
+            Self::Rollout(_) => "rollout_correction".into(),
             Self::Steps(aggregation, _) => format!("step/{aggregation}"),
             Self::Bounds(..) => "at the bounds".into(),
         }
@@ -297,6 +300,10 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Units(config) => write!(f, "{}/{}", objective_name(config), config.level),
+            Self::Rollout(config) => {
+                let (name, level) = (objective_name(config), config.level);
+                write!(f, "rollout_correction/{name}/{level}")
+            }
             Self::Steps(aggregation, path) => write!(f, "step/{aggregation}/{}", path.name()),
             Self::Bounds(config, path) => {
                 let (name, level) = (objective_name(config), config.level);

@@ -334,6 +334,7 @@ impl World<'_> {
             logp_old: &logp_old,
             logp_ref: &logp_ref,
             advantages: &advantages,
+            weights: None,
             mask: &mask,
         };
         let one = StepTotals {

@@ -174,6 +174,23 @@ def advantages(o, rewards, groups, mask, lp_old, lp_ref):
     return per_response[:, None].expand(mask.shape), None
 
 
+def rollout_weights(correction, lp_old, lp_rollout, mask):
+    log_v = torch.where(mask, lp_old - lp_rollout, 0.0)
+    lengths = mask.sum(1, keepdim=True).clamp(min=1)
+    total = log_v.sum(1, keepdim=True)
+    v = {"token": log_v, "sequence": total, "geometric": total / lengths}[correction["level"]].exp()
+    if correction["mode"] == "truncate":
+        weight = v.clamp(max=correction["max"])
+    else:
+        inside = (v >= correction["min"]) & (v <= correction["max"])
+        weight = torch.where(inside, v, 0.0)
+    if "reject" in correction:
+        kl = {"k1": -log_v, "k3": log_v.exp() - 1 - log_v}[correction["reject"]["kl"]]
+        mean = kl.sum(1, keepdim=True) / lengths
+        weight = torch.where(mean > correction["reject"]["max"], 0.0, weight)
+    return weight.expand(mask.shape)
+
+
 def compute(o, data):
     t = lambda key: torch.tensor(data[key])
     mask = t("mask").bool()
@@ -182,8 +199,11 @@ def compute(o, data):
     a, form = advantages(o, t("rewards"), data["groups"], mask, lp_old, lp_ref)
     n_responses, length = mask.shape
     lengths = mask.sum(1)
+    weights = torch.ones(mask.shape)
+    if "rollout_correction" in o:
+        weights = rollout_weights(o["rollout_correction"], lp_old, t("logp_rollout"), mask)
     if o["level"] == "token":
-        losses = torch.where(mask, unit_loss(o, lp, lp_old, lp_ref, a), 0.0)
+        losses = torch.where(mask, weights * unit_loss(o, lp, lp_old, lp_ref, a), 0.0)
         loss = {
             "token_mean": lambda: losses.sum() / mask.sum(),
             "seq_mean_token_sum": lambda: losses.sum(1).mean(),
@@ -193,7 +213,7 @@ def compute(o, data):
     else:
         divisor = lengths.clamp(min=1) if o["level"] == "sequence_norm" else torch.ones(n_responses)
         fold = lambda x: torch.where(mask, x, 0.0).sum(1) / divisor
-        losses = unit_loss(o, fold(lp), fold(lp_old), fold(lp_ref), a[:, 0])
+        losses = weights[:, 0] * unit_loss(o, fold(lp), fold(lp_old), fold(lp_ref), a[:, 0])
         loss = torch.where(lengths > 0, losses, 0.0).sum() / n_responses
     loss.backward()
     used = torch.where(mask, a, 0.0).tolist() if form == "token" else a[:, 0].tolist()
@@ -255,6 +275,23 @@ def with_kl_terms():
             }
 
 
+def with_corrections():
+    rejects = [{}, {"reject": {"kl": "k1", "max": 0.05}}, {"reject": {"kl": "k3", "max": 0.1}}]
+    for level, correction, mode, reject in itertools.product(
+        ["token", "sequence"], ["token", "sequence", "geometric"], ["truncate", "mask"], rejects
+    ):
+        if level == "token" or correction != "token":
+            yield {
+                "kind": "rpg", "kl": "urkl", "estimator": "reinforce", "clip": "rpg",
+                "kl_in_clip": True, "beta": 0.3, "eps_low": 0.2, "eps_high": 0.28, "c": 1.6, "z": 1.0,
+                "level": level, "advantage": "group_mean",
+                "aggregation": "token_mean" if level == "token" else "seq_mean",
+                "rollout_correction": {
+                    "level": correction, "mode": mode, "min": 0.8, "max": 1.1, **reject,
+                },
+            }
+
+
 def inputs(rng):
     lengths = [4, 2, 0, 3, 1, 4]
     number = lambda low, high: round(rng.uniform(low, high), 3)
@@ -262,7 +299,7 @@ def inputs(rng):
     old = rows(-2.5, -0.1)
     near = lambda scale: [[round(x + rng.gauss(0, scale), 3) for x in row] for row in old]
     return {
-        "logp": near(0.4), "logp_old": old, "logp_ref": near(0.4),
+        "logp": near(0.4), "logp_old": old, "logp_ref": near(0.4), "logp_rollout": near(0.4),
         "mask": [[int(i < n) for i in range(4)] for n in lengths],
         "rewards": [1.0, 0.0, 1.0, 0.5, 0.5, 0.25], "groups": [7, 7, 7, 2, 2, 5],
     }
@@ -272,7 +309,7 @@ def main():
     rng = random.Random(0)
     data = [inputs(rng) for _ in range(3)]
     cases = []
-    for o in itertools.chain(objectives(), with_kl_terms()):
+    for o in itertools.chain(objectives(), with_kl_terms(), with_corrections()):
         for idx in range(len(data)):
             cases.append({"input": idx, "objective": o, "response": compute(o, data[idx])})
     write = lambda x: json.dumps(x, separators=(",", ":"))

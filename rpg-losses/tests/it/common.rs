@@ -52,6 +52,7 @@ impl Step {
             logp_old: &self.logp_old,
             logp_ref: self.logp_ref.as_ref().unwrap_or(&self.logp_old),
             advantages: &self.advantages,
+            weights: None,
             mask: &self.mask,
         };
         evaluate(config, batch, &self.totals())
@@ -106,6 +107,7 @@ impl Step {
                 logp_old: matrix(&part.logp_old, dtype),
                 logp_ref: part.logp_ref.as_ref().map(|rows| matrix(rows, dtype)),
                 advantages: matrix(&part.advantages, dtype),
+                weights: None,
                 mask: bool_matrix(&part.mask),
             };
             let output = policy_loss(config, inputs, &totals);

@@ -31,9 +31,9 @@ fn every_row_holds_and_every_control_is_rejected() {
         let n_bounds = 2 * (7 * 5 + N_BASELINES);
         assert_eq!(
             report.rows.len(),
-            3 * (n_rpg + n_baselines) + 2 * n_steps + n_bounds
+            3 * (n_rpg + n_baselines) + 2 * n_steps + n_bounds + 2 * 2
         );
-        assert_eq!((report.controls.len(), report.harmless.len()), (8, 4));
+        assert_eq!((report.controls.len(), report.harmless.len()), (9, 4));
         assert!(report.rows.iter().all(|row| row.cases == n_cases));
     }
 }
@@ -75,7 +75,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         .collect();
     assert_eq!(
         lines.len(),
-        7 * 7 * 3 + N_BASELINES * 3 + 2 * 5 + 2 * (7 * 5 + N_BASELINES)
+        2 + 7 * 7 * 3 + N_BASELINES * 3 + 2 * 5 + 2 * (7 * 5 + N_BASELINES)
     );
     assert!(
         lines[0].starts_with("| rpg/none/differentiable/token "),
@@ -89,7 +89,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         .lines()
         .filter(|line| line.ends_with("| ok      |"))
         .collect();
-    assert_eq!(lines.len(), 7 * 7 + N_BASELINES + 5 + 1);
+    assert_eq!(lines.len(), 7 * 7 + N_BASELINES + 1 + 5 + 1);
     assert!(
         lines[0].starts_with("| rpg/none/differentiable "),
         "{}",

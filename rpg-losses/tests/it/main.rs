@@ -13,3 +13,4 @@ mod kl_terms;
 mod policy_loss;
 mod properties;
 mod request;
+mod rollout;
