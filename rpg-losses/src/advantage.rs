@@ -22,6 +22,8 @@ pub const WHITENING_EPSILON: f64 = 1e-8;
 /// | `group_mean` | `R - mean(group)` |
 /// | `group_norm` | `(R - mean(group)) / (std(group) + 1e-6)` |
 /// | `leave_one_out` | `R - mean(other members)` |
+/// | `opo` | `R - b`, `b` the mean of the group weighted by lengths; here all are equal: see [`advantages_with_lengths`] |
+/// | `maxrl` | `(R - mean(group)) / mean(group)`; 0 where that mean is not above 0 |
 /// | `batch_mean` | `R - mean(batch)` |
 /// | `batch_norm` | `(R - mean(batch)) / (std(batch) + 1e-8)` |
 ///
@@ -38,6 +40,20 @@ pub const WHITENING_EPSILON: f64 = 1e-8;
 /// # Panics
 /// If a group form is requested and the two slices differ in length.
 pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec<f64> {
+    advantages_with_lengths(kind, rewards, groups, &vec![1; rewards.len()])
+}
+
+/// [`advantages`] of responses that have so many tokens each, which `opo` reads. A group without tokens counts as
+/// one of equal lengths.
+///
+/// # Panics
+/// As [`advantages`], and if there are fewer lengths than rewards.
+pub fn advantages_with_lengths(
+    kind: AdvantageKind,
+    rewards: &[f64],
+    groups: &[usize],
+    lengths: &[usize],
+) -> Vec<f64> {
     if !kind.needs_groups() {
         return batch_advantages(kind, rewards, &vec![true; rewards.len()]);
     }
@@ -61,6 +77,15 @@ pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec
         }
         let mean = group_rewards.iter().sum::<f64>() / n;
         let std = standard_deviation(&group_rewards, mean);
+        let n_tokens: usize = member_idxs.iter().map(|idx| lengths[*idx]).sum();
+        let weighted = member_idxs
+            .iter()
+            .map(|idx| rewards[*idx] * lengths[*idx] as f64);
+        let optimal = if n_tokens == 0 {
+            mean
+        } else {
+            weighted.sum::<f64>() / n_tokens as f64
+        };
         for idx in member_idxs {
             let centred = rewards[*idx] - mean;
             result[*idx] = match kind {
@@ -68,6 +93,9 @@ pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec
                 // R - (n*mean - R)/(n - 1) = (R - mean) * n/(n - 1).
                 AdvantageKind::LeaveOneOut => centred * n / (n - 1.0),
                 AdvantageKind::GroupMean => centred,
+                AdvantageKind::Opo => rewards[*idx] - optimal,
+                AdvantageKind::MaxRl if mean > 0.0 => centred / mean,
+                AdvantageKind::MaxRl => 0.0,
                 AdvantageKind::BatchMean | AdvantageKind::BatchNorm => {
                     unreachable!("{kind} does not compare within groups")
                 }
@@ -166,7 +194,7 @@ pub fn step_advantages(
     let values = if is_over_tokens {
         returns_advantages(config, rewards, groups, mask, log_probs)
     } else {
-        Advantages::PerResponse(advantages(config.advantage, rewards, groups))
+        Advantages::PerResponse(of_responses(config, rewards, groups, mask))
     };
     match config.advantage_rule() {
         AdvantageRule::AsConfigured | AdvantageRule::RewardToGo => values,
@@ -188,6 +216,18 @@ pub fn token_advantages(
     step_advantages(config, rewards, groups, mask, log_probs).into_tokens(mask)
 }
 
+/// The configured form of the rewards alone.
+fn of_responses(
+    config: &ObjectiveConfig,
+    rewards: &[f64],
+    groups: &[usize],
+    mask: &[Vec<bool>],
+) -> Vec<f64> {
+    let length = |row: &Vec<bool>| row.iter().filter(|is_token| **is_token).count();
+    let lengths: Vec<usize> = mask.iter().map(length).collect();
+    advantages_with_lengths(config.advantage, rewards, groups, &lengths)
+}
+
 /// Advantages from the rewards of responses and the KL penalties of their tokens.
 fn returns_advantages(
     config: &ObjectiveConfig,
@@ -199,7 +239,7 @@ fn returns_advantages(
     let of_groups = config.advantage.needs_groups();
     // The groups' statistics are those of rewards alone, the batch's those of whole returns.
     let base = if of_groups {
-        advantages(config.advantage, rewards, groups)
+        of_responses(config, rewards, groups, mask)
     } else {
         rewards.to_vec()
     };
@@ -264,7 +304,11 @@ fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec
     let divisor = match kind {
         AdvantageKind::BatchNorm => standard_deviation(&counted, mean) + BATCH_STD_EPSILON,
         AdvantageKind::BatchMean => 1.0,
-        AdvantageKind::GroupMean | AdvantageKind::GroupNorm | AdvantageKind::LeaveOneOut => {
+        AdvantageKind::GroupMean
+        | AdvantageKind::GroupNorm
+        | AdvantageKind::LeaveOneOut
+        | AdvantageKind::Opo
+        | AdvantageKind::MaxRl => {
             unreachable!("{kind} does not compare with the batch")
         }
     };

@@ -116,6 +116,10 @@ named_enum! {
         GroupNorm = "group_norm",
         /// `R - mean(the other members of the group)`.
         LeaveOneOut = "leave_one_out",
+        /// `R - b` with `b` the mean of the group weighted by lengths (the optimal baseline of OPO).
+        Opo = "opo",
+        /// `(R - mean(group)) / mean(group)`, for rewards that are not negative (MaxRL).
+        MaxRl = "maxrl",
         /// `R - mean(batch)`.
         BatchMean = "batch_mean",
         /// `(R - mean(batch)) / (std(batch) + 1e-8)`.
@@ -203,7 +207,7 @@ impl AdvantageKind {
     /// Whether rewards are compared within their group, so that group ids are needed.
     pub fn needs_groups(self) -> bool {
         match self {
-            Self::GroupMean | Self::GroupNorm | Self::LeaveOneOut => true,
+            Self::GroupMean | Self::GroupNorm | Self::LeaveOneOut | Self::Opo | Self::MaxRl => true,
             Self::BatchMean | Self::BatchNorm => false,
         }
     }

@@ -94,7 +94,8 @@ pub mod terms;
 pub mod verify;
 
 pub use crate::advantage::{
-    Advantages, TokenLogProbs, advantages, step_advantages, token_advantages,
+    Advantages, TokenLogProbs, advantages, advantages_with_lengths, step_advantages,
+    token_advantages,
 };
 pub use crate::aggregate::StepTotals;
 pub use crate::choices::{

@@ -161,6 +161,11 @@ def advantages(o, rewards, groups, mask, lp_old, lp_ref):
                 per_response[i] /= rewards.std() + 1e-8
         elif not others or (group == group[0]).all():
             per_response[i] = 0.0
+        elif kind == "opo":
+            lengths = mask.sum(1)[members]
+            per_response[i] = rewards[i] - (group * lengths).sum() / lengths.sum()
+        elif kind == "maxrl":
+            per_response[i] = (rewards[i] - group.mean()) / group.mean()
         elif kind == "leave_one_out":
             per_response[i] = rewards[i] - rewards[others].mean()
         else:
@@ -275,6 +280,14 @@ def with_kl_terms():
             }
 
 
+def with_advantages():
+    for advantage in ["opo", "maxrl"]:
+        yield {
+            "kind": "ppo", "beta": 0.0, "eps_low": 0.2, "eps_high": 0.3, "level": "token",
+            "aggregation": "token_mean", "advantage": advantage,
+        }
+
+
 def with_corrections():
     rejects = [{}, {"reject": {"kl": "k1", "max": 0.05}}, {"reject": {"kl": "k3", "max": 0.1}}]
     for level, correction, mode, reject in itertools.product(
@@ -309,7 +322,7 @@ def main():
     rng = random.Random(0)
     data = [inputs(rng) for _ in range(3)]
     cases = []
-    for o in itertools.chain(objectives(), with_kl_terms(), with_corrections()):
+    for o in itertools.chain(objectives(), with_kl_terms(), with_corrections(), with_advantages()):
         for idx in range(len(data)):
             cases.append({"input": idx, "objective": o, "response": compute(o, data[idx])})
     write = lambda x: json.dumps(x, separators=(",", ":"))

@@ -2,7 +2,7 @@
 
 use rpg_losses::{
     AdvantageKind, Advantages, Kind, Level, ObjectiveConfig, TokenLogProbs, advantages,
-    step_advantages, token_advantages,
+    advantages_with_lengths, step_advantages, token_advantages,
 };
 
 fn assert_close(name: &str, actual: &[f64], expected: &[f64]) {
@@ -68,6 +68,38 @@ fn per_response() {
         let actual = advantages(kind, &[1e200, -1e200], &[0, 0]);
         assert_close("large", &actual, &[half, -half]);
     }
+}
+
+#[test]
+fn opo_weights_by_length_and_maxrl_divides_by_the_mean() {
+    use AdvantageKind::{MaxRl, Opo};
+    let (rewards, groups) = ([1.0, 0.0, 0.5, 3.0], [0, 0, 0, 1]);
+    // (1*4 + 0*1 + 0.5*0)/5, and a group of one.
+    let actual = advantages_with_lengths(Opo, &rewards, &groups, &[4, 1, 0, 7]);
+    let close = |actual: &[f64], expected: &[f64]| {
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12;
+        assert!(actual.iter().zip(expected).all(near), "{actual:?}");
+    };
+    close(&actual, &[0.2, -0.8, -0.3, 0.0]);
+    close(&advantages(Opo, &rewards, &groups), &[0.5, -0.5, 0.0, 0.0]);
+    let empty = advantages_with_lengths(Opo, &rewards, &groups, &[0; 4]);
+    close(&empty, &[0.5, -0.5, 0.0, 0.0]);
+    // The lengths of a step are those of its mask.
+    let mut config = ObjectiveConfig::default();
+    config.advantage = Opo;
+    let mask = [vec![true, true, true], vec![true, false, false]];
+    let actual = step_advantages(&config, &[1.0, 0.0], &[0, 0], &mask, None);
+    assert_eq!(actual, Advantages::PerResponse(vec![0.25, -0.75]));
+
+    close(
+        &advantages(MaxRl, &rewards, &groups),
+        &[1.0, -1.0, 0.0, 0.0],
+    );
+    close(
+        &advantages(MaxRl, &[1.0, 0.0, 0.0, 0.0], &[5; 4]),
+        &[3.0, -1.0, -1.0, -1.0],
+    );
+    assert_eq!(advantages(MaxRl, &[0.0, -1.0], &[5; 2]), [0.0; 2]);
 }
 
 #[test]

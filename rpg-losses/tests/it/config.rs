@@ -113,7 +113,7 @@ fn names_are_those_of_the_documentation() {
     );
     assert_eq!(
         names(AdvantageKind::ALL, AdvantageKind::name),
-        "group_mean group_norm leave_one_out batch_mean batch_norm"
+        "group_mean group_norm leave_one_out opo maxrl batch_mean batch_norm"
     );
     assert_eq!(Kind::GrpoCorrected.to_string(), "grpo_corrected");
 }
