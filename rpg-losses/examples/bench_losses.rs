@@ -67,6 +67,7 @@ fn main() {
             logp_old: logp_old.clone(),
             logp_ref: None,
             advantages: advantages.clone(),
+            weights: None,
             mask: mask.clone(),
         };
         let output = loss_of(&config, inputs, &totals);

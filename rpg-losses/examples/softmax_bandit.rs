@@ -105,6 +105,7 @@ fn gradient(config: &ObjectiveConfig, logits: &[f64], sampled: &[f64]) -> Vec<f6
             logp_old: pick(column(sampled)),
             logp_ref: Some(pick(column(&reference))),
             advantages: pick(column(&advantages)),
+            weights: None,
             mask,
         };
         loss = loss + policy_loss(config, inputs, &totals).loss * sampled[arm].exp();

@@ -2,6 +2,7 @@
 
 use crate::choices::AdvantageKind;
 use crate::config::ObjectiveConfig;
+use crate::objectives::kl_term::estimate;
 use crate::objectives::spec::AdvantageRule;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,6 +12,9 @@ pub const GROUP_STD_EPSILON: f64 = 1e-6;
 /// Added to the batch's standard deviation.
 pub const BATCH_STD_EPSILON: f64 = 1e-8;
 
+/// Added to the variance over tokens where advantages are whitened.
+pub const WHITENING_EPSILON: f64 = 1e-8;
+
 /// One advantage per response from one reward per response.
 ///
 /// | kind | advantage |
@@ -18,6 +22,8 @@ pub const BATCH_STD_EPSILON: f64 = 1e-8;
 /// | `group_mean` | `R - mean(group)` |
 /// | `group_norm` | `(R - mean(group)) / (std(group) + 1e-6)` |
 /// | `leave_one_out` | `R - mean(other members)` |
+/// | `opo` | `R - b`, `b` the mean of the group weighted by lengths; here all are equal: see [`advantages_with_lengths`] |
+/// | `maxrl` | `(R - mean(group)) / mean(group)`; 0 where that mean is not above 0 |
 /// | `batch_mean` | `R - mean(batch)` |
 /// | `batch_norm` | `(R - mean(batch)) / (std(batch) + 1e-8)` |
 ///
@@ -34,6 +40,20 @@ pub const BATCH_STD_EPSILON: f64 = 1e-8;
 /// # Panics
 /// If a group form is requested and the two slices differ in length.
 pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec<f64> {
+    advantages_with_lengths(kind, rewards, groups, &vec![1; rewards.len()])
+}
+
+/// [`advantages`] of responses that have so many tokens each, which `opo` reads. A group without tokens counts as
+/// one of equal lengths.
+///
+/// # Panics
+/// As [`advantages`], and if there are fewer lengths than rewards.
+pub fn advantages_with_lengths(
+    kind: AdvantageKind,
+    rewards: &[f64],
+    groups: &[usize],
+    lengths: &[usize],
+) -> Vec<f64> {
     if !kind.needs_groups() {
         return batch_advantages(kind, rewards, &vec![true; rewards.len()]);
     }
@@ -57,6 +77,15 @@ pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec
         }
         let mean = group_rewards.iter().sum::<f64>() / n;
         let std = standard_deviation(&group_rewards, mean);
+        let n_tokens: usize = member_idxs.iter().map(|idx| lengths[*idx]).sum();
+        let weighted = member_idxs
+            .iter()
+            .map(|idx| rewards[*idx] * lengths[*idx] as f64);
+        let optimal = if n_tokens == 0 {
+            mean
+        } else {
+            weighted.sum::<f64>() / n_tokens as f64
+        };
         for idx in member_idxs {
             let centred = rewards[*idx] - mean;
             result[*idx] = match kind {
@@ -64,6 +93,9 @@ pub fn advantages(kind: AdvantageKind, rewards: &[f64], groups: &[usize]) -> Vec
                 // R - (n*mean - R)/(n - 1) = (R - mean) * n/(n - 1).
                 AdvantageKind::LeaveOneOut => centred * n / (n - 1.0),
                 AdvantageKind::GroupMean => centred,
+                AdvantageKind::Opo => rewards[*idx] - optimal,
+                AdvantageKind::MaxRl if mean > 0.0 => centred / mean,
+                AdvantageKind::MaxRl => 0.0,
                 AdvantageKind::BatchMean | AdvantageKind::BatchNorm => {
                     unreachable!("{kind} does not compare within groups")
                 }
@@ -128,16 +160,17 @@ impl Advantages {
     }
 }
 
-/// The advantages of a step's responses, as the objective prescribes.
+/// The advantages of a step's responses, as the objective prescribes: the [`advantages`] of the configured
+/// form, with what the kind and `kl_placement` change.
 ///
-/// For most kinds these are the [`advantages`] of the configured form. Two differ:
-///
-/// - `reinforce_pp_baseline`: the configured form (group mean), then `batch_norm` over responses.
-/// - `reinforce_pp`: each token's reward is `-beta*(lp_old - lp_ref)`, and the last one also has the
-///   response's reward; a token's return is the sum of its and all later rewards (gamma 1); the
-///   returns are normalized over all tokens, so that this is one advantage per token. At the
-///   sequence levels a response has one return, its reward with the KL of all its tokens. Without
-///   `log_probs` the penalty is 0, as it is where the reference is the sampling policy.
+/// - `kl_placement = "reward"` (the preset of `reinforce_pp`): each token's reward is
+///   `-beta*k(exp(-(lp_old - lp_ref)))`, and the sum of its and all later ones (gamma 1; at the sequence levels of
+///   all) is added to the token's advantage: after the statistics of a group, before those of the batch, which
+///   then are over all tokens (at the sequence levels: responses). Without `log_probs` the penalty is 0, as it is
+///   where the reference is the sampling policy.
+/// - `reinforce_pp`: the batch forms are over tokens, wherever the KL term is.
+/// - `reinforce_pp_baseline`: all this, then whitened over tokens: `(A - mean) / sqrt(variance + 1e-8)`, where a
+///   response counts as often as it has tokens.
 ///
 /// # Panics
 /// If `rewards`, `groups` (where used), `mask` and `log_probs` do not fit together.
@@ -155,11 +188,17 @@ pub fn step_advantages(
         rewards.len(),
         mask.len()
     );
-    let as_configured = || advantages(config.advantage, rewards, groups);
+    let is_over_tokens = config.penalizes_rewards()
+        || (config.advantage_rule() == AdvantageRule::RewardToGo
+            && !config.advantage.needs_groups());
+    let values = if is_over_tokens {
+        returns_advantages(config, rewards, groups, mask, log_probs)
+    } else {
+        Advantages::PerResponse(of_responses(config, rewards, groups, mask))
+    };
     match config.advantage_rule() {
-        AdvantageRule::AsConfigured => Advantages::PerResponse(as_configured()),
-        AdvantageRule::ThenBatchNorm => Advantages::PerResponse(over_batch_std(&as_configured())),
-        AdvantageRule::RewardToGo => reward_to_go_advantages(config, rewards, mask, log_probs),
+        AdvantageRule::AsConfigured | AdvantageRule::RewardToGo => values,
+        AdvantageRule::ThenWhitened => whitened(values, mask),
     }
 }
 
@@ -177,45 +216,79 @@ pub fn token_advantages(
     step_advantages(config, rewards, groups, mask, log_probs).into_tokens(mask)
 }
 
-fn reward_to_go_advantages(
+/// The configured form of the rewards alone.
+fn of_responses(
     config: &ObjectiveConfig,
     rewards: &[f64],
+    groups: &[usize],
+    mask: &[Vec<bool>],
+) -> Vec<f64> {
+    let length = |row: &Vec<bool>| row.iter().filter(|is_token| **is_token).count();
+    let lengths: Vec<usize> = mask.iter().map(length).collect();
+    advantages_with_lengths(config.advantage, rewards, groups, &lengths)
+}
+
+/// Advantages from the rewards of responses and the KL penalties of their tokens.
+fn returns_advantages(
+    config: &ObjectiveConfig,
+    rewards: &[f64],
+    groups: &[usize],
     mask: &[Vec<bool>],
     log_probs: Option<TokenLogProbs<'_>>,
 ) -> Advantages {
-    // The penalty of one token; log-ratios here are not exponentiated and need no clamp.
-    let penalty = |row: usize, token_idx: usize| match log_probs {
-        Some(lp) => -config.beta * (lp.logp_old[row][token_idx] - lp.logp_ref[row][token_idx]),
-        None => 0.0,
+    let of_groups = config.advantage.needs_groups();
+    // The groups' statistics are those of rewards alone, the batch's those of whole returns.
+    let base = if of_groups {
+        of_responses(config, rewards, groups, mask)
+    } else {
+        rewards.to_vec()
     };
-    let mut returns: Vec<Vec<f64>> = mask.iter().map(|row| vec![0.0; row.len()]).collect();
-    for (row, row_mask) in mask.iter().enumerate() {
-        let mut reward_to_go = rewards[row];
-        for token_idx in (0..row_mask.len()).rev().filter(|idx| row_mask[*idx]) {
-            reward_to_go += penalty(row, token_idx);
-            returns[row][token_idx] = reward_to_go;
+    let mut returns = penalties_to_go(config, mask, log_probs);
+    if config.level.is_sequence() {
+        let total = |(idx, row): (usize, &Vec<f64>)| {
+            let first = mask[idx].iter().position(|is_token| *is_token);
+            base[idx] + first.map_or(0.0, |token_idx| row[token_idx])
+        };
+        let totals: Vec<f64> = returns.iter().enumerate().map(total).collect();
+        return Advantages::PerResponse(if of_groups {
+            totals
+        } else {
+            advantages(config.advantage, &totals, &[])
+        });
+    }
+    for (idx, row) in returns.iter_mut().enumerate() {
+        for (value, is_token) in row.iter_mut().zip(&mask[idx]) {
+            *value = if *is_token { *value + base[idx] } else { 0.0 };
         }
     }
-    if config.level.is_sequence() {
-        let per_response: Vec<f64> = returns
-            .iter()
-            .zip(mask)
-            .zip(rewards)
-            .map(|((row, row_mask), reward)| {
-                let first = row_mask.iter().position(|is_token| *is_token);
-                first.map_or(*reward, |token_idx| row[token_idx])
-            })
-            .collect();
-        return Advantages::PerResponse(advantages(config.advantage, &per_response, &[]));
-    }
-    let flat: Vec<f64> = returns.iter().flatten().copied().collect();
-    let is_token: Vec<bool> = mask.iter().flatten().copied().collect();
-    let mut flat = batch_advantages(config.advantage, &flat, &is_token).into_iter();
-    for row in &mut returns {
-        row.iter_mut()
-            .for_each(|value| *value = flat.next().unwrap_or(0.0));
+    if !of_groups {
+        let (flat, is_token) = (returns.concat(), mask.concat());
+        let mut flat = batch_advantages(config.advantage, &flat, &is_token).into_iter();
+        let values = returns.iter_mut().flatten();
+        values.for_each(|value| *value = flat.next().unwrap_or(0.0));
     }
     Advantages::PerToken(returns)
+}
+
+/// The sum of each token's and all later penalties, `[B][T]`.
+fn penalties_to_go(
+    config: &ObjectiveConfig,
+    mask: &[Vec<bool>],
+    log_probs: Option<TokenLogProbs<'_>>,
+) -> Vec<Vec<f64>> {
+    let mut to_go: Vec<Vec<f64>> = mask.iter().map(|row| vec![0.0; row.len()]).collect();
+    let Some(log_probs) = log_probs.filter(|_| config.penalizes_rewards()) else {
+        return to_go;
+    };
+    for (row, row_mask) in mask.iter().enumerate() {
+        let mut sum = 0.0;
+        for idx in (0..row_mask.len()).rev().filter(|idx| row_mask[*idx]) {
+            let u = log_probs.logp_old[row][idx] - log_probs.logp_ref[row][idx];
+            sum -= config.beta * estimate(config.kl_estimator, u);
+            to_go[row][idx] = sum;
+        }
+    }
+    to_go
 }
 
 /// The two batch forms over the values that count; 0 for those that do not.
@@ -231,7 +304,11 @@ fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec
     let divisor = match kind {
         AdvantageKind::BatchNorm => standard_deviation(&counted, mean) + BATCH_STD_EPSILON,
         AdvantageKind::BatchMean => 1.0,
-        AdvantageKind::GroupMean | AdvantageKind::GroupNorm | AdvantageKind::LeaveOneOut => {
+        AdvantageKind::GroupMean
+        | AdvantageKind::GroupNorm
+        | AdvantageKind::LeaveOneOut
+        | AdvantageKind::Opo
+        | AdvantageKind::MaxRl => {
             unreachable!("{kind} does not compare with the batch")
         }
     };
@@ -246,13 +323,36 @@ fn batch_advantages(kind: AdvantageKind, values: &[f64], counts: &[bool]) -> Vec
         .collect()
 }
 
-/// `batch_norm` of advantages whose mean is 0 already, as that of every form is; an exact 0 stays 0.
-fn over_batch_std(centred: &[f64]) -> Vec<f64> {
-    if all_equal(centred) {
-        return vec![0.0; centred.len()];
+/// `(A - mean) / sqrt(variance + 1e-8)` with mean and variance over all unmasked tokens.
+fn whitened(values: Advantages, mask: &[Vec<bool>]) -> Advantages {
+    let rows = values.clone().into_tokens(mask).into_iter().zip(mask);
+    let of_tokens: Vec<f64> = rows
+        .flat_map(|(row, mask)| row.into_iter().zip(mask))
+        .filter_map(|(value, is_token)| is_token.then_some(value))
+        .collect();
+    let (mean, divisor) = if all_equal(&of_tokens) {
+        (0.0, f64::INFINITY)
+    } else {
+        let mean = of_tokens.iter().sum::<f64>() / of_tokens.len() as f64;
+        // The root of the sum of squares, without squares that overflow.
+        let std = standard_deviation(&of_tokens, mean);
+        (mean, std.hypot(WHITENING_EPSILON.sqrt()))
+    };
+    let white = |value: f64| (value - mean) / divisor;
+    match values {
+        Advantages::PerResponse(values) => {
+            Advantages::PerResponse(values.into_iter().map(white).collect())
+        }
+        Advantages::PerToken(rows) => {
+            let whiten = |(row, mask): (Vec<f64>, &Vec<bool>)| {
+                let values = row.into_iter().zip(mask);
+                values
+                    .map(|(value, is_token)| if *is_token { white(value) } else { 0.0 })
+                    .collect()
+            };
+            Advantages::PerToken(rows.into_iter().zip(mask).map(whiten).collect())
+        }
     }
-    let divisor = standard_deviation(centred, 0.0) + BATCH_STD_EPSILON;
-    centred.iter().map(|value| value / divisor).collect()
 }
 
 /// With `n - 1` in the denominator, for at least two values.

@@ -73,6 +73,9 @@ named_enum! {
         Rpg = "rpg",
         /// Truncated importance weights; for [`Estimator::Reinforce`].
         Hard = "hard",
+        /// The coefficient of dual clip, with the gradient always kept (Equation 4.1 read literally); for
+        /// [`Estimator::Reinforce`].
+        Truncated = "truncated",
     }
 }
 
@@ -113,10 +116,50 @@ named_enum! {
         GroupNorm = "group_norm",
         /// `R - mean(the other members of the group)`.
         LeaveOneOut = "leave_one_out",
+        /// `R - b` with `b` the mean of the group weighted by lengths (the optimal baseline of OPO).
+        Opo = "opo",
+        /// `(R - mean(group)) / mean(group)`, for rewards that are not negative (MaxRL).
+        MaxRl = "maxrl",
         /// `R - mean(batch)`.
         BatchMean = "batch_mean",
         /// `(R - mean(batch)) / (std(batch) + 1e-8)`.
         BatchNorm = "batch_norm",
+    }
+}
+
+named_enum! {
+    /// Where PPO's family puts its KL term.
+    KlPlacement {
+        /// Into the loss.
+        Loss = "loss",
+        /// Into the rewards of tokens, as a constant.
+        Reward = "reward",
+        /// Nowhere.
+        None = "none",
+    }
+}
+
+named_enum! {
+    /// What PPO's family makes of `y = exp(-u)`, the ratio of reference to policy.
+    KlEstimator {
+        /// `-log y`.
+        K1 = "k1",
+        /// `(log y)^2 / 2`.
+        K2 = "k2",
+        /// `y - 1 - log y`.
+        K3 = "k3",
+    }
+}
+
+named_enum! {
+    /// The factor in front of the KL term of PPO's family; at each level the `w` of that level.
+    KlWeight {
+        /// 1.
+        None = "none",
+        /// `SG(w)`.
+        Detached = "detached",
+        /// `w`.
+        Full = "full",
     }
 }
 
@@ -164,7 +207,7 @@ impl AdvantageKind {
     /// Whether rewards are compared within their group, so that group ids are needed.
     pub fn needs_groups(self) -> bool {
         match self {
-            Self::GroupMean | Self::GroupNorm | Self::LeaveOneOut => true,
+            Self::GroupMean | Self::GroupNorm | Self::LeaveOneOut | Self::Opo | Self::MaxRl => true,
             Self::BatchMean | Self::BatchNorm => false,
         }
     }

@@ -30,6 +30,9 @@ pub fn dual_clip<B: Backend>(
     advantages: Tensor<B, 2>,
     bounds: ClipBounds,
 ) -> UnitLosses<B> {
+    if bounds.dual.is_infinite() {
+        return ppo_clip(w, advantages, bounds); // An infinite bound times an advantage of 0 is no number.
+    }
     let clipped = dual_clip_flags(w.clone(), advantages.clone(), bounds);
     let loss = ppo_losses(w, advantages.clone(), bounds);
     let bound = -(advantages.clone() * bounds.dual);
@@ -80,7 +83,7 @@ fn dual_clip_flags<B: Backend>(
     }
 }
 
-/// [`dual_clip`] of one unit; without a dual bound, [`ppo_clip`].
+/// [`dual_clip`] of one unit.
 #[inline(always)]
 pub(crate) fn dual_clip_unit(w: f64, a: f64, bounds: &ClipBounds) -> ClosedForm {
     let low = a < 0.0 && w < bounds.low;

@@ -91,6 +91,11 @@ pub fn kl_surrogate<B: Backend>(divergence: Divergence, ratios: &Ratios<B>) -> T
     }
 }
 
+/// `k1(y) = -log y` for `y = exp(-u)`, that is `u`; its derivative in `lp` is 1.
+pub fn k1<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
+    ratios.u.clone()
+}
+
 /// `k2(y) = (log y)^2 / 2` for `y = exp(-u)`, that is `u^2 / 2`; its derivative in `lp` is `u`.
 pub fn k2<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
     ratios.u.clone() * ratios.u.clone() * 0.5

@@ -1,6 +1,6 @@
 //! A configured objective, resolved once and then applied to all units.
 
-use crate::choices::Divergence;
+use crate::choices::{Divergence, KlEstimator};
 use crate::config::ObjectiveConfig;
 use crate::divergence::k3_unit;
 use crate::objectives::Kind;
@@ -73,13 +73,15 @@ impl Formula {
             Parts::Composed => config.kl,
             Parts::Fixed { .. } => Divergence::None,
         };
+        let coefficients = config.coefficients();
+        let kl_term = coefficients.kl_term;
         Self {
             kind: config.kind,
             form: config.form(),
-            coefficients: config.coefficients(),
+            coefficients,
             exponentiated: Exponentiated {
                 log_r: divergence.uses_reference_weight(),
-                u: spec.exponentiates_u,
+                u: kl_term.is_some_and(|term| term.estimator == KlEstimator::K3),
             },
         }
     }
@@ -132,6 +134,6 @@ impl Formula {
 }
 
 #[inline]
-fn exp_clamped(x: f64) -> f64 {
+pub(crate) fn exp_clamped(x: f64) -> f64 {
     x.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
 }

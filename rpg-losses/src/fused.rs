@@ -168,6 +168,7 @@ struct Chunk {
     logp_old: TensorData,
     logp_ref: Option<TensorData>,
     advantages: TensorData,
+    weights: Option<TensorData>,
     mask: TensorData,
 }
 
@@ -183,6 +184,7 @@ impl Chunk {
             logp_old: read(&inputs.logp_old),
             logp_ref: inputs.logp_ref.as_ref().map(read),
             advantages: read(&inputs.advantages),
+            weights: inputs.weights.as_ref().map(read),
             mask: inputs
                 .mask
                 .clone()
@@ -202,6 +204,7 @@ impl Chunk {
         let (logp, logp_old) = (slice::<E>(&self.logp), slice::<E>(&self.logp_old));
         let logp_ref = self.logp_ref.as_ref().map_or(logp_old, slice::<E>);
         let advantages = slice::<E>(&self.advantages);
+        let weights = self.weights.as_ref().map(slice::<E>);
         let mask: &[bool] = slice(&self.mask);
         assert_eq!(
             mask.len(),
@@ -216,6 +219,7 @@ impl Chunk {
                 logp_old: &logp_old[row.clone()],
                 logp_ref: &logp_ref[row.clone()],
                 advantages: &advantages[row.clone()],
+                weights: weights.map(|weights| &weights[row.clone()]),
                 mask: &mask[row],
             };
             let write = |idx: usize, grad: f64| row_grad[idx] = E::from_f64(grad);
@@ -236,12 +240,18 @@ struct HostRow<'a, E> {
     logp_old: &'a [E],
     logp_ref: &'a [E],
     advantages: &'a [E],
+    weights: Option<&'a [E]>,
     mask: &'a [bool],
 }
 
 impl<E: HostFloat> TokenRow for HostRow<'_, E> {
     fn mask(&self) -> &[bool] {
         self.mask
+    }
+
+    #[inline(always)]
+    fn weight(&self, idx: usize) -> f64 {
+        self.weights.map_or(1.0, |weights| weights[idx].to_f64())
     }
 
     #[inline(always)]

@@ -19,6 +19,9 @@ pub struct LossInputs<B: Backend> {
     /// Advantages per token, constants. At the sequence levels a response's advantage is the mean
     /// over its unmasked tokens, which usually carry the same value.
     pub advantages: Tensor<B, 2>,
+    /// What the loss of each token is multiplied by, constants ([`crate::rollout`]); absent: 1. At the sequence
+    /// levels a response's weight is the mean over its unmasked tokens.
+    pub weights: Option<Tensor<B, 2>>,
     /// True where a token belongs to the response and counts.
     pub mask: Tensor<B, 2, Bool>,
 }
@@ -48,6 +51,9 @@ impl<B: Backend> LossInputs<B> {
         if let Some(logp_ref) = &self.logp_ref {
             check("logp_ref", logp_ref.dims());
         }
+        if let Some(weights) = &self.weights {
+            check("weights", weights.dims());
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -65,6 +71,8 @@ impl<B: Backend> LossInputs<B> {
             logp_ref: self.logp_ref.map(fill),
             // Advantages are constants of the objective.
             advantages: fill(self.advantages.detach()),
+            // So are the weights.
+            weights: self.weights.map(|weights| fill(weights.detach())),
             mask: self.mask,
         }
     }

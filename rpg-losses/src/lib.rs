@@ -20,7 +20,7 @@
 //! | `A` | advantage, a constant ([`advantage`]) |
 //! | `K` | what the KL term adds to the reward weight ([`divergence`]) |
 //! | `beta` | KL coefficient |
-//! | `z` | total mass of the reference measure; 1 for the normalized divergences |
+//! | `z` | total mass of the measure whose logarithm `lp_old` is; 1 for the normalized divergences |
 //! | `SG` | stop-gradient |
 //!
 //! [`policy_loss`] is the entry point: an [`ObjectiveConfig`], the tokens of a micro-batch and the
@@ -51,6 +51,7 @@
 //!     logp_old: Tensor::from_floats([[-0.6, -0.9], [-0.3, -2.0]], &device),
 //!     logp_ref: None, // the policy that sampled
 //!     advantages: Tensor::from_floats([[0.5, 0.5], [-0.5, -0.5]], &device),
+//!     weights: None, // the sampler is the policy of `logp_old`
 //!     mask: Tensor::<B, 2, Bool>::from_bool([[true, true], [true, false]].into(), &device),
 //! };
 //! let totals = StepTotals { n_tokens: 3, n_responses: 2, max_length: 2 };
@@ -86,16 +87,21 @@ pub mod ratios;
 pub mod reference;
 #[cfg(feature = "request")]
 pub mod request;
+pub mod rollout;
 pub mod tables;
 pub mod terms;
 #[cfg(feature = "verify")]
 pub mod verify;
 
 pub use crate::advantage::{
-    Advantages, TokenLogProbs, advantages, step_advantages, token_advantages,
+    Advantages, TokenLogProbs, advantages, advantages_with_lengths, step_advantages,
+    token_advantages,
 };
 pub use crate::aggregate::StepTotals;
-pub use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
+pub use crate::choices::{
+    AdvantageKind, Aggregation, Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight,
+    Level,
+};
 pub use crate::config::{ObjectiveConfig, ObjectiveError};
 pub use crate::diagnostics::Diagnostics;
 pub use crate::inputs::{LossInputs, LossOutput};
@@ -103,6 +109,7 @@ pub use crate::loss::{policy_loss, policy_loss_from_operations, unaggregated_los
 pub use crate::objectives::Kind;
 #[cfg(feature = "request")]
 pub use crate::request::{LossInputError, LossRequest, LossResponse, compute, compute_json};
+pub use crate::rollout::{RolloutCorrection, RolloutWeights, rollout_weights};
 
 /// Compiles the code of the README.
 #[cfg(doctest)]

@@ -56,7 +56,9 @@ pub fn policy_loss_from_operations<B: Backend>(
     let dtype = inputs.logp.dtype();
     let mask = inputs.mask.clone();
     let (ratios, advantages) = units(config.level, &inputs);
+    let weights = unit_weights(config.level, &inputs);
     let units = formula.losses(ratios.clone(), advantages);
+    let units = units.map(|losses| weighted(losses, weights));
     let loss = aggregate(config.aggregation, units.losses, &mask, &totals);
 
     // Diagnostics report on the loss and must not prolong its graph.
@@ -93,7 +95,25 @@ pub fn unaggregated_loss<B: Backend>(
     inputs.assert_shapes();
     let inputs = inputs.without_masked();
     let (ratios, advantages) = units(config.level, &inputs);
-    Formula::new(config).losses(ratios, advantages).losses
+    let losses = Formula::new(config).losses(ratios, advantages).losses;
+    weighted(losses, unit_weights(config.level, &inputs))
+}
+
+/// The weight of each unit's loss, if there are weights.
+fn unit_weights<B: Backend>(level: Level, inputs: &LossInputs<B>) -> Option<Tensor<B, 2>> {
+    let weights = inputs.weights.clone()?;
+    if !level.is_sequence() {
+        return Some(weights);
+    }
+    let lengths = lengths(&inputs.mask, weights.dtype()).clamp_min(1.0);
+    Some(weights.sum_dim(1) / lengths)
+}
+
+fn weighted<B: Backend>(losses: Tensor<B, 2>, weights: Option<Tensor<B, 2>>) -> Tensor<B, 2> {
+    match weights {
+        Some(weights) => losses * weights,
+        None => losses,
+    }
 }
 
 /// Ratios and advantages per unit.
@@ -164,6 +184,7 @@ mod tests {
                     logp_old,
                     logp_ref: Some(logp_ref),
                     advantages,
+                    weights: None,
                 };
                 let output = loss(&ObjectiveConfig::for_kind(*kind), inputs, &totals);
                 // A graph to differentiate, in which every leaf has derivative 1.

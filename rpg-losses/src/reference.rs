@@ -35,6 +35,8 @@ pub struct Batch<'a> {
     pub logp_ref: &'a [Vec<f64>],
     /// Advantage of each token.
     pub advantages: &'a [Vec<f64>],
+    /// What the loss of each token is multiplied by; absent: 1.
+    pub weights: Option<&'a [Vec<f64>]>,
     /// True where a token counts.
     pub mask: &'a [Vec<bool>],
 }
@@ -67,6 +69,9 @@ pub(crate) trait TokenRow {
     /// True where a token counts.
     fn mask(&self) -> &[bool];
 
+    /// What the loss of a token is multiplied by, where the mask is true.
+    fn weight(&self, idx: usize) -> f64;
+
     /// The token at a position where the mask is true.
     fn token(&self, idx: usize) -> Unit;
 }
@@ -79,6 +84,11 @@ struct BatchRow<'a> {
 impl TokenRow for BatchRow<'_> {
     fn mask(&self) -> &[bool] {
         &self.batch.mask[self.row]
+    }
+
+    fn weight(&self, idx: usize) -> f64 {
+        let weights = self.batch.weights;
+        weights.map_or(1.0, |weights| weights[self.row][idx])
     }
 
     fn token(&self, idx: usize) -> Unit {
@@ -129,6 +139,7 @@ impl RowEvaluator {
                 let token = row.token(idx);
                 let result = self.formula.evaluate(token);
                 row_sums.ppo_kl += token.lp_old - token.lp;
+                let weight = weight * row.weight(idx);
                 row_sums.add_unit(&result, weight);
                 write(idx, weight * result.grad);
             }
@@ -136,6 +147,8 @@ impl RowEvaluator {
         } else if length > 0 {
             let (response, share) = response_unit(self.level, tokens().map(|i| row.token(i)));
             let result = self.formula.evaluate(response);
+            let factors: f64 = tokens().map(|idx| row.weight(idx)).sum();
+            let weight = weight * factors / length as f64;
             sums.ppo_kl += (response.lp_old - response.lp) / share;
             sums.add_unit(&result, weight);
             tokens().for_each(|idx| write(idx, weight * result.grad * share));

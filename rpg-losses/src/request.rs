@@ -15,8 +15,8 @@ use crate::advantage::{Advantages, TokenLogProbs, step_advantages};
 use crate::aggregate::StepTotals;
 use crate::choices::Level;
 use crate::config::{ObjectiveConfig, ObjectiveError, RawObjective};
-use crate::objectives::spec::AdvantageRule;
 use crate::reference::{Batch, evaluate};
+use crate::rollout::{RolloutWeights, rollout_weights};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -34,6 +34,7 @@ pub struct LossRequest {
     logp: Vec<Vec<f64>>,
     logp_old: Vec<Vec<f64>>,
     logp_ref: Option<Vec<Vec<f64>>>,
+    logp_rollout: Option<Vec<Vec<f64>>>,
     mask: Vec<Vec<f64>>,
     advantages: Option<Advantages>,
     rewards: Option<Vec<f64>>,
@@ -154,6 +155,10 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
     if let Some(logp_ref) = &request.logp_ref {
         same_shape("logp_ref", logp_ref)?;
     }
+    if let Some(logp_rollout) = &request.logp_rollout {
+        same_shape("logp_rollout", logp_rollout)?;
+        all_finite("logp_rollout", logp_rollout)?;
+    }
     same_shape("mask", &request.mask)?;
     let mask = read_mask(&request.mask)?;
     let logp_ref = request.logp_ref.as_ref().unwrap_or(&request.logp_old);
@@ -165,7 +170,7 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
         all_finite(key, rows)?;
     }
 
-    let has_penalty = config.advantage_rule() == AdvantageRule::RewardToGo && config.beta != 0.0;
+    let has_penalty = config.penalizes_rewards() && config.beta != 0.0;
     let advantages = match (&request.advantages, &request.rewards) {
         (Some(advantages), None) => {
             if request.groups.is_some() {
@@ -211,15 +216,20 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
         }
     };
 
+    let rollout = rollout(request, &config, &mask)?;
+    let weights = rollout.as_ref().map(|rollout| rollout.weights.as_slice());
     let batch = Batch {
         logp,
         logp_old: &request.logp_old,
         logp_ref,
         advantages: &advantages.clone().into_tokens(&mask),
+        weights: weights.filter(|_| config.rollout_correction.is_some()),
         mask: &mask,
     };
     let totals = StepTotals::from_mask(&mask);
     let mut evaluation = evaluate(&config, batch, &totals);
+    let of_rollout = rollout.iter().flat_map(|rollout| rollout.metrics.clone());
+    evaluation.metrics.extend(of_rollout);
     for value in evaluation.metrics.values_mut() {
         // JSON has no infinity: whatever is larger is written as the largest number.
         *value = value.clamp(f64::MIN, f64::MAX);
@@ -241,6 +251,27 @@ pub fn compute(request: &LossRequest) -> Result<LossResponse, LossInputError> {
         metrics: evaluation.metrics,
         warnings,
     })
+}
+
+/// The weights that correct for the sampler, and its metrics; those too where nothing is corrected.
+fn rollout(
+    request: &LossRequest,
+    config: &ObjectiveConfig,
+    mask: &[Vec<bool>],
+) -> Result<Option<RolloutWeights>, LossInputError> {
+    let correction = config.rollout_correction;
+    match &request.logp_rollout {
+        Some(logp_rollout) => Ok(Some(rollout_weights(
+            &correction.unwrap_or_default(),
+            &request.logp_old,
+            logp_rollout,
+            mask,
+        ))),
+        None if correction.is_some() => Err(LossInputError::Keys(
+            "`logp_rollout` is missing: `rollout_correction` compares `logp_old` with it".into(),
+        )),
+        None => Ok(None),
+    }
 }
 
 fn parse(request: &str) -> Result<LossRequest, LossInputError> {

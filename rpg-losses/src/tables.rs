@@ -1,6 +1,6 @@
 //! Tables of kinds and keys for documentation and help, made from the code that they describe.
 
-use crate::choices::{Clip, Divergence, Estimator};
+use crate::choices::{Clip, Divergence, Estimator, KlPlacement};
 use crate::config::{KEYS, ObjectiveConfig};
 use crate::divergence;
 use crate::objectives::Kind;
@@ -30,8 +30,8 @@ pub fn keys_markdown() -> String {
 /// The kinds of objectives with their losses and defaults, in Markdown.
 pub fn kinds_markdown() -> String {
     let mut out = String::from(
-        "| `kind` | what it is | loss | `level` | `advantage` | `aggregation` |\n\
-         | --- | --- | --- | --- | --- | --- |\n",
+        "| `kind` | what it is | loss | KL term: placement, estimator, weight | `level` | `advantage` | `aggregation` |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for kind in Kind::ALL {
         let (spec, config) = (kind.spec(), ObjectiveConfig::for_kind(*kind));
@@ -44,13 +44,26 @@ pub fn kinds_markdown() -> String {
             let token = spec.defaults.token_aggregation;
             let _ = write!(aggregation, " (`{token}` with `\"level\": \"token\"`)");
         }
+        let kl = kl_term_markdown(&config);
         let (about, loss, level) = (kind.about(), spec.loss, config.level);
         let _ = writeln!(
             out,
-            "| `{kind}` | {about} | {loss} | `{level}` | {advantage} | {aggregation} |"
+            "| `{kind}` | {about} | {loss} | {kl} | `{level}` | {advantage} | {aggregation} |"
         );
     }
     out
+}
+
+/// Where a kind's KL term goes, and what it is.
+fn kl_term_markdown(config: &ObjectiveConfig) -> String {
+    let (placement, estimator, weight) =
+        (config.kl_placement, config.kl_estimator, config.kl_weight);
+    match placement {
+        KlPlacement::None if config.has_kl_term() => format!("`{placement}`"),
+        KlPlacement::None => "-".into(),
+        KlPlacement::Reward => format!("`{placement}`, `{estimator}`"),
+        KlPlacement::Loss => format!("`{placement}`, `{estimator}`, `{weight}`"),
+    }
 }
 
 /// The losses of RPG by estimator and clip, in Markdown.
@@ -123,14 +136,25 @@ fn default_markdown(shown: fn(&ObjectiveConfig) -> Option<String>) -> String {
         None => "absent".into(),
     };
     let rpg = of_kind(&Kind::Rpg);
-    let mut baselines: Vec<String> = (Kind::ALL.iter())
+    let baselines: Vec<(&Kind, String)> = (Kind::ALL.iter())
         .filter(|kind| **kind != Kind::Rpg)
-        .map(of_kind)
+        .map(|kind| (kind, of_kind(kind)))
         .collect();
-    baselines.dedup();
-    match baselines.as_slice() {
-        [all] if *all == rpg => rpg,
-        [all] => format!("{rpg}; baselines: {all}"),
+    let n_with = |value: &String| baselines.iter().filter(|(_, other)| other == value).count();
+    let Some(usual) = (baselines.iter().rev())
+        .map(|(_, value)| value)
+        .max_by_key(|v| n_with(v))
+    else {
+        return rpg;
+    };
+    let exceptions: Vec<String> = (baselines.iter())
+        .filter(|(_, value)| value != usual)
+        .map(|(kind, value)| format!("`{kind}`: {value}"))
+        .collect();
+    match exceptions.as_slice() {
+        [] if *usual == rpg => rpg,
+        [] => format!("{rpg}; baselines: {usual}"),
+        few if few.len() <= 4 => format!("{rpg}; baselines: {usual}, {}", few.join(", ")),
         _ => format!("{rpg}; baselines: see the table of kinds"),
     }
 }

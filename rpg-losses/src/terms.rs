@@ -1,6 +1,7 @@
 //! What a formula is given and what it returns, over tensors and for one unit in f64.
 
 use crate::choices::Divergence;
+use crate::objectives::kl_term::KlTerm;
 use crate::ratios::Ratios;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, Tensor};
@@ -12,7 +13,7 @@ pub struct ClipBounds {
     pub low: f64,
     /// `1 + eps_high`, the upper bound of the weight.
     pub high: f64,
-    /// `c`, the bound on the weight of units with negative advantage.
+    /// `c`, the bound on the weight of units with negative advantage; infinite where there is none.
     pub dual: f64,
 }
 
@@ -43,7 +44,9 @@ pub struct Coefficients {
     pub kl: Divergence,
     /// The KL coefficient.
     pub beta: f64,
-    /// The mass of the reference measure; 1 for the normalized divergences.
+    /// The KL term of PPO's family, if the loss has one.
+    pub kl_term: Option<KlTerm>,
+    /// The mass of the measure whose logarithm `lp_old` is; 1 for the normalized divergences.
     pub z: f64,
     /// The trust region.
     pub bounds: ClipBounds,

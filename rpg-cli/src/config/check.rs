@@ -21,6 +21,12 @@ impl TrainConfig {
             let expected = "at least 1 with the schedule `warmup_stable_decay`";
             return Err(bad("optimizer.decay_steps", 0, expected));
         }
+        if self.objective.rollout_correction.is_some() {
+            return Err(Failure::input(
+                "objective.rollout_correction: found one, but `rpg train` samples from the policy of `logp_old`: \
+                 remove it",
+            ));
+        }
         self.objective
             .validate()
             .map_err(|e| Failure::input(format!("objective: {e}")))

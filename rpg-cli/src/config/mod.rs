@@ -380,6 +380,10 @@ mod tests {
         );
         check("rollout.top_p=1.5", "rollout.top_p: found 1.5");
         check("objective.eps_low=2.0", "objective: `eps_low` is 2");
+        check(
+            "objective.rollout_correction={ max = 3.0 }",
+            "objective.rollout_correction: found one",
+        );
         check("objective.kl=jsd", "objective.kl: unknown variant `jsd`");
         check("model.path=somewhere", "both `path` and `scratch`");
         check("data.train=file", "both `train` and `task`");

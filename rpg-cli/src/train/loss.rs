@@ -97,6 +97,7 @@ pub(super) fn loss<B: DecodeBackend>(
         logp_old,
         logp_ref,
         advantages,
+        weights: None,
         mask,
     };
     let output = policy_loss(objective, inputs, totals);

@@ -1,10 +1,14 @@
 //! The keys of an objective: one row each, from which the config, its checks and its documentation follow.
 
-use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
+use crate::choices::{
+    AdvantageKind, Aggregation, Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight,
+    Level,
+};
 use crate::config::error::ObjectiveError;
 use crate::config::value::{Range, Value};
 use crate::objectives::Kind;
 use crate::objectives::spec::{Parts, Spec, TrustRegion};
+use crate::rollout::RolloutCorrection;
 use serde::{Deserialize, Serialize};
 
 /// What is known of a key besides its type.
@@ -35,6 +39,7 @@ pub(crate) enum Choice {
     Kind,
     Kl,
     Clip,
+    KlPlacement,
     Aggregation,
 }
 
@@ -53,7 +58,7 @@ macro_rules! keys {
         ///
         /// In a config file every key but `kind` may be left out; its default then depends on the kind.
         /// For [`Kind::Rpg`] the defaults are those of [`ObjectiveConfig::default`]; a baseline has the
-        /// advantage, level and aggregation of its own paper, `beta = 0`, both bounds 0.2 and `c = 3`.
+        /// advantage, level, aggregation and bounds of its own paper, and `beta = 0`.
         /// Unknown keys are errors. In code, change the fields of [`ObjectiveConfig::for_kind`].
         ///
         /// ```
@@ -152,6 +157,10 @@ const ABOVE_1: Range = Range {
     expected: "a finite number greater than 1",
     holds: |x| x > 1.0,
 };
+const CORRECTION: Range = Range {
+    expected: "an object whose `max`, and that of its `reject`, is above 0, with `min` from 0 to `max`",
+    holds: |_| true,
+};
 const AT_LEAST_1: Range = Range {
     expected: "at least 1",
     holds: |x| x >= 1.0,
@@ -192,13 +201,31 @@ keys! {
         default: |spec, _| spec.defaults.beta,
         unread: |config| match config.kind.spec().parts {
             Parts::Composed => unless_regularized(config),
-            Parts::Fixed { has_beta, .. } => (!has_beta).then_some(Choice::Kind),
+            Parts::Fixed { .. } => unless_placed(config, &[KlPlacement::Loss, KlPlacement::Reward]),
         },
+    }
+    kl_placement: KlPlacement {
+        meaning: "Where the `ppo` family puts its KL term.",
+        range: ANY,
+        default: |spec, _| spec.defaults.kl_placement,
+        unread: |config| (!config.has_kl_term()).then_some(Choice::Kind),
+    }
+    kl_estimator: KlEstimator {
+        meaning: "What the KL term of the `ppo` family is.",
+        range: ANY,
+        default: |spec, _| spec.defaults.kl_estimator,
+        unread: |config| unless_placed(config, &[KlPlacement::Loss, KlPlacement::Reward]),
+    }
+    kl_weight: KlWeight {
+        meaning: "The factor in front of the KL term in the loss: 1, `SG(w)` or `w`.",
+        range: ANY,
+        default: |spec, _| spec.defaults.kl_weight,
+        unread: |config| unless_placed(config, &[KlPlacement::Loss]),
     }
     eps_low: f64 {
         meaning: "Weights below `1 - eps_low` are clipped.",
         range: FROM_0_TO_1,
-        default: |_, _| 0.2,
+        default: |spec, _| spec.defaults.eps_low,
         unread: |config| unless_clipped(config, &[TrustRegion::Interval, TrustRegion::Dual]),
     }
     eps_high: f64 {
@@ -207,14 +234,15 @@ keys! {
         default: |spec, _| spec.defaults.eps_high,
         unread: |config| unless_clipped(config, &[TrustRegion::Interval, TrustRegion::Dual]),
     }
-    c: f64 {
-        meaning: "The bound on weights of units with negative advantage.",
+    #[serde(skip_serializing_if = "Option::is_none")]
+    c: Option<f64> {
+        meaning: "The bound on weights of units with negative advantage; absent: none.",
         range: ABOVE_1,
         default: |spec, _| spec.defaults.c,
         unread: |config| unless_clipped(config, &[TrustRegion::Dual]),
     }
     z: f64 {
-        meaning: "The total mass of the reference measure, for the unnormalized divergences.",
+        meaning: "The total mass of the measure whose logarithm `logp_old` is, for the unnormalized divergences.",
         range: ABOVE_0,
         default: |_, _| 1.0,
         unread: |config| {
@@ -253,6 +281,14 @@ keys! {
             (config.aggregation != Aggregation::Constant).then_some(Choice::Aggregation)
         },
     }
+
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout_correction: Option<RolloutCorrection> {
+        meaning: "What makes up for a sampler that is not the policy of `logp_old`; absent: nothing.",
+        range: CORRECTION,
+        default: |_, _| None,
+        unread: never,
+    }
 }
 
 fn never(_: &ObjectiveConfig) -> Option<Choice> {
@@ -268,6 +304,13 @@ fn unless_composed(config: &ObjectiveConfig) -> Option<Choice> {
 
 fn unless_regularized(config: &ObjectiveConfig) -> Option<Choice> {
     (config.kl == Divergence::None).then_some(Choice::Kl)
+}
+
+fn unless_placed(config: &ObjectiveConfig, placements: &[KlPlacement]) -> Option<Choice> {
+    if !config.has_kl_term() {
+        return Some(Choice::Kind);
+    }
+    (!placements.contains(&config.kl_placement)).then_some(Choice::KlPlacement)
 }
 
 fn unless_clipped(config: &ObjectiveConfig, regions: &[TrustRegion]) -> Option<Choice> {

@@ -5,11 +5,13 @@ mod keys;
 mod value;
 
 use crate::aggregate::StepTotals;
-use crate::choices::Aggregation;
+use crate::choices::{Aggregation, KlPlacement};
 use crate::config::keys::{Choice, Key};
 use crate::objectives::Kind;
+use crate::objectives::kl_term::KlTerm;
 use crate::objectives::rpg::Form;
 use crate::objectives::spec::{AdvantageRule, Parts};
+use crate::rollout::{RolloutCorrection, RolloutLevel};
 use crate::terms::{ClipBounds, Coefficients};
 
 pub use crate::config::error::ObjectiveError;
@@ -60,13 +62,14 @@ impl ObjectiveConfig {
                 hint: use_one_of(fitting.map(|aggregation| aggregation.name())),
             });
         }
-        if self.advantage_rule() == AdvantageRule::RewardToGo && self.advantage.needs_groups() {
+        let of_tokens = |c: RolloutCorrection| c.level == RolloutLevel::Token;
+        if self.level.is_sequence() && self.rollout_correction.is_some_and(of_tokens) {
             return Err(ObjectiveError::Conflict {
-                key: "advantage",
-                found: self.advantage.name(),
-                other_key: "kind",
-                other: self.kind.name(),
-                hint: "use \"batch_norm\" or \"batch_mean\"".into(),
+                key: "rollout_correction.level",
+                found: RolloutLevel::Token.name(),
+                other_key: "level",
+                other: self.level.name(),
+                hint: "use \"sequence\" or \"geometric\"".into(),
             });
         }
         Ok(())
@@ -81,7 +84,7 @@ impl ObjectiveConfig {
 
     /// The trust region's bounds on the importance weight.
     pub fn clip_bounds(&self) -> ClipBounds {
-        ClipBounds::new(self.eps_low, self.eps_high, self.c)
+        ClipBounds::new(self.eps_low, self.eps_high, self.c.unwrap_or(f64::INFINITY))
     }
 
     /// The numbers that the formula reads.
@@ -89,8 +92,31 @@ impl ObjectiveConfig {
         Coefficients {
             kl: self.kl,
             beta: self.beta,
+            kl_term: self.kl_term(),
             z: self.mass(),
             bounds: self.clip_bounds(),
+        }
+    }
+
+    /// The KL term of PPO's family, if the loss has one.
+    pub(crate) fn kl_term(&self) -> Option<KlTerm> {
+        let is_in_loss = self.has_kl_term() && self.kl_placement == KlPlacement::Loss;
+        is_in_loss.then_some(KlTerm {
+            estimator: self.kl_estimator,
+            weight: self.kl_weight,
+        })
+    }
+
+    /// Whether token rewards have a KL penalty.
+    pub(crate) fn penalizes_rewards(&self) -> bool {
+        self.has_kl_term() && self.kl_placement == KlPlacement::Reward
+    }
+
+    /// Whether the kind reads where its KL term goes.
+    pub(crate) fn has_kl_term(&self) -> bool {
+        match self.kind.spec().parts {
+            Parts::Composed => false,
+            Parts::Fixed { has_kl, .. } => has_kl,
         }
     }
 
@@ -126,6 +152,7 @@ impl ObjectiveConfig {
             Choice::Kind => format!("kind \"{}\"", self.kind),
             Choice::Kl => format!("kl \"{}\"", self.kl),
             Choice::Clip => format!("clip \"{}\"", self.clip),
+            Choice::KlPlacement => format!("kl_placement \"{}\"", self.kl_placement),
             Choice::Aggregation => format!("aggregation \"{}\"", self.aggregation),
         };
         let name = key.name;

@@ -1,6 +1,10 @@
 //! What the keys of an objective hold.
 
-use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
+use crate::choices::{
+    AdvantageKind, Aggregation, Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight,
+    Level,
+};
+use crate::rollout::RolloutCorrection;
 
 /// The values that a number may have.
 pub(crate) struct Range {
@@ -31,6 +35,34 @@ impl Value for f64 {
 
     fn is_in(&self, range: &Range) -> bool {
         self.is_finite() && (range.holds)(*self)
+    }
+}
+
+impl Value for Option<f64> {
+    fn values(range: &Range) -> String {
+        range.expected.into()
+    }
+
+    fn shown(&self) -> Option<String> {
+        self.map(|x| x.to_string())
+    }
+
+    fn is_in(&self, range: &Range) -> bool {
+        self.is_none_or(|x| x.is_in(range))
+    }
+}
+
+impl Value for Option<RolloutCorrection> {
+    fn values(_: &Range) -> String {
+        "an object with `level`, `mode`, `min`, `max`, `reject`".into()
+    }
+
+    fn shown(&self) -> Option<String> {
+        self.map(|correction| format!("{correction:?}"))
+    }
+
+    fn is_in(&self, _: &Range) -> bool {
+        self.is_none_or(|correction| correction.is_valid())
     }
 }
 
@@ -85,6 +117,9 @@ named_values!(
     Divergence,
     Estimator,
     Clip,
+    KlPlacement,
+    KlEstimator,
+    KlWeight,
     Level,
     Aggregation,
     AdvantageKind

@@ -2,13 +2,19 @@
 
 use crate::choices::AdvantageKind;
 use crate::clip::{truncation, truncation_flags};
-use crate::objectives::spec::{Defaults, Spec};
+use crate::objectives::spec::{Defaults, Parts, Spec, TrustRegion};
 use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 
 pub(crate) const SPEC: Spec = Spec {
     loss: "`-SG(clip(w, 1-eps_low, 1+eps_high))*A*lp`",
+    parts: Parts::Fixed {
+        has_kl: false,
+        trust_region: TrustRegion::Interval,
+    },
     defaults: Defaults {
+        // No lower bound: a weight is never below 0.
+        eps_low: 1.0,
         advantage: AdvantageKind::GroupNorm,
         ..Defaults::BASELINE
     },

@@ -10,7 +10,7 @@ pub(crate) const SPEC: Spec = Spec {
     defaults: Defaults {
         token_aggregation: Aggregation::Constant,
         advantage: AdvantageKind::GroupMean,
-        ..Defaults::BASELINE
+        ..grpo::SPEC.defaults
     },
     ..grpo::SPEC
 };

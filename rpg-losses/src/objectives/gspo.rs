@@ -7,6 +7,8 @@ pub(crate) use crate::objectives::ppo::{closed_form, losses};
 
 pub(crate) const SPEC: Spec = Spec {
     defaults: Defaults {
+        eps_low: 3e-4,
+        eps_high: 4e-4,
         level: Level::SequenceNorm,
         advantage: AdvantageKind::GroupNorm,
         ..Defaults::BASELINE

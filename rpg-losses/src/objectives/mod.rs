@@ -1,14 +1,15 @@
 //! The kinds of objectives, one file each.
 
 pub mod cispo;
-pub mod dapo;
+mod dapo;
 mod dr_grpo;
-pub mod grpo;
-pub mod grpo_corrected;
+mod grpo;
+mod grpo_corrected;
 mod gspo;
+pub mod kl_term;
 pub mod ppo;
 mod reinforce_pp;
-pub mod reinforce_pp_baseline;
+mod reinforce_pp_baseline;
 mod rloo;
 pub mod rpg;
 pub(crate) mod spec;
@@ -71,16 +72,16 @@ kinds! {
     GrpoCorrected = "grpo_corrected" in grpo_corrected,
     /// Dr. GRPO: the loss of `grpo`, without normalization by deviation or by length.
     DrGrpo = "dr_grpo" in dr_grpo,
-    /// DAPO: dual clip with separate bounds, no KL term.
+    /// DAPO: `ppo` under dual clip with separate bounds, no KL term.
     Dapo = "dapo" in dapo,
     /// REINFORCE++: `ppo` on batch-normalized returns whose token rewards carry the KL penalty.
     ReinforcePp = "reinforce_pp" in reinforce_pp,
-    /// REINFORCE++-baseline: group mean and then batch normalization.
+    /// REINFORCE++-baseline: group mean, then whitened over tokens.
     ReinforcePpBaseline = "reinforce_pp_baseline" in reinforce_pp_baseline,
     /// RLOO: `ppo` on leave-one-out advantages.
     Rloo = "rloo" in rloo,
     /// GSPO: `ppo` on the length-normalized ratio of the whole response.
     Gspo = "gspo" in gspo,
-    /// CISPO: truncated importance weights.
+    /// CISPO: importance weights bounded above.
     Cispo = "cispo" in cispo,
 }

@@ -1,27 +1,50 @@
-//! PPO.
+//! PPO, and with a KL term all of its family.
 
-use crate::clip::{dual_clip_unit, ppo_clip};
+use crate::clip::{dual_clip, dual_clip_unit};
+use crate::objectives::kl_term;
 use crate::objectives::spec::Spec;
 use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::backend::Backend;
 
 pub(crate) const SPEC: Spec = Spec {
-    loss: "`-min(w*A, clip(w, 1-eps_low, 1+eps_high)*A)`, below called `ppo`",
+    loss: "`-min(w*A, clip(w, 1-eps_low, 1+eps_high)*A)`; with a `c`, where `A < 0` no more than `-c*A`; \
+           below called `ppo`",
     ..Spec::BASELINE
 };
 
-/// PPO, `-min(w*A, clip(w, 1-eps_low, 1+eps_high)*A)`: see [`ppo_clip`].
+/// PPO, `-min(w*A, clip(w, 1-eps_low, 1+eps_high)*A)`, with [`dual_clip`] where `c` is set, and with
+/// `beta` times the [`kl_term`] where the loss has one.
 ///
 /// Shapes: `[B, U]`. Minimised.
 pub fn losses<B: Backend>(terms: &Terms<B>) -> UnitLosses<B> {
-    ppo_clip(
+    let coefficients = terms.coefficients;
+    let ppo = dual_clip(
         terms.ratios.w.clone(),
         terms.advantages.clone(),
-        terms.coefficients.bounds,
-    )
+        coefficients.bounds,
+    );
+    match coefficients.kl_term {
+        None => ppo,
+        Some(term) => {
+            let kl = kl_term::losses(term, &terms.ratios) * coefficients.beta;
+            ppo.map(|ppo| ppo + kl)
+        }
+    }
 }
 
 #[inline(always)]
 pub(crate) fn closed_form(terms: &UnitTerms) -> ClosedForm {
-    dual_clip_unit(terms.w, terms.a, &terms.coefficients.bounds.without_dual())
+    let coefficients = terms.coefficients;
+    let ppo = dual_clip_unit(terms.w, terms.a, &coefficients.bounds);
+    match coefficients.kl_term {
+        None => ppo,
+        Some(term) => {
+            let (loss, grad) = kl_term::closed_form(term, terms);
+            ClosedForm {
+                loss: ppo.loss + coefficients.beta * loss,
+                grad: ppo.grad + coefficients.beta * grad,
+                clip: ppo.clip,
+            }
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! What is particular to a kind of objective besides its formula.
 
-use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
+use crate::choices::{
+    AdvantageKind, Aggregation, Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight,
+    Level,
+};
 
 /// What other code has to know of a kind.
 #[derive(Debug, Clone, Copy)]
@@ -11,8 +14,6 @@ pub(crate) struct Spec {
     pub(crate) advantage_note: &'static str,
     /// Which keys its loss is made of.
     pub(crate) parts: Parts,
-    /// Whether `exp(-u)` is part of the loss.
-    pub(crate) exponentiates_u: bool,
     /// How its advantages differ from the configured form.
     pub(crate) advantage_rule: AdvantageRule,
     /// The values of keys that are left out.
@@ -25,10 +26,9 @@ impl Spec {
         loss: "`ppo`",
         advantage_note: "",
         parts: Parts::Fixed {
-            has_beta: false,
-            trust_region: TrustRegion::Interval,
+            has_kl: true,
+            trust_region: TrustRegion::Dual,
         },
-        exponentiates_u: false,
         advantage_rule: AdvantageRule::AsConfigured,
         defaults: Defaults::BASELINE,
     };
@@ -41,8 +41,8 @@ pub(crate) enum Parts {
     Composed,
     /// None of them: the loss has one form.
     Fixed {
-        /// Whether it reads `beta`.
-        has_beta: bool,
+        /// Whether it reads `beta` and where the KL term goes.
+        has_kl: bool,
         /// Which bounds it reads.
         trust_region: TrustRegion,
     },
@@ -64,21 +64,25 @@ pub(crate) enum TrustRegion {
 pub(crate) enum AdvantageRule {
     /// They do not.
     AsConfigured,
-    /// They are divided by their standard deviation over the batch.
-    ThenBatchNorm,
-    /// Token rewards have a KL penalty, and advantages are returns normalized over the batch.
+    /// They are then whitened over the tokens of the batch.
+    ThenWhitened,
+    /// They are those of returns, which the batch forms normalize over tokens.
     RewardToGo,
 }
 
-/// The values of keys that are left out; those of `eps_low`, `z`, ... are the same for all kinds.
+/// The values of keys that are left out; those of `z`, `max_length`, ... are the same for all kinds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Defaults {
     pub(crate) kl: Divergence,
     pub(crate) estimator: Estimator,
     pub(crate) clip: Clip,
     pub(crate) beta: f64,
+    pub(crate) kl_placement: KlPlacement,
+    pub(crate) kl_estimator: KlEstimator,
+    pub(crate) kl_weight: KlWeight,
+    pub(crate) eps_low: f64,
     pub(crate) eps_high: f64,
-    pub(crate) c: f64,
+    pub(crate) c: Option<f64>,
     pub(crate) level: Level,
     /// At the token level; at the others it is `seq_mean`.
     pub(crate) token_aggregation: Aggregation,
@@ -92,8 +96,13 @@ impl Defaults {
         estimator: Estimator::Differentiable,
         clip: Clip::None,
         beta: 0.0,
+        // For those who ask for a KL term: in the loss or in the reward these have a divergence's gradient.
+        kl_placement: KlPlacement::None,
+        kl_estimator: KlEstimator::K1,
+        kl_weight: KlWeight::Full,
+        eps_low: 0.2,
         eps_high: 0.2,
-        c: 3.0,
+        c: None,
         level: Level::Token,
         token_aggregation: Aggregation::TokenMean,
         advantage: AdvantageKind::GroupMean,

@@ -45,16 +45,16 @@ impl Case {
 
     fn draw(config: &ObjectiveConfig, random: &mut Random, distance: f64) -> Self {
         let tree = Tree::new(3, 3);
+        let is_composed = config.kind.spec().parts == Parts::Composed;
         let mut config = ObjectiveConfig {
             beta: random.uniform(0.1, 1.0),
             eps_low: random.uniform(0.05, 0.4),
             eps_high: random.uniform(0.05, 0.4),
-            c: random.uniform(1.5, 3.0),
+            c: (is_composed || random.below(2) == 0).then(|| random.uniform(1.5, 3.0)),
             z: 1.0,
             ..config.clone()
         };
         // Only the unnormalized divergences allow a sampling measure of another mass.
-        let is_composed = config.kind.spec().parts == Parts::Composed;
         let is_free = is_composed && config.kl.is_unnormalized();
         let (log_mass, mass_noise) = if !is_free {
             (0.0, 0.0)
@@ -118,9 +118,20 @@ impl Case {
         ObjectiveConfig {
             eps_low: 1.0,
             eps_high: 1e9,
-            c: 2e9,
+            c: Some(2e9),
             ..self.config.clone()
         }
+    }
+
+    /// The case with distributions for measures of free mass.
+    pub(super) fn normalized(mut self) -> Self {
+        for measure in [&mut self.policy, &mut self.old, &mut self.reference] {
+            self.tree.normalize(measure);
+        }
+        let old = self.tree.response_log_probs(&self.old);
+        self.q = old.iter().map(|lp| lp.exp()).collect();
+        self.config.z = 1.0;
+        self
     }
 
     fn margin(&self) -> f64 {
@@ -175,10 +186,32 @@ impl Case {
         self.autodiff_of(options, |inputs| unaggregated_loss(config, inputs))
     }
 
+    /// The same for responses sampled by `q`, whose tokens have weights.
+    pub(super) fn autodiff_under<B: AutodiffBackend>(
+        &self,
+        config: &ObjectiveConfig,
+        options: &VerifyOptions<B>,
+        q: &[f64],
+        weights: Option<&[Vec<f64>]>,
+    ) -> Vec<f64> {
+        let losses = |inputs| unaggregated_loss(config, inputs);
+        self.weighted_autodiff(options, q, weights, losses)
+    }
+
     /// The same for any loss per unit, `[N, U]`.
     pub(super) fn autodiff_of<B: AutodiffBackend>(
         &self,
         options: &VerifyOptions<B>,
+        unit_losses: impl Fn(LossInputs<B>) -> Tensor<B, 2>,
+    ) -> Vec<f64> {
+        self.weighted_autodiff(options, &self.q, None, unit_losses)
+    }
+
+    fn weighted_autodiff<B: AutodiffBackend>(
+        &self,
+        options: &VerifyOptions<B>,
+        q: &[f64],
+        weights: Option<&[Vec<f64>]>,
         unit_losses: impl Fn(LossInputs<B>) -> Tensor<B, 2>,
     ) -> Vec<f64> {
         let (device, dtype) = (&options.device, options.precision.dtype());
@@ -189,15 +222,26 @@ impl Case {
             logp_old: tensor(&self.tree.token_log_probs(&self.old)),
             logp_ref: Some(tensor(&self.tree.token_log_probs(&self.reference))),
             advantages: tensor(&self.advantages),
+            weights: weights.map(tensor),
             mask: bool_matrix::<B>(&self.tree.mask(), device),
         });
-        let q: Vec<Vec<f64>> = self.q.iter().map(|q| vec![*q]).collect();
+        let q: Vec<Vec<f64>> = q.iter().map(|q| vec![*q]).collect();
         let expected = (losses * tensor(&q)).sum();
         gradient(&parameters, &expected)
     }
 
     /// The expected gradient in the parameters from the closed form of [`reference`].
     pub(super) fn closed_form(&self, config: &ObjectiveConfig) -> Vec<f64> {
+        self.closed_form_under(config, &self.q, None)
+    }
+
+    /// The same for responses sampled by `q`, whose tokens have weights.
+    pub(super) fn closed_form_under(
+        &self,
+        config: &ObjectiveConfig,
+        q: &[f64],
+        weights: Option<&[Vec<f64>]>,
+    ) -> Vec<f64> {
         // With one response in the step, `seq_mean` weights every unit by 1.
         let config = ObjectiveConfig {
             aggregation: Aggregation::SeqMean,
@@ -215,11 +259,12 @@ impl Case {
                 logp_old: &self.tree.token_log_probs(&self.old),
                 logp_ref: &self.tree.token_log_probs(&self.reference),
                 advantages: &self.advantages,
+                weights,
                 mask: &self.tree.mask(),
             },
             &totals,
         );
-        for (row, q) in evaluation.grad.iter_mut().zip(&self.q) {
+        for (row, q) in evaluation.grad.iter_mut().zip(q) {
             row.iter_mut().for_each(|grad| *grad *= q);
         }
         self.tree.pull_back(&self.policy, &evaluation.grad)
@@ -257,7 +302,7 @@ impl Case {
                 };
                 let lp = self.tree.token_log_probs(policy);
                 (self.units_at(&lp).iter().zip(&self.q))
-                    .map(|(units, q)| -q * oracle::frozen_loss(&config, units[0], units[0].lp))
+                    .map(|(units, q)| -q * oracle::potential(&config, units[0]))
                     .sum()
             }
         }

@@ -1,9 +1,10 @@
-//! Losses that are known to be wrong, and must be rejected.
+//! Losses that are known to be wrong and must be rejected, and mistakes that are harmless in the mean.
 
 use super::case::{Case, relative_error};
 use super::options::VerifyOptions;
 use super::random::Random;
-use super::report::{Control, Oracle};
+use super::report::{Control, HarmlessInTheMean, Oracle, larger};
+use super::rollout::uncorrected_error;
 use super::steps::{Step, flatten, join};
 use crate::aggregate::StepTotals;
 use crate::choices::{Clip, Divergence, Estimator, Level};
@@ -23,42 +24,78 @@ struct WrongLoss<B: AutodiffBackend> {
     divergence: Divergence,
     /// How far off policy it is measured.
     distance: f64,
-    /// Whether the mistake makes a difference at this unit.
-    shows: fn(&Unit) -> bool,
+    /// On what it is wrong.
+    fault: Fault,
+    /// Whether the mistake makes a difference in this case.
+    shows: fn(&Case) -> bool,
     loss: fn(&ObjectiveConfig, &Ratios<B>, Tensor<B, 2>) -> Tensor<B, 2>,
 }
 
-pub(super) fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Vec<Control> {
-    let mut controls: Vec<Control> = (wrong_losses::<B>().iter().enumerate())
-        .map(|(idx, wrong)| {
-            let error = |random: &mut Random| loss_error(options, wrong, random);
-            control(options, wrong.name, idx as u64, error)
-        })
-        .collect();
+/// Where a mistake changes the expected gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// For distributions, and so for every measure.
+    Always,
+    /// Only where the mass of the measures is free.
+    FreeMass,
+    /// Only where the mass of the policy is free: for a distribution the mistake has mean zero.
+    HarmlessInTheMean,
+}
+
+/// Losses that must be rejected, and those that only a policy of free mass tells from the right ones.
+pub(super) fn run<B: AutodiffBackend>(
+    options: &VerifyOptions<B>,
+) -> (Vec<Control>, Vec<HarmlessInTheMean>) {
+    let (mut controls, mut harmless) = (Vec::new(), Vec::new());
+    for (idx, wrong) in wrong_losses::<B>().iter().enumerate() {
+        let errors = |is_normalized: bool| {
+            let error = |random: &mut Random| loss_error(options, wrong, is_normalized, random);
+            errors(options, idx as u64, error)
+        };
+        if wrong.fault != Fault::HarmlessInTheMean {
+            let errors = errors(wrong.fault == Fault::Always);
+            controls.push(control(options, wrong.name, &errors));
+            continue;
+        }
+        let in_the_mean = errors(true).into_iter().fold(0.0, larger);
+        let free_mass = control(options, wrong.name, &errors(false));
+        let tolerance = Oracle::Expectation.tolerance(options.precision);
+        harmless.push(HarmlessInTheMean {
+            name: free_mass.name,
+            in_the_mean,
+            free_mass: free_mass.error,
+            as_claimed: in_the_mean <= tolerance && free_mass.rejected,
+        });
+    }
+    let idx = wrong_losses::<B>().len() as u64;
+    let errors = errors(options, idx, |random| micro_batch_error(options, random));
     controls.push(control(
         options,
         "token mean taken per micro-batch",
-        controls.len() as u64,
-        |random| micro_batch_error(options, random),
+        &errors,
     ));
-    controls
+    let idx = idx + 1;
+    let errors = self::errors(options, idx, |random| uncorrected_error(options, random));
+    let name = "responses of another policy than that of lp_old, uncorrected";
+    controls.push(control(options, name, &errors));
+    (controls, harmless)
+}
+
+/// The error in every case.
+fn errors<B: AutodiffBackend>(
+    options: &VerifyOptions<B>,
+    idx: u64,
+    error: impl Fn(&mut Random) -> f64,
+) -> Vec<f64> {
+    let parts = |case_idx: usize| [1 << 32, idx, case_idx as u64];
+    (0..options.n_cases.max(1))
+        .map(|case_idx| error(&mut Random::derived(options.seed, &parts(case_idx))))
+        .collect()
 }
 
 /// The error of a control in the case where it is smallest: every single case must reveal it.
-fn control<B: AutodiffBackend>(
-    options: &VerifyOptions<B>,
-    name: &str,
-    idx: u64,
-    error: impl Fn(&mut Random) -> f64,
-) -> Control {
-    let smallest = (0..options.n_cases.max(1))
-        .map(|case_idx| {
-            error(&mut Random::derived(
-                options.seed,
-                &[1 << 32, idx, case_idx as u64],
-            ))
-        })
-        .fold(f64::INFINITY, f64::min);
+fn control<B: AutodiffBackend>(options: &VerifyOptions<B>, name: &str, errors: &[f64]) -> Control {
+    let smallest = errors.iter().copied().fold(f64::INFINITY, f64::min);
     Control {
         name: name.into(),
         error: smallest,
@@ -88,10 +125,11 @@ fn micro_batch_error<B: AutodiffBackend>(options: &VerifyOptions<B>, random: &mu
     relative_error(&actual, &flatten(step.closed_form(&config)))
 }
 
-/// The wrong loss's expected gradient against the slope of the objective.
+/// The wrong loss's expected gradient against the slope of the objective; for distributions in the logits alone.
 fn loss_error<B: AutodiffBackend>(
     options: &VerifyOptions<B>,
     wrong: &WrongLoss<B>,
+    is_normalized: bool,
     random: &mut Random,
 ) -> f64 {
     let config = ObjectiveConfig {
@@ -103,20 +141,25 @@ fn loss_error<B: AutodiffBackend>(
     };
     let case = loop {
         let case = Case::random(&config, random, wrong.distance);
-        if case
-            .units()
-            .iter()
-            .flatten()
-            .any(|unit| (wrong.shows)(unit))
-        {
+        let case = if is_normalized {
+            case.normalized()
+        } else {
+            case
+        };
+        if (wrong.shows)(&case) {
             break case;
         }
     };
-    let actual = case.autodiff_of(options, |inputs| {
+    let mut actual = case.autodiff_of(options, |inputs| {
         let (ratios, advantages) = response_units(inputs);
         (wrong.loss)(&case.config, &ratios, advantages)
     });
-    relative_error(&actual, &case.objective_gradient())
+    let mut expected = case.objective_gradient();
+    if is_normalized {
+        actual.truncate(case.tree.n_logits());
+        expected.truncate(case.tree.n_logits());
+    }
+    relative_error(&actual, &expected)
 }
 
 /// Sums over each response, `[N, 1]`.
@@ -138,6 +181,7 @@ fn wrong_losses<B: AutodiffBackend>() -> Vec<WrongLoss<B>> {
             name: "grpo: k3 without importance weight",
             divergence: Divergence::Urkl,
             distance: 0.5,
+            fault: Fault::Always,
             shows: |_| true,
             loss: |config, ratios, a| (k3(ratios) * config.beta - ratios.w.clone() * a) * config.z,
         },
@@ -145,6 +189,7 @@ fn wrong_losses<B: AutodiffBackend>() -> Vec<WrongLoss<B>> {
             name: "Algorithm 1 as printed, rkl: gradient through A'",
             divergence: Divergence::Rkl,
             distance: 0.5,
+            fault: Fault::HarmlessInTheMean,
             shows: |_| true,
             loss: algorithm_1_as_printed,
         },
@@ -152,6 +197,23 @@ fn wrong_losses<B: AutodiffBackend>() -> Vec<WrongLoss<B>> {
             name: "Algorithm 1 as printed, urkl: gradient through A'",
             divergence: Divergence::Urkl,
             distance: 0.5,
+            fault: Fault::HarmlessInTheMean,
+            shows: |_| true,
+            loss: algorithm_1_as_printed,
+        },
+        WrongLoss {
+            name: "Algorithm 1 as printed, fkl: the regularizer is lost",
+            divergence: Divergence::Fkl,
+            distance: 0.5,
+            fault: Fault::Always,
+            shows: |_| true,
+            loss: algorithm_1_as_printed,
+        },
+        WrongLoss {
+            name: "Algorithm 1 as printed, ufkl: the regularizer is lost",
+            divergence: Divergence::Ufkl,
+            distance: 0.5,
+            fault: Fault::Always,
             shows: |_| true,
             loss: algorithm_1_as_printed,
         },
@@ -159,6 +221,7 @@ fn wrong_losses<B: AutodiffBackend>() -> Vec<WrongLoss<B>> {
             name: "flipped sign of the KL term",
             divergence: Divergence::Rkl,
             distance: 0.5,
+            fault: Fault::Always,
             shows: |_| true,
             loss: |config, ratios, a| {
                 -(ratios.w.clone() * a) - kl_surrogate(config.kl, ratios) * config.beta
@@ -168,8 +231,13 @@ fn wrong_losses<B: AutodiffBackend>() -> Vec<WrongLoss<B>> {
             name: "KL term clamped to +-10, rkl",
             divergence: Divergence::Rkl,
             distance: 1.5,
+            fault: Fault::Always,
             // The clamp acts where the KL term is larger, from w = 5.7 on where r = 1.
-            shows: |unit| (unit.lp - unit.lp_old).exp() * (unit.lp - unit.lp_ref) > 11.0,
+            shows: |case| {
+                let clamped =
+                    |unit: &Unit| (unit.lp - unit.lp_old).exp() * (unit.lp - unit.lp_ref) > 11.0;
+                case.units().iter().flatten().any(clamped)
+            },
             loss: |config, ratios, a| {
                 let kl = kl_surrogate(config.kl, ratios).clamp(-10.0, 10.0);
                 kl * config.beta - ratios.w.clone() * a
@@ -179,6 +247,7 @@ fn wrong_losses<B: AutodiffBackend>() -> Vec<WrongLoss<B>> {
             name: "flipped mass correction, urkl",
             divergence: Divergence::Urkl,
             distance: 0.5,
+            fault: Fault::HarmlessInTheMean,
             shows: |_| true,
             loss: |config, ratios, a| {
                 let kl = ratios.w.clone() * (ratios.u.clone() + 1.0);
@@ -189,13 +258,45 @@ fn wrong_losses<B: AutodiffBackend>() -> Vec<WrongLoss<B>> {
             name: "flipped mass correction, ufkl",
             divergence: Divergence::Ufkl,
             distance: 0.5,
+            fault: Fault::HarmlessInTheMean,
             shows: |_| true,
             loss: |config, ratios, a| {
                 let kl = -ratios.w.clone() - ratios.r.clone() * ratios.u.clone();
                 (kl * config.beta - ratios.w.clone() * a) * config.z
             },
         },
+        WrongLoss {
+            name: "urkl with the sampler's bare log q for lp_old",
+            divergence: Divergence::Urkl,
+            distance: 0.5,
+            fault: Fault::FreeMass,
+            shows: |case| case.config.z.ln().abs() > 0.1,
+            loss: |config, ratios, a| {
+                let ratios = of_bare_log_q(config, ratios);
+                let kl = kl_surrogate(config.kl, &ratios) * config.beta;
+                (kl - ratios.w * a) * config.z
+            },
+        },
+        WrongLoss {
+            name: "ufkl with the sampler's bare log q for lp_old",
+            divergence: Divergence::Ufkl,
+            distance: 0.5,
+            fault: Fault::FreeMass,
+            shows: |case| case.config.z.ln().abs() > 0.1,
+            loss: |config, ratios, a| {
+                let ratios = of_bare_log_q(config, ratios);
+                let kl = kl_surrogate(config.kl, &ratios) * config.beta;
+                (kl - ratios.w * a) * config.z
+            },
+        },
     ]
+}
+
+/// The ratios to a measure whose mass has been forgotten: `lp_old - log z`.
+fn of_bare_log_q<B: AutodiffBackend>(config: &ObjectiveConfig, ratios: &Ratios<B>) -> Ratios<B> {
+    let lp_old = ratios.lp.clone() - ratios.log_w.clone() - config.z.ln();
+    let lp_ref = ratios.lp.clone() - ratios.u.clone();
+    Ratios::new(ratios.lp.clone(), lp_old, lp_ref)
 }
 
 /// Dual clip of `A + beta*K/w` without the stop-gradient, inside the region.
@@ -208,7 +309,7 @@ fn algorithm_1_as_printed<B: AutodiffBackend>(
     let bounds = ObjectiveConfig {
         eps_low: 1.0,
         eps_high: 1e9,
-        c: 2e9,
+        c: Some(2e9),
         ..config.clone()
     }
     .clip_bounds();
@@ -257,10 +358,14 @@ mod tests {
                 z * (-w * a + beta * (1.0 - (-u).exp())),
                 -w * a + beta * w * (u + 2.0),
                 z * (-w * a + beta * w * (u + 1.0)),
+                -w * a,
+                z * (-w * a + beta * w),
                 -w * a - beta * w * (u + 1.0),
                 -w * a + clamped,
                 z * (-w * a + beta * w * (u + 2.0)),
                 z * (-w * a - beta * (w + 1.0)),
+                z * (-z * w * a + beta * z * w * u),
+                z * (-z * w * a + beta * (z * w - z)),
             ];
             let wrong_losses = wrong_losses::<B>();
             assert_eq!(wrong_losses.len(), expected.len());

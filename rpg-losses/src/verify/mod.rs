@@ -14,7 +14,9 @@
 //! against their own micro-batches, on both code paths.
 //!
 //! Negative controls are losses known to be wrong. Each must fail the oracle by which it is
-//! measured; otherwise the verification itself is broken.
+//! measured; otherwise the verification itself is broken. Mistakes that are harmless in the mean (they add a
+//! multiple of `w*grad lp`, whose expectation is 0 for a normalized policy) are listed apart: they must have the
+//! right expected gradient there, and a wrong one where the mass of the policy is free.
 
 mod case;
 mod controls;
@@ -23,6 +25,7 @@ mod oracle;
 mod policy;
 mod random;
 mod report;
+mod rollout;
 mod rows;
 mod steps;
 mod study;
@@ -32,7 +35,7 @@ use crate::formula::Unit;
 use burn::tensor::backend::AutodiffBackend;
 
 pub use options::{DEFAULT_CASES, Precision, VerifyOptions};
-pub use report::{Control, Oracle, Path, Report, Row, Subject};
+pub use report::{Control, HarmlessInTheMean, Oracle, Path, Report, Row, Subject};
 pub use study::{PathPoint, Study, StudyCurve, StudyEstimator, StudyOptions, StudyPoint, study};
 
 /// The error of the closed form of one unit against the slope of its loss, written down a second time.
@@ -46,9 +49,12 @@ pub fn unit_error(config: &ObjectiveConfig, unit: Unit) -> Option<f64> {
 /// Checks every configuration against its oracles, and that every negative control is rejected.
 pub fn run<B: AutodiffBackend>(options: &VerifyOptions<B>) -> Report {
     let mut rows = rows::run(options);
+    rows.extend(rollout::run(options));
     rows.extend(steps::run(options));
+    let (controls, harmless) = controls::run(options);
     Report {
         rows,
-        controls: controls::run(options),
+        controls,
+        harmless,
     }
 }

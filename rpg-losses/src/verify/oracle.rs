@@ -3,10 +3,11 @@
 //! Nothing here shares code with the losses: the formulas are those of the tables, with `exp` as it
 //! is and derivatives by finite differences only.
 
-use crate::choices::{Clip, Divergence, Estimator};
+use crate::choices::{Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight};
 use crate::config::ObjectiveConfig;
 use crate::formula::Unit;
 use crate::objectives::Kind;
+use crate::objectives::spec::Parts;
 
 /// What the oracles know of a kind.
 struct Row {
@@ -33,24 +34,19 @@ fn row(kind: Kind) -> Row {
             // `w < 1+eps_high` fails at the bound, and so does `1-eps_low < w`.
             keeps_bounds: |config| match config.clip {
                 Clip::Rpg => false,
-                Clip::None | Clip::Dual | Clip::Hard => true,
+                Clip::None | Clip::Dual | Clip::Hard | Clip::Truncated => true,
             },
             ..row(rpg, |x| divergence(x.config.kl, x.p, x.f, x.u))
         },
-        Kind::Ppo | Kind::ReinforcePp | Kind::Rloo | Kind::Gspo => row(|x| x.ppo(), |_| 0.0),
-        Kind::Grpo | Kind::DrGrpo => row(
-            |x| x.ppo() + x.config.beta * x.k3(),
-            |x| x.q * ((-x.u).exp() - 1.0 + x.u),
-        ),
-        Kind::GrpoCorrected => row(
-            |x| x.ppo() + x.config.beta * x.w * x.k3(),
-            |x| divergence(Divergence::Urkl, x.p, x.f, x.u),
-        ),
-        Kind::Dapo => row(|x| x.clipped(x.a, x.config.c), |_| 0.0),
-        Kind::ReinforcePpBaseline => row(
-            |x| x.ppo() + x.config.beta * x.u.powi(2) / 2.0,
-            |x| x.q * x.u * x.u / 2.0,
-        ),
+        Kind::Ppo
+        | Kind::Grpo
+        | Kind::GrpoCorrected
+        | Kind::DrGrpo
+        | Kind::Dapo
+        | Kind::ReinforcePp
+        | Kind::ReinforcePpBaseline
+        | Kind::Rloo
+        | Kind::Gspo => row(|x| x.ppo() + x.config.beta * x.kl_term(), kl_penalty),
         Kind::Cispo => Row {
             differentiable: Kind::Ppo,
             ..row(|x| -x.w0.clamp(x.low, x.high) * x.a * x.lp, |_| 0.0)
@@ -103,22 +99,82 @@ pub(super) fn frozen_loss(config: &ObjectiveConfig, unit: Unit, lp: f64) -> f64 
 }
 
 impl Frozen<'_> {
-    fn clipped(&self, a: f64, dual: f64) -> f64 {
+    fn clipped(&self, a: f64) -> f64 {
         let ppo = (-self.w * a).max(-self.w.clamp(self.low, self.high) * a);
-        if a < 0.0 { ppo.min(-dual * a) } else { ppo }
+        let c = self.config.c.unwrap_or(f64::INFINITY);
+        if a < 0.0 { ppo.min(-c * a) } else { ppo }
     }
 
     fn ppo(&self) -> f64 {
-        self.clipped(self.a, f64::INFINITY)
+        self.clipped(self.a)
     }
 
-    fn k3(&self) -> f64 {
-        (-self.u).exp() - 1.0 + self.u
+    /// The KL term of PPO's family.
+    fn kl_term(&self) -> f64 {
+        if self.config.kl_placement != KlPlacement::Loss {
+            return 0.0;
+        }
+        let weight = match self.config.kl_weight {
+            KlWeight::None => 1.0,
+            KlWeight::Detached => self.w0,
+            KlWeight::Full => self.w,
+        };
+        weight * estimate(self.config.kl_estimator, self.u)
     }
 }
 
+/// `k1`, `k2` or `k3` of `exp(-u)`.
+fn estimate(estimator: KlEstimator, u: f64) -> f64 {
+    match estimator {
+        KlEstimator::K1 => u,
+        KlEstimator::K2 => u.powi(2) / 2.0,
+        KlEstimator::K3 => (-u).exp() - 1.0 + u,
+    }
+}
+
+/// What the KL term of PPO's family penalizes in expectation, by the table of its gradients.
+fn kl_penalty(x: &Outcome) -> f64 {
+    let Outcome { p, f, q, u, .. } = *x;
+    let estimator = x.config.kl_estimator;
+    match (x.config.kl_placement, x.config.kl_weight) {
+        (KlPlacement::None | KlPlacement::Reward, _) => 0.0,
+        (KlPlacement::Loss, KlWeight::None) => q * estimate(estimator, u),
+        (KlPlacement::Loss, KlWeight::Full) => match estimator {
+            KlEstimator::K1 => divergence(Divergence::Rkl, p, f, u),
+            KlEstimator::K2 => p * u * u / 2.0,
+            KlEstimator::K3 => divergence(Divergence::Urkl, p, f, u),
+        },
+        (KlPlacement::Loss, KlWeight::Detached) => match estimator {
+            KlEstimator::K1 => p, // The mass alone.
+            KlEstimator::K2 => divergence(Divergence::Urkl, p, f, u),
+            KlEstimator::K3 => divergence(Divergence::Ufkl, p, f, u),
+        },
+    }
+}
+
+/// A loss without stop-gradient that has the slope of the unclipped loss everywhere.
+pub(super) fn potential(config: &ObjectiveConfig, unit: Unit) -> f64 {
+    let is_detached = config.kind.spec().parts != Parts::Composed
+        && config.kl_placement == KlPlacement::Loss
+        && config.kl_weight == KlWeight::Detached;
+    if !is_detached {
+        return frozen_loss(config, unit, unit.lp);
+    }
+    let w = (unit.lp - unit.lp_old).exp();
+    let r = (unit.lp_ref - unit.lp_old).exp();
+    let kl = kl_penalty(&Outcome {
+        config,
+        p: w,
+        f: r,
+        q: 1.0,
+        u: unit.lp - unit.lp_ref,
+    });
+    -w * unit.advantage + config.beta * kl
+}
+
 fn rpg(x: &Frozen) -> f64 {
-    let ObjectiveConfig { kl, beta, c, .. } = *x.config;
+    let ObjectiveConfig { kl, beta, .. } = *x.config;
+    let c = x.config.c.unwrap_or(f64::INFINITY);
     let Frozen {
         low,
         high,
@@ -139,9 +195,9 @@ fn rpg(x: &Frozen) -> f64 {
     let k0 = k(kl, w0, u0, r);
     let loss = match (x.config.estimator, x.config.clip) {
         (Estimator::Differentiable, Clip::Dual) if x.config.kl_in_clip => {
-            x.clipped(a + beta * k0 / w0, c)
+            x.clipped(a + beta * k0 / w0)
         }
-        (Estimator::Differentiable, Clip::Dual) => x.clipped(a, c) + beta * s(kl, lp, w, u, r),
+        (Estimator::Differentiable, Clip::Dual) => x.clipped(a) + beta * s(kl, lp, w, u, r),
         (Estimator::Differentiable, Clip::None) => -w * a + beta * s(kl, lp, w, u, r),
         (Estimator::Reinforce, Clip::Rpg) => {
             let a0 = a + beta * k0 / w0;
@@ -166,8 +222,17 @@ fn rpg(x: &Frozen) -> f64 {
             let uc = u0 - w0.ln() + wc.ln();
             -(wc * a + beta * k(kl, wc, uc, r)) * lp
         }
+        (Estimator::Reinforce, Clip::Truncated) => {
+            let a0 = a + beta * k0 / w0;
+            let bounded = if a0 >= 0.0 {
+                w0.min(high)
+            } else {
+                w0.max(low).min(c)
+            };
+            -bounded * a0 * lp
+        }
         (Estimator::Reinforce, Clip::None) => -(w0 * a + beta * k0) * lp,
-        (Estimator::Differentiable, Clip::Rpg | Clip::Hard)
+        (Estimator::Differentiable, Clip::Rpg | Clip::Hard | Clip::Truncated)
         | (Estimator::Reinforce, Clip::Dual) => {
             unreachable!("`validate` refuses this clip with this estimator")
         }
@@ -202,7 +267,7 @@ pub(super) fn margin(config: &ObjectiveConfig, unit: Unit) -> f64 {
     [
         (w - (1.0 - config.eps_low)) / w,
         (w - (1.0 + config.eps_high)) / w,
-        (w - config.c) / w,
+        (w - config.c.unwrap_or(f64::INFINITY)) / w,
         a,
         regularized,
         regularized * unit.lp,

@@ -93,6 +93,16 @@ impl Tree {
         Measure { parameters }
     }
 
+    /// Makes a measure a distribution.
+    pub(super) fn normalize(&self, measure: &mut Measure) {
+        measure.parameters[self.n_logits()..].fill(0.0);
+    }
+
+    /// How many of the parameters are logits; the log-masses follow them.
+    pub(super) fn n_logits(&self) -> usize {
+        self.n_prefixes * self.n_vocab
+    }
+
     /// `lp(token | prefix)`, `[P][V]`.
     pub(super) fn log_table(&self, measure: &Measure) -> Vec<Vec<f64>> {
         let n_logits = self.n_prefixes * self.n_vocab;

@@ -1,7 +1,7 @@
 //! The outcome of a verification.
 
 use super::options::Precision;
-use crate::choices::{Aggregation, Clip};
+use crate::choices::{Aggregation, Clip, KlWeight};
 use crate::config::ObjectiveConfig;
 use crate::objectives::spec::Parts;
 use serde::ser::SerializeStruct;
@@ -17,6 +17,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// What had to be rejected.
     pub controls: Vec<Control>,
+    /// Mistakes that have mean zero.
+    pub harmless: Vec<HarmlessInTheMean>,
 }
 
 /// One subject under one oracle. In JSON its `name` is `subject: oracle`.
@@ -41,6 +43,8 @@ pub struct Row {
 pub enum Subject {
     /// The gradients of single units.
     Units(ObjectiveConfig),
+    /// Corrections for a sampler that is not the policy of `lp_old`, under this objective.
+    Rollout(ObjectiveConfig),
     /// Whole steps of random objectives under one aggregation.
     Steps(Aggregation, Path),
     /// Steps whose units lie exactly on the bounds of the trust region.
@@ -67,6 +71,21 @@ pub struct Control {
     pub error: f64,
     /// Whether the error is beyond doubt.
     pub rejected: bool,
+}
+
+/// A mistake that leaves the expected gradient of a normalized policy alone: it adds a multiple of
+/// `w*grad lp`, whose mean is 0. It costs variance, and clipped units get a push that they should not get.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct HarmlessInTheMean {
+    /// What is wrong.
+    pub name: String,
+    /// Its relative error for a normalized policy: the largest over all cases.
+    pub in_the_mean: f64,
+    /// That for a policy of free mass: the smallest over all cases.
+    pub free_mass: f64,
+    /// Whether the first is zero and the second beyond doubt.
+    pub as_claimed: bool,
 }
 
 /// What a gradient is compared with.
@@ -109,20 +128,21 @@ impl Oracle {
 }
 
 impl Report {
-    /// Whether every row passed and every control was rejected.
+    /// Whether every row passed, every control was rejected, and what is called harmless is.
     pub fn passed(&self) -> bool {
         self.rows.iter().all(|row| row.passed)
             && self.controls.iter().all(|control| control.rejected)
+            && self.harmless.iter().all(|mistake| mistake.as_claimed)
     }
 
     /// A table in Markdown: a line per configuration, a column per oracle, then the controls.
     pub fn table(&self) -> String {
-        self.rows_by(Subject::to_string) + "\n" + &self.controls_table()
+        self.rows_by(Subject::to_string) + "\n" + &self.controls_tables()
     }
 
     /// The same with the three levels of a configuration on one line, and all bounds on another.
     pub fn summary(&self) -> String {
-        self.rows_by(Subject::group) + "\n" + &self.controls_table()
+        self.rows_by(Subject::group) + "\n" + &self.controls_tables()
     }
 
     /// Lines of all rows whose subjects have one key: the worst errors, and all cases.
@@ -166,6 +186,41 @@ impl Report {
                 line.key,
                 line.cases.into_iter().max().unwrap_or(0),
                 if line.passed { "ok" } else { "FAILED" }
+            );
+        }
+        out
+    }
+
+    fn controls_tables(&self) -> String {
+        self.controls_table() + "\n" + &self.harmless_table()
+    }
+
+    fn harmless_table(&self) -> String {
+        let width = (self.harmless.iter()).map(|mistake| mistake.name.len());
+        let width = width.max().unwrap_or(0).max(20);
+        let mut out = String::new();
+        let _ = writeln!(
+            out,
+            "| {:width$} | normalized | free mass | verdict    |",
+            "harmless in the mean"
+        );
+        let _ = writeln!(
+            out,
+            "| {:-<width$} | ---------: | --------: | ---------- |",
+            ""
+        );
+        for mistake in &self.harmless {
+            let verdict = if mistake.as_claimed {
+                "as claimed"
+            } else {
+                "OTHERWISE"
+            };
+            let (mean, free) = (mistake.in_the_mean, mistake.free_mass);
+            let (mean, free) = (format!("{mean:.1e}"), format!("{free:.1e}"));
+            let _ = writeln!(
+                out,
+                "| {:width$} | {mean:>10} | {free:>9} | {verdict:10} |",
+                mistake.name
             );
         }
         out
@@ -234,6 +289,7 @@ impl Subject {
     fn group(&self) -> String {
         match self {
             Self::Units(config) => objective_name(config),
+            Self::Rollout(_) => "rollout_correction".into(),
             Self::Steps(aggregation, _) => format!("step/{aggregation}"),
             Self::Bounds(..) => "at the bounds".into(),
         }
@@ -244,6 +300,10 @@ impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Units(config) => write!(f, "{}/{}", objective_name(config), config.level),
+            Self::Rollout(config) => {
+                let (name, level) = (objective_name(config), config.level);
+                write!(f, "rollout_correction/{name}/{level}")
+            }
             Self::Steps(aggregation, path) => write!(f, "step/{aggregation}/{}", path.name()),
             Self::Bounds(config, path) => {
                 let (name, level) = (objective_name(config), config.level);
@@ -266,7 +326,15 @@ impl Path {
 fn objective_name(config: &ObjectiveConfig) -> String {
     let kind = config.kind;
     if config.kind.spec().parts != Parts::Composed {
-        return kind.to_string();
+        let is_preset = config.kl_term() == ObjectiveConfig::for_kind(kind).kl_term();
+        return match config.kl_term().filter(|_| !is_preset) {
+            None => kind.to_string(),
+            Some(term) => match term.weight {
+                KlWeight::None => format!("{kind} + {}", term.estimator),
+                KlWeight::Detached => format!("{kind} + SG(w)*{}", term.estimator),
+                KlWeight::Full => format!("{kind} + w*{}", term.estimator),
+            },
+        };
     }
     let mut name = format!("{kind}/{}/{}", config.kl, config.estimator);
     if config.clip != Clip::None {

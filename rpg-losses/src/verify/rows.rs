@@ -5,7 +5,7 @@ use super::options::VerifyOptions;
 use super::oracle;
 use super::random::Random;
 use super::report::{Oracle, Row, Subject, larger};
-use crate::choices::{Divergence, Estimator, Level};
+use crate::choices::{Divergence, Estimator, KlEstimator, KlPlacement, KlWeight, Level};
 use crate::config::ObjectiveConfig;
 use crate::formula::{Unit, unit_loss};
 use crate::objectives::Kind;
@@ -99,7 +99,11 @@ pub(super) fn configurations() -> Vec<ObjectiveConfig> {
         let objective = ObjectiveConfig::for_kind(*kind);
         match kind.spec().parts {
             Parts::Composed => objectives.extend(compositions(&objective)),
-            Parts::Fixed { .. } => objectives.push(objective),
+            Parts::Fixed { .. } => {
+                let is_ppo = *kind == Kind::Ppo;
+                objectives.push(objective.clone());
+                objectives.extend(is_ppo.then(|| kl_terms(&objective)).into_iter().flatten());
+            }
         }
     }
     let at_levels = |objective: &ObjectiveConfig| {
@@ -110,6 +114,20 @@ pub(super) fn configurations() -> Vec<ObjectiveConfig> {
         })
     };
     objectives.iter().flat_map(at_levels).collect()
+}
+
+/// Every KL term in the loss.
+fn kl_terms(base: &ObjectiveConfig) -> Vec<ObjectiveConfig> {
+    let weights = |estimator: &KlEstimator| {
+        let estimator = *estimator;
+        KlWeight::ALL.iter().map(move |weight| ObjectiveConfig {
+            kl_placement: KlPlacement::Loss,
+            kl_estimator: estimator,
+            kl_weight: *weight,
+            ..base.clone()
+        })
+    };
+    KlEstimator::ALL.iter().flat_map(weights).collect()
 }
 
 /// Every divergence x estimator x clip, with the KL term inside the clip and, where that matters, outside.

@@ -25,6 +25,8 @@ pub(super) struct Step {
     logp_old: Vec<Vec<f64>>,
     logp_ref: Vec<Vec<f64>>,
     advantages: Vec<Vec<f64>>,
+    /// Constants in front of the losses of tokens.
+    weights: Vec<Vec<f64>>,
     pub(super) mask: Vec<Vec<bool>>,
 }
 
@@ -74,7 +76,7 @@ fn aggregation_rows<B: AutodiffBackend>(
             aggregation,
             beta: random.uniform(0.1, 1.0),
             z: random.uniform(0.5, 2.0),
-            c: random.uniform(1.5, 3.0),
+            c: Some(random.uniform(1.5, 3.0)),
             max_length: (random.below(2) == 1).then(|| 1 + random.below(9)),
             ..configs[random.below(configs.len())].clone()
         };
@@ -175,6 +177,7 @@ impl Step {
             logp_old: vec![vec![f64::NAN; n_columns]; n_rows],
             logp_ref: vec![vec![f64::NAN; n_columns]; n_rows],
             advantages: vec![vec![f64::NAN; n_columns]; n_rows],
+            weights: vec![vec![f64::NAN; n_columns]; n_rows],
             mask: vec![vec![false; n_columns]; n_rows],
         };
         for row in 0..n_rows {
@@ -185,6 +188,12 @@ impl Step {
                 step.logp[row][column] = old + distance * random.normal();
                 step.logp_ref[row][column] = old + 0.5 * random.normal();
                 step.advantages[row][column] = random.normal();
+                // At the bounds it is the gradient of a unit alone that is compared.
+                step.weights[row][column] = if distance > 0.0 {
+                    random.below(3) as f64 * 0.75
+                } else {
+                    1.0
+                };
                 step.mask[row][column] = true;
             }
         }
@@ -197,6 +206,7 @@ impl Step {
             &mut self.logp_old,
             &mut self.logp_ref,
             &mut self.advantages,
+            &mut self.weights,
         ] {
             for value in rows.iter_mut().flatten() {
                 *value = f64::from(*value as f32);
@@ -210,6 +220,7 @@ impl Step {
             logp_old: &self.logp_old,
             logp_ref: &self.logp_ref,
             advantages: &self.advantages,
+            weights: Some(&self.weights),
             mask: &self.mask,
         }
     }
@@ -243,6 +254,7 @@ impl Step {
             logp_old: tensor(&self.logp_old),
             logp_ref: Some(tensor(&self.logp_ref)),
             advantages: tensor(&self.advantages),
+            weights: Some(tensor(&self.weights)),
             mask: bool_matrix(&self.mask, device),
         };
         let output = loss(config, inputs, totals);
@@ -257,6 +269,7 @@ impl Step {
             logp_old: self.logp_old[range.clone()].to_vec(),
             logp_ref: self.logp_ref[range.clone()].to_vec(),
             advantages: self.advantages[range.clone()].to_vec(),
+            weights: self.weights[range.clone()].to_vec(),
             mask: self.mask[range].to_vec(),
         };
         (part(0..cut), part(cut..self.mask.len()))

@@ -9,7 +9,6 @@ use crate::choices::{Aggregation, Clip, Divergence, Estimator, Level};
 use crate::config::ObjectiveConfig;
 use crate::objectives::Kind;
 use crate::objectives::rpg::Form;
-use crate::objectives::spec::AdvantageRule;
 use crate::reference::{Batch, evaluate};
 use std::fmt;
 use std::fmt::Write;
@@ -320,7 +319,7 @@ impl World<'_> {
         let mut advantages: Vec<Vec<f64>> = (self.rewards.iter())
             .map(|reward| vec![reward - baseline; self.tree.max_length()])
             .collect();
-        if config.advantage_rule() == AdvantageRule::RewardToGo {
+        if config.penalizes_rewards() {
             // Its KL penalty is part of the token rewards: reward-to-go of -beta*(lp_old - lp_ref).
             for (row, response) in self.tree.responses().iter().enumerate() {
                 let mut penalty = 0.0;
@@ -335,6 +334,7 @@ impl World<'_> {
             logp_old: &logp_old,
             logp_ref: &logp_ref,
             advantages: &advantages,
+            weights: None,
             mask: &mask,
         };
         let one = StepTotals {

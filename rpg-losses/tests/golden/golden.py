@@ -36,6 +36,15 @@ DEFAULTS = {
 }
 
 
+PRESETS = {
+    "grpo": ("loss", "k3", "none"),
+    "grpo_corrected": ("loss", "k3", "full"),
+    "dr_grpo": ("loss", "k3", "none"),
+    "reinforce_pp": ("reward", "k1", "full"),
+    "reinforce_pp_baseline": ("loss", "k2", "none"),
+}
+
+
 def big_k(kl, w, u, r):
     if kl in HALVES:
         return sum(big_k(half, w, u, r) for half in HALVES[kl]) / 2
@@ -60,34 +69,37 @@ def kl_surrogate(kl, lp, w, u, r):
     }[kl]
 
 
-def ppo(w, a, low, high):
-    return -torch.minimum(w * a, w.clamp(low, high) * a)
-
-
 def dual(w, a, low, high, c):
     loss = torch.maximum(-w * a, -w.clamp(low, high) * a)
+    if c is None:
+        return loss
     return torch.where(a < 0, torch.minimum(loss, -c * a), loss)
+
+
+def kl_term(o):
+    preset = PRESETS.get(o["kind"], ("none", "k1", "full"))
+    keys = ("kl_placement", "kl_estimator", "kl_weight")
+    return [o.get(key, value) for key, value in zip(keys, preset)]
+
+
+def kl_estimate(estimator, y):
+    return {"k1": -y.log(), "k2": y.log() ** 2 / 2, "k3": y - 1 - y.log()}[estimator]
 
 
 def unit_loss(o, lp, lp_old, lp_ref, a):
     w, u, r = (lp - lp_old).exp(), lp - lp_ref, (lp_ref - lp_old).exp()
-    beta, c = o["beta"], o["c"]
+    beta, c = o["beta"], o.get("c")
     low, high = 1 - o["eps_low"], 1 + o["eps_high"]
     y = (-u).exp()
-    k3 = y - 1 - y.log()
     kind = o["kind"]
-    if kind in ("grpo", "dr_grpo"):
-        return ppo(w, a, low, high) + beta * k3
-    if kind == "grpo_corrected":
-        return ppo(w, a, low, high) + beta * w * k3
-    if kind == "dapo":
-        return dual(w, a, low, high, c)
-    if kind == "reinforce_pp_baseline":
-        return ppo(w, a, low, high) + beta * y.log() ** 2 / 2
     if kind == "cispo":
         return -w.clamp(low, high).detach() * a * lp
     if kind != "rpg":
-        return ppo(w, a, low, high)
+        placement, estimator, weight = kl_term(o)
+        if placement != "loss":
+            return dual(w, a, low, high, c)
+        factor = {"none": 1.0, "detached": w.detach(), "full": w}[weight]
+        return dual(w, a, low, high, c) + beta * factor * kl_estimate(estimator, y)
     kl = o["kl"]
     z = o["z"] if kl in ("ufkl", "urkl", "uskl") else 1.0
     if o["estimator"] == "differentiable":
@@ -105,8 +117,11 @@ def unit_loss(o, lp, lp_old, lp_ref, a):
         clamped = w.clamp(low, high)
         log_r = lp_ref - lp_old
         return -z * (clamped * a + beta * big_k(kl, clamped, clamped.log() - log_r, r)) * lp
-    l = -lp
     regularized = a + beta * k / w
+    if o["clip"] == "truncated":
+        bounded = torch.where(regularized >= 0, w.clamp(max=high), w.clamp(min=low).clamp(max=c))
+        return -z * (bounded * regularized).detach() * lp
+    l = -lp
     positive = (regularized * l).detach() >= 0
     kept = w * regularized * l
     at = lambda bound: ((a * bound + beta * k) * l).detach()
@@ -117,15 +132,24 @@ def unit_loss(o, lp, lp_old, lp_ref, a):
 
 def advantages(o, rewards, groups, mask, lp_old, lp_ref):
     kind = o["advantage"]
-    if o["kind"] == "reinforce_pp":
-        token_rewards = torch.where(mask, -o["beta"] * (lp_old - lp_ref), 0.0)
-        to_go = token_rewards.flip(1).cumsum(1).flip(1) + rewards[:, None]
+    placement, estimator, _ = kl_term(o)
+    if placement == "reward":
+        penalty = -o["beta"] * kl_estimate(estimator, (lp_ref - lp_old).exp())
+        token_rewards = torch.where(mask, penalty, 0.0)
+        to_go = token_rewards.flip(1).cumsum(1).flip(1)
+        if not kind.startswith("batch"):
+            without = {**o, "kind": "ppo", "kl_placement": "none"}
+            base, _ = advantages(without, rewards, groups, mask, lp_old, lp_ref)
+            if o["level"] != "token":
+                return base + token_rewards.sum(1)[:, None], None
+            return torch.where(mask, base + to_go, 0.0), "token"
+        std = lambda values: values.std() + 1e-8 if kind == "batch_norm" else 1.0
         if o["level"] != "token":
             total = rewards + token_rewards.sum(1)
-            return ((total - total.mean()) / (total.std() + 1e-8))[:, None].expand(mask.shape), None
+            return ((total - total.mean()) / std(total))[:, None].expand(mask.shape), None
+        to_go = to_go + rewards[:, None]
         values = to_go[mask]
-        normed = (to_go - values.mean()) / (values.std() + 1e-8)
-        return torch.where(mask, normed, 0.0), "token"
+        return torch.where(mask, (to_go - values.mean()) / std(values), 0.0), "token"
     per_response = rewards.clone()
     for i in range(len(rewards)):
         members = [j for j in range(len(rewards)) if groups[j] == groups[i]]
@@ -137,6 +161,11 @@ def advantages(o, rewards, groups, mask, lp_old, lp_ref):
                 per_response[i] /= rewards.std() + 1e-8
         elif not others or (group == group[0]).all():
             per_response[i] = 0.0
+        elif kind == "opo":
+            lengths = mask.sum(1)[members]
+            per_response[i] = rewards[i] - (group * lengths).sum() / lengths.sum()
+        elif kind == "maxrl":
+            per_response[i] = (rewards[i] - group.mean()) / group.mean()
         elif kind == "leave_one_out":
             per_response[i] = rewards[i] - rewards[others].mean()
         else:
@@ -144,9 +173,27 @@ def advantages(o, rewards, groups, mask, lp_old, lp_ref):
             if kind == "group_norm":
                 per_response[i] /= group.std() + 1e-6
     if o["kind"] == "reinforce_pp_baseline":
-        centred = per_response - per_response.mean()
-        per_response = centred / (per_response.std() + 1e-8)
+        of_tokens = per_response[:, None].expand(mask.shape)[mask]
+        centred = per_response - of_tokens.mean()
+        per_response = centred / (of_tokens.var() + 1e-8).sqrt()
     return per_response[:, None].expand(mask.shape), None
+
+
+def rollout_weights(correction, lp_old, lp_rollout, mask):
+    log_v = torch.where(mask, lp_old - lp_rollout, 0.0)
+    lengths = mask.sum(1, keepdim=True).clamp(min=1)
+    total = log_v.sum(1, keepdim=True)
+    v = {"token": log_v, "sequence": total, "geometric": total / lengths}[correction["level"]].exp()
+    if correction["mode"] == "truncate":
+        weight = v.clamp(max=correction["max"])
+    else:
+        inside = (v >= correction["min"]) & (v <= correction["max"])
+        weight = torch.where(inside, v, 0.0)
+    if "reject" in correction:
+        kl = {"k1": -log_v, "k3": log_v.exp() - 1 - log_v}[correction["reject"]["kl"]]
+        mean = kl.sum(1, keepdim=True) / lengths
+        weight = torch.where(mean > correction["reject"]["max"], 0.0, weight)
+    return weight.expand(mask.shape)
 
 
 def compute(o, data):
@@ -157,8 +204,11 @@ def compute(o, data):
     a, form = advantages(o, t("rewards"), data["groups"], mask, lp_old, lp_ref)
     n_responses, length = mask.shape
     lengths = mask.sum(1)
+    weights = torch.ones(mask.shape)
+    if "rollout_correction" in o:
+        weights = rollout_weights(o["rollout_correction"], lp_old, t("logp_rollout"), mask)
     if o["level"] == "token":
-        losses = torch.where(mask, unit_loss(o, lp, lp_old, lp_ref, a), 0.0)
+        losses = torch.where(mask, weights * unit_loss(o, lp, lp_old, lp_ref, a), 0.0)
         loss = {
             "token_mean": lambda: losses.sum() / mask.sum(),
             "seq_mean_token_sum": lambda: losses.sum(1).mean(),
@@ -168,7 +218,7 @@ def compute(o, data):
     else:
         divisor = lengths.clamp(min=1) if o["level"] == "sequence_norm" else torch.ones(n_responses)
         fold = lambda x: torch.where(mask, x, 0.0).sum(1) / divisor
-        losses = unit_loss(o, fold(lp), fold(lp_old), fold(lp_ref), a[:, 0])
+        losses = weights[:, 0] * unit_loss(o, fold(lp), fold(lp_old), fold(lp_ref), a[:, 0])
         loss = torch.where(lengths > 0, losses, 0.0).sum() / n_responses
     loss.backward()
     used = torch.where(mask, a, 0.0).tolist() if form == "token" else a[:, 0].tolist()
@@ -179,7 +229,7 @@ def objectives():
     combinations = [
         ("differentiable", "none", True), ("differentiable", "dual", True),
         ("differentiable", "dual", False), ("reinforce", "none", True),
-        ("reinforce", "rpg", True), ("reinforce", "hard", True),
+        ("reinforce", "rpg", True), ("reinforce", "hard", True), ("reinforce", "truncated", True),
     ]
     aggregation = itertools.cycle(TOKEN_AGGREGATIONS)
     advantage = itertools.cycle(
@@ -200,11 +250,58 @@ def objectives():
             default_advantage, default_aggregation = DEFAULTS[kind]
             if kind == "gspo" and level == "token":
                 default_aggregation = "token_mean"
+            dual = {} if kind == "cispo" else {"c": 1.6}
+            if level == "sequence" and kind != "dapo":
+                dual = {}
             yield {
-                "kind": kind, "beta": 0.3, "eps_low": 0.2, "eps_high": 0.3, "c": 1.6,
+                "kind": kind, "beta": 0.3, "eps_low": 0.2, "eps_high": 0.3, **dual,
                 "level": level,
                 "aggregation": default_aggregation if level == "token" else "seq_mean",
                 "advantage": default_advantage,
+            }
+
+
+def with_kl_terms():
+    for level in LEVELS:
+        base = {
+            "kind": "ppo", "beta": 0.3, "eps_low": 0.2, "eps_high": 0.3, "level": level,
+            "aggregation": "token_mean" if level == "token" else "seq_mean",
+        }
+        for estimator, weight in itertools.product(["k1", "k2", "k3"], ["none", "detached", "full"]):
+            yield {
+                **base, "advantage": "group_mean", "kl_placement": "loss",
+                "kl_estimator": estimator, "kl_weight": weight,
+            }
+        for estimator, advantage in itertools.product(
+            ["k1", "k2", "k3"], ["group_norm", "leave_one_out", "batch_mean", "batch_norm"]
+        ):
+            yield {
+                **base, "advantage": advantage, "kl_placement": "reward", "kl_estimator": estimator,
+            }
+
+
+def with_advantages():
+    for advantage in ["opo", "maxrl"]:
+        yield {
+            "kind": "ppo", "beta": 0.0, "eps_low": 0.2, "eps_high": 0.3, "level": "token",
+            "aggregation": "token_mean", "advantage": advantage,
+        }
+
+
+def with_corrections():
+    rejects = [{}, {"reject": {"kl": "k1", "max": 0.05}}, {"reject": {"kl": "k3", "max": 0.1}}]
+    for level, correction, mode, reject in itertools.product(
+        ["token", "sequence"], ["token", "sequence", "geometric"], ["truncate", "mask"], rejects
+    ):
+        if level == "token" or correction != "token":
+            yield {
+                "kind": "rpg", "kl": "urkl", "estimator": "reinforce", "clip": "rpg",
+                "kl_in_clip": True, "beta": 0.3, "eps_low": 0.2, "eps_high": 0.28, "c": 1.6, "z": 1.0,
+                "level": level, "advantage": "group_mean",
+                "aggregation": "token_mean" if level == "token" else "seq_mean",
+                "rollout_correction": {
+                    "level": correction, "mode": mode, "min": 0.8, "max": 1.1, **reject,
+                },
             }
 
 
@@ -215,7 +312,7 @@ def inputs(rng):
     old = rows(-2.5, -0.1)
     near = lambda scale: [[round(x + rng.gauss(0, scale), 3) for x in row] for row in old]
     return {
-        "logp": near(0.4), "logp_old": old, "logp_ref": near(0.4),
+        "logp": near(0.4), "logp_old": old, "logp_ref": near(0.4), "logp_rollout": near(0.4),
         "mask": [[int(i < n) for i in range(4)] for n in lengths],
         "rewards": [1.0, 0.0, 1.0, 0.5, 0.5, 0.25], "groups": [7, 7, 7, 2, 2, 5],
     }
@@ -225,7 +322,7 @@ def main():
     rng = random.Random(0)
     data = [inputs(rng) for _ in range(3)]
     cases = []
-    for o in objectives():
+    for o in itertools.chain(objectives(), with_kl_terms(), with_corrections(), with_advantages()):
         for idx in range(len(data)):
             cases.append({"input": idx, "objective": o, "response": compute(o, data[idx])})
     write = lambda x: json.dumps(x, separators=(",", ":"))

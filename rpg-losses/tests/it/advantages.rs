@@ -2,7 +2,7 @@
 
 use rpg_losses::{
     AdvantageKind, Advantages, Kind, Level, ObjectiveConfig, TokenLogProbs, advantages,
-    step_advantages, token_advantages,
+    advantages_with_lengths, step_advantages, token_advantages,
 };
 
 fn assert_close(name: &str, actual: &[f64], expected: &[f64]) {
@@ -71,6 +71,38 @@ fn per_response() {
 }
 
 #[test]
+fn opo_weights_by_length_and_maxrl_divides_by_the_mean() {
+    use AdvantageKind::{MaxRl, Opo};
+    let (rewards, groups) = ([1.0, 0.0, 0.5, 3.0], [0, 0, 0, 1]);
+    // (1*4 + 0*1 + 0.5*0)/5, and a group of one.
+    let actual = advantages_with_lengths(Opo, &rewards, &groups, &[4, 1, 0, 7]);
+    let close = |actual: &[f64], expected: &[f64]| {
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12;
+        assert!(actual.iter().zip(expected).all(near), "{actual:?}");
+    };
+    close(&actual, &[0.2, -0.8, -0.3, 0.0]);
+    close(&advantages(Opo, &rewards, &groups), &[0.5, -0.5, 0.0, 0.0]);
+    let empty = advantages_with_lengths(Opo, &rewards, &groups, &[0; 4]);
+    close(&empty, &[0.5, -0.5, 0.0, 0.0]);
+    // The lengths of a step are those of its mask.
+    let mut config = ObjectiveConfig::default();
+    config.advantage = Opo;
+    let mask = [vec![true, true, true], vec![true, false, false]];
+    let actual = step_advantages(&config, &[1.0, 0.0], &[0, 0], &mask, None);
+    assert_eq!(actual, Advantages::PerResponse(vec![0.25, -0.75]));
+
+    close(
+        &advantages(MaxRl, &rewards, &groups),
+        &[1.0, -1.0, 0.0, 0.0],
+    );
+    close(
+        &advantages(MaxRl, &[1.0, 0.0, 0.0, 0.0], &[5; 4]),
+        &[3.0, -1.0, -1.0, -1.0],
+    );
+    assert_eq!(advantages(MaxRl, &[0.0, -1.0], &[5; 2]), [0.0; 2]);
+}
+
+#[test]
 #[should_panic(expected = "2 rewards, but 1 group ids")]
 fn group_ids_must_fit_the_rewards() {
     advantages(AdvantageKind::GroupMean, &[1.0, 2.0], &[0]);
@@ -89,7 +121,7 @@ fn the_mask_must_fit_the_rewards() {
 }
 
 #[test]
-fn reinforce_pp_baseline_normalizes_the_group_means() {
+fn reinforce_pp_baseline_whitens_group_means_over_tokens() {
     let config = ObjectiveConfig::for_kind(Kind::ReinforcePpBaseline);
     let mask = [
         vec![true, false],
@@ -98,23 +130,27 @@ fn reinforce_pp_baseline_normalizes_the_group_means() {
         vec![true, true],
     ];
     let rewards = [1.0, 3.0, 0.0, 6.0];
-    // Group means leave -1, 1, -3, 3: deviation sqrt(20/3).
-    let std = (20.0_f64 / 3.0).sqrt() + 1e-8;
-    let expected = [-1.0, 1.0, -3.0, 3.0].map(|a| a / std);
+    // Group means leave -1, 1, -3, 3, over tokens -1, 1, 1, -3, 3, 3: mean 2/3.
+    let tokens = [-1.0, 1.0, 1.0, -3.0, 3.0, 3.0].map(|a: f64| (a - 2.0 / 3.0).powi(2));
+    let divisor = (tokens.iter().sum::<f64>() / 5.0 + 1e-8).sqrt();
+    let expected = [-1.0, 1.0, -3.0, 3.0].map(|a| (a - 2.0 / 3.0) / divisor);
     let groups = [0, 0, 1, 1];
     let actual = step_advantages(&config, &rewards, &groups, &mask, None);
     let Advantages::PerResponse(actual) = actual else {
         panic!("{actual:?}")
     };
-    assert_close("baseline", &actual, &expected);
+    let close = |actual: &[f64], expected: &[f64]| {
+        let near = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12;
+        assert!(actual.iter().zip(expected).all(near), "{actual:?}");
+    };
+    close(&actual, &expected);
     let tokens = token_advantages(&config, &rewards, &groups, &mask, None);
     let [a, b, c, d] = expected;
-    assert_close("tokens", &tokens.concat(), &[a, 0.0, b, b, 0.0, c, d, d]);
+    close(&tokens.concat(), &[a, 0.0, b, b, 0.0, c, d, d]);
 
-    // The mean of the group means is 0 but for rounding, which must not reach a group of one.
-    let mask = vec![vec![true]; 4];
-    let tokens = token_advantages(&config, &[0.1, 0.2, 0.4, 0.3], &[1, 1, 1, 2], &mask, None);
-    assert_eq!(tokens[3], [0.0]);
+    // All equal: nothing to whiten, and nothing to divide by.
+    let equal = token_advantages(&config, &[0.1; 4], &groups, &mask, None);
+    assert_eq!(equal.concat(), [0.0; 8]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::common::{B, matrix};
 use burn::tensor::{Bool, DType, Tensor};
 use rpg_losses::clip::{dual_clip, ppo_clip};
-use rpg_losses::objectives::rpg::{hard_clip, rpg_clip};
+use rpg_losses::objectives::rpg::{hard_clip, rpg_clip, truncated};
 use rpg_losses::ratios::Ratios;
 use rpg_losses::terms::{ClipBounds, ClipFlags, Terms, UnitLosses};
 use rpg_losses::{Divergence, Kind, ObjectiveConfig};
@@ -124,7 +124,7 @@ fn terms(ratios: Ratios<B>, a: &[f64], kl: Divergence, beta: f64) -> Terms<B> {
     config.beta = beta;
     config.eps_low = 0.5;
     config.eps_high = 0.5;
-    config.c = 3.0;
+    config.c = Some(3.0);
     assert_eq!(config.clip_bounds(), BOUNDS);
     Terms::new(ratios, row(a), config.coefficients())
 }
@@ -208,6 +208,34 @@ fn hard() {
     assert_eq!(
         read(hard_clip::truncated(shifted, BOUNDS).u),
         logarithms.map(|x| x - 0.25)
+    );
+}
+
+/// The coefficient is `-w'*A`, whether or not the weight was clipped.
+#[test]
+fn truncated_keeps_every_gradient() {
+    let w = [0.25, 0.5, 1.5, 4.0, 0.25, 0.5, 1.5, 3.0, 4.0];
+    let mut a = [8.0; 9];
+    a[4..].fill(-8.0);
+    let weights = [0.25, 0.5, 1.5, 1.5, 0.5, 0.5, 1.5, 3.0, 3.0];
+    let expected = ["-", "-", "-", "high", "low", "-", "-", "-", "dual"];
+    let ratios = ratios(&w);
+    let outcome = truncated::losses(&terms(ratios.clone(), &a, Divergence::None, 0.0));
+    assert_eq!(names(outcome.clipped), expected);
+    let grads = outcome.losses.clone().sum().backward();
+    let grad = ratios.lp.grad(&grads).unwrap().into_data();
+    let grad: Vec<f64> = grad.iter::<f64>().collect();
+    for (idx, loss) in read(outcome.losses).into_iter().enumerate() {
+        assert_eq!(loss, weights[idx] * a[idx] * 0.25, "unit {idx}");
+        assert_eq!(grad[idx], -weights[idx] * a[idx], "unit {idx}");
+    }
+    // `A' = A + beta*(1 - w)/w` decides, not `A`: 0.5 - 0.375 and 0.25 - 0.375.
+    let mixed = terms(self::ratios(&[4.0; 2]), &[0.5, 0.25], Divergence::Ufkl, 0.5);
+    let outcome = truncated::losses(&mixed);
+    assert_eq!(names(outcome.clipped), ["high", "dual"]);
+    assert_eq!(
+        read(outcome.losses),
+        [1.5 * 0.125 * 0.25, 3.0 * -0.125 * 0.25]
     );
 }
 

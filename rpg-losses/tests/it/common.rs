@@ -4,8 +4,8 @@ use burn::backend::{Autodiff, Flex};
 use burn::tensor::{Bool, DType, Tensor, TensorData};
 use rpg_losses::reference::{Batch, Evaluation, evaluate};
 use rpg_losses::{
-    Clip, Divergence, Estimator, Kind, Level, LossInputs, LossOutput, ObjectiveConfig, StepTotals,
-    policy_loss, policy_loss_from_operations,
+    Clip, Divergence, Estimator, Kind, KlEstimator, KlPlacement, KlWeight, Level, LossInputs,
+    LossOutput, ObjectiveConfig, StepTotals, policy_loss, policy_loss_from_operations,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -52,6 +52,7 @@ impl Step {
             logp_old: &self.logp_old,
             logp_ref: self.logp_ref.as_ref().unwrap_or(&self.logp_old),
             advantages: &self.advantages,
+            weights: None,
             mask: &self.mask,
         };
         evaluate(config, batch, &self.totals())
@@ -106,6 +107,7 @@ impl Step {
                 logp_old: matrix(&part.logp_old, dtype),
                 logp_ref: part.logp_ref.as_ref().map(|rows| matrix(rows, dtype)),
                 advantages: matrix(&part.advantages, dtype),
+                weights: None,
                 mask: bool_matrix(&part.mask),
             };
             let output = policy_loss(config, inputs, &totals);
@@ -219,16 +221,34 @@ pub(crate) fn configurations() -> Vec<ObjectiveConfig> {
             let mut config: ObjectiveConfig = serde_json::from_str(&raw).expect(&raw);
             config.beta = 0.4;
             if *kind == Kind::Rpg {
-                config.c = 2.0;
+                config.c = Some(2.0);
                 config.z = 1.3;
                 configs.extend(compositions(&config));
             } else {
                 config.eps_high = 0.3;
+                if *kind == Kind::Ppo {
+                    configs.extend(kl_terms(&config));
+                }
                 configs.push(config);
             }
         }
     }
-    assert_eq!(configs.len(), (7 * 6 + Kind::ALL.len() - 1) * 3);
+    assert_eq!(configs.len(), (7 * 7 + 9 + Kind::ALL.len() - 1) * 3);
+    configs
+}
+
+/// Every KL term in the loss.
+fn kl_terms(base: &ObjectiveConfig) -> Vec<ObjectiveConfig> {
+    let mut configs = Vec::new();
+    for estimator in KlEstimator::ALL {
+        for weight in KlWeight::ALL {
+            configs.push(changed(base, |config| {
+                config.kl_placement = KlPlacement::Loss;
+                config.kl_estimator = *estimator;
+                config.kl_weight = *weight;
+            }));
+        }
+    }
     configs
 }
 

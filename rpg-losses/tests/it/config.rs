@@ -19,14 +19,15 @@ fn defaults_are_those_of_the_documentation() {
             let row = (config.level, config.advantage, config.aggregation);
             assert_eq!(row, (level, advantage, aggregation), "{kind}");
             if kind != Kind::Rpg {
-                let numbers = [
-                    config.beta,
-                    config.eps_low,
-                    config.eps_high,
-                    config.c,
-                    config.z,
-                ];
-                assert_eq!(numbers, [0.0, 0.2, 0.2, 3.0, 1.0], "{kind}");
+                let (low, high, c) = match kind {
+                    Kind::Dapo => (0.2, 0.28, Some(3.0)),
+                    Kind::Gspo => (3e-4, 4e-4, None),
+                    Kind::Cispo => (1.0, 0.2, None),
+                    _ => (0.2, 0.2, None),
+                };
+                let numbers = [config.beta, config.eps_low, config.eps_high, config.z];
+                assert_eq!(numbers, [0.0, low, high, 1.0], "{kind}");
+                assert_eq!(config.c, c, "{kind}");
                 let form = (config.kl, config.estimator, config.clip);
                 let expected = (Divergence::None, Estimator::Differentiable, Clip::None);
                 assert_eq!(form, expected, "{kind}");
@@ -66,9 +67,10 @@ fn defaults_are_those_of_the_documentation() {
         (Divergence::Urkl, Estimator::Reinforce, Clip::Rpg)
     );
     assert_eq!(
-        [rpg.beta, rpg.eps_low, rpg.eps_high, rpg.c, rpg.z],
-        [1e-4, 0.2, 0.28, 10.0, 1.0]
+        [rpg.beta, rpg.eps_low, rpg.eps_high, rpg.z],
+        [1e-4, 0.2, 0.28, 1.0]
     );
+    assert_eq!(rpg.c, Some(10.0));
     // The other levels bring their aggregation with them.
     for kind in Kind::ALL {
         for level in ["sequence", "sequence_norm"] {
@@ -100,7 +102,7 @@ fn names_are_those_of_the_documentation() {
         names(Estimator::ALL, Estimator::name),
         "differentiable reinforce"
     );
-    assert_eq!(names(Clip::ALL, Clip::name), "none dual rpg hard");
+    assert_eq!(names(Clip::ALL, Clip::name), "none dual rpg hard truncated");
     assert_eq!(
         names(Level::ALL, Level::name),
         "token sequence sequence_norm"
@@ -111,7 +113,7 @@ fn names_are_those_of_the_documentation() {
     );
     assert_eq!(
         names(AdvantageKind::ALL, AdvantageKind::name),
-        "group_mean group_norm leave_one_out batch_mean batch_norm"
+        "group_mean group_norm leave_one_out opo maxrl batch_mean batch_norm"
     );
     assert_eq!(Kind::GrpoCorrected.to_string(), "grpo_corrected");
 }
@@ -187,7 +189,7 @@ fn a_config_made_in_code_is_checked_by_validate() {
     ObjectiveConfig::default().validate().unwrap();
     check(|config| config.beta = f64::NAN, "beta");
     check(|config| config.eps_low = -0.1, "eps_low");
-    check(|config| config.c = 0.5, "c");
+    check(|config| config.c = Some(0.5), "c");
     check(|config| config.max_length = Some(0), "max_length");
     check(|config| config.level = Level::Sequence, "aggregation");
     check(
@@ -239,7 +241,7 @@ fn warnings_name_changed_keys_that_nothing_reads() {
     );
     check(
         "kind = \"gspo\"\nkl = \"rkl\"\nestimator = \"reinforce\"\nclip = \"rpg\"\nbeta = 1\nc = 9\nmax_length = 8",
-        &["kl", "estimator", "clip", "beta", "c", "max_length"],
+        &["kl", "estimator", "clip", "beta", "max_length"],
     );
     check(
         "kind = \"dr_grpo\"\nmax_length = 8\nbeta = 0.1\neps_low = 0.1\neps_high = 0.3",
@@ -250,6 +252,6 @@ fn warnings_name_changed_keys_that_nothing_reads() {
         .warnings();
     assert_eq!(
         warnings,
-        ["`beta` has no effect: kind \"ppo\" does not use it"]
+        ["`beta` has no effect: kl_placement \"none\" does not use it"]
     );
 }

@@ -286,6 +286,7 @@ fn shapes_that_differ_name_both() {
         logp_old: ones(2, 3),
         logp_ref: Some(ones(2, 3)),
         advantages: ones(2, 3),
+        weights: None,
         mask: mask(2, 3),
     };
     let totals = StepTotals {

@@ -14,8 +14,12 @@ fn numbers(value: &Value) -> Vec<f64> {
 fn every_objective_agrees_with_the_independent_implementation() {
     let golden: Value = serde_json::from_str(include_str!("../golden/golden.json")).unwrap();
     let cases = golden["cases"].as_array().unwrap();
-    // (7 divergences x 6 ways + baselines) x 3 levels x 3 inputs.
-    assert_eq!(cases.len(), (7 * 6 + Kind::ALL.len() - 1) * 3 * 3);
+    // (7 divergences x 7 ways + baselines + 9 KL terms in the loss and 12 in the reward) x 3 levels x 3 inputs,
+    // and 5 pairs of levels x 6 corrections x 3 inputs, and 2 more advantages.
+    assert_eq!(
+        cases.len(),
+        (7 * 7 + Kind::ALL.len() - 1 + 9 + 12) * 3 * 3 + 5 * 6 * 3 + 2 * 3
+    );
     let has = |key: &str, name: &str| cases.iter().any(|case| case["objective"][key] == name);
     assert!(Kind::ALL.iter().all(|kind| has("kind", kind.name())));
     assert!(Divergence::ALL.iter().all(|kl| has("kl", kl.name())));

@@ -7,8 +7,8 @@ use rpg_losses::verify::{
 use rpg_losses::{Clip, Divergence, Kind, Level};
 use serde_json::Value;
 
-/// Every kind but RPG.
-const N_BASELINES: usize = Kind::ALL.len() - 1;
+/// Every kind but RPG, and PPO with nine KL terms.
+const N_BASELINES: usize = Kind::ALL.len() - 1 + 9;
 
 fn report(precision: Precision, n_cases: usize, seed: u64) -> Report {
     let options = VerifyOptions::<Autodiff<Flex>>::new(Default::default(), precision);
@@ -25,15 +25,15 @@ fn every_row_holds_and_every_control_is_rejected() {
         let report = report(precision, n_cases, 1);
         assert!(report.passed(), "{precision:?}:\n{}", report.table());
         // kinds x divergences x estimators x clips x levels, and whole steps, none left out.
-        let n_rpg = 7 * 6 * 3;
+        let n_rpg = 7 * 7 * 3;
         let n_baselines = N_BASELINES * 3;
         let n_steps = 2 * 5;
-        let n_bounds = 2 * (7 * 4 + N_BASELINES);
+        let n_bounds = 2 * (7 * 5 + N_BASELINES);
         assert_eq!(
             report.rows.len(),
-            3 * (n_rpg + n_baselines) + 2 * n_steps + n_bounds
+            3 * (n_rpg + n_baselines) + 2 * n_steps + n_bounds + 2 * 2
         );
-        assert_eq!(report.controls.len(), 8);
+        assert_eq!((report.controls.len(), report.harmless.len()), (9, 4));
         assert!(report.rows.iter().all(|row| row.cases == n_cases));
     }
 }
@@ -46,7 +46,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
     let json = serde_json::to_value(&first).unwrap();
     let keys =
         |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
-    assert_eq!(keys(&json), ["rows", "controls"]);
+    assert_eq!(keys(&json), ["rows", "controls", "harmless"]);
     assert_eq!(keys(&json["rows"][0]), ["name", "cases", "worst", "passed"]);
     assert_eq!(keys(&json["controls"][0]), ["name", "error", "rejected"]);
     let has_row = |name: &str| {
@@ -75,7 +75,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         .collect();
     assert_eq!(
         lines.len(),
-        7 * 6 * 3 + N_BASELINES * 3 + 2 * 5 + 2 * (7 * 4 + N_BASELINES)
+        2 + 7 * 7 * 3 + N_BASELINES * 3 + 2 * 5 + 2 * (7 * 5 + N_BASELINES)
     );
     assert!(
         lines[0].starts_with("| rpg/none/differentiable/token "),
@@ -89,7 +89,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         .lines()
         .filter(|line| line.ends_with("| ok      |"))
         .collect();
-    assert_eq!(lines.len(), 7 * 6 + N_BASELINES + 5 + 1);
+    assert_eq!(lines.len(), 7 * 7 + N_BASELINES + 1 + 5 + 1);
     assert!(
         lines[0].starts_with("| rpg/none/differentiable "),
         "{}",
@@ -111,6 +111,10 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
     failed.controls[0].rejected = false;
     assert!(!failed.passed());
     assert_eq!(failed.table().matches("ACCEPTED").count(), 1);
+    let mut failed = first.clone();
+    failed.harmless[0].as_claimed = false;
+    assert!(!failed.passed());
+    assert_eq!(failed.table().matches("OTHERWISE").count(), 1);
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod docs;
 mod edge_cases;
 mod golden;
 mod gradients;
+mod kl_terms;
 mod policy_loss;
 mod properties;
 mod request;
+mod rollout;

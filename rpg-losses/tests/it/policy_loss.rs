@@ -114,6 +114,7 @@ fn only_the_policy_being_trained_gets_a_gradient() {
                 logp_old: logp_old.clone(),
                 logp_ref: Some(logp_ref.clone()),
                 advantages: advantages.clone(),
+                weights: None,
                 mask: bool_matrix(&step.mask),
             };
             let grads = loss(&config, inputs, &totals).loss.backward();

@@ -73,6 +73,31 @@ fn answers_worked_out_by_hand() {
     let grad = [[-0.1 * e(0.1), -0.1 * e(-0.1), -0.1], [-0.2, 0.0, 0.0]];
     check(ppo, loss, grad);
 
+    // With a dual bound no kind of that family loses more than -c*A where A < 0.
+    let dual = with(&[
+        (
+            "objective",
+            json!({"kind": "rloo", "aggregation": "token_mean", "c": 1.25}),
+        ),
+        ("advantages", json!([[0.0, 0.0, 0.0], [-1.0, -1.0, 9.0]])),
+    ]);
+    check(dual, (1.0 + 1.25) / 5.0, [[0.0; 3], [0.2, 0.0, 0.0]]);
+
+    // CISPO bounds weights above, and below only where it is told to.
+    let cispo = |eps_low: Value| {
+        with(&[
+            ("objective", json!({"kind": "cispo", "eps_low": eps_low})),
+            ("logp", json!([[-3.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])),
+            ("logp_old", json!([[-1.0, 0.0, 0.0], [-2.0, 0.0, 0.0]])),
+            ("mask", json!([[1, 0, 0], [1, 0, 0]])),
+            ("advantages", json!([1.0, 1.0])),
+        ])
+    };
+    for (eps_low, w) in [(Value::Null, e(-2.0)), (json!(0.25), 0.75)] {
+        let grad = [[-w / 2.0, 0.0, 0.0], [-0.6, 0.0, 0.0]];
+        check(cispo(eps_low), (3.0 * w + 1.2) / 2.0, grad);
+    }
+
     // GSPO: one geometric mean per response, w = 1 and e^0.2 (clipped for A > 0 only).
     let gspo = with(&[("objective", json!({"kind": "gspo"}))]);
     let s = e(0.2);
@@ -224,10 +249,6 @@ fn every_mistake_has_its_own_error() {
     check(
         &objective(json!({"kind": "rpg", "aggregation": "seq_mean"})),
         "`aggregation` is \"seq_mean\", which does not go with `level` \"token\"",
-    );
-    check(
-        &objective(json!({"kind": "reinforce_pp", "advantage": "group_norm"})),
-        "`advantage` is \"group_norm\", which does not go with `kind` \"reinforce_pp\"",
     );
     check(
         &[("logp_old", json!([[-0.6, -0.9, -0.2]]))],
@@ -528,7 +549,6 @@ fn keys_without_effect_are_remarked_on() {
             "clip",
             "kl_in_clip",
             "beta",
-            "c",
             "z",
             "max_length",
         ],
@@ -544,6 +564,18 @@ fn keys_without_effect_are_remarked_on() {
     check(json!({"kind": "gspo", "beta": 0.1}), &["beta"]);
     check(json!({"kind": "cispo", "beta": 0.1}), &["beta"]);
     check(json!({"kind": "rloo", "beta": 0.1}), &["beta"]);
+    // Where the KL term goes decides what is read of it.
+    let rloo = |placement: &str| {
+        json!({"kind": "rloo", "beta": 0.1, "kl_placement": placement, "kl_estimator": "k2",
+               "kl_weight": "none"})
+    };
+    check(rloo("loss"), &[]);
+    check(rloo("none"), &["beta", "kl_estimator", "kl_weight"]);
+    check(rloo("reward"), &["kl_weight", "beta"]);
+    for kind in ["rpg", "cispo"] {
+        let keys = json!({"kind": kind, "kl_placement": "loss", "kl_estimator": "k2", "kl_weight": "full"});
+        check(keys, &["kl_placement", "kl_estimator", "kl_weight"]);
+    }
     // Its penalty needs a reference.
     let request = |logp_ref: Value| {
         let changes = [

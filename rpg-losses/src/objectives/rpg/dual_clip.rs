@@ -18,9 +18,12 @@ pub(crate) const FORM: FormSpec = FormSpec {
 /// The surrogate under dual clip with the KL term inside (Algorithm 1): `z*dual_clip(w, A')`.
 ///
 /// `A' = SG(A + beta*K/w)`. Inside the region its gradient is that of
-/// [`crate::objectives::rpg::differentiable`]. The stop-gradient is not in the printed algorithm,
-/// which without it has another gradient than its objective: `log w + 2` in place of `log w + 1` for
-/// reverse KL. Shapes: `[B, U]`. Minimised.
+/// [`crate::objectives::rpg::differentiable`]. The stop-gradient is that of Appendix G.2;
+/// Algorithm 1 as printed (line 32) lets gradient through `A'`. In expectation over a normalized policy and
+/// unclipped, for `rkl` and `urkl` this adds `beta*w*grad lp`, whose mean is 0: harmless but for its variance,
+/// and but for clipped units, which get a push that they should not get. For `fkl` and `ufkl` the regularizer is
+/// lost altogether: `-w*A' = -w*A - beta` where `r = 1`, and the expected gradient of the KL term is 0.
+/// Shapes: `[B, U]`. Minimised.
 pub fn losses<B: Backend>(terms: &Terms<B>) -> UnitLosses<B> {
     let coefficients = terms.coefficients;
     let kl = kl_component_over_weight(coefficients.kl, &terms.ratios) * coefficients.beta;

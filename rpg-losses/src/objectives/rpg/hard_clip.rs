@@ -86,6 +86,7 @@ mod tests {
         let coefficients = Coefficients {
             kl: Divergence::Urkl,
             beta: 1e-4,
+            kl_term: None,
             z: 1.0,
             bounds: ClipBounds::new(0.5, 0.5, 10.0),
         };

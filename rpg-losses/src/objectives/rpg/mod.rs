@@ -6,6 +6,7 @@ pub mod dual_clip_reward;
 pub mod hard_clip;
 pub mod reinforce;
 pub mod rpg_clip;
+pub mod truncated;
 
 use crate::choices::{AdvantageKind, Aggregation, Clip, Divergence, Estimator, Level};
 use crate::objectives::spec::{Defaults, FormSpec, Parts, Spec};
@@ -21,11 +22,13 @@ pub(crate) const SPEC: Spec = Spec {
         estimator: Estimator::Reinforce,
         clip: Clip::Rpg,
         beta: 1e-4,
+        eps_low: 0.2,
         eps_high: 0.28,
-        c: 10.0,
+        c: Some(10.0),
         level: Level::Token,
         token_aggregation: Aggregation::TokenMean,
         advantage: AdvantageKind::GroupMean,
+        ..Defaults::BASELINE
     },
     ..Spec::BASELINE
 };
@@ -63,6 +66,7 @@ forms! {
     Reinforce in reinforce,
     RpgClip in rpg_clip,
     HardClip in hard_clip,
+    Truncated in truncated,
 }
 
 impl Form {
@@ -71,11 +75,12 @@ impl Form {
         match (estimator, clip) {
             (Estimator::Differentiable, Clip::Dual) if kl_in_clip => Self::DualClip,
             (Estimator::Differentiable, Clip::Dual) => Self::DualClipReward,
-            (Estimator::Differentiable, Clip::None | Clip::Rpg | Clip::Hard) => {
+            (Estimator::Differentiable, Clip::None | Clip::Rpg | Clip::Hard | Clip::Truncated) => {
                 Self::Differentiable
             }
             (Estimator::Reinforce, Clip::Rpg) => Self::RpgClip,
             (Estimator::Reinforce, Clip::Hard) => Self::HardClip,
+            (Estimator::Reinforce, Clip::Truncated) => Self::Truncated,
             (Estimator::Reinforce, Clip::None | Clip::Dual) => Self::Reinforce,
         }
     }

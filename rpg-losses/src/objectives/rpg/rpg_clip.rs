@@ -96,6 +96,7 @@ mod tests {
         let coefficients = Coefficients {
             kl: Divergence::Ufkl,
             beta: 0.5,
+            kl_term: None,
             z: 2.0,
             bounds: ClipBounds::new(0.5, 0.5, 3.0),
         };
