@@ -4,7 +4,7 @@ use super::numbers::last_value;
 use super::prose::{Kind, Prose, Token};
 use super::statement::{is_remark, readings, sentence_end};
 use super::{last_position, last_positions, prefix, suffix};
-use crate::lexicon::{Class, said};
+use crate::lexicon::Class;
 use memchr::memmem;
 
 /// The longest answer that is read after a marker.
@@ -94,10 +94,19 @@ pub(super) fn answer_phrase(text: &str) -> Found {
 
 /// Whether a text ends with a sentence that denies that there is an answer: "I do not know the answer."
 fn is_missing(before: &str, after: &str) -> bool {
-    let before = suffix(before, MAX_SUPPOSITION);
+    let before = suffix(
+        before.strip_suffix(['a', 'A']).unwrap_or(before),
+        MAX_SUPPOSITION,
+    );
     let sentence = before.rsplit(['\n', '.', ',']).next().unwrap_or(before);
+    let prose = Prose::read(sentence);
+    let is_word = |index: &usize| !prose.class(*index).is(Class::DETERMINER);
+    let verb = (0..prose.tokens.len()).rfind(is_word);
     let is_end = after.trim().len() <= 2;
-    is_end && said(sentence).is(Class::DENY)
+    is_end
+        && verb.is_some_and(|verb| {
+            prose.class(verb).is(Class::KNOW) && prose.says(0..verb, Class::DENY)
+        })
 }
 
 /// Whether a sentence denies what it says about the answer: "It is false that the answer ..".
@@ -159,7 +168,12 @@ fn after_word(text: &str, start: usize, rest: &str) -> Option<Vec<String>> {
     // "The answer to the second part is 5.", "Answer (in metres): 5"
     let is_verb =
         |index: &usize| prose.class(*index).is(Class::BE) || prose.is_mark(*index, &[':', '：']);
-    let verb = (first..sentence_end(&prose, first)).find(is_verb)?;
+    let sentence = first..sentence_end(&prose, first);
+    let Some(verb) = sentence.clone().find(is_verb) else {
+        // `The answer does not exist.`
+        let is_denied = first == 0 && prose.says(sentence.start..sentence.end.min(2), Class::DENY);
+        return is_denied.then(Vec::new);
+    };
     Some(line_readings(&rest[prose.tokens[verb].end..]))
 }
 

@@ -57,6 +57,8 @@ impl Class {
     pub(crate) const VERDICT: Self = Self(1 << 25);
     /// Refers to what was said before: `that is wrong`.
     pub(crate) const PRONOUN: Self = Self(1 << 26);
+    /// Is done with an answer that is found: `I do not know the answer`.
+    pub(crate) const KNOW: Self = Self(1 << 27);
     /// May end with a period inside a sentence: `approx. 7`.
     pub(crate) const ABBREVIATION: Self = Self(1 << 18);
     /// The half of the day that a time belongs to.
@@ -165,6 +167,7 @@ const TABLE: &[(Class, &str)] = &[
     ),
     (Class::LIMIT, "least|most|at least|at most|below|negative"),
     (Class::ABBREVIATION, "approx|sq|ft|in|vs|no|rs"),
+    (Class::KNOW, "know|find|determine|have|give|see|get|compute"),
     (Class::VERDICT, "yes|no|true|false|maybe|perhaps"),
     (Class::PRONOUN, "this|that|it|which|that's|it's"),
     (Class::HOUR, "am|pm"),
