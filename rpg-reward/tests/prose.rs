@@ -217,6 +217,8 @@ fn an_answer_that_is_denied_is_none() {
         ("It is not 7.", "7", false),
         ("x is not equal to 7.", "7", false),
         ("Answer: under 7", "7", false),
+        ("Answer: 7 at the most", "7", false),
+        ("Answer: 7 at the end", "7", true),
         ("\\boxed{\\text{a number near } 7}", "7", false),
         ("We know that the answer is 7.", "7", true),
         (

@@ -114,7 +114,7 @@ const TABLE: &[(Class, &str)] = &[
     (
         Class::CHANGE,
         "than|least|most|less|fewer|below|under|over|above|near|outside|half|half of|twice|thrice|double|triple|reciprocal|inverse|\
-         opposite|minus|negative|neg|plus|times|root|between|up to|at least|at most|such as|one of|sum of|product of|\
+         opposite|minus|negative|neg|plus|times|root|between|up to|at least|at most|at the least|at the most|such as|one of|sum of|product of|\
          difference of|multiple of|factor of|square of|cube of|divisible by",
     ),
     (
@@ -165,7 +165,10 @@ const TABLE: &[(Class, &str)] = &[
         "of|in|to|on|it|so|we|by|for|get|have|has|there|option|choice|total|result|value|number|equal|amount|\
          area|volume|length|sum|cost|price|all",
     ),
-    (Class::LIMIT, "least|most|at least|at most|below|negative"),
+    (
+        Class::LIMIT,
+        "least|most|at least|at most|at the least|at the most|below|negative",
+    ),
     (Class::ABBREVIATION, "approx|sq|ft|in|vs|no|rs"),
     (Class::KNOW, "know|find|determine|have|give|see|get|compute"),
     (Class::VERDICT, "yes|no|true|false|maybe|perhaps"),
