@@ -67,7 +67,7 @@ fn the_source_of_an_answer_is_reported() {
         ),
         ("6 * 7", Some(AnswerSource::LastExpression), "42"),
         (
-            "First 6.\nThat makes 42 in all.",
+            "First 6.\nIn all, 42 remain.",
             Some(AnswerSource::LastNumber),
             "42",
         ),

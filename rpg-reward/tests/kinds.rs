@@ -222,3 +222,64 @@ fn inequalities_are_compared_with_their_solutions() {
         ("xy<1", "x<\\frac1y", false),
     ]);
 }
+
+#[test]
+fn letters_and_numbers_of_parts_may_be_written_in_many_ways() {
+    check(&[
+        ("5, 8", "a) 5,\\ b) 8", true),
+        ("5, 8", "a) 8,\\ b) 5", false),
+        ("5, 8", "(a)\\ 5 \\quad (b)\\ 8", true),
+        ("5, 8", "(a)\\ 8 \\quad (b)\\ 5", false),
+        ("5, 8", "\\text{(1) } 5,\\ \\text{(2) } 8", true),
+        ("5, 8", "(1) 8, (2) 5", false),
+        ("5", "a) 5, b) 8", false),
+        ("(a) + (b)", "a+b", true),
+    ]);
+}
+
+#[test]
+fn a_set_is_no_element_of_itself() {
+    check(&[
+        ("\\{\\{1\\},\\{1,2\\}\\}", "\\{\\{2,1\\},\\{1\\}\\}", true),
+        ("\\{\\{1\\},\\{1,2\\}\\}", "\\{1,\\{1,2\\}\\}", false),
+        (
+            "\\{\\emptyset,\\{1\\}\\}",
+            "\\{\\{1\\},\\varnothing\\}",
+            true,
+        ),
+        ("\\{\\emptyset,\\{1\\}\\}", "\\{\\emptyset,1\\}", false),
+        ("\\{1,\\{2\\}\\}", "\\{2,\\{1\\}\\}", false),
+    ]);
+}
+
+#[test]
+fn a_set_may_be_described_with_any_letter_and_alternatives() {
+    check(&[
+        ("\\{x \\mid x>2\\}", "\\{t \\mid t>2\\}", true),
+        ("\\{x \\mid x>2\\}", "\\{t \\mid t\\ge2\\}", false),
+        ("t>2", "\\{t \\mid t>2\\}", true),
+        (
+            "(-\\infty,2]\\cup(5,\\infty)",
+            "\\{x: x\\le2 \\text{ or } x>5\\}",
+            true,
+        ),
+        (
+            "(-\\infty,2]\\cup(5,\\infty)",
+            "\\{x: x\\le2 \\text{ or } x\\ge5\\}",
+            false,
+        ),
+        ("(2,5)", "\\{x : x>2, x<5\\}", true),
+        ("(2,5)", "\\{x : x>2 \\text{ or } x<5\\}", false),
+    ]);
+}
+
+#[test]
+fn signs_of_logic_have_several_names() {
+    check(&[
+        ("p\\lor\\neg q", "p\\vee\\lnot q", true),
+        ("p\\lor\\neg q", "p\\lor q", false),
+        ("\\neg(p\\land q)", "\\lnot (p\\wedge q)", true),
+        ("\\neg(p\\land q)", "\\neg p\\land q", false),
+        ("7", "\\neg 7", false),
+    ]);
+}

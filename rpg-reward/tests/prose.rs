@@ -179,3 +179,118 @@ fn signs_without_meaning_and_tags_end_an_answer() {
         ("Answer: approx. 8 cm", "8", true),
     ]);
 }
+
+#[test]
+fn what_nobody_sees_is_no_answer() {
+    check(&[
+        ("\\boxed{6} <!-- \\boxed{7} -->", "7", false),
+        ("\\boxed{6} <!-- \\boxed{7} -->", "6", true),
+        ("<!-- \\boxed{7} -->", "7", false),
+        ("The answer is 6. <!-- answer: 7 -->", "7", false),
+        ("The answer is 6. <!-- answer: 7", "6", true),
+        ("<!-- a --> 6 <!-- b --> apples", "6", true),
+        ("% \\boxed{7}\nI do not know.", "7", false),
+        ("It is 60 % \\boxed{60}", "60", true),
+    ]);
+}
+
+#[test]
+fn an_answer_that_is_denied_is_none() {
+    check(&[
+        ("7 is not the answer.", "7", false),
+        ("7 cannot be the answer.", "7", false),
+        ("7 is the wrong answer.", "7", false),
+        ("7 is the right answer.", "7", true),
+        (
+            "The answer is 8. Note that 7 is the wrong answer.",
+            "8",
+            true,
+        ),
+        ("It is false that the answer is 7.", "7", false),
+        ("The area is 7. We cannot simplify the answer.", "7", true),
+        ("The answer does not exist. 7", "7", false),
+        ("Answer: ¬7", "7", false),
+        ("\\boxed{\\text{The area under the curve is } 7}", "7", true),
+        ("The profit over 3 years is 7.", "7", true),
+        ("It is not true that the answer is 7.", "7", false),
+        ("It is not hard to see that the answer is 7.", "7", true),
+        ("The answer isn't 8 but 7.", "7", true),
+        ("The answer isn't 8 but 7.", "8", false),
+        ("It is not 7.", "7", false),
+        ("x is not equal to 7.", "7", false),
+        ("Answer: under 7", "7", false),
+        ("Answer: 7 at the most", "7", false),
+        ("Answer: 7 at the end", "7", true),
+        ("\\boxed{\\text{a number near } 7}", "7", false),
+        ("We know that the answer is 7.", "7", true),
+        (
+            "The text mentions 7 apples. I don't know the answer.",
+            "7",
+            false,
+        ),
+        ("\\boxed{7}? No, that is wrong.", "7", false),
+        ("\\boxed{7}\n\nActually, that's wrong.", "7", false),
+        ("\\boxed{7} -- this is incorrect.", "7", false),
+        ("\\boxed{7}, not correct", "7", false),
+        ("\\boxed{7}. This is correct.", "7", true),
+        ("\\boxed{7}. That is not 8.", "7", true),
+        (
+            "\\boxed{7}\n\nThis is the correct answer, and 8 is not.",
+            "7",
+            true,
+        ),
+    ]);
+}
+
+#[test]
+fn what_follows_a_statement_is_not_part_of_it() {
+    check(&[
+        ("The minimum value is −4, attained at x = 1.", "-4", true),
+        ("The minimum value is −4, attained at x = 1.", "1", false),
+        ("The answer is 42, obtained by adding 40 and 2.", "42", true),
+        (
+            "The answer is 43, while 42 would be too small.",
+            "42",
+            false,
+        ),
+        (
+            "\\boxed{\\text{The minimum is } 4 \\text{ at } x=1}",
+            "4",
+            true,
+        ),
+        (
+            "\\boxed{\\text{The minimum is } 4 \\text{ at } x=1}",
+            "1",
+            false,
+        ),
+        ("The number is 10 which is 1000 m.", "1000", true),
+        ("The distance is sqrt(2).", "\\sqrt2", true),
+        ("The distance is sqrt(2).", "2", false),
+        ("The value is sin(2).", "\\sin 2", true),
+        ("Answer:\n\n$$\\{2,1\\}$$", "\\{1,2\\}", true),
+        ("$x_1=\\boxed{2},\\quad x_2=\\boxed{3}$", "2,3", true),
+        ("$x_1=\\boxed{2},\\quad x_2=\\boxed{3}$", "2", false),
+    ]);
+}
+
+#[test]
+fn a_verdict_may_go_on() {
+    check(&[
+        ("\\boxed{\\text{No, it is not prime}}", "No", true),
+        ("\\boxed{\\text{No, because } 9=3\\cdot 3}", "No", true),
+        ("\\boxed{\\text{Yes, it converges}}", "\\text{Yes}", true),
+        ("\\boxed{\\text{Yes, it converges}}", "\\text{No}", false),
+        ("\\boxed{\\text{Yes, no}}", "\\text{Yes}", false),
+        ("\\boxed{\\text{True, or false}}", "\\text{True}", false),
+        ("\\boxed{No} and \\boxed{77}", "No", false),
+        ("The answer is Yes, it is a square.", "\\text{Yes}", true),
+        ("Answer: No, 91 = 7*13.", "\\text{No}", true),
+        ("Answer: 42 at x = 1", "42", true),
+        ("The speed is 42 at time t = 3.", "42", true),
+        ("The speed is 42 at time t = 3.", "3", false),
+        ("Final answer: B - the mean", "B", true),
+        ("Final answer: B - the mean", "A", false),
+        ("\\boxed{B - 1}", "B-1", true),
+        ("\\boxed{5 \\text{; the expected answer is 4}}", "4", false),
+    ]);
+}

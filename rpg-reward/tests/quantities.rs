@@ -435,3 +435,17 @@ fn numbers_with_units_of_their_own_are_one_quantity() {
         ("5", "5 3 in", false),
     ]);
 }
+
+#[test]
+fn what_a_quantity_is_counts_where_both_sides_say_it() {
+    check([
+        (r"\text{August } 31", r"\text{August 31}", true),
+        (r"\text{August } 31", "31", false),
+        ("31", r"\text{August } 31", true),
+        (r"5 \text{ m north}", r"5\text{ m east}", false),
+        (r"5 \text{ m north}", r"5\text{ m north}", true),
+        (r"5 \text{ m north}", "5", true),
+        (r"\text{6 boys}", r"6\text{ girls}", false),
+        (r"\text{6 boys}", r"6\text{ boys}", true),
+    ]);
+}

@@ -318,3 +318,56 @@ fn what_is_said_of_one_thing_holds_for_no_other() {
         ("P(A\\cap B)=0.5", "0.5", true),
     ]);
 }
+
+#[test]
+fn accents_and_marks_tell_names_apart() {
+    check(&[
+        ("\\hat{\\theta}", "\\hat\\theta", true),
+        ("\\hat{\\theta}", "\\theta", false),
+        ("\\dot{x}=-x", "\\dot x=-x", true),
+        ("\\dot{x}=-x", "\\ddot x=-x", false),
+        ("\\dot{x}=-x", "x=-x", false),
+        ("3\\hat{i}-4\\hat{k}", "3\\hat{\\imath}-4\\hat{k}", true),
+        ("A^T", "A^\\top", true),
+        ("A^T", "A", false),
+        ("z^*", "z^*", true),
+        ("z^*", "z", false),
+        ("7", "7^", false),
+        ("f^{(4)}(x)", "f''''(x)", true),
+        ("f^{(4)}(x)", "f^4(x)", false),
+        ("\\arg(z)", "\\arg z", true),
+        ("\\arg(z)", "\\arg w", false),
+        ("\\ker(T)", "\\ker T", true),
+        ("\\operatorname{Im}(z)", "\\operatorname{Im}(w)", false),
+        ("\\operatorname{Im}(z)", "\\operatorname{Im}(2z)", false),
+        ("\\operatorname{Re}(2z)", "2\\operatorname{Re}(z)", true),
+    ]);
+}
+
+#[test]
+fn what_is_computed_or_asked_for_may_have_any_name() {
+    check(&[
+        ("0.6", "P(A|B)=\\frac35", true),
+        ("P(A\\mid B)=\\frac35", "P(A|B)=0.6", true),
+        ("P(A\\mid B)=\\frac35", "P(B\\mid A)=0.6", false),
+        ("4", "P(4|5)", false),
+        ("12", "\\sum a_i=12", true),
+        ("12", "\\sum_{i\\in S} a_i=13", false),
+        ("4", "\\sum 4", false),
+        ("2:3", "AB:BC=2:3", true),
+        ("2:3", "AB:BC=3:2", false),
+        ("2:3", "\\frac{a}{b}=\\frac23", true),
+        ("4x+3", "(f\\circ g)(x)=4x+3", true),
+        ("4x+3", "(f\\circ g)(x)=3x+4", false),
+        ("x=2y=3z", "3z=2y=x", true),
+        ("x=2y=3z", "3z", false),
+        ("x=2y=3z", "x=3z", false),
+        ("AB=CD", "CD=AB", true),
+        ("AB=CD", "CD", false),
+        ("CD", "AB=CD", true),
+        ("\\frac59", "\\frac59\\ (\\approx 0.556)", true),
+        ("\\frac59", "\\frac49\\ (\\approx 0.444)", false),
+        ("4", "4\\approx 5", false),
+        ("347", "347\\approx 350", true),
+    ]);
+}

@@ -302,3 +302,24 @@ fn sums_are_compared_with_sums_and_may_have_names() {
         ("\\sum_{d\\mid n} d", "\\sum_{d\\mid n} d", true),
     ]);
 }
+
+#[test]
+fn terms_may_be_written_in_another_way() {
+    check(&[
+        (
+            "\\sum_{n=1}^\\infty \\frac{1}{n^2+1}",
+            "\\sum_{k=1}^\\infty \\frac{1}{1+k^2}",
+            true,
+        ),
+        (
+            "\\sum_{n=1}^\\infty \\frac{1}{n^2+1}",
+            "\\sum_{k=0}^\\infty \\frac{1}{1+k^2}",
+            false,
+        ),
+        (
+            "\\sum_{n=1}^\\infty \\frac{1}{n^2+1}",
+            "\\sum_{k=1}^\\infty \\frac{1}{2+k^2}",
+            false,
+        ),
+    ]);
+}

@@ -1,11 +1,13 @@
 //! The interpretation of relations: what is named, computed, or stated to be equal.
 
-use super::naming::{is_constant, is_name};
+use super::naming::{is_constant, is_multiple, is_name};
 use super::rewrite::{is_plus_minus, with_sign};
 use super::value::{Inequality, Result, Value};
 use super::{Comparer, Outcome};
 use crate::ast::{Expr, RelOp};
 use crate::verdict::{Budget, Failure};
+use num_rational::BigRational;
+use num_traits::Signed;
 
 /// The longest chain of equals signs.
 const MAX_SIDES: usize = 13;
@@ -23,6 +25,13 @@ impl Comparer {
         // Of an exact value and a rounded one, the exact one counts.
         if let Some(index) = rest.iter().position(|(op, _)| *op == RelOp::Approx) {
             let (before, after) = (sides[index], sides[index + 1]);
+            if let (Expr::Num(a), Expr::Num(b)) = (before, after)
+                && a.value.is_integer()
+                && b.value.is_integer()
+                && !is_near(&a.value, &b.value)
+            {
+                return Err(Failure::Unsupported);
+            }
             if before.has_decimal() && !after.has_decimal() {
                 return self.interpret(after, depth + 1);
             }
@@ -81,7 +90,12 @@ impl Comparer {
             if names || !is_name(first) && !self.all_equal(first, rest) {
                 return Ok(Value::Chain(quantities(), None));
             }
+            // `x = 2y = 3z` is no computation.
+            let multiples = sides.iter().all(|side| is_multiple(side));
             if depth == 0 && is_name(first) && !self.all_equal(last, rest) {
+                if multiples {
+                    return Ok(Value::Chain(quantities(), None));
+                }
                 let named = self.named(first, last, depth)?;
                 return Ok(Value::Chain(quantities(), Some(Box::new(named))));
             }
@@ -129,4 +143,10 @@ impl Comparer {
     fn all_equal(&mut self, expr: &Expr, sides: &[&Expr]) -> bool {
         sides.iter().all(|side| self.scalar(side, expr).is_equal())
     }
+}
+
+/// Whether one number may be the other one rounded: they differ by a twentieth at most.
+fn is_near(a: &BigRational, b: &BigRational) -> bool {
+    let twenty = BigRational::from_integer(20.into());
+    (a - b).abs() * twenty <= a.abs()
 }

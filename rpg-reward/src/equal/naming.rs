@@ -11,6 +11,7 @@ pub(super) fn is_name(expr: &Expr) -> bool {
         |e: &Expr| matches!(e, Expr::Sym(s) if s.starts_with(|c: char| c.is_ascii_uppercase()));
     let is_event = |e: &Expr| match e {
         Expr::SetOp(_, sets) => sets.iter().all(is_capital),
+        Expr::Apply(bar, events) => bar == "|" && events.iter().all(is_capital),
         _ => is_capital(e),
     };
     match expr {
@@ -21,7 +22,14 @@ pub(super) fn is_name(expr: &Expr) -> bool {
         Expr::Mul(factors) => {
             let inverse = matches!(factors.as_slice(), [Expr::Pow(f, e), Expr::Sym(_)]
                 if is_sym(f) && matches!(&**e, Expr::Num(n) if n.value == Expr::minus_one()));
-            inverse || is_derivative(expr) || factors.iter().all(is_event) || has_integral(expr)
+            // `(f \circ g)(x)`
+            let composed =
+                matches!(factors.as_slice(), [Expr::Apply(f, _), Expr::Sym(_)] if f == "∘");
+            inverse
+                || composed
+                || is_derivative(expr)
+                || factors.iter().all(is_event)
+                || has_integral(expr)
         }
         Expr::Div(..) => is_derivative(expr) || has_integral(expr),
         Expr::Fun(Func::Conjugate | Func::Abs, inner) => {
@@ -36,6 +44,25 @@ pub(super) fn is_name(expr: &Expr) -> bool {
 /// Whether an integral occurs, which names what it is equal to.
 fn has_integral(expr: &Expr) -> bool {
     expr.any(&mut |e| matches!(e, Expr::Series(Fold::Integral, ..)))
+}
+
+/// Whether an expression is a variable or a multiple of one.
+pub(super) fn is_multiple(expr: &Expr) -> bool {
+    match expr {
+        Expr::Sym(_) => true,
+        Expr::Mul(factors) => match factors.as_slice() {
+            [number, Expr::Sym(_)] => is_constant(number),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether an expression is a segment: a product of several capital letters.
+pub(super) fn is_segment(expr: &Expr) -> bool {
+    let is_capital =
+        |e: &Expr| matches!(e, Expr::Sym(s) if s.starts_with(|c: char| c.is_ascii_uppercase()));
+    matches!(expr, Expr::Mul(factors) if factors.len() > 1 && factors.iter().all(is_capital))
 }
 
 /// Whether two names are the same; a name in words matches any name.

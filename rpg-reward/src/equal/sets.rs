@@ -111,6 +111,11 @@ impl Comparer {
         }
     }
 
+    /// Whether a value describes a set of real numbers.
+    pub(super) fn is_solvable(&mut self, value: &Value) -> bool {
+        self.real_set(value).is_some()
+    }
+
     /// The set of real numbers that a value describes.
     fn real_set(&mut self, value: &Value) -> Option<RealSet> {
         self.spend(5).ok()?;

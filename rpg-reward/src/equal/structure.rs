@@ -1,6 +1,6 @@
 //! Comparison of values of any kind.
 
-use super::naming::{is_constant, same_name, with_arguments};
+use super::naming::{is_constant, is_segment, same_name, with_arguments};
 use super::value::Value;
 use super::{Comparer, Outcome, equal_words, normalized};
 use crate::ast::{Expr, Func, SetOp};
@@ -29,10 +29,30 @@ impl Comparer {
             (V::Named(a, x), V::Named(b, y)) if same_name(a, b) => self.same(x, y),
             (V::Inequality(a), V::Inequality(b)) => self.same_inequality(a, b),
             (V::NamedSet(a), V::NamedSet(b)) if a == b => Outcome::Equal,
-            // A set is no element of itself: `{{1}}` is not `{1}`.
-            (V::Set(a), V::Set(b)) if nests(a) != nests(b) => Outcome::Different,
+            (V::Set(a), V::Set(b)) if nests(a) || nests(b) => self.same_nested_sets(a, b),
             _ => self.same_view(gold, answer),
         }
+    }
+
+    /// Compares sets with sets among their elements. A set is no element of itself: `{{1}}` is not `{1}`.
+    fn same_nested_sets(&mut self, gold: &[Value], answer: &[Value]) -> Outcome {
+        let parts = |items: &'_ [Value]| -> [Vec<Value>; 2] {
+            let (sets, others) = items
+                .iter()
+                .cloned()
+                .partition(|i| matches!(i, Value::Set(_)));
+            [sets, others]
+        };
+        let ([sets, others], [their_sets, their_others]) = (parts(gold), parts(answer));
+        let (a, b) = (
+            self.distinct(sets.iter().collect()),
+            self.distinct(their_sets.iter().collect()),
+        );
+        self.in_any_order(&a, &b).and(|| {
+            let a = self.distinct(others.iter().collect());
+            let b = self.distinct(their_others.iter().collect());
+            self.in_any_order(&a, &b)
+        })
     }
 
     /// Compares two values as the first of their common readings, from the strictest to the widest.
@@ -52,10 +72,21 @@ impl Comparer {
         if let Value::Equation(left, right) = answer
             && matches!(
                 gold,
-                Value::Scalar(_) | Value::Percent(_) | Value::Infinity(_)
+                Value::Scalar(_)
+                    | Value::Percent(_)
+                    | Value::Infinity(_)
+                    | Value::Ratio(_)
+                    | Value::Time(_)
             )
         {
             return self.named_quantity(gold, left, right);
+        }
+        // `AB = CD` says something of two segments.
+        if let Value::Named(a, b) = gold
+            && is_segment(a)
+            && matches!(&**b, Value::Scalar(b) if is_segment(b))
+        {
+            return Outcome::Different;
         }
         if let Some(outcome) = self.same_within(gold, answer, Value::named) {
             return outcome;

@@ -57,6 +57,15 @@ pub(crate) fn choice_letter(gold: &str) -> Option<char> {
     chars.next().is_none().then_some(letter)
 }
 
+/// Whether a text begins with a dash between blanks and a word: ` - the mean`.
+fn is_dash_before_words(text: &str) -> bool {
+    let dash = [" - ", " – ", " — "]
+        .iter()
+        .find_map(|dash| text.strip_prefix(dash));
+    let is_letter = |c: char| c.is_alphabetic();
+    dash.is_some_and(|words| words.chars().take_while(|&c| is_letter(c)).count() > 1)
+}
+
 /// Whether an answer chooses `letter`: `B`, `(B)`, `B.`, `(B) 12`, `option B`.
 pub(crate) fn same_choice(letter: char, answer: &str) -> Option<bool> {
     if answer.len() > MAX_WORDS {
@@ -85,7 +94,8 @@ pub(crate) fn same_choice(letter: char, answer: &str) -> Option<bool> {
     }
     // If more follows, the letter must be set off, and no other letter may be offered.
     let set_off = (bracketed && after.starts_with([')', ']']))
-        || (body[1..].starts_with([')', ':']) || body[1..].starts_with(". "));
+        || (body[1..].starts_with([')', ':']) || body[1..].starts_with(". "))
+        || is_dash_before_words(&body[1..]);
     if !set_off || !chosen.is_ascii_uppercase() {
         return None;
     }

@@ -176,7 +176,14 @@ impl Comparer {
             _ => true,
         });
         if conditions.len() == 1 && matches!(form, Expr::Sym(_)) {
-            return Ok(conditions.remove(0));
+            let condition = conditions.remove(0);
+            // The letter of the elements does not matter.
+            let is_bound =
+                matches!(condition, Value::Inequality(_)) && self.is_solvable(&condition);
+            return Ok(match condition {
+                condition if is_bound => Value::Combined(SetOp::Union, vec![condition]),
+                condition => condition,
+            });
         }
         Ok(Value::Builder(form.clone(), conditions))
     }

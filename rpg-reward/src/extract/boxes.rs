@@ -1,8 +1,8 @@
 //! The last `\boxed{}`, or the last few that form one list.
 
-use super::prefix;
 use super::prose::{Kind, Prose};
 use super::spans::percent_follows;
+use super::{prefix, suffix};
 use crate::lexicon::Class;
 use memchr::memmem;
 
@@ -22,6 +22,9 @@ const MAX_GAP_WORDS: usize = 3;
 const MAX_STARTS: usize = 4_096;
 /// The maximum number of boxes of one list.
 const MAX_BOXES: usize = 256;
+
+/// The longest judgement of a box that is read.
+const MAX_VERDICT: usize = 60;
 
 /// The content of the last box, or of the boxes that form one list with it, joined by commas.
 pub(super) fn last_boxes(text: &str) -> Option<String> {
@@ -82,7 +85,12 @@ fn outermost(text: &str) -> Option<Vec<Span>> {
     }
     starts.sort_unstable();
     // Only the last boxes matter; a box that contains thousands of others may be missed.
-    let starts = &starts[starts.len().saturating_sub(MAX_STARTS)..];
+    let kept = starts.len().saturating_sub(MAX_STARTS);
+    starts.drain(..kept);
+    starts.retain(|(start, _)| !is_commented(&text[..*start]));
+    if starts.is_empty() {
+        return None;
+    }
     let openings: Vec<usize> = starts.iter().map(|(_, open)| *open).collect();
     let closers = matching_braces(bytes, starts[0].0, &openings);
     let mut boxes: Vec<Span> = Vec::new();
@@ -113,6 +121,13 @@ fn outermost(text: &str) -> Option<Vec<Span>> {
         });
     }
     Some(boxes)
+}
+
+/// Whether a line begins with the sign of a comment in LaTeX.
+fn is_commented(before: &str) -> bool {
+    let line = suffix(before, MAX_GAP);
+    let line = line.rsplit('\n').next().unwrap_or(line);
+    line.len() < MAX_GAP && line.trim_start().starts_with('%')
 }
 
 /// `\boxed 5`: the number of bytes after the number that follows.
@@ -162,10 +177,14 @@ fn joins(gap: &str) -> bool {
         return false;
     }
     let prose = Prose::read(gap);
+    // `y`, `x_2`
+    let names_value = |index: usize| {
+        prose.tokens[index].is_letter() || prose.slice(index..index + 1).starts_with('_')
+    };
     let separates = |index: usize| match prose.tokens[index].kind {
         Kind::Word(class) => class.is(Class::TURN | Class::PREFER),
         // `y =` names the next value.
-        Kind::Mark('=') => index == 0 || !prose.tokens[index - 1].is_letter(),
+        Kind::Mark('=') => index == 0 || !names_value(index - 1),
         Kind::Mark(mark) => ".!?:+-*/<>".contains(mark),
         Kind::Number => true,
         Kind::Math(..) | Kind::Formula | Kind::Break => false,
@@ -188,9 +207,15 @@ fn rejects_second(gap: &str) -> bool {
 
 /// Whether the text after a box says that its content is not the answer.
 fn is_retracted(after: &str) -> bool {
-    let line = prefix(after, 40);
-    let line = line.trim_start_matches(|c: char| !c.is_alphabetic() && c != '\n');
-    let prose = Prose::read(line);
+    let after = prefix(after, MAX_VERDICT);
+    let words = after.trim_start_matches(|c: char| !c.is_alphabetic());
+    let is_new_line = after[..after.len() - words.len()].contains('\n');
+    let prose = Prose::read(words);
+    judges_wrong(&prose) || (!is_new_line && denies(&prose))
+}
+
+/// Whether words begin with a denial: `is not the answer`.
+fn denies(prose: &Prose) -> bool {
     let is_verb = prose.class(0).is(Class::BE);
     let mut judged = usize::from(is_verb);
     while prose.class(judged).is(Class::DETERMINER) {
@@ -200,4 +225,26 @@ fn is_retracted(after: &str) -> bool {
     // `\boxed{8}, not 7` keeps the 8.
     let denies = class.is(Class::DENY) && (is_verb || !class.is(Class::PREFER));
     denies || (is_verb && class.is(Class::WRONG))
+}
+
+/// Whether the first words are a judgement and nothing else: `not correct`, `No, that is wrong.`
+fn judges_wrong(prose: &Prose) -> bool {
+    let words: Vec<Class> = (0..prose.tokens.len())
+        .take_while(|&index| !prose.is_mark(index, &['.', ':']))
+        .filter(|&index| matches!(prose.tokens[index].kind, Kind::Word(_)))
+        .map(|index| prose.class(index))
+        .collect();
+    let Some((judgement, before)) = words.split_last() else {
+        return false;
+    };
+    let says_nothing = Class::TURN | Class::PRONOUN | Class::BE | Class::FILLER | Class::DETERMINER;
+    let denied = before.iter().any(|class| class.is(Class::DENY));
+    let leads = before
+        .iter()
+        .all(|class| class.is(says_nothing | Class::DENY));
+    let is_judged = match denied {
+        _ if judgement.is(Class::WRONG) => !denied,
+        denied => denied && judgement.is(Class::REMARK),
+    };
+    leads && is_judged
 }

@@ -16,6 +16,9 @@ const MAX_SUBJECT: usize = 200;
 /// The longest line before the word that makes a heading of it.
 const MAX_HEADING: usize = 24;
 
+/// The longest text before the word "answer" that may deny what follows.
+const MAX_SUPPOSITION: usize = 60;
+
 /// Where the last marked answer starts, and its readings.
 type Found = Option<(usize, Vec<String>)>;
 
@@ -63,7 +66,13 @@ pub(super) fn answer_phrase(text: &str) -> Found {
             .ends_with(['<', '/'])
     };
     for (start, end) in positions.into_iter().filter(|(start, _)| !is_tag(*start)) {
-        let found = after_word(text, start, &text[end..]).or_else(|| before_word(&text[..start]));
+        let found = if is_supposed(&text[..start]) {
+            Some(Vec::new())
+        } else {
+            after_word(text, start, &text[end..])
+                .or_else(|| before_word(&text[..start]))
+                .or_else(|| is_missing(&text[..start], &text[end..]).then(Vec::new))
+        };
         match found {
             Some(readings) if readings.is_empty() => {
                 // A sentence that was cut off denies nothing: any other marker takes precedence.
@@ -81,6 +90,48 @@ pub(super) fn answer_phrase(text: &str) -> Found {
     }
     // "The answer is not 5" gives no answer, and no other rule must find 5.
     without_value
+}
+
+/// Whether a text ends with a sentence that denies that there is an answer: "I do not know the answer."
+fn is_missing(before: &str, after: &str) -> bool {
+    let before = suffix(
+        before.strip_suffix(['a', 'A']).unwrap_or(before),
+        MAX_SUPPOSITION,
+    );
+    let sentence = before.rsplit(['\n', '.', ',']).next().unwrap_or(before);
+    let prose = Prose::read(sentence);
+    let is_word = |index: &usize| !prose.class(*index).is(Class::DETERMINER);
+    let verb = (0..prose.tokens.len()).rfind(is_word);
+    let is_end = after.trim().len() <= 2;
+    is_end
+        && verb.is_some_and(|verb| {
+            prose.class(verb).is(Class::KNOW) && prose.says(0..verb, Class::DENY)
+        })
+}
+
+/// Whether a sentence denies what it says about the answer: "It is false that the answer ..".
+fn is_supposed(before: &str) -> bool {
+    let before = suffix(
+        before.strip_suffix(['a', 'A']).unwrap_or(before),
+        MAX_SUPPOSITION,
+    );
+    // Most sentences have no such word.
+    if !before.contains("that ") {
+        return false;
+    }
+    let line = before.rsplit(['\n', '.']).next().unwrap_or(before);
+    let prose = Prose::read(line);
+    let mut end = prose.tokens.len();
+    while end > 0 && prose.class(end - 1).is(Class::DETERMINER) {
+        end -= 1;
+    }
+    let that = end.checked_sub(1);
+    that.is_some_and(|that| {
+        let judgement = prose.class(that.wrapping_sub(1));
+        let is_denied =
+            judgement.is(Class::REMARK | Class::VERDICT) && prose.says(0..that, Class::DENY);
+        prose.slice(that..end) == "that" && (judgement.is(Class::WRONG) || is_denied)
+    })
 }
 
 /// The readings of what follows the word "answer", which starts at `start`.
@@ -103,13 +154,26 @@ fn after_word(text: &str, start: usize, rest: &str) -> Option<Vec<String>> {
             return Some(line_readings(&rest[token.end..]));
         }
         Kind::Math(..) => return Some(line_readings(&rest[token.start..])),
-        Kind::Word(class) if class.is(Class::DENY) => return Some(Vec::new()),
+        Kind::Word(class) if class.is(Class::DENY) => {
+            // `The answer isn't 5 but 6.`
+            let corrects = prose.says(first..prose.tokens.len(), Class::EXCEPT);
+            return Some(if corrects {
+                line_readings(&rest[token.start..])
+            } else {
+                Vec::new()
+            });
+        }
         _ => {}
     }
     // "The answer to the second part is 5.", "Answer (in metres): 5"
     let is_verb =
         |index: &usize| prose.class(*index).is(Class::BE) || prose.is_mark(*index, &[':', '：']);
-    let verb = (first..sentence_end(&prose, first)).find(is_verb)?;
+    let sentence = first..sentence_end(&prose, first);
+    let Some(verb) = sentence.clone().find(is_verb) else {
+        // `The answer does not exist.`
+        let is_denied = first == 0 && prose.says(sentence.start..sentence.end.min(2), Class::DENY);
+        return is_denied.then(Vec::new);
+    };
     Some(line_readings(&rest[prose.tokens[verb].end..]))
 }
 
@@ -119,10 +183,20 @@ fn before_word(before: &str) -> Option<Vec<String>> {
     let line = before.rsplit('\n').next().unwrap_or(before);
     let prose = Prose::read(line);
     let mut end = prose.tokens.len();
-    while end > 0 && prose.class(end - 1).is(Class::DETERMINER) {
+    let is_wrong = |index: usize| prose.class(index).is(Class::WRONG);
+    while end > 0 && (prose.class(end - 1).is(Class::DETERMINER) || is_wrong(end - 1)) {
         end -= 1;
     }
     let verb = end.checked_sub(1)?;
+    // `7 is not the answer`, `7 cannot be the answer`, `7 is the wrong answer`
+    let is_verb = |index: usize| prose.class(index).is(Class::BE);
+    let denied = |index: usize| prose.class(index).is(Class::DENY);
+    let is_denied = denied(verb) && verb > 0 && is_verb(verb - 1)
+        || is_verb(verb)
+            && (verb > 0 && denied(verb - 1) || (end..prose.tokens.len()).any(is_wrong));
+    if is_denied {
+        return Some(Vec::new());
+    }
     let value = prose
         .class(verb)
         .is(Class::BE)

@@ -14,8 +14,9 @@ mod unmarked;
 use crate::names;
 use crate::options::GradeOptions;
 use crate::verdict::AnswerSource;
-use memchr::memmem;
+use memchr::{memchr, memmem};
 use prose::{Kind, Prose, Token};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 /// An answer as found in the completion.
@@ -32,6 +33,7 @@ pub(crate) struct Extraction {
 /// Finds the answer in `completion` by the first rule that applies.
 pub(crate) fn extract(completion: &str, options: &GradeOptions) -> Option<Extraction> {
     let text = after_thinking(completion, options.unclosed_thinking)?;
+    let text = &*without_comments(text);
     if options.boxed
         && let Some(found) = boxes::last_boxes(text)
     {
@@ -74,6 +76,25 @@ fn after_thinking(text: &str, unclosed: bool) -> Option<&str> {
     (unclosed || !is_open).then_some(rest)
 }
 
+/// The text without HTML comments, which nobody sees. One that is never ended hides the rest.
+fn without_comments(text: &str) -> Cow<'_, str> {
+    let (open, close) = ("<!--", "-->");
+    // Most texts have no tag.
+    if memchr(b'<', text.as_bytes()).is_none() || !text.contains(open) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memmem::find(rest.as_bytes(), open.as_bytes()) {
+        shown.push_str(&rest[..at]);
+        let hidden = &rest[at..];
+        let end = memmem::find(hidden.as_bytes(), close.as_bytes());
+        rest = end.map_or("", |end| &hidden[end + close.len()..]);
+    }
+    shown.push_str(rest);
+    shown.into()
+}
+
 /// The readings of the content of a box: as it is, and what it states if it is a sentence.
 fn boxed_readings(content: &str) -> Vec<String> {
     /// The longest box that may be a sentence, and the fewest words of one.
@@ -83,7 +104,14 @@ fn boxed_readings(content: &str) -> Vec<String> {
         return Vec::new();
     }
     let text = prefix(content, MAX_SENTENCE);
-    if let Some((_, stated)) = markers::answer_phrase(text) {
+    if let Some(verdict) = statement::leading_verdict(text) {
+        return vec![verdict.to_string(), content.to_string()];
+    }
+    // `5; the expected answer is 4` states 5.
+    let begins = |end: usize| !Prose::read(&text[..end]).tokens.iter().any(Token::is_value);
+    if let Some((start, stated)) = markers::answer_phrase(text)
+        && begins(start)
+    {
         return stated.into_iter().chain([content.to_string()]).collect();
     }
     let prose = Prose::read(text);

@@ -77,7 +77,7 @@ pub(super) fn number_in_words(prose: &Prose, range: Range<usize>) -> Option<Stri
 
 /// Whether the number at `index` follows a sign of order or inequality.
 pub(super) fn is_bound(prose: &Prose, index: usize) -> bool {
-    let signs = ['<', '>', '≤', '≥', '≠', '⩽', '⩾', '!', '&', '~'];
+    let signs = ['<', '>', '≤', '≥', '≠', '⩽', '⩾', '!', '&', '~', '¬'];
     let before = (0..index).rfind(|&index| !prose.is_mark(index, &['$', '-', '−']));
     before.is_some_and(|sign| {
         let is_sign = |index: usize| prose.is_mark(index, &signs);

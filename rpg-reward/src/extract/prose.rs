@@ -1,6 +1,7 @@
 //! Running text as tokens: words with what they do to values, numbers, mathematics, marks.
 
 use super::spans::Delimiters;
+use crate::lex::Tok;
 use crate::lexicon::{Class, entry};
 use crate::names;
 use std::borrow::Cow;
@@ -191,10 +192,7 @@ impl Reader<'_> {
         if length == 0 {
             match next {
                 '(' | '[' if self.delimiters.span_at(self.pos).is_some() => self.math(),
-                '%' | '{' | '}' | '$' | '#' | '&' => {
-                    self.pos += 1;
-                    self.push(Kind::Mark(next), 1);
-                }
+                '%' | '{' | '}' | '$' | '#' | '&' => self.push(Kind::Mark(next), 2),
                 _ => self.pos += 1 + next.len_utf8(),
             }
         } else if names::is_text_command(name) || names::is_font_command(name) {
@@ -222,6 +220,15 @@ impl Reader<'_> {
         let rest = &self.text[self.pos..];
         let first = word(rest);
         let is_lower = first.bytes().all(|b| b.is_ascii_lowercase() || b == b'\'');
+        // `sqrt(2)`
+        let is_applied = rest[first.len()..].starts_with('(')
+            && matches!(
+                names::plain(first),
+                Some(Tok::Sqrt | Tok::Cbrt | Tok::Fun(_))
+            );
+        if is_applied {
+            return self.push(Kind::Formula, first.len());
+        }
         let lower = if is_lower {
             Cow::from(first)
         } else {

@@ -4,7 +4,7 @@ use super::numbers::{OPERATORS, is_bound, number_in_words};
 use super::prefix;
 use super::prose::{Kind, Prose, Token};
 use super::spans::leading_spans;
-use crate::lexicon::Class;
+use crate::lexicon::{Class, said};
 use crate::names;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -20,6 +20,9 @@ const MAX_WORDS: usize = 4;
 pub(super) fn readings(line: &str) -> Vec<String> {
     let line = undecorated(without_tags(line));
     let line = line.trim().trim_matches(['*', '"', ' ', '`', '_']);
+    if let Some(verdict) = leading_verdict(line) {
+        return vec![verdict.to_string()];
+    }
     let prose = Prose::read(line);
     let end = sentence_end(&prose, 0);
     let start = skip_fillers(&prose, 0..end);
@@ -32,7 +35,10 @@ pub(super) fn readings(line: &str) -> Vec<String> {
     let clause = clause(&prose, from..end);
     let stated = from..clause.unwrap_or(end);
     let is_aside = clause.is_some_and(|at| {
-        prose.is_mark(at, &[',']) || prose.class(at).is(Class::RATE | Class::CLAUSE)
+        prose.is_mark(at, &[','])
+            || prose
+                .class(at)
+                .is(Class::RATE | Class::CLAUSE | Class::PHRASE)
     });
     let is_choice = clause.is_some() && is_choice(&prose, stated.clone());
     let is_value = !is_aside && !is_choice && !reads_as_prose(&prose, start..end);
@@ -46,6 +52,19 @@ pub(super) fn readings(line: &str) -> Vec<String> {
         found.push(sentence.to_string());
     }
     found
+}
+
+/// The word before a comma that says whether something is so, unless another one follows: `Yes, it converges`.
+pub(super) fn leading_verdict(text: &str) -> Option<&str> {
+    let comma = text.find([',', ';'])?;
+    let is_verdict = |word: &str| said(word).is(Class::VERDICT);
+    let words = |text: &str| text.split(|c: char| !c.is_alphabetic()).any(is_verdict);
+    let head = text[..comma].trim_start_matches("\\text{").trim();
+    let rest = text[comma + 1..].trim_start();
+    // `No, 77` is a list.
+    let goes_on =
+        rest.contains('=') || rest.bytes().take_while(u8::is_ascii_alphabetic).count() > 1;
+    (goes_on && is_verdict(head) && !head.contains(' ') && !words(rest)).then_some(head)
 }
 
 /// What the last sentence of a text states with a verb and nothing after it: `4 and 5` in `The roots are 4
@@ -71,10 +90,28 @@ pub(super) fn last_statement(prose: &Prose) -> Option<String> {
         .rfind(concludes)
         .map_or(start, |index| index + 1);
     let object = object(prose, start..end)?;
-    let is_stated = !is_denied(prose, object..end)
-        && clause(prose, object..end).is_none()
-        && !reads_as_prose(prose, object..end);
-    is_stated.then(|| prose.slice(object..end).to_string())
+    let clause = clause(prose, object..end);
+    // `10, which is 1000` states something else.
+    if clause.is_some_and(|clause| prose.says(clause..end, Class::BE)) {
+        return None;
+    }
+    let stated = object..clause.unwrap_or(end);
+    let is_stated = !is_denied(prose, object..end) && !reads_as_prose(prose, stated.clone());
+    is_stated.then(|| prose.slice(stated).to_string())
+}
+
+/// Whether the last value of a text is denied directly: `it is not 7`.
+pub(super) fn denies_last(prose: &Prose) -> bool {
+    let Some(value) = prose.tokens.iter().rposition(Token::is_value) else {
+        return false;
+    };
+    let says_nothing = |index: usize| {
+        prose.is_mark(index, SIGNS)
+            || prose.class(index).is(Class::FILLER)
+            || prose.is_mark(index, &['*'])
+    };
+    let before = (0..value).rfind(|&index| !says_nothing(index));
+    before.is_some_and(|index| prose.class(index).is(Class::DENY))
 }
 
 /// Whether what is said of an answer is a remark about it and not its value: "the answer is unique".
@@ -219,7 +256,7 @@ fn object(prose: &Prose, range: Range<usize>) -> Option<usize> {
             let object = skip_fillers(prose, verb + 1..range.end);
             if begins_with_value(prose, object..range.end) {
                 verbs.push((verb, object));
-                limit = clause_of_reason(prose, object..range.end);
+                limit = clause_that_begins(prose, object..range.end, Class::PHRASE);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::numbers::last_number;
 use super::prose::{Kind, Prose, Token};
 use super::spans::last_span;
-use super::statement::{last_statement, reads_as_prose};
+use super::statement::{denies_last, last_statement, reads_as_prose};
 use super::{Extraction, prefix, suffix};
 use crate::lexicon::Class;
 use crate::verdict::AnswerSource;
@@ -31,6 +31,9 @@ pub(super) fn last_expression(text: &str) -> Option<Extraction> {
     // A number inside a formula that is not an answer is not one either.
     let is_prose = span.is_none();
     readings.extend(span);
+    if is_prose && readings.is_empty() && denies_last(&prose) {
+        return None;
+    }
     if is_prose {
         readings.extend(last_statement(&prose).or_else(|| bare_formula(&prose)));
     }

@@ -13,9 +13,20 @@ impl Lexer {
             self.pos += 1;
         }
         if self.peek(0) != '{' {
-            let c = self.peek(0);
+            let start = self.pos;
             self.pos += 1;
-            return Ok(c.to_string());
+            // `\hat\theta`: a command is one argument.
+            if self.chars.get(start) == Some(&'\\') {
+                while self.peek(0).is_ascii_alphabetic() {
+                    self.pos += 1;
+                }
+            }
+            return Ok(self
+                .chars
+                .get(start..self.pos)
+                .unwrap_or_default()
+                .iter()
+                .collect());
         }
         let start = self.pos + 1;
         let mut depth = 0usize;
@@ -303,10 +314,17 @@ impl Lexer {
         let apart = !raw.starts_with(inner);
         let is_upright = matches!(name, "mathrm" | "mathsf" | "operatorname");
         if names::is_accent(name) || (names::is_bold(name) && matches!(inner, "i" | "j" | "k")) {
+            // The letters without dots are there for accents.
+            let inner = match inner {
+                "\\imath" => "i",
+                "\\jmath" => "j",
+                other => other,
+            };
             // An accent makes a different variable, and a bold i is a unit vector.
             let kind = match name {
                 "hat" | "widehat" if !matches!(inner, "i" | "j" | "k") => "hat",
                 "tilde" | "widetilde" => "tilde",
+                "dot" | "ddot" => name,
                 _ => "vec",
             };
             let base: String = inner.chars().filter(|c| c.is_alphanumeric()).collect();

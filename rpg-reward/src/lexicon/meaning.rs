@@ -34,8 +34,10 @@ const OPPOSITES: &[&[&str]] = &[
     &["am", "pm"],
     &["profit", "loss"],
     &["gain", "loss"],
-    &["north", "south"],
-    &["east", "west"],
+    &["north", "south", "east", "west"],
+    &["northeast", "northwest", "southeast", "southwest"],
+    &["boys", "girls"],
+    &["men", "women"],
     &["wins", "loses", "losses"],
     &["win", "lose", "loss"],
     &["older", "younger"],
@@ -72,6 +74,11 @@ pub(crate) fn with_opposite(word: &str) -> Option<&'static str> {
     known
         .find(|known| **known == word || (word.len() > 1 && known.eq_ignore_ascii_case(word)))
         .copied()
+}
+
+/// Whether a word names a month.
+pub(crate) fn is_month(word: &str) -> bool {
+    MONTHS.contains(&word)
 }
 
 /// Whether one answer says a word whose opposite the other says, and not that word: `10 \text{ m north}` is not

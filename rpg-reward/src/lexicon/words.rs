@@ -53,6 +53,12 @@ impl Class {
     pub(crate) const INTRODUCE: Self = Self(1 << 23);
     /// Makes another value of what stands before it: `7 at most`.
     pub(crate) const LIMIT: Self = Self(1 << 24);
+    /// Says whether something is so: `yes`.
+    pub(crate) const VERDICT: Self = Self(1 << 25);
+    /// Refers to what was said before: `that is wrong`.
+    pub(crate) const PRONOUN: Self = Self(1 << 26);
+    /// Is done with an answer that is found: `I do not know the answer`.
+    pub(crate) const KNOW: Self = Self(1 << 27);
     /// May end with a period inside a sentence: `approx. 7`.
     pub(crate) const ABBREVIATION: Self = Self(1 << 18);
     /// The half of the day that a time belongs to.
@@ -107,8 +113,8 @@ const TABLE: &[(Class, &str)] = &[
     (Class::AND, "and"),
     (
         Class::CHANGE,
-        "than|least|most|less|fewer|below|outside|half|half of|twice|thrice|double|triple|reciprocal|inverse|\
-         opposite|minus|negative|neg|plus|times|root|between|up to|at least|at most|such as|one of|sum of|product of|\
+        "than|least|most|less|fewer|below|under|over|above|near|outside|half|half of|twice|thrice|double|triple|reciprocal|inverse|\
+         opposite|minus|negative|neg|plus|times|root|between|up to|at least|at most|at the least|at the most|such as|one of|sum of|product of|\
          difference of|multiple of|factor of|square of|cube of|divisible by",
     ),
     (
@@ -134,7 +140,12 @@ const TABLE: &[(Class, &str)] = &[
         "the|a|an|final|correct|our|my|required|desired|answer|answers",
     ),
     (Class::CLAUSE, "which|where|because|since|as|if|when|for|by"),
-    (Class::ASIDE, "so|and so|with|see"),
+    (
+        Class::ASIDE,
+        "so|and so|with|see|while|whereas|though|although|obtained|found|computed|calculated|using|derived|namely|\
+         achieved|attained|reached",
+    ),
+    (Class::PHRASE, "at"),
     (
         Class::RATE,
         "per|off|a day|an hour|a week|a month|a year|in total|in all",
@@ -154,8 +165,14 @@ const TABLE: &[(Class, &str)] = &[
         "of|in|to|on|it|so|we|by|for|get|have|has|there|option|choice|total|result|value|number|equal|amount|\
          area|volume|length|sum|cost|price|all",
     ),
-    (Class::LIMIT, "least|most|at least|at most|below|negative"),
+    (
+        Class::LIMIT,
+        "least|most|at least|at most|at the least|at the most|below|negative",
+    ),
     (Class::ABBREVIATION, "approx|sq|ft|in|vs|no|rs"),
+    (Class::KNOW, "know|find|determine|have|give|see|get|compute"),
+    (Class::VERDICT, "yes|no|true|false|maybe|perhaps"),
+    (Class::PRONOUN, "this|that|it|which|that's|it's"),
     (Class::HOUR, "am|pm"),
     (Class::PERCENT, "percent|pct|percents|percentage"),
     (

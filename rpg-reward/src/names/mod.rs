@@ -81,6 +81,9 @@ pub(crate) fn command(name: &str) -> Option<Tok> {
         "ell" => Tok::Sym("l".into()),
         "int" | "iint" | "iiint" | "oint" => Tok::Integral,
         "lim" | "limsup" | "liminf" | "sup" | "inf" | "deg" | "dim" => Tok::Named(name.into()),
+        "arg" | "ker" | "hom" | "Pr" => Tok::Name(name.into()),
+        "neg" | "lnot" => Tok::Name("¬".into()),
+        "top" | "intercal" => Tok::Sym("T".into()),
         "partial" => Tok::Sym("∂".into()),
         "triangle" | "angle" | "measuredangle" => Tok::Text(name.into()),
         _ if GREEK.iter().any(|(n, _)| *n == name) => Tok::Sym(name.into()),
@@ -206,6 +209,7 @@ pub(crate) fn is_layout(name: &str) -> bool {
             | "mathclose"
             | "ensuremath"
             | "smash"
+            | "checkmark"
             | "underline"
             | "pounds"
             | "yen"
@@ -261,7 +265,7 @@ pub(crate) fn is_bold(name: &str) -> bool {
 pub(crate) fn is_accent(name: &str) -> bool {
     matches!(
         name,
-        "vec" | "hat" | "overrightarrow" | "widehat" | "tilde" | "widetilde"
+        "vec" | "hat" | "overrightarrow" | "widehat" | "tilde" | "widetilde" | "dot" | "ddot"
     )
 }
 

@@ -6,6 +6,9 @@ use crate::lex::{Tok, Token};
 use crate::lexicon::{Class, said};
 use crate::names;
 
+/// The most tokens between the sign of a series and its index: those of an upper bound.
+const MAX_BOUND: usize = 12;
+
 impl Parser {
     /// The argument of a command: a braced group, a bracketed one, or a single digit or letter.
     pub(super) fn argument(&mut self) -> Parsed {
@@ -63,7 +66,14 @@ impl Parser {
         self.deeper(|p| {
             let bars = std::mem::take(&mut p.bars);
             p.pos += 1;
+            // `P(A|B)`: a single bar sets a condition off.
+            p.bars = usize::from(p.bars_ahead() == 1);
             let mut arguments = vec![p.relation()?];
+            if p.bars == 1 && p.eat(&Tok::Bar) {
+                let event = arguments.remove(0);
+                arguments.push(Expr::Apply("|".into(), vec![event, p.relation()?]));
+            }
+            p.bars = 0;
             while p.eat(&Tok::Op(',')) || p.eat(&Tok::Op(';')) {
                 arguments.push(p.relation()?);
             }
@@ -74,6 +84,22 @@ impl Parser {
             p.bars = bars;
             Ok(arguments)
         })
+    }
+
+    /// The number of bars up to the bracket that closes the one before the cursor.
+    fn bars_ahead(&self) -> usize {
+        let mut depth = 0usize;
+        let mut bars = 0;
+        for token in &self.tokens[self.pos..] {
+            match token.tok {
+                Tok::Open(_) => depth += 1,
+                Tok::Close(_) if depth == 0 => break,
+                Tok::Close(_) => depth -= 1,
+                Tok::Bar => bars += 1,
+                _ => {}
+            }
+        }
+        bars
     }
 
     /// `C(n, k)` and `P(n, k)`; with one argument the letter is a variable.
@@ -202,6 +228,21 @@ impl Parser {
         })
     }
 
+    /// Whether a series has an index that starts with a value: `_{k=1}`.
+    pub(super) fn counts_ahead(&self) -> bool {
+        let ahead = &self.tokens[self.pos..];
+        let is_script = |tok: &Tok| matches!(tok, Tok::Op('_' | '^'));
+        let index = ahead
+            .iter()
+            .take(MAX_BOUND)
+            .position(|t| t.tok == Tok::Op('_'));
+        let Some(index) = index.filter(|_| is_script(&ahead[0].tok)) else {
+            return false;
+        };
+        let mut head = ahead[index..].iter().take_while(|t| t.tok != Tok::End);
+        head.any(|t| t.tok == Tok::Rel(RelOp::Eq))
+    }
+
     /// `\sum_{k=1}^{n} body`.
     pub(super) fn series(&mut self, fold: Fold) -> Parsed {
         let mut head = None;
@@ -247,6 +288,8 @@ impl Parser {
     pub(super) fn named_function(&mut self, name: String) -> Parsed {
         let name = self.with_subscript(name)?;
         match self.peek() {
+            // What is denied may be a statement in brackets.
+            Some(_) if name == "¬" => Ok(Expr::Apply(name, vec![self.primary()?])),
             Some(Tok::Open('(' | '[')) => Ok(Expr::Apply(name, self.call_arguments()?)),
             Some(tok) if self.starts_factor(tok) => {
                 let argument = self.bare_argument()?;

@@ -1,7 +1,7 @@
 //! Brackets, braces, bars and environments.
 
 use super::{Failure, Parsed, Parser, Signs, one_or};
-use crate::ast::{Expr, Func};
+use crate::ast::{Expr, Func, SetOp};
 use crate::lex::Tok;
 use crate::verdict::Budget;
 
@@ -95,9 +95,23 @@ impl Parser {
         }
         if matches!(self.peek(), Some(Tok::Bar | Tok::Op(':'))) {
             self.pos += 1;
+            let start = self.pos;
             let condition = self.relation()?;
             let conditions = self.items(condition)?;
+            let alternatives = self.tokens[start..self.pos]
+                .iter()
+                .any(|t| t.tok == Tok::Or);
             self.expect(&Tok::Close('}'))?;
+            let op = if alternatives {
+                SetOp::Union
+            } else {
+                SetOp::Intersection
+            };
+            let conditions = if conditions.len() > 1 && conditions.iter().all(is_restriction) {
+                vec![Expr::SetOp(op, conditions)]
+            } else {
+                conditions
+            };
             return Ok(Expr::SetBuilder(Box::new(first), conditions));
         }
         let items = self.items(first)?;
@@ -300,4 +314,9 @@ impl Parser {
         }
         self.relation()
     }
+}
+
+/// Whether an expression is an inequality.
+fn is_restriction(expr: &Expr) -> bool {
+    matches!(expr, Expr::Rel(_, rest) if rest.iter().all(|(op, _)| op.is_order()))
 }

@@ -5,7 +5,8 @@ use crate::ast::{Constant, RelOp};
 use crate::lex::{Tok, Token};
 
 /// How the parts of an answer are counted.
-const COUNTS: [[&str; 6]; 2] = [
+const COUNTS: [[&str; 6]; 3] = [
+    ["1", "2", "3", "4", "5", "6"],
     ["a", "b", "c", "d", "e", "f"],
     ["i", "ii", "iii", "iv", "v", "vi"],
 ];
@@ -58,13 +59,39 @@ impl Parser {
             return Some((name.to_string(), 1));
         }
         let name = match (tok(0)?, tok(1)?, tok(2)?) {
-            (Tok::Open('('), Tok::Sym(name) | Tok::Word(name), Tok::Close(')')) => name.clone(),
+            (
+                Tok::Open('('),
+                Tok::Sym(name) | Tok::Word(name) | Tok::Num(name),
+                Tok::Close(')'),
+            ) => name.clone(),
+            // `a) 5`
+            (Tok::Sym(name), Tok::Close(')'), next)
+                if *next != Tok::Close(')') && self.unopened(at) =>
+            {
+                return self.is_apart(at, 2).then(|| (name.clone(), 2));
+            }
             (Tok::Open('('), Tok::Const(Constant::I), Tok::Close(')')) => "i".to_string(),
             _ => return None,
         };
-        let apart = at == 0 || separates_parts(&self.tokens[at - 1].tok);
-        let before_value = self.tokens.get(at + 3).is_some_and(|t| t.space);
-        (apart && before_value).then_some((name, 3))
+        self.is_apart(at, 3).then_some((name, 3))
+    }
+
+    /// Whether a label is set off from what stands before and after it.
+    fn is_apart(&self, at: usize, length: usize) -> bool {
+        let ends_value =
+            |tok: &Tok| matches!(tok, Tok::Num(_) | Tok::Close(_) | Tok::End | Tok::Text(_));
+        let apart = at == 0 || {
+            let before = &self.tokens[at - 1].tok;
+            separates_parts(before) || self.tokens[at].space && ends_value(before)
+        };
+        apart && self.tokens.get(at + length).is_some_and(|t| t.space)
+    }
+
+    /// Whether no bracket is open before a token.
+    fn unopened(&self, at: usize) -> bool {
+        let before = &self.tokens[..at];
+        let count = |is: fn(&Tok) -> bool| before.iter().filter(|t| is(&t.tok)).count();
+        count(|t| matches!(t, Tok::Open(_))) <= count(|t| matches!(t, Tok::Close(_)))
     }
 
     /// Makes round brackets of square ones that are turned outwards: `]1,2]` is `(1,2]`.

@@ -36,6 +36,7 @@ pub(crate) fn parse(text: &str, thousands: bool) -> Result<Expr, Failure> {
     };
     parser.drop_trailing_punctuation();
     parser.drop_choice();
+    parser.open_rounded();
     parser.name_parts();
     parser.turn_brackets();
     if parser.tokens.is_empty() {
@@ -86,6 +87,19 @@ impl Parser {
         }
     }
 
+    /// Takes the brackets off a rounded value at the end: `\frac59 (\approx 0.556)`.
+    fn open_rounded(&mut self) {
+        let is_open = |t: &Token| t.tok == Tok::Open('(');
+        if let Some(Tok::Close(')')) = self.tokens.last().map(|t| &t.tok)
+            && let Some(open) = self.tokens.iter().rposition(is_open)
+            && open > 0
+            && self.tokens[open + 1].tok == Tok::Rel(RelOp::Approx)
+        {
+            self.tokens.pop();
+            self.tokens.remove(open);
+        }
+    }
+
     fn peek(&self) -> Option<&Tok> {
         self.peek_at(0)
     }
@@ -117,6 +131,11 @@ impl Parser {
     }
 
     fn drop_trailing_punctuation(&mut self) {
+        // `z^*` is not `z`.
+        let is_raised = |tok: &Token| tok.tok == Tok::Op('^');
+        if self.tokens.iter().rev().take(2).any(is_raised) && self.tokens.len() > 1 {
+            return;
+        }
         while matches!(
             self.tokens.last().map(|t| &t.tok),
             Some(Tok::Op(',' | ';' | '.' | ':' | '*' | '^') | Tok::Row)

@@ -147,6 +147,9 @@ impl Parser {
             Tok::Sum | Tok::Product => {
                 self.pos += 1;
                 let is_sum = tok == Tok::Sum;
+                if !self.counts_ahead() {
+                    return Ok(self.uncomputed(if is_sum { "sum" } else { "product" }));
+                }
                 let fold = if is_sum { Fold::Sum } else { Fold::Product };
                 self.deeper(|p| p.series(fold))
             }
@@ -233,6 +236,15 @@ impl Parser {
 
     /// The number of primes that follow, `''` or `^{\prime\prime}`, and the number of their tokens.
     fn primes(&self) -> Option<(usize, usize)> {
+        // `f^{(4)}`
+        if self.next_is(&Tok::Op('^'))
+            && self.peek_at(2) == Some(&Tok::Open('('))
+            && let (Some(Tok::Num(order)), Some(Tok::Close(')')), Some(Tok::End)) =
+                (self.peek_at(3), self.peek_at(4), self.peek_at(5))
+        {
+            let order = order.parse().ok().filter(|order| *order <= 9);
+            return order.map(|order| (order, 6));
+        }
         let raised = usize::from(self.next_is(&Tok::Op('^')));
         let braced = usize::from(raised == 1 && self.peek_at(1) == Some(&Tok::Begin));
         let start = raised + braced;
