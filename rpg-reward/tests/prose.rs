@@ -33,6 +33,11 @@ fn words_before_mathematics_change_it_as_they_change_a_number() {
         ("Answer: > $8$", "8", false),
         ("Answer: ≠ $x^2$", "x^2", false),
         ("Answer: > -3", "-3", false),
+        ("Answer: 7 squared", "7", false),
+        ("\\boxed{7 \\text{ squared}}", "7", false),
+        ("Answer: 7 more apples", "7", true),
+        ("Answer: 7 square metres", "7", true),
+        ("Answer: 7+", "7", false),
         ("The answer is exactly $8$.", "8", true),
         ("Answer: approximately $8$", "8", true),
     ]);

@@ -72,7 +72,11 @@ pub(super) fn number_in_words(prose: &Prose, range: Range<usize>) -> Option<Stri
         }
         (answer, last) = (next, next);
     }
-    Some(number(prose, answer))
+    // `7 squared`, `7+`
+    let after = answer + 1;
+    let goes_on = after < range.end
+        && (prose.class(after).is(Class::LIMIT) || prose.is_mark(after, OPERATORS));
+    (!goes_on).then(|| number(prose, answer))
 }
 
 /// Whether the number at `index` follows a sign of order or inequality.

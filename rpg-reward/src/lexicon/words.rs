@@ -167,7 +167,7 @@ const TABLE: &[(Class, &str)] = &[
     ),
     (
         Class::LIMIT,
-        "least|most|at least|at most|at the least|at the most|below|negative",
+        "least|most|at least|at most|at the least|at the most|below|negative|squared|cubed|factorial|th power",
     ),
     (Class::ABBREVIATION, "approx|sq|ft|in|vs|no|rs"),
     (Class::KNOW, "know|find|determine|have|give|see|get|compute"),
