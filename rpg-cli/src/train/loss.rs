@@ -1,7 +1,9 @@
 //! The loss of a micro-batch of responses, and what an update reports.
 
+use super::learner::StepReport;
 use super::prepare::Response;
 use super::ranks::Ranks;
+use crate::config::Positive;
 use crate::failure::Failure;
 use burn::backend::Autodiff;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
@@ -21,6 +23,24 @@ pub struct UpdateReport {
     pub mean_logprob_difference: f64,
     /// The largest one.
     pub max_logprob_difference: f64,
+}
+
+impl UpdateReport {
+    /// Adds what the optimizer did.
+    pub(super) fn add_step(&mut self, step: &StepReport, lr: f64) {
+        let skipped = f64::from(u8::from(step.skipped));
+        self.metrics.extend([
+            ("actor/grad_norm".to_owned(), step.grad_norm),
+            ("actor/lr".to_owned(), lr),
+            ("actor/skipped_updates".to_owned(), skipped),
+        ]);
+    }
+
+    /// Whether the policy is further from the reference than `limit`, a mean KL divergence.
+    pub(super) fn is_beyond(&self, limit: Option<Positive>) -> bool {
+        let kl = self.metrics.get("actor/kl_loss");
+        kl.zip(limit).is_some_and(|(kl, limit)| *kl > limit.get())
+    }
 }
 
 /// What an update adds up over its micro-batches and reads back only once.

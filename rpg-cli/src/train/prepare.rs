@@ -53,14 +53,15 @@ impl Batch<'_> {
         all().sum::<f64>() / all().count().max(1) as f64
     }
 
-    /// The responses of each update of an epoch, counted from 0: whole groups, in an order that depends on the
-    /// seed.
-    pub(super) fn mini_batches(
-        &self,
-        config: &TrainConfig,
-        step: u64,
-        epoch: u64,
-    ) -> Vec<Vec<&Response<'_>>> {
+    /// The responses of each update of all epochs: whole groups, in an order that depends on the seed.
+    pub(super) fn mini_batches(&self, config: &TrainConfig, step: u64) -> Vec<Vec<&Response<'_>>> {
+        let epochs = 0..config.train.epochs.get() as u64;
+        epochs
+            .flat_map(|epoch| self.of_epoch(config, step, epoch))
+            .collect()
+    }
+
+    fn of_epoch(&self, config: &TrainConfig, step: u64, epoch: u64) -> Vec<Vec<&Response<'_>>> {
         let n_groups = self.n_groups;
         let mut order: Vec<usize> = (0..n_groups).collect();
         let place = [stream::MINI_BATCH, step, epoch];

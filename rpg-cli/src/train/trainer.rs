@@ -284,23 +284,19 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
 
     /// The updates of a step.
     fn update(&mut self, step: u64, batch: &Batch<'_>) -> Result<Vec<UpdateReport>, Failure> {
-        let config = self.config;
-        let mini_batches: Vec<_> = (0..config.train.epochs.get() as u64)
-            .flat_map(|epoch| batch.mini_batches(config, step, epoch))
-            .collect();
+        let mini_batches = batch.mini_batches(self.config, step);
         let mut reports = Vec::with_capacity(mini_batches.len());
         for mini_batch in &mini_batches {
             let (report, skipped) = self.update_once(step, mini_batch)?;
             self.state.updates.add(skipped);
-            let kl = report.metrics.get("actor/kl_loss").copied();
+            let is_last = report.is_beyond(self.config.train.stop_at_kl);
             reports.push(report);
             self.within_step = true;
             self.reporters.on(&Event::Updated {
                 update: reports.len(),
                 updates: mini_batches.len(),
             })?;
-            let limit = config.train.stop_at_kl.map(|limit| limit.get());
-            if kl.zip(limit).is_some_and(|(kl, limit)| kl > limit) {
+            if is_last {
                 break;
             }
         }
@@ -350,12 +346,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             Some(sums) => sums.read(totals.n_tokens, self.ranks.as_ref())?,
             None => UpdateReport::default(),
         };
-        let skipped = f64::from(u8::from(update.skipped));
-        report.metrics.extend([
-            ("actor/grad_norm".to_owned(), update.grad_norm),
-            ("actor/lr".to_owned(), lr),
-            ("actor/skipped_updates".to_owned(), skipped),
-        ]);
+        report.add_step(&update, lr);
         Ok((report, update.skipped))
     }
 
