@@ -1,34 +1,15 @@
 //! Values with units and words beside them. Each row: gold answer, boxed answer, whether they are equal.
 
-use rpg_reward::{GradeOptions, grade};
-
-fn check<G: AsRef<str>, A: AsRef<str>>(rows: impl IntoIterator<Item = (G, A, bool)>) {
-    let options = GradeOptions::default();
-    let mut failed = Vec::new();
-    for (gold, answer, expected) in rows {
-        let (gold, answer) = (gold.as_ref(), answer.as_ref());
-        let verdict = grade(&format!("So we get $\\boxed{{{answer}}}$."), gold, &options);
-        if verdict.correct != expected {
-            failed.push(format!(
-                "{gold:?} {answer:?}, expected {expected}: {:?}",
-                verdict.reason
-            ));
-        }
-    }
-    assert!(
-        failed.is_empty(),
-        "{} rows failed:\n{}",
-        failed.len(),
-        failed.join("\n")
-    );
-}
+use crate::check_boxed;
 
 /// Each form, with `#` for the number, is 300 with the right number only.
 fn check_forms(forms: &[&str]) {
-    check(forms.iter().flat_map(|form| {
-        [("300", "300", true), ("300", "301", false)]
-            .map(|(gold, number, equal)| (gold, form.replace('#', number), equal))
-    }));
+    let row = |form: &&str, number| ("300", form.replace('#', number), number == "300");
+    let rows: Vec<_> = forms
+        .iter()
+        .flat_map(|form| ["300", "301"].map(|number| row(form, number)))
+        .collect();
+    check_boxed(&rows);
 }
 
 #[test]
@@ -62,7 +43,7 @@ fn units_in_upright_type_are_dropped_however_they_are_joined() {
         r"#\ \mathrm{A}",
         r"#/\mathrm{s}",
     ]);
-    check([
+    check_boxed(&[
         (
             r"1.6\times10^{-19}",
             r"1.6\times 10^{-19}\,\mathrm{C}",
@@ -105,7 +86,7 @@ fn prefixes_belong_to_the_unit_after_them() {
         "# μm",
         "# µm",
     ]);
-    check([
+    check_boxed(&[
         (r"3\mu", "3", false),
         (r"3\mu m", "3", false),
         (r"5\Omega", "5", false),
@@ -116,7 +97,7 @@ fn prefixes_belong_to_the_unit_after_them() {
 
 #[test]
 fn letters_in_plain_type_are_variables() {
-    check([
+    check_boxed(&[
         ("5m", "5m", true),
         ("5m", "5 m", true),
         ("5m", "5n", false),
@@ -136,7 +117,7 @@ fn letters_in_plain_type_are_variables() {
 
 #[test]
 fn upright_letters_that_are_no_units_are_names() {
-    check([
+    check_boxed(&[
         ("2e", r"2\mathrm{e}", true),
         ("2", r"2\mathrm{e}", false),
         ("2i", r"2\mathrm{i}", true),
@@ -192,7 +173,7 @@ fn units_in_plain_letters_are_dropped_where_they_end_the_value() {
         r"#\text{ times per day}",
         r"#\text{ more than Bob}",
     ]);
-    check([
+    check_boxed(&[
         ("5", "5in", false),
         ("5", "5 cm x", false),
         ("5", r"5\ \mathrm{m}^{2}x", false),
@@ -214,7 +195,7 @@ fn degrees_of_temperature_are_dropped() {
         "#℃",
         r"#\text{ degrees Celsius}",
     ]);
-    check([
+    check_boxed(&[
         ("-3", r"-3^\circ\mathrm{C}", true),
         ("3", r"-3^\circ\mathrm{C}", false),
         ("5", r"5^\circ\text{ below zero}", false),
@@ -247,7 +228,7 @@ fn currencies_are_dropped_before_and_after_the_amount() {
         r"# \text{ dollars per person}",
         r"\$# \text{ each}",
     ]);
-    check([
+    check_boxed(&[
         ("-500", r"-\$500", true),
         ("500", r"-\$500", false),
         ("5.5", r"\$5\frac12", true),
@@ -258,7 +239,7 @@ fn currencies_are_dropped_before_and_after_the_amount() {
 
 #[test]
 fn a_multiplier_counts_unless_only_one_side_says_it() {
-    check([
+    check_boxed(&[
         ("500000", "5 hundred thousand", true),
         ("500000", r"\frac12\text{ million}", true),
         ("7000000", r"5\text{ million}+2\text{ million}", true),
@@ -274,7 +255,7 @@ fn a_multiplier_counts_unless_only_one_side_says_it() {
 
 #[test]
 fn the_half_of_the_day_counts_unless_only_one_side_says_it() {
-    check([
+    check_boxed(&[
         ("16:15", r"4:15\text{ PM}", true),
         (r"4:15\text{ p.m.}", "16:15", true),
         ("16:15", r"4:15\text{ AM}", false),
@@ -288,7 +269,7 @@ fn the_half_of_the_day_counts_unless_only_one_side_says_it() {
 
 #[test]
 fn a_rate_is_no_quotient() {
-    check([
+    check_boxed(&[
         ("5", "5/min", true),
         ("5", r"5/\text{s}", true),
         ("5", r"5/\text{n}", false),
@@ -302,7 +283,7 @@ fn a_rate_is_no_quotient() {
 
 #[test]
 fn endings_of_ordinals_are_dropped_after_numbers() {
-    check([
+    check_boxed(&[
         ("3", r"3^{\text{rd}}", true),
         ("21", r"21^\text{st}", true),
         ("4", r"\text{4th}", true),
@@ -315,7 +296,7 @@ fn endings_of_ordinals_are_dropped_after_numbers() {
 
 #[test]
 fn words_beside_equal_values_count_where_they_say_something_else() {
-    check([
+    check_boxed(&[
         (r"8\text{ a.m.}", "8 AM", true),
         (r"8\text{ a.m.}", r"8\text{ p.m.}", false),
         ("4:15 p.m.", r"4:15\,\mathrm{PM}", true),
@@ -373,7 +354,7 @@ fn words_beside_equal_values_count_where_they_say_something_else() {
 
 #[test]
 fn fractions_and_binomials_in_infix_form_have_signs_of_their_own() {
-    check([
+    check_boxed(&[
         (r"\frac52", r"{5 \over 2}", true),
         ("10", r"{5 \choose 2}", true),
         (r"\frac52", "{5⊘2}", false),
@@ -383,7 +364,7 @@ fn fractions_and_binomials_in_infix_form_have_signs_of_their_own() {
 
 #[test]
 fn numbers_with_units_of_their_own_are_one_quantity() {
-    check([
+    check_boxed(&[
         (
             r"5\text{ hours }30\text{ minutes}",
             r"5\text{ h }30\text{ min}",
@@ -438,7 +419,7 @@ fn numbers_with_units_of_their_own_are_one_quantity() {
 
 #[test]
 fn what_a_quantity_is_counts_where_both_sides_say_it() {
-    check([
+    check_boxed(&[
         (r"\text{August } 31", r"\text{August 31}", true),
         (r"\text{August } 31", "31", false),
         ("31", r"\text{August } 31", true),

@@ -1,28 +1,10 @@
 //! Answers in running text. Each row: completion, gold answer, whether it is right.
 
-use rpg_reward::{GradeOptions, grade};
-
-fn check(rows: &[(&str, &str, bool)]) {
-    let options = GradeOptions::default();
-    let failed: Vec<String> = rows
-        .iter()
-        .filter_map(|(completion, gold, expected)| {
-            let verdict = grade(completion, gold, &options);
-            (verdict.correct != *expected)
-                .then(|| format!("{completion:?} for {gold:?}, expected {expected}: {verdict:?}"))
-        })
-        .collect();
-    assert!(
-        failed.is_empty(),
-        "{} rows failed:\n{}",
-        failed.len(),
-        failed.join("\n")
-    );
-}
+use crate::check_completions;
 
 #[test]
 fn words_before_mathematics_change_it_as_they_change_a_number() {
-    check(&[
+    check_completions(&[
         ("The answer is at least $\\frac{3}{4}$.", "\\frac34", false),
         ("The answer is twice \\(2\\sqrt{3}\\).", "2\\sqrt3", false),
         ("The answer is half of $50\\%$.", "50\\%", false),
@@ -45,7 +27,7 @@ fn words_before_mathematics_change_it_as_they_change_a_number() {
 
 #[test]
 fn of_two_values_the_rejected_one_is_no_answer() {
-    check(&[
+    check_completions(&[
         ("The answer is 77 rather than $8$.", "8", false),
         ("The answer is 77 rather than $8$.", "77", true),
         ("The answer is 77 instead of $8$.", "8", false),
@@ -79,7 +61,7 @@ fn of_two_values_the_rejected_one_is_no_answer() {
 
 #[test]
 fn what_gives_a_reason_is_no_part_of_the_answer() {
-    check(&[
+    check_completions(&[
         ("My answer is 5, because 2 + 2 = 4.", "5", true),
         ("My answer is 5, because 2 + 2 = 4.", "4", false),
         ("Answer: 5 when n = 3", "5", true),
@@ -107,7 +89,7 @@ fn what_gives_a_reason_is_no_part_of_the_answer() {
 
 #[test]
 fn the_object_of_a_verb_is_the_answer_whatever_its_kind() {
-    check(&[
+    check_completions(&[
         ("Answer: The total is (B).", "B", true),
         ("Answer: The total cost of the 3 items is (B).", "B", true),
         ("Answer: The total is 4 and 5.", "5, 4", true),
@@ -123,7 +105,7 @@ fn the_object_of_a_verb_is_the_answer_whatever_its_kind() {
 
 #[test]
 fn without_a_marker_the_last_statement_counts_as_a_whole() {
-    check(&[
+    check_completions(&[
         ("So the area is 36π.", "36\\pi", true),
         ("So the area is 36π.", "36", false),
         ("The length is 2√3.", "2\\sqrt3", true),
@@ -159,7 +141,7 @@ fn without_a_marker_the_last_statement_counts_as_a_whole() {
 
 #[test]
 fn a_marker_may_be_followed_by_a_subject() {
-    check(&[
+    check_completions(&[
         ("The answer, after rounding, is 36π.", "36\\pi", true),
         ("Answer (in cm): 36π", "36\\pi", true),
         ("Answer to part 2: (B)", "B", true),
@@ -175,7 +157,7 @@ fn a_marker_may_be_followed_by_a_subject() {
 
 #[test]
 fn signs_without_meaning_and_tags_end_an_answer() {
-    check(&[
+    check_completions(&[
         ("Answer: 36π ✓", "36\\pi", true),
         ("Answer: 4 and 5 🎉", "4,5", true),
         ("Answer: (1,2)</s>", "(1,2)", true),
@@ -187,7 +169,7 @@ fn signs_without_meaning_and_tags_end_an_answer() {
 
 #[test]
 fn what_nobody_sees_is_no_answer() {
-    check(&[
+    check_completions(&[
         ("\\boxed{6} <!-- \\boxed{7} -->", "7", false),
         ("\\boxed{6} <!-- \\boxed{7} -->", "6", true),
         ("<!-- \\boxed{7} -->", "7", false),
@@ -201,7 +183,7 @@ fn what_nobody_sees_is_no_answer() {
 
 #[test]
 fn an_answer_that_is_denied_is_none() {
-    check(&[
+    check_completions(&[
         ("7 is not the answer.", "7", false),
         ("7 cannot be the answer.", "7", false),
         ("7 is the wrong answer.", "7", false),
@@ -249,7 +231,7 @@ fn an_answer_that_is_denied_is_none() {
 
 #[test]
 fn what_follows_a_statement_is_not_part_of_it() {
-    check(&[
+    check_completions(&[
         ("The minimum value is −4, attained at x = 1.", "-4", true),
         ("The minimum value is −4, attained at x = 1.", "1", false),
         ("The answer is 42, obtained by adding 40 and 2.", "42", true),
@@ -280,7 +262,7 @@ fn what_follows_a_statement_is_not_part_of_it() {
 
 #[test]
 fn a_verdict_may_go_on() {
-    check(&[
+    check_completions(&[
         ("\\boxed{\\text{No, it is not prime}}", "No", true),
         ("\\boxed{\\text{No, because } 9=3\\cdot 3}", "No", true),
         ("\\boxed{\\text{Yes, it converges}}", "\\text{Yes}", true),

@@ -1,28 +1,11 @@
 //! Tables of completions, gold answers and the expected verdict.
 
+use crate::check_completions;
 use rpg_reward::{AnswerSource, GradeOptions, Reason, grade, grade_batch};
-
-fn check(rows: &[(&str, &str, bool)]) {
-    let options = GradeOptions::default();
-    let failed: Vec<String> = rows
-        .iter()
-        .filter_map(|(completion, gold, expected)| {
-            let verdict = grade(completion, gold, &options);
-            (verdict.correct != *expected)
-                .then(|| format!("{completion:?} for {gold:?}, expected {expected}: {verdict:?}"))
-        })
-        .collect();
-    assert!(
-        failed.is_empty(),
-        "{} rows failed:\n{}",
-        failed.len(),
-        failed.join("\n")
-    );
-}
 
 #[test]
 fn numbers_are_compared_by_value() {
-    check(&[
+    check_completions(&[
         ("\\boxed{12}", "12", true),
         ("\\boxed{12}", "13", false),
         ("\\boxed{\\frac{3}{6}}", "1/2", true),
@@ -136,7 +119,7 @@ fn a_batch_keeps_its_order() {
 
 #[test]
 fn the_last_box_or_list_of_boxes_is_the_answer() {
-    check(&[
+    check_completions(&[
         (
             "\\boxed{1} or maybe not. Let me redo it: \\boxed{2}",
             "2",
@@ -191,7 +174,7 @@ fn the_last_box_or_list_of_boxes_is_the_answer() {
 
 #[test]
 fn marked_answers_are_found() {
-    check(&[
+    check_completions(&[
         ("Answer: 4", "4", true),
         ("answer: 4", "4", true),
         ("ANSWER: 4", "4", true),
@@ -272,7 +255,7 @@ fn marked_answers_are_found() {
 
 #[test]
 fn answers_without_a_marker_are_found() {
-    check(&[
+    check_completions(&[
         ("4", "4", true),
         ("-4", "-4", true),
         ("$4$", "4", true),
@@ -311,7 +294,7 @@ fn answers_without_a_marker_are_found() {
 
 #[test]
 fn answers_are_found_in_sentences() {
-    check(&[
+    check_completions(&[
         ("Therefore, x = 5.", "5", true),
         ("Final answer: **5**", "5", true),
         ("The final answer is **5**.", "5", true),
@@ -357,7 +340,7 @@ fn answers_are_found_in_sentences() {
 
 #[test]
 fn words_around_a_value_may_change_it() {
-    check(&[
+    check_completions(&[
         ("\\boxed{\\text{not }42}", "42", false),
         ("\\boxed{\\text{at least }42}", "42", false),
         ("\\boxed{\\mathrm{half\\ of}\\ 42}", "42", false),
@@ -399,7 +382,7 @@ fn words_around_a_value_may_change_it() {
 
 #[test]
 fn the_value_of_a_sentence_follows_its_verb() {
-    check(&[
+    check_completions(&[
         ("Answer: The sum of 10 and 21 is 31.", "31", true),
         ("Answer: The least common multiple is 6.", "6", true),
         (
@@ -429,7 +412,7 @@ fn the_value_of_a_sentence_follows_its_verb() {
 
 #[test]
 fn numbers_units_and_series_are_understood_in_many_forms() {
-    check(&[
+    check_completions(&[
         ("\\boxed{√21}", "\\sqrt{21}", true),
         ("\\boxed{2√21+√5}", "2\\sqrt{21}+\\sqrt{5}", true),
         ("\\boxed{\\sqrt21}", "\\sqrt{2}", true),
@@ -451,7 +434,7 @@ fn numbers_units_and_series_are_understood_in_many_forms() {
 
 #[test]
 fn remarks_and_reasons_after_an_answer_are_not_read_as_answers() {
-    check(&[
+    check_completions(&[
         ("The answer is 5.\n\nThe answer is correct.", "5", true),
         ("The answer is 5.\n\nThe answer is unique.", "5", true),
         ("The answer is 5.\n\nThe answer is 6.", "5", false),
@@ -469,7 +452,7 @@ fn remarks_and_reasons_after_an_answer_are_not_read_as_answers() {
 
 #[test]
 fn sums_of_money_are_not_mathematics() {
-    check(&[
+    check_completions(&[
         (
             "Income: $134,000 - $90,000 = $44,000.\n\nThe profit is **$44,000**.",
             "44000",

@@ -1,30 +1,10 @@
 //! Sums and products with an index, and integrals. Each row: gold answer, boxed answer, whether they are equal.
 
-use rpg_reward::{GradeOptions, grade};
-
-fn check(rows: &[(&str, &str, bool)]) {
-    let options = GradeOptions::default();
-    let mut failed = Vec::new();
-    for (gold, answer, expected) in rows {
-        let verdict = grade(&format!("So we get $\\boxed{{{answer}}}$."), gold, &options);
-        if verdict.correct != *expected {
-            failed.push(format!(
-                "{gold:?} {answer:?}, expected {expected}: {:?}",
-                verdict.reason
-            ));
-        }
-    }
-    assert!(
-        failed.is_empty(),
-        "{} rows failed:\n{}",
-        failed.len(),
-        failed.join("\n")
-    );
-}
+use crate::check_boxed;
 
 #[test]
 fn finite_sums_are_compared_by_their_value() {
-    check(&[
+    check_boxed(&[
         ("\\frac{n(n+1)}{2}", "\\sum_{k=1}^{n} k", true),
         ("\\frac{n(n+1)}{2}", "\\sum_{k=1}^{n-1} k", false),
         ("\\frac{n(n-1)}{2}", "\\sum_{k=1}^{n-1} k", true),
@@ -82,7 +62,7 @@ fn finite_sums_are_compared_by_their_value() {
 
 #[test]
 fn sums_without_end_are_compared_by_their_value() {
-    check(&[
+    check_boxed(&[
         ("1", "\\sum_{k=1}^{\\infty} \\frac{1}{k(k+1)}", true),
         ("\\frac34", "\\sum_{k=1}^{\\infty} \\frac{1}{k(k+2)}", true),
         (
@@ -185,7 +165,7 @@ fn sums_without_end_are_compared_by_their_value() {
 
 #[test]
 fn integrals_of_powers_are_compared_by_their_value() {
-    check(&[
+    check_boxed(&[
         ("\\frac13", "\\int_0^1 x^2\\,dx", true),
         ("\\frac13", "\\int_0^1 x^2dx", true),
         ("\\frac12", "\\int_0^1 x^2\\,dx", false),
@@ -270,7 +250,7 @@ fn integrals_of_powers_are_compared_by_their_value() {
 
 #[test]
 fn sums_are_compared_with_sums_and_may_have_names() {
-    check(&[
+    check_boxed(&[
         ("x^2", "\\sum_{k=1}^{n} x", false),
         ("nx", "\\sum_{k=1}^{n} x", true),
         ("\\frac{n(n+1)}{2}", "\\sum_{k=1}^{m} k", false),
@@ -305,7 +285,7 @@ fn sums_are_compared_with_sums_and_may_have_names() {
 
 #[test]
 fn terms_may_be_written_in_another_way() {
-    check(&[
+    check_boxed(&[
         (
             "\\sum_{n=1}^\\infty \\frac{1}{n^2+1}",
             "\\sum_{k=1}^\\infty \\frac{1}{1+k^2}",

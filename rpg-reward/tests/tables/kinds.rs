@@ -1,30 +1,10 @@
 //! Kinds of answers that can be read as each other. Each row: gold answer, boxed answer, whether they are equal.
 
-use rpg_reward::{GradeOptions, grade};
-
-fn check(rows: &[(&str, &str, bool)]) {
-    let options = GradeOptions::default();
-    let mut failed = Vec::new();
-    for (gold, answer, expected) in rows {
-        let verdict = grade(&format!("So we get $\\boxed{{{answer}}}$."), gold, &options);
-        if verdict.correct != *expected {
-            failed.push(format!(
-                "{gold:?} {answer:?}, expected {expected}: {:?}",
-                verdict.reason
-            ));
-        }
-    }
-    assert!(
-        failed.is_empty(),
-        "{} rows failed:\n{}",
-        failed.len(),
-        failed.join("\n")
-    );
-}
+use crate::check_boxed;
 
 #[test]
 fn values_in_order_are_the_same_in_any_dress() {
-    check(&[
+    check_boxed(&[
         ("\\langle 1, 2\\rangle", "1, 2", true),
         ("\\langle 1, 2\\rangle", "2, 1", false),
         ("(1, 2]", "\\langle 1, 2\\rangle", false),
@@ -54,7 +34,7 @@ fn values_in_order_are_the_same_in_any_dress() {
 
 #[test]
 fn a_named_point_is_no_interval() {
-    check(&[
+    check_boxed(&[
         ("(x,y)=(1,2)", "(1,2)", true),
         ("(x,y)=(1,2)", "x=1, y=2", true),
         ("(x,y)=(1,2)", "1<x<2", false),
@@ -65,7 +45,7 @@ fn a_named_point_is_no_interval() {
 
 #[test]
 fn conditions_that_exclude_nothing_as_alternatives_hold_together() {
-    check(&[
+    check_boxed(&[
         ("\\mathbb{R}", "x\\ne 1, x\\ne 2", false),
         ("\\text{all real numbers}", "x>1, x<2", false),
         ("1<x<2", "x>1, x<2", true),
@@ -78,7 +58,7 @@ fn conditions_that_exclude_nothing_as_alternatives_hold_together() {
 
 #[test]
 fn inequalities_are_solved_by_their_sign() {
-    check(&[
+    check_boxed(&[
         ("|x|<3", "x^2<9", true),
         ("|x|<3", "x^2<3", false),
         ("|x|<3", "x^2\\le 9", false),
@@ -113,7 +93,7 @@ fn inequalities_are_solved_by_their_sign() {
 
 #[test]
 fn letters_of_parts_are_names() {
-    check(&[
+    check_boxed(&[
         ("12, 35", "(a) 12, (b) 35", true),
         ("12, 35", "(a) 35, (b) 12", false),
         ("35, 12", "(a) 12, (b) 35", false),
@@ -140,7 +120,7 @@ fn letters_of_parts_are_names() {
 
 #[test]
 fn brackets_turned_outwards_are_open_ends() {
-    check(&[
+    check_boxed(&[
         ("]1,2[", "(1,2)", true),
         ("(1,2)", "]1,2[", true),
         ("]1,2]", "(1,2]", true),
@@ -167,7 +147,7 @@ fn brackets_turned_outwards_are_open_ends() {
 
 #[test]
 fn all_values_after_a_not_equals_sign_are_excluded() {
-    check(&[
+    check_boxed(&[
         ("x \\ne \\pm 1", "\\mathbb{R}\\setminus\\{-1,1\\}", true),
         ("x \\ne \\pm 1", "\\mathbb{R}\\setminus\\{1\\}", false),
         ("x \\ne \\pm 1", "x\\ne 1", false),
@@ -188,7 +168,7 @@ fn all_values_after_a_not_equals_sign_are_excluded() {
 
 #[test]
 fn letters_without_a_count_are_no_parts() {
-    check(&[
+    check_boxed(&[
         ("1, 2", "(a) 1, 2", false),
         ("(a)", "(a)", true),
         ("B", "(B)", true),
@@ -201,7 +181,7 @@ fn letters_without_a_count_are_no_parts() {
 
 #[test]
 fn inequalities_are_compared_with_their_solutions() {
-    check(&[
+    check_boxed(&[
         ("x\\in]-1,1[", "|x|<1", true),
         ("|x|<1", "x\\in]-1,1[", true),
         ("x\\in[-1,1[", "-1\\le x<1", true),
@@ -225,7 +205,7 @@ fn inequalities_are_compared_with_their_solutions() {
 
 #[test]
 fn letters_and_numbers_of_parts_may_be_written_in_many_ways() {
-    check(&[
+    check_boxed(&[
         ("5, 8", "a) 5,\\ b) 8", true),
         ("5, 8", "a) 8,\\ b) 5", false),
         ("5, 8", "(a)\\ 5 \\quad (b)\\ 8", true),
@@ -239,7 +219,7 @@ fn letters_and_numbers_of_parts_may_be_written_in_many_ways() {
 
 #[test]
 fn a_set_is_no_element_of_itself() {
-    check(&[
+    check_boxed(&[
         ("\\{\\{1\\},\\{1,2\\}\\}", "\\{\\{2,1\\},\\{1\\}\\}", true),
         ("\\{\\{1\\},\\{1,2\\}\\}", "\\{1,\\{1,2\\}\\}", false),
         (
@@ -254,7 +234,7 @@ fn a_set_is_no_element_of_itself() {
 
 #[test]
 fn a_set_may_be_described_with_any_letter_and_alternatives() {
-    check(&[
+    check_boxed(&[
         ("\\{x \\mid x>2\\}", "\\{t \\mid t>2\\}", true),
         ("\\{x \\mid x>2\\}", "\\{t \\mid t\\ge2\\}", false),
         ("t>2", "\\{t \\mid t>2\\}", true),
@@ -275,7 +255,7 @@ fn a_set_may_be_described_with_any_letter_and_alternatives() {
 
 #[test]
 fn signs_of_logic_have_several_names() {
-    check(&[
+    check_boxed(&[
         ("p\\lor\\neg q", "p\\vee\\lnot q", true),
         ("p\\lor\\neg q", "p\\lor q", false),
         ("\\neg(p\\land q)", "\\lnot (p\\wedge q)", true),
