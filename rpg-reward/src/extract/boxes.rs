@@ -2,6 +2,7 @@
 
 use super::prose::{Kind, Prose};
 use super::spans::percent_follows;
+use super::statement::denies_before;
 use super::{prefix, suffix};
 use crate::lexicon::Class;
 use memchr::memmem;
@@ -211,20 +212,7 @@ fn is_retracted(after: &str) -> bool {
     let words = after.trim_start_matches(|c: char| !c.is_alphabetic());
     let is_new_line = after[..after.len() - words.len()].contains('\n');
     let prose = Prose::read(words);
-    judges_wrong(&prose) || (!is_new_line && denies(&prose))
-}
-
-/// Whether words begin with a denial: `is not the answer`.
-fn denies(prose: &Prose) -> bool {
-    let is_verb = prose.class(0).is(Class::BE);
-    let mut judged = usize::from(is_verb);
-    while prose.class(judged).is(Class::DETERMINER) {
-        judged += 1;
-    }
-    let class = prose.class(judged);
-    // `\boxed{8}, not 7` keeps the 8.
-    let denies = class.is(Class::DENY) && (is_verb || !class.is(Class::PREFER));
-    denies || (is_verb && class.is(Class::WRONG))
+    judges_wrong(&prose) || (!is_new_line && denies_before(&prose, 0..prose.tokens.len()))
 }
 
 /// Whether the first words are a judgement and nothing else: `not correct`, `No, that is wrong.`

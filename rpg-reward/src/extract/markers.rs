@@ -15,7 +15,6 @@ const MAX_MARKERS: usize = 24;
 const MAX_SUBJECT: usize = 200;
 /// The longest line before the word that makes a heading of it.
 const MAX_HEADING: usize = 24;
-
 /// The longest text before the word "answer" that may deny what follows.
 const MAX_SUPPOSITION: usize = 60;
 
@@ -94,12 +93,7 @@ pub(super) fn answer_phrase(text: &str) -> Found {
 
 /// Whether a text ends with a sentence that denies that there is an answer: "I do not know the answer."
 fn is_missing(before: &str, after: &str) -> bool {
-    let before = suffix(
-        before.strip_suffix(['a', 'A']).unwrap_or(before),
-        MAX_SUPPOSITION,
-    );
-    let sentence = before.rsplit(['\n', '.', ',']).next().unwrap_or(before);
-    let prose = Prose::read(sentence);
+    let prose = Prose::read(last_part(before, &['\n', '.', ',']));
     let is_word = |index: &usize| !prose.class(*index).is(Class::DETERMINER);
     let verb = (0..prose.tokens.len()).rfind(is_word);
     let is_end = after.trim().len() <= 2;
@@ -111,16 +105,12 @@ fn is_missing(before: &str, after: &str) -> bool {
 
 /// Whether a sentence denies what it says about the answer: "It is false that the answer ..".
 fn is_supposed(before: &str) -> bool {
-    let before = suffix(
-        before.strip_suffix(['a', 'A']).unwrap_or(before),
-        MAX_SUPPOSITION,
-    );
+    let sentence = last_part(before, &['\n', '.']);
     // Most sentences have no such word.
-    if !before.contains("that ") {
+    if !sentence.contains("that ") {
         return false;
     }
-    let line = before.rsplit(['\n', '.']).next().unwrap_or(before);
-    let prose = Prose::read(line);
+    let prose = Prose::read(sentence);
     let mut end = prose.tokens.len();
     while end > 0 && prose.class(end - 1).is(Class::DETERMINER) {
         end -= 1;
@@ -132,6 +122,13 @@ fn is_supposed(before: &str) -> bool {
             judgement.is(Class::REMARK | Class::VERDICT) && prose.says(0..that, Class::DENY);
         prose.slice(that..end) == "that" && (judgement.is(Class::WRONG) || is_denied)
     })
+}
+
+/// What precedes the word "answer", of which only the first letter is in the text, after the last of some marks.
+fn last_part<'a>(before: &'a str, marks: &[char]) -> &'a str {
+    let before = before.strip_suffix(['a', 'A']).unwrap_or(before);
+    let before = suffix(before, MAX_SUPPOSITION);
+    before.rsplit(marks).next().unwrap_or(before)
 }
 
 /// The readings of what follows the word "answer", which starts at `start`.

@@ -211,16 +211,21 @@ fn is_denied(prose: &Prose, range: Range<usize>) -> bool {
             let class = prose.class(index);
             class.is(Class::DENY) && (index == first || !class.is(Class::PREFER))
         });
-    // `7 is wrong`, but `7, not 8` keeps the 7.
-    let judged = value + 1 + usize::from(is_verb(value + 1));
-    let class = if judged < range.end {
-        prose.class(judged)
-    } else {
-        Class::NONE
+    denies || denies_before(prose, value + 1..range.end) || prose.says(range, Class::VOID)
+}
+
+/// Whether words begin with a denial of what stands before them: `is not ..`, `isn't ..`, `is the wrong ..`.
+/// `7, not 8` keeps the 7.
+pub(super) fn denies_before(prose: &Prose, words: Range<usize>) -> bool {
+    let is_verb = prose.class(words.start).is(Class::BE);
+    let judged = words.start + usize::from(is_verb);
+    let is_determiner = |index: &usize| prose.class(*index).is(Class::DETERMINER);
+    let Some(judged) = (judged..words.end).find(|index| !is_determiner(index)) else {
+        return false;
     };
-    let is_wrong = class.is(Class::WRONG)
-        || (class.is(Class::DENY) && (is_verb(value + 1) || !class.is(Class::PREFER)));
-    denies || is_wrong || prose.says(range, Class::VOID)
+    let class = prose.class(judged);
+    (is_verb && class.is(Class::WRONG))
+        || class.is(Class::DENY) && (is_verb || !class.is(Class::PREFER))
 }
 
 /// Where the object of the last verb begins that has a value as its object: `5 eggs` in `the sum of 2 and 3
