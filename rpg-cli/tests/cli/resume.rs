@@ -159,6 +159,19 @@ fn ctrl_c_leaves_a_checkpoint_from_which_the_run_resumes() {
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
         assert!(text(&output.stderr).contains("--resume"));
+        let n_steps = metrics(&dir)
+            .iter()
+            .filter(|line| line["phase"] == "train")
+            .count();
+        let said = match n_steps {
+            0 => "interrupted before the end of the first step".to_owned(),
+            n => format!("interrupted after step {n}\n"),
+        };
+        assert!(
+            text(&output.stderr).contains(&said),
+            "{}",
+            text(&output.stderr)
+        );
         assert!(checkpoint(&dir).join("model.safetensors").exists());
         let resumed = run(&["train", "--resume", dir.to_str().unwrap()]);
         assert!(resumed.status.success(), "{}", text(&resumed.stderr));

@@ -248,7 +248,10 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
     }
     if outcome.interrupted {
         say!("checkpoint: {}", outcome.checkpoint.display());
-        let message = format!("interrupted after step {}", outcome.steps);
+        let message = match outcome.steps {
+            0 => "interrupted before the end of the first step".to_owned(),
+            done => format!("interrupted after step {done}"),
+        };
         return Err(Failure::new(FailureKind::Interrupted, message)
             .hint(format!("resume with: rpg train --resume {root}")));
     }
