@@ -1,10 +1,11 @@
 //! One transformer block.
 
 use super::{ModelConfig, float, norm, primitive};
-use crate::ops::{HeadLayout, ModelBackend, Packing, RopeTable};
+use crate::ops::{HeadLayout, Int8Matrix, ModelBackend, Packing, RopeTable};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use std::sync::Arc;
 
 /// Attention and feed-forward, each applied after a norm and added to the residual stream.
 #[derive(Module, Debug)]
@@ -23,6 +24,18 @@ pub(super) struct Block<B: Backend> {
     pub(super) gate_up: Param<Tensor<B, 2>>,
     /// `[D, F]`.
     pub(super) down: Param<Tensor<B, 2>>,
+    /// The four matrices as 8-bit integers: with them, they take the place of the others in products.
+    #[module(skip)]
+    pub(super) int8: Option<Arc<Int8Block>>,
+}
+
+/// The matrices of a block as 8-bit integers.
+#[derive(Debug)]
+pub(super) struct Int8Block {
+    pub(super) qkv: Int8Matrix,
+    pub(super) output: Int8Matrix,
+    pub(super) gate_up: Int8Matrix,
+    pub(super) down: Int8Matrix,
 }
 
 impl<B: ModelBackend> Block<B> {
@@ -37,26 +50,37 @@ impl<B: ModelBackend> Block<B> {
         attend: impl FnOnce(B::FloatTensorPrimitive, HeadLayout) -> B::FloatTensorPrimitive,
     ) -> Tensor<B, 2> {
         let (heads, eps) = (config.heads(), config.rms_norm_eps);
+        let int8 = self.int8.as_deref();
         let normed = norm(x.clone(), &self.input_norm, eps);
-        let mut qkv = primitive(linear(normed, &self.qkv, self.qkv_bias.as_ref()));
+        let qkv = product(normed, &self.qkv, int8.map(|int8| &int8.qkv));
+        let mut qkv = primitive(with_bias(qkv, self.qkv_bias.as_ref()));
         if let (Some(q), Some(k)) = (&self.q_norm, &self.k_norm) {
             qkv = B::head_norm(qkv, primitive(q.val()), primitive(k.val()), heads, eps);
         }
         let qkv = B::rotary(qkv, heads, rope, packing);
         let attended = float(attend(qkv, heads));
-        let x = x + linear(attended, &self.output, self.output_bias.as_ref());
+        let output = product(attended, &self.output, int8.map(|int8| &int8.output));
+        let x = x + with_bias(output, self.output_bias.as_ref());
         let normed = norm(x.clone(), &self.post_norm, eps);
-        let gate_up = linear(normed, &self.gate_up, None);
-        x + linear(float(B::swiglu(primitive(gate_up))), &self.down, None)
+        let gate_up = product(normed, &self.gate_up, int8.map(|int8| &int8.gate_up));
+        let hidden = float(B::swiglu(primitive(gate_up)));
+        x + product(hidden, &self.down, int8.map(|int8| &int8.down))
     }
 }
 
-fn linear<B: ModelBackend>(
+/// `x * weight'`, by the integers if there are any.
+pub(super) fn product<B: ModelBackend>(
     x: Tensor<B, 2>,
     weight: &Param<Tensor<B, 2>>,
-    bias: Option<&Param<Tensor<B, 1>>>,
+    int8: Option<&Int8Matrix>,
 ) -> Tensor<B, 2> {
-    let y = float(B::project(primitive(x), primitive(weight.val())));
+    float(match int8 {
+        Some(weight) => B::project_int8(primitive(x), weight),
+        None => B::project(primitive(x), primitive(weight.val())),
+    })
+}
+
+fn with_bias<B: ModelBackend>(y: Tensor<B, 2>, bias: Option<&Param<Tensor<B, 1>>>) -> Tensor<B, 2> {
     match bias {
         Some(bias) => y + bias.val().unsqueeze(),
         None => y,

@@ -1,10 +1,12 @@
 //! The model as samplers use it: compact weights, a cache of keys and values, one token at a time.
 
 use super::CausalLm;
+use super::block::Int8Block;
 use crate::cache::KvCache;
-use crate::ops::{CacheRows, DecodeBackend, Packing};
+use crate::ops::{CacheRows, DecodeBackend, Int8Matrix, ModelBackend, Packing};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor};
+use std::sync::Arc;
 
 impl<B: DecodeBackend> CausalLm<B> {
     /// The model for sampling: weight matrices that bf16 holds exactly are kept as bf16.
@@ -31,6 +33,35 @@ impl<B: DecodeBackend> CausalLm<B> {
         } else {
             self
         }
+    }
+
+    /// The model for faster sampling: every product with a weight matrix is one of 8-bit integers, with a scale per row
+    /// of the weights and of the inputs ([`Int8Matrix`]).
+    ///
+    /// This is another policy, near the one it is made from: its log-probs are its own. The weights themselves are
+    /// kept beside the integers, so that saving and training lose nothing. On backends without products of
+    /// integers ([`DecodeBackend::MULTIPLIES_INT8`]) it is slower than the model.
+    ///
+    /// # Panics
+    /// If a matrix has more than [`Int8Matrix::MAX_INPUTS`] inputs.
+    pub fn int8(mut self) -> Self {
+        let matrix = |weight: &Param<Tensor<B, 2>>| {
+            let weight = weight.val();
+            let [n_outputs, n_inputs] = weight.dims();
+            let data = weight.into_data().convert::<f32>();
+            let values = data.as_slice().expect("f32 data is a slice of f32");
+            Int8Matrix::new(values, n_outputs, n_inputs)
+        };
+        for block in &mut self.blocks {
+            block.int8 = Some(Arc::new(Int8Block {
+                qkv: matrix(&block.qkv),
+                output: matrix(&block.output),
+                gate_up: matrix(&block.gate_up),
+                down: matrix(&block.down),
+            }));
+        }
+        self.int8_head = Some(Arc::new(matrix(self.stored_head())));
+        self
     }
 
     /// A cache for `n_slots` sequences of up to `capacity` tokens.
@@ -90,6 +121,17 @@ impl<B: DecodeBackend> CausalLm<B> {
     }
 }
 
+impl<B: ModelBackend> CausalLm<B> {
+    /// Undoes [`int8`](Self::int8).
+    pub(super) fn without_int8(mut self) -> Self {
+        for block in &mut self.blocks {
+            block.int8 = None;
+        }
+        self.int8_head = None;
+        self
+    }
+}
+
 /// The weights as bf16 if that loses nothing, else as they are.
 fn exact_bf16<B: DecodeBackend, const D: usize>(weight: Tensor<B, D>) -> Tensor<B, D> {
     let data = weight.to_data();
@@ -108,6 +150,7 @@ mod tests {
     use super::*;
     use crate::model::SaveDtype;
     use burn::backend::Flex;
+    use burn::module::AutodiffModule;
     use std::path::Path;
 
     fn matrices(model: &CausalLm<Flex>) -> Vec<DType> {
@@ -133,5 +176,30 @@ mod tests {
         let widened = compact.into_trainable();
         let head = |weight: Tensor<Flex, 2>| weight.into_data().into_vec::<f32>().unwrap();
         assert_eq!(head(widened.head().inner()), head(rounded.head()));
+    }
+
+    #[test]
+    fn integers_are_for_products_alone() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3");
+        let model = CausalLm::<Flex>::load_hf(&fixture, &Default::default()).unwrap();
+        let int8 = model.clone().int8();
+        let logits = |model: &CausalLm<Flex>| {
+            let tokens = [3, 1, 4, 1, 5, 9, 2, 6];
+            let hidden = model.hidden(&tokens, &Packing::new([tokens.len()]));
+            model.logits(hidden).into_data().into_vec::<f32>().unwrap()
+        };
+        let (exact, rounded) = (logits(&model), logits(&int8));
+        let square = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>();
+        let error = square(&mut exact.iter().zip(&rounded).map(|(a, b)| a - b));
+        let error = (error / square(&mut exact.iter().copied())).sqrt();
+        assert!((1e-4..0.05).contains(&error), "relative error {error}");
+        // What is saved and trained are the weights.
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        model.save_hf(a.path(), SaveDtype::F32).unwrap();
+        int8.save_hf(b.path(), SaveDtype::F32).unwrap();
+        let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
+        assert!(weights(a.path()) == weights(b.path()));
+        let trained = int8.into_trainable().valid();
+        assert_eq!(logits(&trained), exact);
     }
 }

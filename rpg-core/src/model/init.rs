@@ -96,6 +96,7 @@ impl<B: ModelBackend> CausalLm<B> {
                 post_norm,
                 gate_up,
                 down,
+                int8: None,
             });
         }
         let norm = vector("norm".into(), d)?;
@@ -105,6 +106,7 @@ impl<B: ModelBackend> CausalLm<B> {
             blocks,
             norm,
             lm_head,
+            int8_head: None,
             config: config.clone(),
             rope,
             origin: Origin::default(),

@@ -9,12 +9,13 @@ mod weights;
 pub use config::{ConfigError, Family, ModelConfig, RopeScaling, SlidingWindow, Yarn};
 pub use weights::{LoadError, SaveDtype};
 
-use crate::ops::{ModelBackend, Packing, RopeTable};
-use block::Block;
+use crate::ops::{Int8Matrix, ModelBackend, Packing, RopeTable};
+use block::{Block, product};
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
+use std::sync::Arc;
 
 /// A causal language model.
 ///
@@ -26,6 +27,9 @@ pub struct CausalLm<B: Backend> {
     blocks: Vec<Block<B>>,
     norm: Param<Tensor<B, 1>>,
     lm_head: Option<Param<Tensor<B, 2>>>,
+    // The output layer as 8-bit integers: with them, they take the place of the other in products.
+    #[module(skip)]
+    int8_head: Option<Arc<Int8Matrix>>,
     #[module(skip)]
     config: ModelConfig,
     #[module(skip)]
@@ -55,7 +59,8 @@ impl<B: ModelBackend> CausalLm<B> {
                 param.map(Tensor::require_grad)
             }
         }
-        CausalLm::<Autodiff<B>>::from_inner(self.map(&mut Widen)).map(&mut Track)
+        let model = self.without_int8().map(&mut Widen);
+        CausalLm::<Autodiff<B>>::from_inner(model).map(&mut Track)
     }
 
     /// The model's shape.
@@ -75,11 +80,11 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// The weights of the output layer, `[V, D]`.
     pub fn head(&self) -> Tensor<B, 2> {
-        widened(self.stored_head())
+        widened(self.stored_head().val())
     }
 
-    fn stored_head(&self) -> Tensor<B, 2> {
-        self.lm_head.as_ref().unwrap_or(&self.embedding).val()
+    fn stored_head(&self) -> &Param<Tensor<B, 2>> {
+        self.lm_head.as_ref().unwrap_or(&self.embedding)
     }
 
     /// Hidden states after the final norm, `[N, D]`, of packed sequences of N `tokens`.
@@ -103,7 +108,7 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// Logits of hidden states: `[M, D]` to `[M, V]`.
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        float(B::project(primitive(hidden), primitive(self.stored_head())))
+        product(hidden, self.stored_head(), self.int8_head.as_deref())
     }
 
     fn embed(&self, tokens: &[u32]) -> Tensor<B, 2> {
