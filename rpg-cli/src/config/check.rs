@@ -161,8 +161,7 @@ impl TrainConfig {
             return Err(bad(key, 1, &expected).hint(hint));
         }
         if self.train.max_generation_batches > 0 {
-            let expected =
-                "at least 2, as train.max_generation_batches keeps the groups whose rewards differ";
+            let expected = "at least 2, as train.max_generation_batches keeps the groups whose answers or rewards differ";
             let hint = "raise it, or set train.max_generation_batches to 0";
             return Err(bad(key, 1, expected).hint(hint));
         }

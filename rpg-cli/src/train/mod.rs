@@ -24,7 +24,7 @@ pub use loss::UpdateReport;
 pub use origin::Origin;
 pub use ranks::{OneRank, Ranks};
 pub use reference::ReferenceRule;
-pub use sample::{GradedGroup, Rollout, Sample};
+pub use sample::{GradedGroup, GroupFilter, Rollout, Sample};
 pub use setup::{Outcome, Parts, Start};
 pub use trainer::Trainer;
 pub use updates::UpdateCounts;

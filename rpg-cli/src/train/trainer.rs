@@ -156,7 +156,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             self.sync()?;
             let (rollout, n_problems) = self.collect(step, &mut timing)?;
             self.rollouts.release();
-            metrics.add_rollout(&rollout, self.grader.has_own_reward());
+            metrics.add_rollout(&rollout, config.train.filter, self.grader.has_own_reward());
 
             // Log-probs under the reference, if that is not pi_old; advantages.
             let batch = prepare(config, self.reference.as_ref(), &rollout, &self.interrupt)?;
@@ -225,8 +225,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     }
 
     /// Samples and grades until the step has its groups, and returns them with the position in the data after them.
-    /// If groups with equal rewards are left out, others replace
-    /// them as far as `train.max_generation_batches` allows.
+    /// Where groups are left out that `train.filter` takes for equal, others replace them as far as
+    /// `train.max_generation_batches` allows.
     fn collect(&mut self, step: u64, timing: &mut Timing) -> Result<(Rollout, u64), Failure> {
         let config = self.config;
         let wanted = config.rollout.prompts_per_step.get();
@@ -267,7 +267,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             })?;
             self.grader.check_scored("the first step", &groups)?;
             for group in groups {
-                let differs = !group.has_equal_rewards() && rollout.kept.len() < wanted;
+                let differs = !group.is_equal(config.train.filter) && rollout.kept.len() < wanted;
                 if differs || (limit == 0 && group.rewards().next().is_some()) {
                     rollout.kept.push(rollout.groups.len());
                 }

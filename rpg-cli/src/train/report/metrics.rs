@@ -2,7 +2,7 @@
 
 use crate::train::grading::Grade;
 use crate::train::loss::UpdateReport;
-use crate::train::sample::{GradedGroup, Rollout};
+use crate::train::sample::{GradedGroup, GroupFilter, Rollout};
 use crate::train::updates::UpdateCounts;
 use rpg_core::StopReason;
 use serde_json::{Map, Value, json};
@@ -54,7 +54,12 @@ impl Metrics {
     }
 
     /// Scores, rewards and lengths of everything that was sampled.
-    pub(in crate::train) fn add_rollout(&mut self, rollout: &Rollout, has_own_reward: bool) {
+    pub(in crate::train) fn add_rollout(
+        &mut self,
+        rollout: &Rollout,
+        filter: GroupFilter,
+        has_own_reward: bool,
+    ) {
         let samples: Vec<_> = rollout.samples().collect();
         let grades = || samples.iter().map(|sample| &sample.grade);
         let scores: Vec<f64> = grades()
@@ -84,13 +89,17 @@ impl Metrics {
             .map(|group| group.prompt_tokens.len() as f64)
             .collect();
         self.add_spread("prompt_length", &prompts);
-        let equal = groups
-            .iter()
-            .filter(|group| group.has_equal_rewards())
-            .count();
+        let share = |is_equal: &dyn Fn(&GradedGroup) -> bool| {
+            let equal = groups.iter().filter(|group| is_equal(group)).count();
+            equal as f64 / groups.len().max(1) as f64
+        };
         self.add(
             "frac_reward_zero_std",
-            equal as f64 / groups.len().max(1) as f64,
+            share(&GradedGroup::has_equal_rewards),
+        );
+        self.add(
+            "train/frac_equal_groups",
+            share(&|group| group.is_equal(filter)),
         );
         self.add("train/num_gen_batches", rollout.n_batches as f64);
     }

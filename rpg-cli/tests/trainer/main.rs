@@ -1,5 +1,8 @@
 //! The training loop as a library, with sampling, reward, optimizer, ranks and reporting replaced.
 
+mod filter;
+mod ranks;
+
 use burn::backend::{Autodiff, Flex};
 use burn::optim::GradientsParams;
 use rpg_cli::config::TrainConfig;
@@ -90,9 +93,16 @@ impl Rollouts<Flex> for ScriptedRollouts {
     }
 }
 
-/// Likes one text, whatever the problem is, for a number of batches; then it fails.
+/// Scores texts, whatever the problem is, for a number of batches; then it fails.
 struct Taste {
+    score: fn(&str) -> Score,
     batches_left: AtomicUsize,
+}
+
+/// Likes one text.
+fn likes_good(text: &str) -> Score {
+    let likes = f64::from(u8::from(text == GOOD));
+    Score::new(likes).with_part("correct", likes)
 }
 
 impl Reward for Taste {
@@ -109,9 +119,8 @@ impl Reward for Taste {
         let left = &self.batches_left;
         let works = left.fetch_update(Relaxed, Relaxed, decrement).is_ok();
         let score = |item: &RewardItem<'_>| {
-            let likes = f64::from(u8::from(item.completion == GOOD));
             works
-                .then(|| Score::new(likes).with_part("correct", likes))
+                .then(|| (self.score)(item.completion))
                 .ok_or(RewardError::Failed {
                     message: "no taste left".into(),
                 })
@@ -230,6 +239,7 @@ fn config(sets: &[&str]) -> TrainConfig {
 /// A run with every part replaced.
 struct TestRun {
     config: TrainConfig,
+    score: fn(&str) -> Score,
     folder: RunFolder,
     log: Log,
     _dir: tempfile::TempDir,
@@ -241,6 +251,7 @@ impl TestRun {
         let folder = RunFolder::create(&dir.path().join("run"), &config.to_toml()).unwrap();
         Self {
             config,
+            score: likes_good,
             folder,
             log: Log::default(),
             _dir: dir,
@@ -266,6 +277,7 @@ impl TestRun {
             start = start.resume(checkpoint);
         }
         let reward = Taste {
+            score: self.score,
             batches_left: AtomicUsize::new(batches),
         };
         let mut parts = Parts::new(&self.config, &start, &self.folder, None);
