@@ -3,6 +3,8 @@
 use super::{RewardConfig, ScratchModel, TrainConfig};
 use crate::failure::Failure;
 use crate::optim::Schedule;
+use rpg_losses::AdvantageKind;
+use rpg_reward::ScoreScale;
 use std::fmt;
 
 impl TrainConfig {
@@ -20,6 +22,13 @@ impl TrainConfig {
         if decays && self.optimizer.decay_steps == 0 {
             let expected = "at least 1 with the schedule `warmup_stable_decay`";
             return Err(bad("optimizer.decay_steps", 0, expected));
+        }
+        let (updates, steps) = (self.optimizer.warmup_updates, self.optimizer.warmup_steps);
+        if updates > 0 && steps > 0 {
+            let expected = format!("0, as optimizer.warmup_updates = {updates} is the warm-up");
+            return Err(
+                bad("optimizer.warmup_steps", steps, &expected).hint("set one of the two to 0")
+            );
         }
         if self.objective.rollout_correction.is_some() {
             return Err(Failure::input(
@@ -59,6 +68,15 @@ impl TrainConfig {
                      rollout.max_new_tokens = {longest}"
                 ));
             }
+        }
+        let weight = self.reward.weights.correct(self.reward.command.is_some());
+        let is_signed = self.reward.scale == ScoreScale::PlusMinusOne && weight != 0.0;
+        if self.objective.advantage == AdvantageKind::MaxRl && is_signed {
+            warnings.push(
+                "objective.advantage: found maxrl, which is 0 where the mean reward of a group is not above 0; \
+                 reward.scale = \"zero_one\" goes with it"
+                    .into(),
+            );
         }
         if self.evaluate.problems == 0 && self.evaluate.every > 0 {
             warnings.push(format!(

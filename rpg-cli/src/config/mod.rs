@@ -152,9 +152,12 @@ impl TrainConfig {
             schedule,
             decay_steps,
             warmup_updates,
+            warmup_steps,
             ..
         } = self.optimizer;
+        // At most one of the two is above 0.
         let lr = constant_with_warmup(lr.get(), warmup_updates, update);
+        let lr = constant_with_warmup(lr, warmup_steps, step);
         let steps = self.train.steps;
         match schedule {
             Schedule::Constant => lr,
@@ -258,6 +261,52 @@ mod tests {
     }
 
     #[test]
+    fn the_warm_up_counts_updates_or_steps() {
+        let rate = |sets: &[&str], step: u64, update: u64| {
+            let sets: Vec<String> = ["optimizer.schedule=constant", "optimizer.lr=1"]
+                .iter()
+                .chain(sets)
+                .map(|set| (*set).to_owned())
+                .collect();
+            TrainConfig::recipe("arithmetic", &sets).map(|c| c.learning_rate(step, update))
+        };
+        let steps = ["optimizer.warmup_updates=0", "optimizer.warmup_steps=10"];
+        for (step, update, by_updates, by_steps) in [
+            (1, 1, 0.1, 0.1),
+            (1, 4, 0.4, 0.1),
+            (5, 17, 1.0, 0.5),
+            (10, 40, 1.0, 1.0),
+            (11, 41, 1.0, 1.0),
+        ] {
+            let found = rate(&["optimizer.warmup_updates=10"], step, update).unwrap();
+            assert_eq!(found, by_updates, "{step} {update}");
+            assert_eq!(
+                rate(&steps, step, update).unwrap(),
+                by_steps,
+                "{step} {update}"
+            );
+        }
+        let error = rate(&["optimizer.warmup_steps=10"], 1, 1).unwrap_err();
+        let expected =
+            "optimizer.warmup_steps: found 10; expected 0, as optimizer.warmup_updates = 10";
+        assert!(error.message.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn finetune_has_the_numbers_of_the_paper() {
+        let sets = ["model.path=m".to_owned(), "data.train=d".to_owned()];
+        let config = TrainConfig::recipe("finetune", &sets).unwrap();
+        // The warm-up is over after ten steps, however many updates a step has.
+        let rates = [1, 5, 10, 100].map(|step| config.learning_rate(step, 1000 * step) / 1e-6);
+        assert!((rates[0] - 0.1).abs() < 1e-12 && (rates[1] - 0.5).abs() < 1e-12);
+        assert_eq!(rates[2..], [1.0, 1.0]);
+        // Its scores are 1 and -1, to which its beta belongs.
+        let scale = config.reward.scale;
+        assert_eq!((scale.score(true), scale.score(false)), (1.0, -1.0));
+        assert_eq!(config.objective.beta, 1e-4);
+    }
+
+    #[test]
     fn the_reference_rule_has_two_spellings() {
         let rule = |set: &str| {
             let config = TrainConfig::recipe("arithmetic", &[set.to_owned()]);
@@ -309,6 +358,10 @@ mod tests {
             (
                 &["reward.overlong={max_length=8000, buffer=9, penalty=1}"],
                 "no completion is penalised",
+            ),
+            (
+                &["objective.advantage=maxrl", "reward.scale=plus_minus_one"],
+                "reward.scale = \"zero_one\" goes with it",
             ),
             (
                 &["evaluate.problems=0", "evaluate.every=2"],

@@ -225,6 +225,9 @@ config_section! {
         decay_steps: u64 = 0,
         /// The number of updates over which the learning rate rises from zero.
         warmup_updates: u64 = 0,
+        /// The same in steps, in place of `warmup_updates`: all updates of a step have one learning rate. Recipes in
+        /// papers and verl's `lr_warmup_steps` count so.
+        warmup_steps: u64 = 0,
         /// The decay rates of AdamW's moments.
         betas: [DecayRate; 2] = [DecayRate::of(0.9), DecayRate::of(0.999)],
         /// Added to the root of AdamW's second moment.
