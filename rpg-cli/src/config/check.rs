@@ -3,7 +3,7 @@
 use super::{RewardConfig, ScratchModel, TrainConfig};
 use crate::failure::Failure;
 use crate::optim::Schedule;
-use rpg_losses::AdvantageKind;
+use rpg_losses::{AdvantageKind, Clip};
 use rpg_reward::ScoreScale;
 use std::fmt;
 
@@ -29,12 +29,6 @@ impl TrainConfig {
             return Err(
                 bad("optimizer.warmup_steps", steps, &expected).hint("set one of the two to 0")
             );
-        }
-        if self.objective.rollout_correction.is_some() {
-            return Err(Failure::input(
-                "objective.rollout_correction: found one, but `rpg train` samples from the policy of `logp_old`: \
-                 remove it",
-            ));
         }
         self.objective
             .validate()
@@ -78,6 +72,14 @@ impl TrainConfig {
                     .into(),
             );
         }
+        warnings.extend(self.warning_on_mass());
+        if self.objective.rollout_correction.is_some() && self.rollout.top_p.get() < 1.0 {
+            warnings.push(format!(
+                "objective.rollout_correction: it does not make up for rollout.top_p = {}, as what is outside the \
+                 nucleus is never sampled",
+                self.rollout.top_p
+            ));
+        }
         if self.evaluate.problems == 0 && self.evaluate.every > 0 {
             warnings.push(format!(
                 "evaluate.every: found {}, but evaluate.problems = 0 leaves nothing to measure on",
@@ -85,6 +87,21 @@ impl TrainConfig {
             ));
         }
         warnings
+    }
+
+    /// Says that the weights of the first update, `1/z`, are outside the trust region.
+    fn warning_on_mass(&self) -> Option<String> {
+        let coefficients = self.objective.coefficients();
+        let (bounds, weight) = (coefficients.bounds, 1.0 / coefficients.z);
+        let has_bounds = self.objective.clip != Clip::None;
+        if !has_bounds || (bounds.low..=bounds.high).contains(&weight) {
+            return None;
+        }
+        Some(format!(
+            "objective.z: found {}, so that the weights of a step's first update are {weight:.3}, outside the trust \
+             region from {:.3} to {:.3}; objective.clip = \"none\" has none",
+            coefficients.z, bounds.low, bounds.high
+        ))
     }
 
     /// Refuses anything but one policy and one source of problems that fit each other.

@@ -235,8 +235,13 @@ mod tests {
     #[test]
     fn every_recipe_round_trips() {
         let sets = ["model.path=m".to_owned(), "data.train=d".to_owned()];
-        for (name, ..) in RECIPES {
-            let sets = if name == "finetune" { &sets[..] } else { &[] };
+        let corrected =
+            ["objective.rollout_correction={mode='mask', reject={kl='k3', max=0.1}}".to_owned()];
+        for (name, sets) in [
+            ("arithmetic", &[][..]),
+            ("arithmetic", &corrected[..]),
+            ("finetune", &sets[..]),
+        ] {
             let config = TrainConfig::recipe(name, sets).unwrap();
             let again = TrainConfig::from_toml(&config.to_toml(), "round trip", &[]).unwrap();
             assert_eq!(config, again);
@@ -364,6 +369,14 @@ mod tests {
                 "reward.scale = \"zero_one\" goes with it",
             ),
             (
+                &["objective.z=1.7"],
+                "first update are 0.588, outside the trust region from 0.800 to 1.280",
+            ),
+            (
+                &["objective.rollout_correction={}", "rollout.top_p=0.9"],
+                "it does not make up for rollout.top_p = 0.9",
+            ),
+            (
                 &["evaluate.problems=0", "evaluate.every=2"],
                 "nothing to measure on",
             ),
@@ -434,8 +447,8 @@ mod tests {
         check("rollout.top_p=1.5", "rollout.top_p: found 1.5");
         check("objective.eps_low=2.0", "objective: `eps_low` is 2");
         check(
-            "objective.rollout_correction={ max = 3.0 }",
-            "objective.rollout_correction: found one",
+            "objective.rollout_correction={ max = -3.0 }",
+            "`rollout_correction` is",
         );
         check("objective.kl=jsd", "objective.kl: unknown variant `jsd`");
         check("model.path=somewhere", "both `path` and `scratch`");

@@ -170,7 +170,7 @@ config_section! {
         /// Logits are divided by this, in sampling and in training.
         temperature: PositiveTemperature = PositiveTemperature::of(1.0),
         /// The probability of the nucleus that is sampled from. Below 1, the sampled distribution is not the
-        /// one that training scores.
+        /// one that training scores, and no correction makes up for the tokens outside the nucleus.
         top_p: Nucleus = Nucleus::of(1.0),
         /// The largest number of completions that are sampled at a time.
         max_slots: Count = Count::of(512),

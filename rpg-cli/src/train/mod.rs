@@ -4,6 +4,7 @@ mod collect;
 mod grading;
 mod learner;
 mod loss;
+mod old_policy;
 mod origin;
 mod prepare;
 mod ranks;

@@ -75,6 +75,26 @@ impl GradedGroup {
 }
 
 impl Rollout {
+    /// Adds groups. With a filter, the step learns from those that are not equal until it has `wanted`; without one,
+    /// from all that have a reward.
+    pub(super) fn add(
+        &mut self,
+        groups: Vec<GradedGroup>,
+        filter: Option<GroupFilter>,
+        wanted: usize,
+    ) {
+        for group in groups {
+            let is_kept = match filter {
+                Some(filter) => !group.is_equal(filter) && self.kept.len() < wanted,
+                None => group.rewards().next().is_some(),
+            };
+            if is_kept {
+                self.kept.push(self.groups.len());
+            }
+            self.groups.push(group);
+        }
+    }
+
     /// The groups that the step learns from.
     pub fn kept_groups(&self) -> impl Iterator<Item = &GradedGroup> {
         self.kept.iter().map(|&i| &self.groups[i])
@@ -137,6 +157,31 @@ mod tests {
             },
             prompt_tokens: [].into(),
             samples: grades.iter().map(sample).collect(),
+        }
+    }
+
+    #[test]
+    fn a_filter_keeps_as_many_groups_as_are_wanted() {
+        let (right, wrong) = ((Some(true), Some(1.0)), (Some(false), Some(0.0)));
+        let groups = || {
+            vec![
+                group(&[right, right]),
+                group(&[right, wrong]),
+                group(&[(None, None)]),
+                group(&[wrong, right]),
+                group(&[wrong, right]),
+            ]
+        };
+        let accuracy = Some(GroupFilter::Accuracy);
+        for (filter, wanted, kept) in [
+            (accuracy, 2, &[1, 3][..]),
+            (accuracy, 9, &[1, 3, 4]),
+            (None, 2, &[0, 1, 3, 4]),
+        ] {
+            let mut rollout = Rollout::default();
+            rollout.add(groups(), filter, wanted);
+            assert_eq!(rollout.kept, kept, "{filter:?} {wanted}");
+            assert_eq!(rollout.groups.len(), 5);
         }
     }
 

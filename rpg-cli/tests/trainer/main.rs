@@ -1,10 +1,13 @@
 //! The training loop as a library, with sampling, reward, optimizer, ranks and reporting replaced.
 
+mod correction;
 mod filter;
+mod mass;
 mod ranks;
 
 use burn::backend::{Autodiff, Flex};
 use burn::optim::GradientsParams;
+use ranks::ThreadRank;
 use rpg_cli::config::TrainConfig;
 use rpg_cli::failure::{Failure, FailureKind};
 use rpg_cli::interrupt::Interrupt;
@@ -32,8 +35,17 @@ const BAD: &str = "Answer: 8";
 /// What happened, in order.
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Samples two texts in turn, whatever the policy is, with the log-probs that the policy gives them.
+/// How a sampler's log-probs differ from the policy's.
+#[derive(Clone, Copy)]
+struct Mismatch {
+    /// What is added to those of the tokens of the two texts.
+    offsets: [f32; 2],
+    is_exact: bool,
+}
+
+/// Samples two texts in turn, whatever the policy is, with the log-probs that the policy gives them, but for a mismatch.
 struct ScriptedRollouts {
+    mismatch: Mismatch,
     tokenizer: Tokenizer,
     policy: Option<CausalLm<Flex>>,
     log: Log,
@@ -63,29 +75,33 @@ impl Rollouts<Flex> for ScriptedRollouts {
         if on_progress(progress).is_break() {
             return Err(GenerateError::Interrupted);
         }
-        let completion = |prompt: &[u32], text: &str| {
+        let completion = |prompt: &[u32], text: &str, offset: f32| {
             let tokens = self.tokenizer.encode(text, false).unwrap();
             let item = ScoreItem::response(prompt, &tokens);
             let logprobs = score(policy, &[item], 1.0).logprobs.into_data();
             Completion {
                 tokens,
-                logprobs: logprobs.iter::<f32>().collect(),
+                logprobs: logprobs.iter::<f32>().map(|x| x + offset).collect(),
                 text: text.into(),
                 stop: StopReason::Eos,
             }
         };
         let groups = requests.iter().enumerate().map(|(prompt_idx, request)| {
-            let texts = [GOOD, BAD].into_iter().cycle();
+            let texts = [GOOD, BAD].into_iter().zip(self.mismatch.offsets).cycle();
             let samples = request.seeds.iter().zip(texts);
             Group {
                 prompt_idx,
                 prompt_tokens: request.prompt_tokens.clone(),
                 completions: samples
-                    .map(|(_, text)| completion(&request.prompt_tokens, text))
+                    .map(|(_, (text, offset))| completion(&request.prompt_tokens, text, offset))
                     .collect(),
             }
         });
         Ok(groups.collect())
+    }
+
+    fn is_exact(&self) -> bool {
+        self.mismatch.is_exact
     }
 
     fn release(&mut self) {
@@ -240,6 +256,8 @@ fn config(sets: &[&str]) -> TrainConfig {
 struct TestRun {
     config: TrainConfig,
     score: fn(&str) -> Score,
+    mismatch: Mismatch,
+    ranks: Option<ThreadRank>,
     folder: RunFolder,
     log: Log,
     _dir: tempfile::TempDir,
@@ -252,6 +270,11 @@ impl TestRun {
         Self {
             config,
             score: likes_good,
+            mismatch: Mismatch {
+                offsets: [0.0; 2],
+                is_exact: true,
+            },
+            ranks: None,
             folder,
             log: Log::default(),
             _dir: dir,
@@ -283,6 +306,7 @@ impl TestRun {
         let mut parts = Parts::new(&self.config, &start, &self.folder, None);
         parts.grader = Grader::new(&self.config, Some(Box::new(reward)));
         parts.rollouts = Box::new(ScriptedRollouts {
+            mismatch: self.mismatch,
             tokenizer,
             policy: None,
             log: self.log.clone(),
@@ -291,7 +315,10 @@ impl TestRun {
             inner: AdamW::new(self.config.optimizer.adamw()),
             log: self.log.clone(),
         });
-        parts.ranks = Box::new(OneRank);
+        parts.ranks = match &self.ranks {
+            Some(rank) => Box::new(rank.clone()),
+            None => Box::new(OneRank),
+        };
         parts.reporters.push(Box::new(Recorder {
             log: self.log.clone(),
             interrupt: parts.interrupt.clone(),

@@ -2,6 +2,7 @@
 
 use crate::train::grading::Grade;
 use crate::train::loss::UpdateReport;
+use crate::train::prepare::Batch;
 use crate::train::sample::{GradedGroup, GroupFilter, Rollout};
 use crate::train::updates::UpdateCounts;
 use rpg_core::StopReason;
@@ -104,6 +105,14 @@ impl Metrics {
         self.add("train/num_gen_batches", rollout.n_batches as f64);
     }
 
+    /// The advantages, and how far the sampler is from the policy, where the objective corrects for it.
+    pub(in crate::train) fn add_batch(&mut self, batch: &Batch) {
+        self.add("critic/advantages/mean", batch.mean_advantage());
+        for (name, value) in &batch.of_sampler {
+            self.add(name, *value);
+        }
+    }
+
     /// Means of the parts of the reward, before weighting, over the completions that have them.
     fn add_reward_parts<'a>(&mut self, grades: impl Iterator<Item = &'a Grade>) {
         let mut means: Vec<(&str, f64, usize)> = Vec::new();
@@ -122,7 +131,7 @@ impl Metrics {
     }
 
     /// Means over the updates of a step. The difference from the sampler's log-probs is that of the first
-    /// update, before which the policy is still the one that sampled.
+    /// update, before which the policy is still the one that the sampler was given.
     pub(in crate::train) fn add_updates(&mut self, reports: &[UpdateReport]) {
         self.add("train/num_updates", reports.len() as f64);
         let Some(first) = reports.first() else { return };
