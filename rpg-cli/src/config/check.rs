@@ -196,7 +196,7 @@ impl TrainConfig {
             return Err(bad(key, 1, &expected).hint(hint));
         }
         if self.train.max_generation_batches > 0 {
-            let expected = "at least 2, as train.max_generation_batches keeps the groups whose answers or rewards differ";
+            let expected = "at least 2, as train.max_generation_batches leaves out groups without a difference";
             let hint = "raise it, or set train.max_generation_batches to 0";
             return Err(bad(key, 1, expected).hint(hint));
         }

@@ -393,7 +393,7 @@ mod tests {
             "objective.advantage=batch_norm".to_owned(),
         ];
         let error = TrainConfig::recipe("arithmetic", &sets).unwrap_err();
-        let expected = "found 1; expected at least 2, as train.max_generation_batches keeps";
+        let expected = "found 1; expected at least 2, as train.max_generation_batches leaves";
         assert!(error.message.contains(expected), "{error}");
         sets.push("train.max_generation_batches=0".to_owned());
         assert!(TrainConfig::recipe("arithmetic", &sets).is_ok());

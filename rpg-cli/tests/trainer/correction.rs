@@ -116,6 +116,25 @@ fn without_a_correction_the_sampler_is_the_policy_by_definition() {
 }
 
 #[test]
+fn a_kl_term_in_the_reward_is_that_of_the_policy() {
+    let mean_advantage = |more: &str| {
+        let keys = format!(", beta=1.0, kl_placement='reward', kl_estimator='k1'{more}");
+        let sets = ["train.steps=1", "reference.rule=never"];
+        let run = run_with(ppo(&keys, &sets), V);
+        run.start_or_resume(usize::MAX, None).unwrap();
+        run.metrics()[0]["critic/advantages/mean"].as_f64().unwrap()
+    };
+    // The policy is still the reference; the sampler is not.
+    let found = mean_advantage(", rollout_correction={}");
+    assert!(near(found, 0.0), "{found}");
+    // A token's advantage has the penalties `log v` of itself and all later ones.
+    let [good, bad] = V.map(f64::ln);
+    let expected = 0.5 * (good + bad) * 0.5 * (GOOD.len() as f64 + 1.0);
+    let found = mean_advantage("");
+    assert!(near(found, expected), "{found} {expected}");
+}
+
+#[test]
 fn a_mass_is_no_mismatch() {
     let sets = [
         "objective.rollout_correction={max=10.0}",
