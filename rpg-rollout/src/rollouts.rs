@@ -11,7 +11,8 @@ use std::ops::ControlFlow;
 ///
 /// [`LocalRollouts`] samples in this process. An implementation that asks an inference server sends it the weights
 /// in [`sync`](Self::sync). The log-probs of its completions must be those of the full softmax at the sampling
-/// temperature: training takes them as those of the policy that sampled.
+/// temperature, also where top-k, top-p or min-p leave tokens out: training takes them as those of the distribution that
+/// the tokens come from.
 pub trait Rollouts<B: DecodeBackend> {
     /// Takes over the policy's weights: from here on completions come from this policy.
     fn sync(&mut self, policy: &CausalLm<B>) -> Result<(), GenerateError>;
@@ -24,6 +25,13 @@ pub trait Rollouts<B: DecodeBackend> {
         options: &GenerateOptions,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Group>, GenerateError>;
+
+    /// Whether the log-probs of the completions are, up to rounding, those that scoring with the policy given to
+    /// [`sync`](Self::sync) gives: there is then no mismatch to correct for. False for a server with other kernels,
+    /// for weights of fewer bits or a few updates old, and for all that do not say otherwise.
+    fn is_exact(&self) -> bool {
+        false
+    }
 
     /// Called before the policy is updated: an implementation that shares the policy's tensors drops them, so that
     /// they are updated in place. Nothing is sampled until the next [`sync`](Self::sync).
@@ -62,6 +70,11 @@ impl<B: DecodeBackend> Rollouts<B> for LocalRollouts<B> {
     ) -> Result<Vec<Group>, GenerateError> {
         let model = self.model.as_ref().ok_or(GenerateError::NoPolicy)?;
         Sampler::new(model, &self.tokenizer, requests, options)?.run(on_progress)
+    }
+
+    /// It computes what scoring computes, from the same weights.
+    fn is_exact(&self) -> bool {
+        true
     }
 
     fn release(&mut self) {

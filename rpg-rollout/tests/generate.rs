@@ -321,6 +321,7 @@ fn local_rollouts_sample_the_policy_they_were_given() {
         Err(GenerateError::NoPolicy)
     ));
     let other = CausalLm::init(model().config(), 8, &Default::default());
+    assert!(Rollouts::<Flex>::is_exact(&rollouts));
     for policy in [model(), other] {
         rollouts.sync(&policy).unwrap();
         let expected = generate(&policy, &tokenizer(), &requests, &options).unwrap();

@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod compare;
 mod machine;
 mod tidy;
 
@@ -21,6 +22,7 @@ cargo xtask NAME [ARGUMENTS]
                             rpg-losses, and write a page with tables and plots (default: docs/gradient-study.md)
   test [ARGS]               tidy, then all tests: `cargo test ARGS`
   bench NAME [OPTIONS]      compare with what users would run otherwise; `cargo xtask bench help` lists the names
+  compare [OPTIONS]         train RPG, GRPO, DAPO and REINFORCE++ on the built-in task, and write docs/comparison.md (hours)
   tidy                      check the project's own rules: dependencies, imports, file lengths and more
   ci                        all that must pass besides the tests: tidy, format, clippy, docs, packages, a run and more
 
@@ -63,6 +65,7 @@ fn run() -> Result<()> {
         }
         "test" => test(&shell, &rest),
         "bench" => bench::run(&shell, &rest),
+        "compare" => compare::run(&shell, &rest),
         "tidy" => tidy::run(&root()),
         "ci" => ci::run(&shell),
         "" | "help" | "--help" | "-h" => {

@@ -210,7 +210,7 @@ fn skipped_share(metrics: &Metrics) -> f64 {
 fn step_line(step: u64, steps: u64, metrics: &Metrics, held_out: f64) -> String {
     let number = |name: &str| metrics.get(name).unwrap_or(f64::NAN);
     let updates = match metrics.get("train/num_updates") {
-        Some(0.0) => "no update: rewards are equal within every group".into(),
+        Some(0.0) => "no update: every group was left out as equal (train.filter)".into(),
         Some(_) if skipped_share(metrics) == 1.0 => {
             "every update skipped: the gradient is not a finite number".into()
         }

@@ -3,6 +3,8 @@
 use super::{RewardConfig, ScratchModel, TrainConfig};
 use crate::failure::Failure;
 use crate::optim::Schedule;
+use rpg_losses::{AdvantageKind, Clip};
+use rpg_reward::ScoreScale;
 use std::fmt;
 
 impl TrainConfig {
@@ -21,11 +23,12 @@ impl TrainConfig {
             let expected = "at least 1 with the schedule `warmup_stable_decay`";
             return Err(bad("optimizer.decay_steps", 0, expected));
         }
-        if self.objective.rollout_correction.is_some() {
-            return Err(Failure::input(
-                "objective.rollout_correction: found one, but `rpg train` samples from the policy of `logp_old`: \
-                 remove it",
-            ));
+        let (updates, steps) = (self.optimizer.warmup_updates, self.optimizer.warmup_steps);
+        if updates > 0 && steps > 0 {
+            let expected = format!("0, as optimizer.warmup_updates = {updates} is the warm-up");
+            return Err(
+                bad("optimizer.warmup_steps", steps, &expected).hint("set one of the two to 0")
+            );
         }
         self.objective
             .validate()
@@ -60,6 +63,23 @@ impl TrainConfig {
                 ));
             }
         }
+        let weight = self.reward.weights.correct(self.reward.command.is_some());
+        let is_signed = self.reward.scale == ScoreScale::PlusMinusOne && weight != 0.0;
+        if self.objective.advantage == AdvantageKind::MaxRl && is_signed {
+            warnings.push(
+                "objective.advantage: found maxrl, which is 0 where the mean reward of a group is not above 0; \
+                 reward.scale = \"zero_one\" goes with it"
+                    .into(),
+            );
+        }
+        warnings.extend(self.warning_on_mass());
+        if self.objective.rollout_correction.is_some() && self.rollout.top_p.get() < 1.0 {
+            warnings.push(format!(
+                "objective.rollout_correction: it does not make up for rollout.top_p = {}, as what is outside the \
+                 nucleus is never sampled",
+                self.rollout.top_p
+            ));
+        }
         if self.evaluate.problems == 0 && self.evaluate.every > 0 {
             warnings.push(format!(
                 "evaluate.every: found {}, but evaluate.problems = 0 leaves nothing to measure on",
@@ -67,6 +87,21 @@ impl TrainConfig {
             ));
         }
         warnings
+    }
+
+    /// Says that the weights of the first update, `1/z`, are outside the trust region.
+    fn warning_on_mass(&self) -> Option<String> {
+        let coefficients = self.objective.coefficients();
+        let (bounds, weight) = (coefficients.bounds, 1.0 / coefficients.z);
+        let has_bounds = self.objective.clip != Clip::None;
+        if !has_bounds || (bounds.low..=bounds.high).contains(&weight) {
+            return None;
+        }
+        Some(format!(
+            "objective.z: found {}, so that the weights of a step's first update are {weight:.3}, outside the trust \
+             region from {:.3} to {:.3}; objective.clip = \"none\" has none",
+            coefficients.z, bounds.low, bounds.high
+        ))
     }
 
     /// Refuses anything but one policy and one source of problems that fit each other.
@@ -161,8 +196,7 @@ impl TrainConfig {
             return Err(bad(key, 1, &expected).hint(hint));
         }
         if self.train.max_generation_batches > 0 {
-            let expected =
-                "at least 2, as train.max_generation_batches keeps the groups whose rewards differ";
+            let expected = "at least 2, as train.max_generation_batches leaves out groups without a difference";
             let hint = "raise it, or set train.max_generation_batches to 0";
             return Err(bad(key, 1, expected).hint(hint));
         }

@@ -152,9 +152,12 @@ impl TrainConfig {
             schedule,
             decay_steps,
             warmup_updates,
+            warmup_steps,
             ..
         } = self.optimizer;
+        // At most one of the two is above 0.
         let lr = constant_with_warmup(lr.get(), warmup_updates, update);
+        let lr = constant_with_warmup(lr, warmup_steps, step);
         let steps = self.train.steps;
         match schedule {
             Schedule::Constant => lr,
@@ -232,8 +235,13 @@ mod tests {
     #[test]
     fn every_recipe_round_trips() {
         let sets = ["model.path=m".to_owned(), "data.train=d".to_owned()];
-        for (name, ..) in RECIPES {
-            let sets = if name == "finetune" { &sets[..] } else { &[] };
+        let corrected =
+            ["objective.rollout_correction={mode='mask', reject={kl='k3', max=0.1}}".to_owned()];
+        for (name, sets) in [
+            ("arithmetic", &[][..]),
+            ("arithmetic", &corrected[..]),
+            ("finetune", &sets[..]),
+        ] {
             let config = TrainConfig::recipe(name, sets).unwrap();
             let again = TrainConfig::from_toml(&config.to_toml(), "round trip", &[]).unwrap();
             assert_eq!(config, again);
@@ -255,6 +263,52 @@ mod tests {
                 Some(Day::from(jiff::civil::date(2026, 3, 5)))
             );
         }
+    }
+
+    #[test]
+    fn the_warm_up_counts_updates_or_steps() {
+        let rate = |sets: &[&str], step: u64, update: u64| {
+            let sets: Vec<String> = ["optimizer.schedule=constant", "optimizer.lr=1"]
+                .iter()
+                .chain(sets)
+                .map(|set| (*set).to_owned())
+                .collect();
+            TrainConfig::recipe("arithmetic", &sets).map(|c| c.learning_rate(step, update))
+        };
+        let steps = ["optimizer.warmup_updates=0", "optimizer.warmup_steps=10"];
+        for (step, update, by_updates, by_steps) in [
+            (1, 1, 0.1, 0.1),
+            (1, 4, 0.4, 0.1),
+            (5, 17, 1.0, 0.5),
+            (10, 40, 1.0, 1.0),
+            (11, 41, 1.0, 1.0),
+        ] {
+            let found = rate(&["optimizer.warmup_updates=10"], step, update).unwrap();
+            assert_eq!(found, by_updates, "{step} {update}");
+            assert_eq!(
+                rate(&steps, step, update).unwrap(),
+                by_steps,
+                "{step} {update}"
+            );
+        }
+        let error = rate(&["optimizer.warmup_steps=10"], 1, 1).unwrap_err();
+        let expected =
+            "optimizer.warmup_steps: found 10; expected 0, as optimizer.warmup_updates = 10";
+        assert!(error.message.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn finetune_has_the_numbers_of_the_paper() {
+        let sets = ["model.path=m".to_owned(), "data.train=d".to_owned()];
+        let config = TrainConfig::recipe("finetune", &sets).unwrap();
+        // The warm-up is over after ten steps, however many updates a step has.
+        let rates = [1, 5, 10, 100].map(|step| config.learning_rate(step, 1000 * step) / 1e-6);
+        assert!((rates[0] - 0.1).abs() < 1e-12 && (rates[1] - 0.5).abs() < 1e-12);
+        assert_eq!(rates[2..], [1.0, 1.0]);
+        // Its scores are 1 and -1, to which its beta belongs.
+        let scale = config.reward.scale;
+        assert_eq!((scale.score(true), scale.score(false)), (1.0, -1.0));
+        assert_eq!(config.objective.beta, 1e-4);
     }
 
     #[test]
@@ -311,6 +365,18 @@ mod tests {
                 "no completion is penalised",
             ),
             (
+                &["objective.advantage=maxrl", "reward.scale=plus_minus_one"],
+                "reward.scale = \"zero_one\" goes with it",
+            ),
+            (
+                &["objective.z=1.7"],
+                "first update are 0.588, outside the trust region from 0.800 to 1.280",
+            ),
+            (
+                &["objective.rollout_correction={}", "rollout.top_p=0.9"],
+                "it does not make up for rollout.top_p = 0.9",
+            ),
+            (
                 &["evaluate.problems=0", "evaluate.every=2"],
                 "nothing to measure on",
             ),
@@ -327,7 +393,7 @@ mod tests {
             "objective.advantage=batch_norm".to_owned(),
         ];
         let error = TrainConfig::recipe("arithmetic", &sets).unwrap_err();
-        let expected = "found 1; expected at least 2, as train.max_generation_batches keeps";
+        let expected = "found 1; expected at least 2, as train.max_generation_batches leaves";
         assert!(error.message.contains(expected), "{error}");
         sets.push("train.max_generation_batches=0".to_owned());
         assert!(TrainConfig::recipe("arithmetic", &sets).is_ok());
@@ -381,8 +447,8 @@ mod tests {
         check("rollout.top_p=1.5", "rollout.top_p: found 1.5");
         check("objective.eps_low=2.0", "objective: `eps_low` is 2");
         check(
-            "objective.rollout_correction={ max = 3.0 }",
-            "objective.rollout_correction: found one",
+            "objective.rollout_correction={ max = -3.0 }",
+            "`rollout_correction` is",
         );
         check("objective.kl=jsd", "objective.kl: unknown variant `jsd`");
         check("model.path=somewhere", "both `path` and `scratch`");

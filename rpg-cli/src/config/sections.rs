@@ -7,7 +7,7 @@ use super::values::{
 };
 use crate::device::DeviceChoice;
 use crate::optim::{AdamWConfig, Schedule};
-use crate::train::ReferenceRule;
+use crate::train::{GroupFilter, ReferenceRule};
 use rpg_core::model::ModelConfig;
 use rpg_losses::ObjectiveConfig;
 use rpg_reward::AnswerStyle;
@@ -170,7 +170,7 @@ config_section! {
         /// Logits are divided by this, in sampling and in training.
         temperature: PositiveTemperature = PositiveTemperature::of(1.0),
         /// The probability of the nucleus that is sampled from. Below 1, the sampled distribution is not the
-        /// one that training scores.
+        /// one that training scores, and no correction makes up for the tokens outside the nucleus.
         top_p: Nucleus = Nucleus::of(1.0),
         /// The largest number of completions that are sampled at a time.
         max_slots: Count = Count::of(512),
@@ -225,6 +225,9 @@ config_section! {
         decay_steps: u64 = 0,
         /// The number of updates over which the learning rate rises from zero.
         warmup_updates: u64 = 0,
+        /// The same in steps, in place of `warmup_updates`: all updates of a step have one learning rate. Recipes in
+        /// papers and verl's `lr_warmup_steps` count so.
+        warmup_steps: u64 = 0,
         /// The decay rates of AdamW's moments.
         betas: [DecayRate; 2] = [DecayRate::of(0.9), DecayRate::of(0.999)],
         /// Added to the root of AdamW's second moment.
@@ -261,10 +264,14 @@ config_section! {
         stop_at_kl: Option<Positive> = None,
         /// Tokens per forward and backward pass; the gradient does not depend on it.
         micro_batch_tokens: Count = Count::of(4096),
-        /// Above 0, groups whose rewards are all equal are left out, and more prompts are sampled until the step
-        /// is full, in at most this many rollouts: with 1, nothing replaces what is left out. With 0, all groups
-        /// are kept.
+        /// Dynamic sampling. Above 0, equal groups (`train.filter`) are left out, and more prompts are sampled until
+        /// the step is full, in at most this many rollouts: with 1, nothing replaces what is left out. With 0, all
+        /// groups are kept.
         max_generation_batches: u64 = 0,
+        /// Which groups are equal: those whose answers are all right or all wrong (`accuracy`, as in the paper and
+        /// DAPO), or those whose rewards are all equal. Where a command gives the reward and says nothing of what is
+        /// right, rewards decide: see [what counts as right](#a-command-of-yours).
+        filter: GroupFilter = GroupFilter::default(),
     }
 }
 
@@ -320,6 +327,7 @@ fn due(every: u64, step: u64, steps: u64) -> bool {
 plain_values! {
     AnswerStyle: one_of::<AnswerStyle>(),
     DeviceChoice: one_of::<DeviceChoice>(),
+    GroupFilter: one_of::<GroupFilter>(),
     ReferenceRule: "`every_rollout`, `{ every_steps = K }`, `never`",
     Schedule: one_of::<Schedule>(),
     TaskName: one_of::<TaskName>(),

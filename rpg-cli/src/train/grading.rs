@@ -22,6 +22,9 @@ pub struct Grade {
     /// Whether it counts as right: the part `correct` of the user's reward decides, or else the built-in grader.
     /// `None` if the user's reward failed.
     pub correct: Option<bool>,
+    /// `correct`, where the reward is about that: where the user's reward says it, or where `reward.weights.correct`
+    /// is not 0. It is what dynamic sampling goes by.
+    pub accuracy: Option<bool>,
     /// The parts whose weighted sum is the reward; empty if the user's reward failed.
     pub parts: RewardParts,
     /// The parts that the user's reward itself reports, which are logged but not added up.
@@ -235,10 +238,11 @@ impl Grader {
         {
             return failed(verdict, Some(score.score), error.clone());
         }
-        let correct = score
+        let stated = score
             .as_ref()
             .and_then(|score| score.parts.get("correct"))
-            .map_or(verdict.correct, |&correct| correct == 1.0);
+            .map(|&correct| correct == 1.0);
+        let correct = stated.unwrap_or(verdict.correct);
         let mut parts = RewardParts::new();
         let correct_weight = config.weights.correct(self.has_own_reward());
         if correct_weight != 0.0 {
@@ -268,6 +272,7 @@ impl Grader {
         Grade {
             verdict,
             correct: Some(correct),
+            accuracy: (stated.is_some() || correct_weight != 0.0).then_some(correct),
             reward: Some(parts.total()),
             parts,
             own_parts,
@@ -305,6 +310,7 @@ fn failed(verdict: Verdict, reward: Option<f64>, error: RewardError) -> Grade {
     Grade {
         verdict,
         correct: None,
+        accuracy: None,
         parts: RewardParts::new(),
         own_parts: Vec::new(),
         reward,

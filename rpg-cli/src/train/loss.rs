@@ -108,16 +108,22 @@ pub(super) fn loss<B: DecodeBackend>(
         .map(|response| response.logp_ref.as_deref())
         .collect();
     let logp_ref = logp_ref.map(|logp_ref| rows.tensor::<B>(&device, |row, i| logp_ref[row][i]));
+    let weights: Option<Vec<&[f64]>> = responses
+        .iter()
+        .map(|response| response.weights.as_deref())
+        .collect();
+    let weights = weights.map(|weights| rows.tensor::<B>(&device, |row, i| weights[row][i] as f32));
     let mask = rows.mask::<B>(&device);
+    let logp_rollout = rows.tensor::<B>(&device, |row, i| responses[row].logp_rollout[i]);
     // The difference from the sampler is a measurement; it must not add to the gradient.
-    let difference = (logp.clone().detach() - logp_old.clone()).abs();
+    let difference = (logp.clone().detach() - logp_rollout).abs();
     let difference = difference.mask_fill(mask.clone().bool_not(), 0.0);
     let inputs = LossInputs {
         logp,
         logp_old,
         logp_ref,
         advantages,
-        weights: None,
+        weights,
         mask,
     };
     let output = policy_loss(objective, inputs, totals);

@@ -1,5 +1,7 @@
 //! Turns the groups of a step into the responses that its updates are computed from.
 
+use super::old_policy::add_old_policy;
+use super::ranks::Ranks;
 use super::sample::Rollout;
 use crate::config::TrainConfig;
 use crate::failure::Failure;
@@ -13,6 +15,7 @@ use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::seed::{derive, stream};
 use rpg_losses::{TokenLogProbs, token_advantages};
+use std::collections::BTreeMap;
 
 /// A response to train on.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,12 +24,16 @@ pub(super) struct Response<'a> {
     pub(super) group: usize,
     /// Prompt and response.
     pub(super) item: ScoreItem,
-    /// Log-probability of each token under the policy that sampled it.
-    pub(super) logp_old: &'a [f32],
-    /// The same under the reference; `None` if that is the sampling policy.
+    /// Log-probability of each token as the sampler gave it.
+    pub(super) logp_rollout: &'a [f32],
+    /// The same under `pi_old`.
+    pub(super) logp_old: Vec<f32>,
+    /// The same under the reference; `None` if that is `pi_old`.
     pub(super) logp_ref: Option<Vec<f32>>,
     /// Advantage of each token.
     pub(super) advantages: Vec<f64>,
+    /// What each token's loss is multiplied by, to correct for the sampler; `None`: 1.
+    pub(super) weights: Option<Vec<f64>>,
 }
 
 impl Response<'_> {
@@ -39,6 +46,8 @@ impl Response<'_> {
 /// The responses of a step, in the order of their groups.
 pub(super) struct Batch<'a> {
     pub(super) responses: Vec<Response<'a>>,
+    /// The metrics of the correction for the sampler, if there is one.
+    pub(super) of_sampler: BTreeMap<String, f64>,
     n_groups: usize,
 }
 
@@ -92,12 +101,14 @@ impl Batch<'_> {
     }
 }
 
-/// Makes responses of the samples of the kept groups that have a reward. Adds advantages, computed over the whole
-/// step, and log-probs under the reference, if that is not the sampling policy.
+/// Makes responses of the samples of the kept groups that have a reward. Adds log-probs under `pi_old`, which is
+/// `policy`, and under the reference, if that is another; and advantages, computed over the whole step.
 pub(super) fn prepare<'a, B: DecodeBackend>(
     config: &TrainConfig,
+    policy: CausalLm<B>,
     reference: Option<&CausalLm<B>>,
     rollout: &'a Rollout,
+    ranks: &dyn Ranks<B>,
     interrupt: &Interrupt,
 ) -> Result<Batch<'a>, Failure> {
     let mut responses = Vec::new();
@@ -111,18 +122,22 @@ pub(super) fn prepare<'a, B: DecodeBackend>(
             responses.push(Response {
                 group: group_idx,
                 item: ScoreItem::response(&group.prompt_tokens, &sample.completion.tokens),
-                logp_old: &sample.completion.logprobs,
+                logp_rollout: &sample.completion.logprobs,
+                logp_old: sample.completion.logprobs.clone(),
                 logp_ref: None,
                 advantages: Vec::new(),
+                weights: None,
             });
         }
     }
+    let of_sampler = add_old_policy(config, policy, &mut responses, ranks, interrupt)?;
     if let Some(reference) = reference {
         add_reference(config, reference, &mut responses, interrupt)?;
     }
     add_advantages(config, &rewards, &mut responses);
     Ok(Batch {
         responses,
+        of_sampler,
         n_groups: rollout.kept.len(),
     })
 }
@@ -133,27 +148,38 @@ fn add_reference<B: DecodeBackend>(
     responses: &mut [Response],
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
+    let logp_ref = log_probs(config, reference, responses, interrupt)?;
+    for (response, logp_ref) in responses.iter_mut().zip(logp_ref) {
+        response.logp_ref = Some(logp_ref);
+    }
+    Ok(())
+}
+
+/// The log-prob of each token of each response under `model`.
+pub(super) fn log_probs<B: DecodeBackend>(
+    config: &TrainConfig,
+    model: &CausalLm<B>,
+    responses: &[Response],
+    interrupt: &Interrupt,
+) -> Result<Vec<Vec<f32>>, Failure> {
     let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
-    let mut logp_ref = Vec::with_capacity(items.len());
+    let mut log_probs = Vec::with_capacity(items.len());
     for part in by_tokens(&items, config.train.micro_batch_tokens.get(), |item| {
         item.tokens.len()
     }) {
         if interrupt.requested() {
             return Err(Failure::interrupted());
         }
-        let scores = score(reference, part, config.rollout.temperature.get());
+        let scores = score(model, part, config.rollout.temperature.get());
         let values: Vec<f32> = scores.logprobs.into_data().iter::<f32>().collect();
         let mut rest = values.as_slice();
         for item in part {
             let (now, later) = rest.split_at(item.scored.len());
-            logp_ref.push(now.to_vec());
+            log_probs.push(now.to_vec());
             rest = later;
         }
     }
-    for (response, logp_ref) in responses.iter_mut().zip(logp_ref) {
-        response.logp_ref = Some(logp_ref);
-    }
-    Ok(())
+    Ok(log_probs)
 }
 
 fn add_advantages(config: &TrainConfig, rewards: &[f64], responses: &mut [Response]) {
@@ -165,7 +191,7 @@ fn add_advantages(config: &TrainConfig, rewards: &[f64], responses: &mut [Respon
         .map(|response| response.logp_ref.as_deref().map(in_f64))
         .collect();
     let logp_old: Vec<Vec<f64>> = match logp_ref {
-        Some(_) => responses.iter().map(|r| in_f64(r.logp_old)).collect(),
+        Some(_) => responses.iter().map(|r| in_f64(&r.logp_old)).collect(),
         None => Vec::new(),
     };
     let log_probs = logp_ref.as_deref().map(|logp_ref| TokenLogProbs {

@@ -17,7 +17,7 @@ pub trait Ranks<B: DecodeBackend> {
     /// The number of processes.
     fn world(&self) -> usize;
 
-    /// The values of every rank, in the order of the ranks.
+    /// The values of every rank, in the order of the ranks. Ranks may have different numbers of them.
     fn gather(&self, values: &[f64]) -> Result<Vec<Vec<f64>>, Failure>;
 
     /// The sum of the ranks' gradients, for every parameter of `policy`.

@@ -78,6 +78,15 @@ impl<B: DecodeBackend> Start<B> {
         self
     }
 
+    /// Refuses a config that does not go with the sampler of [`Parts::new`].
+    pub fn check_sampler(&self, config: &TrainConfig) -> Result<(), Failure> {
+        check_correction::<B>(config, &self.local_rollouts())
+    }
+
+    fn local_rollouts(&self) -> LocalRollouts<B> {
+        LocalRollouts::new(self.tokenizer.clone())
+    }
+
     /// The policy.
     pub fn policy(&self) -> &CausalLm<B> {
         &self.policy
@@ -111,7 +120,7 @@ impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
         reward: Option<Box<dyn Reward>>,
     ) -> Self {
         Self {
-            rollouts: Box::new(LocalRollouts::new(start.tokenizer.clone())),
+            rollouts: Box::new(start.local_rollouts()),
             grader: Grader::new(config, reward),
             optimizer: Box::new(AdamW::new(config.optimizer.adamw())),
             ranks: Box::new(OneRank),
@@ -160,6 +169,21 @@ impl Outcome {
         });
         folder.write("summary.json", format!("{summary:#}\n").as_bytes())
     }
+}
+
+/// Refuses a correction for a sampler that needs none.
+pub(super) fn check_correction<B: DecodeBackend>(
+    config: &TrainConfig,
+    rollouts: &dyn Rollouts<B>,
+) -> Result<(), Failure> {
+    if config.objective.rollout_correction.is_none() || !rollouts.is_exact() {
+        return Ok(());
+    }
+    Err(Failure::input(
+        "objective.rollout_correction: found one; expected none, as this sampler's log-probs are those of the policy, \
+         so that every weight is 1",
+    )
+    .hint("remove it: it makes up for samplers whose log-probs differ, such as a server's"))
 }
 
 fn check_context<B: DecodeBackend>(

@@ -9,7 +9,7 @@ use super::prepare::{Batch, Response, prepare};
 use super::ranks::Ranks;
 use super::report::{Activity, Event, Metrics, Moment, Progress, Reporters, Timing};
 use super::sample::Rollout;
-use super::setup::{Outcome, Parts, Start};
+use super::setup::{Outcome, Parts, Start, check_correction};
 use super::sources::Sources;
 use super::stops::{Pace, Stops};
 use super::warm_start;
@@ -71,6 +71,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             mut data,
             resume,
         } = start;
+        check_correction(config, parts.rollouts.as_ref())?;
         let mut optimizer = parts.optimizer;
         let mut state = TrainerState::default();
         let mut reference = None;
@@ -156,11 +157,13 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             self.sync()?;
             let (rollout, n_problems) = self.collect(step, &mut timing)?;
             self.rollouts.release();
-            metrics.add_rollout(&rollout, self.grader.has_own_reward());
+            metrics.add_rollout(&rollout, config.train.filter, self.grader.has_own_reward());
 
-            // Log-probs under the reference, if that is not pi_old; advantages.
-            let batch = prepare(config, self.reference.as_ref(), &rollout, &self.interrupt)?;
-            metrics.add("critic/advantages/mean", batch.mean_advantage());
+            // Log-probs under pi_old and the reference, if those are not the sampler's; advantages.
+            let (policy, reference) = (self.learner.policy(), self.reference.as_ref());
+            let ranks = self.ranks.as_ref();
+            let batch = prepare(config, policy, reference, &rollout, ranks, &self.interrupt)?;
+            metrics.add_batch(&batch);
             timing.lap("ref");
 
             if self.pace.asks_for_checkpoint() {
@@ -225,8 +228,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     }
 
     /// Samples and grades until the step has its groups, and returns them with the position in the data after them.
-    /// If groups with equal rewards are left out, others replace
-    /// them as far as `train.max_generation_batches` allows.
+    /// Where groups are left out that `train.filter` takes for equal, others replace them as far as
+    /// `train.max_generation_batches` allows.
     fn collect(&mut self, step: u64, timing: &mut Timing) -> Result<(Rollout, u64), Failure> {
         let config = self.config;
         let wanted = config.rollout.prompts_per_step.get();
@@ -266,13 +269,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 groups: &groups,
             })?;
             self.grader.check_scored("the first step", &groups)?;
-            for group in groups {
-                let differs = !group.has_equal_rewards() && rollout.kept.len() < wanted;
-                if differs || (limit == 0 && group.rewards().next().is_some()) {
-                    rollout.kept.push(rollout.groups.len());
-                }
-                rollout.groups.push(group);
-            }
+            let filter = (limit > 0).then_some(config.train.filter);
+            rollout.add(groups, filter, wanted);
             timing.lap("reward");
             rollout.n_batches += 1;
             next_problem += wanted as u64;

@@ -290,4 +290,8 @@ fn bad_input_is_one_clear_error_and_leaves_nothing_behind() {
     );
     check(&["--backend", "abacus"], "abacus");
     check(&["--set", "objective.beta=-1"], "beta");
+    check(
+        &["--set", "objective.rollout_correction={max=3.0}"],
+        "objective.rollout_correction: found one; expected none",
+    );
 }

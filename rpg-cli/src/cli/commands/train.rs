@@ -107,6 +107,7 @@ impl OnBackend for Run {
         }
         policy::note_on_ends(&policy, &tokenizer);
         let mut start = read_problems(&config, policy, tokenizer)?;
+        start.check_sampler(&config)?;
         let reward = command.map(StartedCommand::check).transpose()?;
         let folder = match (resumed, checkpoint) {
             (Some(folder), Some(checkpoint)) => {

@@ -2,7 +2,8 @@
 
 use crate::train::grading::Grade;
 use crate::train::loss::UpdateReport;
-use crate::train::sample::{GradedGroup, Rollout};
+use crate::train::prepare::Batch;
+use crate::train::sample::{GradedGroup, GroupFilter, Rollout};
 use crate::train::updates::UpdateCounts;
 use rpg_core::StopReason;
 use serde_json::{Map, Value, json};
@@ -54,7 +55,12 @@ impl Metrics {
     }
 
     /// Scores, rewards and lengths of everything that was sampled.
-    pub(in crate::train) fn add_rollout(&mut self, rollout: &Rollout, has_own_reward: bool) {
+    pub(in crate::train) fn add_rollout(
+        &mut self,
+        rollout: &Rollout,
+        filter: GroupFilter,
+        has_own_reward: bool,
+    ) {
         let samples: Vec<_> = rollout.samples().collect();
         let grades = || samples.iter().map(|sample| &sample.grade);
         let scores: Vec<f64> = grades()
@@ -84,15 +90,27 @@ impl Metrics {
             .map(|group| group.prompt_tokens.len() as f64)
             .collect();
         self.add_spread("prompt_length", &prompts);
-        let equal = groups
-            .iter()
-            .filter(|group| group.has_equal_rewards())
-            .count();
+        let share = |is_equal: &dyn Fn(&GradedGroup) -> bool| {
+            let equal = groups.iter().filter(|group| is_equal(group)).count();
+            equal as f64 / groups.len().max(1) as f64
+        };
         self.add(
             "frac_reward_zero_std",
-            equal as f64 / groups.len().max(1) as f64,
+            share(&GradedGroup::has_equal_rewards),
+        );
+        self.add(
+            "train/frac_equal_groups",
+            share(&|group| group.is_equal(filter)),
         );
         self.add("train/num_gen_batches", rollout.n_batches as f64);
+    }
+
+    /// The advantages, and how far the sampler is from the policy, where the objective corrects for it.
+    pub(in crate::train) fn add_batch(&mut self, batch: &Batch) {
+        self.add("critic/advantages/mean", batch.mean_advantage());
+        for (name, value) in &batch.of_sampler {
+            self.add(name, *value);
+        }
     }
 
     /// Means of the parts of the reward, before weighting, over the completions that have them.
@@ -113,7 +131,7 @@ impl Metrics {
     }
 
     /// Means over the updates of a step. The difference from the sampler's log-probs is that of the first
-    /// update, before which the policy is still the one that sampled.
+    /// update, before which the policy is still the one that the sampler was given.
     pub(in crate::train) fn add_updates(&mut self, reports: &[UpdateReport]) {
         self.add("train/num_updates", reports.len() as f64);
         let Some(first) = reports.first() else { return };

@@ -1,7 +1,13 @@
 //! The training loop as a library, with sampling, reward, optimizer, ranks and reporting replaced.
 
+mod correction;
+mod filter;
+mod mass;
+mod ranks;
+
 use burn::backend::{Autodiff, Flex};
 use burn::optim::GradientsParams;
+use ranks::ThreadRank;
 use rpg_cli::config::TrainConfig;
 use rpg_cli::failure::{Failure, FailureKind};
 use rpg_cli::interrupt::Interrupt;
@@ -29,8 +35,17 @@ const BAD: &str = "Answer: 8";
 /// What happened, in order.
 type Log = Rc<RefCell<Vec<String>>>;
 
-/// Samples two texts in turn, whatever the policy is, with the log-probs that the policy gives them.
+/// How a sampler's log-probs differ from the policy's.
+#[derive(Clone, Copy)]
+struct Mismatch {
+    /// What is added to those of the tokens of the two texts.
+    offsets: [f32; 2],
+    is_exact: bool,
+}
+
+/// Samples two texts in turn, whatever the policy is, with the log-probs that the policy gives them, but for a mismatch.
 struct ScriptedRollouts {
+    mismatch: Mismatch,
     tokenizer: Tokenizer,
     policy: Option<CausalLm<Flex>>,
     log: Log,
@@ -60,29 +75,33 @@ impl Rollouts<Flex> for ScriptedRollouts {
         if on_progress(progress).is_break() {
             return Err(GenerateError::Interrupted);
         }
-        let completion = |prompt: &[u32], text: &str| {
+        let completion = |prompt: &[u32], text: &str, offset: f32| {
             let tokens = self.tokenizer.encode(text, false).unwrap();
             let item = ScoreItem::response(prompt, &tokens);
             let logprobs = score(policy, &[item], 1.0).logprobs.into_data();
             Completion {
                 tokens,
-                logprobs: logprobs.iter::<f32>().collect(),
+                logprobs: logprobs.iter::<f32>().map(|x| x + offset).collect(),
                 text: text.into(),
                 stop: StopReason::Eos,
             }
         };
         let groups = requests.iter().enumerate().map(|(prompt_idx, request)| {
-            let texts = [GOOD, BAD].into_iter().cycle();
+            let texts = [GOOD, BAD].into_iter().zip(self.mismatch.offsets).cycle();
             let samples = request.seeds.iter().zip(texts);
             Group {
                 prompt_idx,
                 prompt_tokens: request.prompt_tokens.clone(),
                 completions: samples
-                    .map(|(_, text)| completion(&request.prompt_tokens, text))
+                    .map(|(_, (text, offset))| completion(&request.prompt_tokens, text, offset))
                     .collect(),
             }
         });
         Ok(groups.collect())
+    }
+
+    fn is_exact(&self) -> bool {
+        self.mismatch.is_exact
     }
 
     fn release(&mut self) {
@@ -90,9 +109,16 @@ impl Rollouts<Flex> for ScriptedRollouts {
     }
 }
 
-/// Likes one text, whatever the problem is, for a number of batches; then it fails.
+/// Scores texts, whatever the problem is, for a number of batches; then it fails.
 struct Taste {
+    score: fn(&str) -> Score,
     batches_left: AtomicUsize,
+}
+
+/// Likes one text.
+fn likes_good(text: &str) -> Score {
+    let likes = f64::from(u8::from(text == GOOD));
+    Score::new(likes).with_part("correct", likes)
 }
 
 impl Reward for Taste {
@@ -109,9 +135,8 @@ impl Reward for Taste {
         let left = &self.batches_left;
         let works = left.fetch_update(Relaxed, Relaxed, decrement).is_ok();
         let score = |item: &RewardItem<'_>| {
-            let likes = f64::from(u8::from(item.completion == GOOD));
             works
-                .then(|| Score::new(likes).with_part("correct", likes))
+                .then(|| (self.score)(item.completion))
                 .ok_or(RewardError::Failed {
                     message: "no taste left".into(),
                 })
@@ -230,6 +255,9 @@ fn config(sets: &[&str]) -> TrainConfig {
 /// A run with every part replaced.
 struct TestRun {
     config: TrainConfig,
+    score: fn(&str) -> Score,
+    mismatch: Mismatch,
+    ranks: Option<ThreadRank>,
     folder: RunFolder,
     log: Log,
     _dir: tempfile::TempDir,
@@ -241,6 +269,12 @@ impl TestRun {
         let folder = RunFolder::create(&dir.path().join("run"), &config.to_toml()).unwrap();
         Self {
             config,
+            score: likes_good,
+            mismatch: Mismatch {
+                offsets: [0.0; 2],
+                is_exact: true,
+            },
+            ranks: None,
             folder,
             log: Log::default(),
             _dir: dir,
@@ -266,11 +300,13 @@ impl TestRun {
             start = start.resume(checkpoint);
         }
         let reward = Taste {
+            score: self.score,
             batches_left: AtomicUsize::new(batches),
         };
         let mut parts = Parts::new(&self.config, &start, &self.folder, None);
         parts.grader = Grader::new(&self.config, Some(Box::new(reward)));
         parts.rollouts = Box::new(ScriptedRollouts {
+            mismatch: self.mismatch,
             tokenizer,
             policy: None,
             log: self.log.clone(),
@@ -279,7 +315,10 @@ impl TestRun {
             inner: AdamW::new(self.config.optimizer.adamw()),
             log: self.log.clone(),
         });
-        parts.ranks = Box::new(OneRank);
+        parts.ranks = match &self.ranks {
+            Some(rank) => Box::new(rank.clone()),
+            None => Box::new(OneRank),
+        };
         parts.reporters.push(Box::new(Recorder {
             log: self.log.clone(),
             interrupt: parts.interrupt.clone(),

@@ -45,10 +45,24 @@ impl<T: Clone> Exchange<T> {
     }
 }
 
-struct ThreadRank {
+/// One of [`WORLD`] threads.
+#[derive(Clone)]
+pub(crate) struct ThreadRank {
     rank: usize,
     values: Arc<Exchange<Vec<f64>>>,
     gradients: Arc<Exchange<Vec<TensorData>>>,
+}
+
+impl ThreadRank {
+    /// Every rank of a world.
+    pub(crate) fn all() -> [Self; WORLD] {
+        let (values, gradients) = (Exchange::new(), Exchange::new());
+        std::array::from_fn(|rank| Self {
+            rank,
+            values: values.clone(),
+            gradients: gradients.clone(),
+        })
+    }
 }
 
 impl Ranks<Flex> for ThreadRank {
@@ -150,19 +164,11 @@ fn step(items: &[ScoreItem], ranks: &dyn Ranks<Flex>) -> (StepReport, Vec<f64>) 
 fn two_halves_give_the_update_of_the_whole() {
     let items = items();
     let whole = step(&items, &OneRank);
-    let (values, gradients) = (Exchange::new(), Exchange::new());
     let halves: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = items
             .chunks(2)
-            .enumerate()
-            .map(|(rank, half)| {
-                let ranks = ThreadRank {
-                    rank,
-                    values: values.clone(),
-                    gradients: gradients.clone(),
-                };
-                scope.spawn(move || step(half, &ranks))
-            })
+            .zip(ThreadRank::all())
+            .map(|(half, rank)| scope.spawn(move || step(half, &rank)))
             .collect();
         let results = threads.into_iter().map(|thread| thread.join().unwrap());
         results.collect()

@@ -1,0 +1,196 @@
+//! docs/comparison.md: the tables and pictures between its markers; the words around them are written by hand.
+
+use super::plan::{Entry, Part, SAMPLES, UPDATES, stressed};
+use super::plot::{Curve, draw};
+use super::record::{Record, interval};
+use anyhow::{Context, Result};
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+const END: &str = "<!-- end -->";
+
+/// The accuracy that "steps to" counts to.
+const LEVEL: f64 = 0.8;
+
+type Results = [(Entry, Vec<Record>)];
+
+/// Rewrites the tables of the page, its pictures and the list of runs.
+pub(super) fn write(docs: &Path, results: &Results) -> Result<()> {
+    let page = docs.join("comparison.md");
+    let text =
+        fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
+    let pictures = docs.join("comparison");
+    fs::create_dir_all(&pictures)?;
+    for (name, part, title) in [
+        ("rpg.svg", "rpg-", "RPG and RPG-REINFORCE"),
+        ("baselines.svg", "", "RPG-REINFORCE-URKL and the baselines"),
+    ] {
+        fs::write(
+            pictures.join(name),
+            draw(&format!("{title}: Mean@{SAMPLES}"), &curves(results, part))?,
+        )?;
+    }
+    fs::write(pictures.join("runs.csv"), runs_csv(results))?;
+    fs::write(&page, with_tables(&text, |name| table(name, results))?)?;
+    eprintln!("{}", page.display());
+    Ok(())
+}
+
+/// The text with every block between markers made anew.
+fn with_tables(text: &str, table: impl Fn(&str) -> Option<String>) -> Result<String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("<!-- generated: ") {
+        let (before, block) = rest.split_at(start);
+        let end = block.find(END).context("a marker `generated` has no end")?;
+        let marker = block.lines().next().unwrap_or_default();
+        let name = marker
+            .trim_start_matches("<!-- generated: ")
+            .trim_end_matches(" -->");
+        let table = table(name).with_context(|| format!("no table is called `{name}`"))?;
+        write!(out, "{before}{marker}\n{table}")?;
+        rest = &block[end..];
+    }
+    Ok(out + rest)
+}
+
+fn table(name: &str, results: &Results) -> Option<String> {
+    Some(match name {
+        "methods" => part_table(results, Part::Methods),
+        "clip" => part_table(results, Part::Clip),
+        "kl" => part_table(results, Part::Kl),
+        "stress" => stress_table(results),
+        _ => return None,
+    })
+}
+
+/// A row per entry of a part; variants come after the method that they vary.
+fn part_table(results: &Results, part: Part) -> String {
+    let mut out = format!(
+        "\n| | seeds | Mean@{SAMPLES}, Last | Best | steps to {LEVEL} | entropy | response length | reward variance \
+         | gradient norm | clipped |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+    );
+    for (entry, records) in results.iter().filter(|(entry, _)| entry.part == part) {
+        out += &row(&entry.label, records);
+    }
+    out + "\n"
+}
+
+fn row(label: &str, records: &[Record]) -> String {
+    let cell = |value: fn(&Record) -> f64, digits| {
+        spread(&records.iter().map(value).collect::<Vec<_>>(), digits)
+    };
+    let steps: Vec<f64> = records
+        .iter()
+        .filter_map(|record| record.steps_to(LEVEL))
+        .collect();
+    let steps = if steps.len() == records.len() {
+        spread(&steps, 0)
+    } else {
+        format!("reached by {} of {}", steps.len(), records.len())
+    };
+    format!(
+        "| {label} | {} | {} | {} | {steps} | {} | {} | {} | {} | {} |\n",
+        records.len(),
+        cell(Record::last, 3),
+        cell(Record::best, 3),
+        cell(|r| r.entropy, 3),
+        cell(|r| r.response_length, 1),
+        cell(|r| r.reward_variance, 3),
+        cell(|r| r.grad_norm, 3),
+        cell(|r| r.clipped, 5),
+    )
+}
+
+/// Mean and 95% interval over the seeds.
+fn spread(values: &[f64], digits: usize) -> String {
+    match (values, interval(values)) {
+        ([], _) => "-".to_owned(),
+        (_, (mean, None)) => format!("{mean:.digits$}"),
+        (_, (mean, Some(half))) => format!("{mean:.digits$} ± {half:.digits$}"),
+    }
+}
+
+/// Mean@k at the end, by updates per rollout.
+fn stress_table(results: &Results) -> String {
+    let mut out = "\n| |".to_owned();
+    for n in UPDATES {
+        let noun = if n == 1 { "update" } else { "updates" };
+        let _ = write!(out, " {n} {noun} |");
+    }
+    out += &format!("\n| --- |{}\n", " ---: |".repeat(UPDATES.len()));
+    for names in stressed() {
+        let found = names.map(|name| results.iter().find(|(entry, _)| entry.name == name));
+        let [Some(first), ..] = found else { continue };
+        let cells = found.map(|found| {
+            let last = |(_, records): &(Entry, Vec<Record>)| {
+                spread(&records.iter().map(Record::last).collect::<Vec<_>>(), 3)
+            };
+            found.map_or("-".to_owned(), last)
+        });
+        let _ = writeln!(out, "| {} | {} |", first.0.label, cells.join(" | "));
+    }
+    out + "\n"
+}
+
+/// The mean curves over the seeds of the methods whose names begin so, or of the others and the one that is varied.
+fn curves(results: &Results, beginning: &str) -> Vec<Curve> {
+    let is_drawn = |entry: &Entry| {
+        let is_rpg = entry.name.starts_with("rpg-");
+        match beginning {
+            "" => !is_rpg || entry.name == super::plan::BASE,
+            _ => is_rpg,
+        }
+    };
+    results
+        .iter()
+        .filter(|(entry, records)| {
+            entry.part == Part::Methods && is_drawn(entry) && !records.is_empty()
+        })
+        .map(|(entry, records)| (entry.label.clone(), mean_curve(records)))
+        .collect()
+}
+
+fn mean_curve(records: &[Record]) -> Vec<(u64, f64)> {
+    let first = &records[0].curve;
+    let n = records.len() as f64;
+    (0..first.len())
+        .map(|i| {
+            let sum: f64 = records
+                .iter()
+                .filter_map(|r| r.curve.get(i))
+                .map(|point| point.1)
+                .sum();
+            (first[i].0, sum / n)
+        })
+        .collect()
+}
+
+/// Every run on a line.
+fn runs_csv(results: &Results) -> String {
+    let mut out =
+        "run,seed,last,best,steps_to,entropy,response_length,reward_variance,grad_norm,clipped\n"
+            .to_owned();
+    for (entry, records) in results {
+        for r in records {
+            let steps = r
+                .steps_to(LEVEL)
+                .map_or(String::new(), |steps| format!("{steps:.1}"));
+            let _ = writeln!(
+                out,
+                "{},{},{:.4},{:.4},{steps},{:.4},{:.2},{:.4},{:.4},{:.6}",
+                entry.name,
+                r.seed,
+                r.last(),
+                r.best(),
+                r.entropy,
+                r.response_length,
+                r.reward_variance,
+                r.grad_norm,
+                r.clipped,
+            );
+        }
+    }
+    out
+}
