@@ -5,7 +5,6 @@ use crate::ops::{HeadLayout, Int8Matrix, ModelBackend, Packing, RopeTable};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
-use std::sync::Arc;
 
 /// Attention and feed-forward, each applied after a norm and added to the residual stream.
 #[derive(Module, Debug)]
@@ -24,9 +23,6 @@ pub(super) struct Block<B: Backend> {
     pub(super) gate_up: Param<Tensor<B, 2>>,
     /// `[D, F]`.
     pub(super) down: Param<Tensor<B, 2>>,
-    /// The four matrices as 8-bit integers: with them, they take the place of the others in products.
-    #[module(skip)]
-    pub(super) int8: Option<Arc<Int8Block>>,
 }
 
 /// The matrices of a block as 8-bit integers.
@@ -40,17 +36,18 @@ pub(super) struct Int8Block {
 
 impl<B: ModelBackend> Block<B> {
     /// `x`: `[N, D]`. `attend` turns rotated rows of queries, keys and values `[N, W]` into the heads'
-    /// outputs `[N, n_heads * head_dim]`: the one place where training, prefill and decoding differ.
+    /// outputs `[N, n_heads * head_dim]`: with `int8`, which takes the place of the matrices, the one place where
+    /// training, prefill and decoding differ.
     pub(super) fn forward(
         &self,
         x: Tensor<B, 2>,
         config: &ModelConfig,
         rope: &RopeTable,
         packing: &Packing,
+        int8: Option<&Int8Block>,
         attend: impl FnOnce(B::FloatTensorPrimitive, HeadLayout) -> B::FloatTensorPrimitive,
     ) -> Tensor<B, 2> {
         let (heads, eps) = (config.heads(), config.rms_norm_eps);
-        let int8 = self.int8.as_deref();
         let normed = norm(x.clone(), &self.input_norm, eps);
         let qkv = product(normed, &self.qkv, int8.map(|int8| &int8.qkv));
         let mut qkv = primitive(with_bias(qkv, self.qkv_bias.as_ref()));

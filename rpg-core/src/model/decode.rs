@@ -1,9 +1,9 @@
 //! The model as samplers use it: compact weights, a cache of keys and values, one token at a time.
 
-use super::CausalLm;
-use super::block::Int8Block;
+use super::block::{Block, Int8Block};
+use super::{CausalLm, Int8Weights};
 use crate::cache::KvCache;
-use crate::ops::{CacheRows, DecodeBackend, Int8Matrix, ModelBackend, Packing};
+use crate::ops::{CacheRows, DecodeBackend, Int8Matrix, Packing};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor};
 use std::sync::Arc;
@@ -38,8 +38,8 @@ impl<B: DecodeBackend> CausalLm<B> {
     /// The model for faster sampling: every product with a weight matrix is one of 8-bit integers, with a scale per row
     /// of the weights and of the inputs ([`Int8Matrix`]).
     ///
-    /// This is another policy, near the one it is made from: its log-probs are its own. The weights themselves are
-    /// kept beside the integers, so that saving and training lose nothing. On backends without products of
+    /// What it samples from is another policy, near the one it is made from, and the log-probs of its samples are
+    /// its own. Scoring, saving and training use the weights themselves, which are kept beside the integers. On backends without products of
     /// integers ([`DecodeBackend::MULTIPLIES_INT8`]) it is slower than the model.
     ///
     /// # Panics
@@ -52,16 +52,27 @@ impl<B: DecodeBackend> CausalLm<B> {
             let values = data.as_slice().expect("f32 data is a slice of f32");
             Int8Matrix::new(values, n_outputs, n_inputs)
         };
-        for block in &mut self.blocks {
-            block.int8 = Some(Arc::new(Int8Block {
-                qkv: matrix(&block.qkv),
-                output: matrix(&block.output),
-                gate_up: matrix(&block.gate_up),
-                down: matrix(&block.down),
-            }));
-        }
-        self.int8_head = Some(Arc::new(matrix(self.stored_head())));
+        let block = |block: &Block<B>| Int8Block {
+            qkv: matrix(&block.qkv),
+            output: matrix(&block.output),
+            gate_up: matrix(&block.gate_up),
+            down: matrix(&block.down),
+        };
+        self.int8 = Some(Arc::new(Int8Weights {
+            blocks: self.blocks.iter().map(block).collect(),
+            head: matrix(self.stored_head()),
+        }));
         self
+    }
+
+    /// The blocks, each with its matrices as integers if there are any.
+    fn blocks_for_sampling(&self) -> impl Iterator<Item = (&Block<B>, Option<&Int8Block>)> {
+        let int8 = self.int8.as_deref();
+        let of = move |i: usize| int8.map(|int8| &int8.blocks[i]);
+        self.blocks
+            .iter()
+            .enumerate()
+            .map(move |(i, block)| (block, of(i)))
     }
 
     /// A cache for `n_slots` sequences of up to `capacity` tokens.
@@ -93,8 +104,9 @@ impl<B: DecodeBackend> CausalLm<B> {
             positions: packing.positions(),
         };
         let x = self.embed(tokens);
-        let x = self.blocks.iter().enumerate().fold(x, |x, (layer, block)| {
-            block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
+        let blocks = self.blocks_for_sampling().enumerate();
+        let x = blocks.fold(x, |x, (layer, (block, int8))| {
+            block.forward(x, &self.config, &self.rope, packing, int8, |qkv, heads| {
                 cache.write(layer, qkv.clone(), heads, &rows);
                 B::causal_attention(qkv, heads, packing).0
             })
@@ -111,24 +123,14 @@ impl<B: DecodeBackend> CausalLm<B> {
         assert_eq!(tokens.len(), rows.slots.len(), "one slot per token");
         let packing = Packing::single_tokens(rows.positions);
         let x = self.embed(tokens);
-        let x = self.blocks.iter().enumerate().fold(x, |x, (layer, block)| {
-            block.forward(x, &self.config, &self.rope, &packing, |qkv, heads| {
+        let blocks = self.blocks_for_sampling().enumerate();
+        let x = blocks.fold(x, |x, (layer, (block, int8))| {
+            block.forward(x, &self.config, &self.rope, &packing, int8, |qkv, heads| {
                 cache.write(layer, qkv.clone(), heads, rows);
                 cache.attend(layer, qkv, heads, rows)
             })
         });
         self.final_norm(x)
-    }
-}
-
-impl<B: ModelBackend> CausalLm<B> {
-    /// Undoes [`int8`](Self::int8).
-    pub(super) fn without_int8(mut self) -> Self {
-        for block in &mut self.blocks {
-            block.int8 = None;
-        }
-        self.int8_head = None;
-        self
     }
 }
 
@@ -185,7 +187,8 @@ mod tests {
         let int8 = model.clone().int8();
         let logits = |model: &CausalLm<Flex>| {
             let tokens = [3, 1, 4, 1, 5, 9, 2, 6];
-            let hidden = model.hidden(&tokens, &Packing::new([tokens.len()]));
+            let mut cache = model.new_cache(1, tokens.len());
+            let hidden = model.prefill(&tokens, &Packing::new([tokens.len()]), &[0], &mut cache);
             model.logits(hidden).into_data().into_vec::<f32>().unwrap()
         };
         let (exact, rounded) = (logits(&model), logits(&int8));

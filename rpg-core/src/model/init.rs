@@ -96,7 +96,6 @@ impl<B: ModelBackend> CausalLm<B> {
                 post_norm,
                 gate_up,
                 down,
-                int8: None,
             });
         }
         let norm = vector("norm".into(), d)?;
@@ -106,7 +105,7 @@ impl<B: ModelBackend> CausalLm<B> {
             blocks,
             norm,
             lm_head,
-            int8_head: None,
+            int8: None,
             config: config.clone(),
             rope,
             origin: Origin::default(),

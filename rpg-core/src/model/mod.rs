@@ -10,7 +10,7 @@ pub use config::{ConfigError, Family, ModelConfig, RopeScaling, SlidingWindow, Y
 pub use weights::{LoadError, SaveDtype};
 
 use crate::ops::{Int8Matrix, ModelBackend, Packing, RopeTable};
-use block::{Block, product};
+use block::{Block, Int8Block, product};
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
@@ -27,15 +27,22 @@ pub struct CausalLm<B: Backend> {
     blocks: Vec<Block<B>>,
     norm: Param<Tensor<B, 1>>,
     lm_head: Option<Param<Tensor<B, 2>>>,
-    // The output layer as 8-bit integers: with them, they take the place of the other in products.
+    // With it, sampling multiplies integers.
     #[module(skip)]
-    int8_head: Option<Arc<Int8Matrix>>,
+    int8: Option<Arc<Int8Weights>>,
     #[module(skip)]
     config: ModelConfig,
     #[module(skip)]
     rope: RopeTable,
     #[module(skip)]
     origin: Origin,
+}
+
+/// All matrices as 8-bit integers.
+#[derive(Debug)]
+struct Int8Weights {
+    blocks: Vec<Int8Block>,
+    head: Int8Matrix,
 }
 
 /// What a model's folder says besides its shape and weights.
@@ -59,7 +66,8 @@ impl<B: ModelBackend> CausalLm<B> {
                 param.map(Tensor::require_grad)
             }
         }
-        let model = self.without_int8().map(&mut Widen);
+        let int8 = None;
+        let model = Self { int8, ..self }.map(&mut Widen);
         CausalLm::<Autodiff<B>>::from_inner(model).map(&mut Track)
     }
 
@@ -99,7 +107,7 @@ impl<B: ModelBackend> CausalLm<B> {
         );
         let x = self.embed(tokens);
         let x = self.blocks.iter().fold(x, |x, block| {
-            block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
+            block.forward(x, &self.config, &self.rope, packing, None, |qkv, heads| {
                 B::causal_attention(qkv, heads, packing).0
             })
         });
@@ -108,7 +116,11 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// Logits of hidden states: `[M, D]` to `[M, V]`.
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        product(hidden, self.stored_head(), self.int8_head.as_deref())
+        product(
+            hidden,
+            self.stored_head(),
+            self.int8.as_ref().map(|int8| &int8.head),
+        )
     }
 
     fn embed(&self, tokens: &[u32]) -> Tensor<B, 2> {
