@@ -5,6 +5,7 @@
 //!
 //! - `batch`: 32 sequences of 64 new tokens, 8 from each of 4 prompts; `single`: one sequence of 64. Both with
 //!   the matrices kept as `CausalLm::compact` keeps them; `batch-f32` and `single-f32`: all of them as f32;
+//!   `batch-int8` and `single-int8`: with products of 8-bit integers (`CausalLm::int8`);
 //! - `train`: forward and backward over 8 sequences of 128 tokens.
 //! - `curve`: milliseconds per new token as one sequence grows to 1,024 tokens.
 
@@ -29,7 +30,7 @@ const QUESTIONS: [&str; 4] = [
     "Three friends share 27 marbles equally. How many does each get?",
 ];
 
-const USAGE: &str = "usage: bench_rollout MODEL_DIR batch|batch-f32|single|single-f32|train|curve";
+const USAGE: &str = "usage: bench_rollout MODEL_DIR batch|batch-f32|batch-int8|single|single-f32|single-int8|train|curve";
 
 /// Passes of the training measurement.
 const N_PASSES: usize = 3;
@@ -45,6 +46,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let report = match what.as_str() {
         "batch" => sampling(&model.compact(), &tokenizer, &QUESTIONS, 8)?,
         "batch-f32" => sampling(&model, &tokenizer, &QUESTIONS, 8)?,
+        "batch-int8" => sampling(&model.int8(), &tokenizer, &QUESTIONS, 8)?,
+        "single-int8" => sampling(&model.int8(), &tokenizer, &QUESTIONS[..1], 1)?,
         "single" => sampling(&model.compact(), &tokenizer, &QUESTIONS[..1], 1)?,
         "single-f32" => sampling(&model, &tokenizer, &QUESTIONS[..1], 1)?,
         // In the pool, as `rpg` runs all of its work.

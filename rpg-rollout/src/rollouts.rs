@@ -5,6 +5,7 @@ use rpg_core::Group;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 
 /// Samples completions from a policy that changes during training.
@@ -16,6 +17,12 @@ use std::ops::ControlFlow;
 pub trait Rollouts<B: DecodeBackend> {
     /// Takes over the policy's weights: from here on completions come from this policy.
     fn sync(&mut self, policy: &CausalLm<B>) -> Result<(), GenerateError>;
+
+    /// The same before an evaluation, which measures the policy: an implementation whose completions otherwise come
+    /// from something near it samples from the policy itself, if it can.
+    fn sync_for_evaluation(&mut self, policy: &CausalLm<B>) -> Result<(), GenerateError> {
+        self.sync(policy)
+    }
 
     /// Samples every request's group, in the order of the requests. `on_progress` is called now and then; if it
     /// breaks, the rollout ends with [`GenerateError::Interrupted`].
@@ -38,10 +45,23 @@ pub trait Rollouts<B: DecodeBackend> {
     fn release(&mut self) {}
 }
 
+/// The weights with which [`LocalRollouts`] samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RolloutWeights {
+    /// The policy's own.
+    #[default]
+    Exact,
+    /// 8-bit integers ([`CausalLm::int8`]): faster, and another policy near this one.
+    Int8,
+}
+
 /// Samples in this process, on the policy's own backend.
 #[derive(Debug)]
 pub struct LocalRollouts<B: DecodeBackend> {
     tokenizer: Tokenizer,
+    weights: RolloutWeights,
     model: Option<CausalLm<B>>,
 }
 
@@ -50,14 +70,30 @@ impl<B: DecodeBackend> LocalRollouts<B> {
     pub fn new(tokenizer: Tokenizer) -> Self {
         Self {
             tokenizer,
+            weights: RolloutWeights::default(),
             model: None,
         }
+    }
+
+    /// Samples with these weights, except for evaluations.
+    pub fn with_weights(self, weights: RolloutWeights) -> Self {
+        Self { weights, ..self }
     }
 }
 
 impl<B: DecodeBackend> Rollouts<B> for LocalRollouts<B> {
-    /// Shares the policy's tensors.
+    /// Shares the policy's tensors, or makes integers of them.
     fn sync(&mut self, policy: &CausalLm<B>) -> Result<(), GenerateError> {
+        let policy = policy.clone();
+        self.model = Some(match self.weights {
+            RolloutWeights::Exact => policy,
+            RolloutWeights::Int8 => policy.int8(),
+        });
+        Ok(())
+    }
+
+    /// Shares the policy's tensors.
+    fn sync_for_evaluation(&mut self, policy: &CausalLm<B>) -> Result<(), GenerateError> {
         self.model = Some(policy.clone());
         Ok(())
     }
@@ -72,9 +108,9 @@ impl<B: DecodeBackend> Rollouts<B> for LocalRollouts<B> {
         Sampler::new(model, &self.tokenizer, requests, options)?.run(on_progress)
     }
 
-    /// It computes what scoring computes, from the same weights.
+    /// With the policy's weights it computes what scoring computes.
     fn is_exact(&self) -> bool {
-        true
+        self.weights == RolloutWeights::Exact
     }
 
     fn release(&mut self) {

@@ -6,7 +6,7 @@ use rpg_core::score::{ScoreItem, score};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Group, StopReason};
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Request, Sampler, generate};
-use rpg_rollout::rollouts::{LocalRollouts, Rollouts};
+use rpg_rollout::rollouts::{LocalRollouts, RolloutWeights, Rollouts};
 use std::ops::ControlFlow;
 
 const EOS: u32 = 2;
@@ -332,6 +332,43 @@ fn local_rollouts_sample_the_policy_they_were_given() {
         sample(&mut rollouts),
         Err(GenerateError::NoPolicy)
     ));
+}
+
+#[test]
+fn integers_sample_a_policy_near_the_one_they_are_made_from() {
+    let (policy, requests) = (model(), requests());
+    let mut rollouts = LocalRollouts::new(tokenizer()).with_weights(RolloutWeights::Int8);
+    assert!(!Rollouts::<Flex>::is_exact(&rollouts));
+    let sample = |rollouts: &mut LocalRollouts<Flex>| {
+        let go_on = &mut |_| ControlFlow::Continue(());
+        rollouts.sample(&requests, &options(), go_on).unwrap()
+    };
+    rollouts.sync(&policy).unwrap();
+    let groups = sample(&mut rollouts);
+    let int8 = policy.clone().int8();
+    assert_eq!(groups, sample_from(&int8, &requests, &options()).unwrap());
+    // Scoring is with the weights themselves.
+    let mut mismatch = 0f32;
+    for (request, completion) in requests.iter().zip(&groups).flat_map(|(request, group)| {
+        group
+            .completions
+            .iter()
+            .map(move |completion| (request, completion))
+    }) {
+        let item = ScoreItem::response(&request.prompt_tokens, &completion.tokens);
+        for model in [&policy, &int8] {
+            let scored = score(model, &[&item], 1.0).logprobs.into_data();
+            for (scored, kept) in scored.iter::<f32>().zip(&completion.logprobs) {
+                mismatch = mismatch.max((scored - kept).abs());
+            }
+        }
+    }
+    assert!((1e-4..0.1).contains(&mismatch), "{mismatch}");
+    rollouts.sync_for_evaluation(&policy).unwrap();
+    assert_eq!(
+        sample(&mut rollouts),
+        sample_from(&policy, &requests, &options()).unwrap()
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::optim::Schedule;
 use rpg_losses::{AdvantageKind, Clip};
 use rpg_reward::ScoreScale;
+use rpg_rollout::rollouts::RolloutWeights;
 use std::fmt;
 
 impl TrainConfig {
@@ -73,6 +74,15 @@ impl TrainConfig {
             );
         }
         warnings.extend(self.warning_on_mass());
+        if self.rollout.weights == RolloutWeights::Int8
+            && self.objective.rollout_correction.is_none()
+        {
+            warnings.push(
+                "rollout.weights: found int8 without objective.rollout_correction, so that the importance weights are \
+                 those from the rounded policy; objective.rollout_correction = {} takes that apart"
+                    .into(),
+            );
+        }
         if self.objective.rollout_correction.is_some() && self.rollout.top_p.get() < 1.0 {
             warnings.push(format!(
                 "objective.rollout_correction: it does not make up for rollout.top_p = {}, as what is outside the \

@@ -11,6 +11,7 @@ use crate::train::{GroupFilter, ReferenceRule};
 use rpg_core::model::ModelConfig;
 use rpg_losses::ObjectiveConfig;
 use rpg_reward::AnswerStyle;
+use rpg_rollout::rollouts::RolloutWeights;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -172,6 +173,10 @@ config_section! {
         /// The probability of the nucleus that is sampled from. Below 1, the sampled distribution is not the
         /// one that training scores, and no correction makes up for the tokens outside the nucleus.
         top_p: Nucleus = Nucleus::of(1.0),
+        /// The weights to sample with: `int8` rounds them and the inputs of every product to 8-bit integers, which is
+        /// faster on the CPU and samples from another policy, near the one that is trained;
+        /// `objective.rollout_correction` makes up for the difference. Evaluations measure the policy itself.
+        weights: RolloutWeights = RolloutWeights::default(),
         /// The largest number of completions that are sampled at a time.
         max_slots: Count = Count::of(512),
     }
@@ -329,6 +334,7 @@ plain_values! {
     DeviceChoice: one_of::<DeviceChoice>(),
     GroupFilter: one_of::<GroupFilter>(),
     ReferenceRule: "`every_rollout`, `{ every_steps = K }`, `never`",
+    RolloutWeights: one_of::<RolloutWeights>(),
     Schedule: one_of::<Schedule>(),
     TaskName: one_of::<TaskName>(),
 }

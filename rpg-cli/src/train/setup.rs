@@ -11,10 +11,10 @@ use crate::interrupt::Interrupt;
 use crate::optim::{AdamW, Optimizer};
 use crate::run_folder::RunFolder;
 use rpg_core::model::CausalLm;
-use rpg_core::ops::DecodeBackend;
+use rpg_core::ops::{DecodeBackend, Int8Matrix};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_reward::Reward;
-use rpg_rollout::rollouts::{LocalRollouts, Rollouts};
+use rpg_rollout::rollouts::{LocalRollouts, RolloutWeights, Rollouts};
 use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
@@ -80,11 +80,14 @@ impl<B: DecodeBackend> Start<B> {
 
     /// Refuses a config that does not go with the sampler of [`Parts::new`].
     pub fn check_sampler(&self, config: &TrainConfig) -> Result<(), Failure> {
-        check_correction::<B>(config, &self.local_rollouts())
+        if config.rollout.weights == RolloutWeights::Int8 {
+            check_int8(&self.policy)?;
+        }
+        check_correction::<B>(config, &self.local_rollouts(config))
     }
 
-    fn local_rollouts(&self) -> LocalRollouts<B> {
-        LocalRollouts::new(self.tokenizer.clone())
+    fn local_rollouts(&self, config: &TrainConfig) -> LocalRollouts<B> {
+        LocalRollouts::new(self.tokenizer.clone()).with_weights(config.rollout.weights)
     }
 
     /// The policy.
@@ -120,7 +123,7 @@ impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
         reward: Option<Box<dyn Reward>>,
     ) -> Self {
         Self {
-            rollouts: Box::new(start.local_rollouts()),
+            rollouts: Box::new(start.local_rollouts(config)),
             grader: Grader::new(config, reward),
             optimizer: Box::new(AdamW::new(config.optimizer.adamw())),
             ranks: Box::new(OneRank),
@@ -183,7 +186,30 @@ pub(super) fn check_correction<B: DecodeBackend>(
         "objective.rollout_correction: found one; expected none, as this sampler's log-probs are those of the policy, \
          so that every weight is 1",
     )
-    .hint("remove it: it makes up for samplers whose log-probs differ, such as a server's"))
+    .hint("remove it: it makes up for samplers whose log-probs differ, such as rollout.weights = \"int8\" or a server"))
+}
+
+/// Refuses 8-bit integers where they are not faster, and where they would not be right.
+fn check_int8<B: DecodeBackend>(policy: &CausalLm<B>) -> Result<(), Failure> {
+    let refused = |why: String| {
+        let message = format!("rollout.weights: found int8; expected exact, as {why}");
+        Err(Failure::input(message))
+    };
+    if !B::MULTIPLIES_INT8 {
+        return refused("only the CPU backend has products of 8-bit integers".into());
+    }
+    let shape = policy.config();
+    let widest = shape
+        .intermediate_size
+        .max(shape.hidden_size)
+        .max(shape.heads().q_width());
+    if widest > Int8Matrix::MAX_INPUTS {
+        return refused(format!(
+            "this model multiplies {widest} inputs, and sums of products of 8-bit integers fit for {}",
+            Int8Matrix::MAX_INPUTS
+        ));
+    }
+    Ok(())
 }
 
 fn check_context<B: DecodeBackend>(

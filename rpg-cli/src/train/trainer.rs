@@ -361,7 +361,11 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 .problems_during
                 .map_or(usize::MAX, Count::get),
         };
-        self.sync()?;
+        let policy = self.learner.policy();
+        self.rollouts
+            .sync_for_evaluation(&policy)
+            .map_err(Failure::internal)?;
+        drop(policy);
         let problems = &self.data.eval[..n_problems.min(self.data.eval.len())];
         let reporters = &mut self.reporters;
         let stops = Stops::new(&self.interrupt, self.within_step);

@@ -295,3 +295,41 @@ fn bad_input_is_one_clear_error_and_leaves_nothing_behind() {
         "objective.rollout_correction: found one; expected none",
     );
 }
+
+#[test]
+fn rollouts_with_8_bit_weights_are_corrected_and_evaluations_exact() {
+    let temp = tempfile::tempdir().unwrap();
+    let run_of = |name: &str, sets: &[&str]| {
+        let dir = temp.path().join(name);
+        let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", *set]).collect();
+        let output = train(&dir, &[&["--steps", "2"], &sets[..]].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        (lines(&dir.join("metrics.jsonl")), text(&output.stderr))
+    };
+    let int8 = "rollout.weights=int8";
+    let (exact, _) = run_of("exact", &[]);
+    let (corrected, warnings) = run_of("int8", &[int8, "objective.rollout_correction={}"]);
+    assert!(!warnings.contains("rollout.weights"), "{warnings}");
+    let of_phase = |lines: &[Value], phase: &str| -> Value {
+        let found = lines.iter().find(|line| line["phase"] == phase);
+        found.unwrap().clone()
+    };
+    // Before the first step both have the same policy, and the evaluation is of the policy itself.
+    assert_eq!(of_phase(&corrected, "initial"), of_phase(&exact, "initial"));
+    let step = of_phase(&corrected, "train");
+    let difference = step["sampling/sampling_logp_difference/mean"]
+        .as_f64()
+        .unwrap();
+    assert!((1e-5..0.1).contains(&difference), "{difference}");
+    let is_mismatch = |name: &&String| name.starts_with("rollout");
+    assert!(
+        step.as_object()
+            .unwrap()
+            .keys()
+            .any(|name| is_mismatch(&name))
+    );
+    // Without a correction the user hears of it.
+    let (_, warnings) = run_of("uncorrected", &[int8]);
+    let expected = "rollout.weights: found int8 without objective.rollout_correction";
+    assert!(warnings.contains(expected), "{warnings}");
+}

@@ -1,10 +1,12 @@
 //! The model as samplers use it: compact weights, a cache of keys and values, one token at a time.
 
-use super::CausalLm;
+use super::block::{Block, Int8Block};
+use super::{CausalLm, Int8Weights};
 use crate::cache::KvCache;
-use crate::ops::{CacheRows, DecodeBackend, Packing};
+use crate::ops::{CacheRows, DecodeBackend, Int8Matrix, Packing};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor};
+use std::sync::Arc;
 
 impl<B: DecodeBackend> CausalLm<B> {
     /// The model for sampling: weight matrices that bf16 holds exactly are kept as bf16.
@@ -31,6 +33,46 @@ impl<B: DecodeBackend> CausalLm<B> {
         } else {
             self
         }
+    }
+
+    /// The model for faster sampling: every product with a weight matrix is one of 8-bit integers, with a scale per row
+    /// of the weights and of the inputs ([`Int8Matrix`]).
+    ///
+    /// What it samples from is another policy, near the one it is made from, and the log-probs of its samples are
+    /// its own. Scoring, saving and training use the weights themselves, which are kept beside the integers. On backends without products of
+    /// integers ([`DecodeBackend::MULTIPLIES_INT8`]) it is slower than the model.
+    ///
+    /// # Panics
+    /// If a matrix has more than [`Int8Matrix::MAX_INPUTS`] inputs.
+    pub fn int8(mut self) -> Self {
+        let matrix = |weight: &Param<Tensor<B, 2>>| {
+            let weight = weight.val();
+            let [n_outputs, n_inputs] = weight.dims();
+            let data = weight.into_data().convert::<f32>();
+            let values = data.as_slice().expect("f32 data is a slice of f32");
+            Int8Matrix::new(values, n_outputs, n_inputs)
+        };
+        let block = |block: &Block<B>| Int8Block {
+            qkv: matrix(&block.qkv),
+            output: matrix(&block.output),
+            gate_up: matrix(&block.gate_up),
+            down: matrix(&block.down),
+        };
+        self.int8 = Some(Arc::new(Int8Weights {
+            blocks: self.blocks.iter().map(block).collect(),
+            head: matrix(self.stored_head()),
+        }));
+        self
+    }
+
+    /// The blocks, each with its matrices as integers if there are any.
+    fn blocks_for_sampling(&self) -> impl Iterator<Item = (&Block<B>, Option<&Int8Block>)> {
+        let int8 = self.int8.as_deref();
+        let of = move |i: usize| int8.map(|int8| &int8.blocks[i]);
+        self.blocks
+            .iter()
+            .enumerate()
+            .map(move |(i, block)| (block, of(i)))
     }
 
     /// A cache for `n_slots` sequences of up to `capacity` tokens.
@@ -62,8 +104,9 @@ impl<B: DecodeBackend> CausalLm<B> {
             positions: packing.positions(),
         };
         let x = self.embed(tokens);
-        let x = self.blocks.iter().enumerate().fold(x, |x, (layer, block)| {
-            block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
+        let blocks = self.blocks_for_sampling().enumerate();
+        let x = blocks.fold(x, |x, (layer, (block, int8))| {
+            block.forward(x, &self.config, &self.rope, packing, int8, |qkv, heads| {
                 cache.write(layer, qkv.clone(), heads, &rows);
                 B::causal_attention(qkv, heads, packing).0
             })
@@ -80,8 +123,9 @@ impl<B: DecodeBackend> CausalLm<B> {
         assert_eq!(tokens.len(), rows.slots.len(), "one slot per token");
         let packing = Packing::single_tokens(rows.positions);
         let x = self.embed(tokens);
-        let x = self.blocks.iter().enumerate().fold(x, |x, (layer, block)| {
-            block.forward(x, &self.config, &self.rope, &packing, |qkv, heads| {
+        let blocks = self.blocks_for_sampling().enumerate();
+        let x = blocks.fold(x, |x, (layer, (block, int8))| {
+            block.forward(x, &self.config, &self.rope, &packing, int8, |qkv, heads| {
                 cache.write(layer, qkv.clone(), heads, rows);
                 cache.attend(layer, qkv, heads, rows)
             })
@@ -108,6 +152,7 @@ mod tests {
     use super::*;
     use crate::model::SaveDtype;
     use burn::backend::Flex;
+    use burn::module::AutodiffModule;
     use std::path::Path;
 
     fn matrices(model: &CausalLm<Flex>) -> Vec<DType> {
@@ -133,5 +178,31 @@ mod tests {
         let widened = compact.into_trainable();
         let head = |weight: Tensor<Flex, 2>| weight.into_data().into_vec::<f32>().unwrap();
         assert_eq!(head(widened.head().inner()), head(rounded.head()));
+    }
+
+    #[test]
+    fn integers_are_for_products_alone() {
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3");
+        let model = CausalLm::<Flex>::load_hf(&fixture, &Default::default()).unwrap();
+        let int8 = model.clone().int8();
+        let logits = |model: &CausalLm<Flex>| {
+            let tokens = [3, 1, 4, 1, 5, 9, 2, 6];
+            let mut cache = model.new_cache(1, tokens.len());
+            let hidden = model.prefill(&tokens, &Packing::new([tokens.len()]), &[0], &mut cache);
+            model.logits(hidden).into_data().into_vec::<f32>().unwrap()
+        };
+        let (exact, rounded) = (logits(&model), logits(&int8));
+        let square = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>();
+        let error = square(&mut exact.iter().zip(&rounded).map(|(a, b)| a - b));
+        let error = (error / square(&mut exact.iter().copied())).sqrt();
+        assert!((1e-4..0.05).contains(&error), "relative error {error}");
+        // What is saved and trained are the weights.
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        model.save_hf(a.path(), SaveDtype::F32).unwrap();
+        int8.save_hf(b.path(), SaveDtype::F32).unwrap();
+        let weights = |dir: &Path| std::fs::read(dir.join("model.safetensors")).unwrap();
+        assert!(weights(a.path()) == weights(b.path()));
+        let trained = int8.into_trainable().valid();
+        assert_eq!(logits(&trained), exact);
     }
 }

@@ -105,6 +105,7 @@ impl<B: ModelBackend> CausalLm<B> {
             blocks,
             norm,
             lm_head,
+            int8: None,
             config: config.clone(),
             rope,
             origin: Origin::default(),

@@ -9,12 +9,13 @@ mod weights;
 pub use config::{ConfigError, Family, ModelConfig, RopeScaling, SlidingWindow, Yarn};
 pub use weights::{LoadError, SaveDtype};
 
-use crate::ops::{ModelBackend, Packing, RopeTable};
-use block::Block;
+use crate::ops::{Int8Matrix, ModelBackend, Packing, RopeTable};
+use block::{Block, Int8Block, product};
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
+use std::sync::Arc;
 
 /// A causal language model.
 ///
@@ -26,12 +27,22 @@ pub struct CausalLm<B: Backend> {
     blocks: Vec<Block<B>>,
     norm: Param<Tensor<B, 1>>,
     lm_head: Option<Param<Tensor<B, 2>>>,
+    // With it, sampling multiplies integers.
+    #[module(skip)]
+    int8: Option<Arc<Int8Weights>>,
     #[module(skip)]
     config: ModelConfig,
     #[module(skip)]
     rope: RopeTable,
     #[module(skip)]
     origin: Origin,
+}
+
+/// All matrices as 8-bit integers.
+#[derive(Debug)]
+struct Int8Weights {
+    blocks: Vec<Int8Block>,
+    head: Int8Matrix,
 }
 
 /// What a model's folder says besides its shape and weights.
@@ -55,7 +66,9 @@ impl<B: ModelBackend> CausalLm<B> {
                 param.map(Tensor::require_grad)
             }
         }
-        CausalLm::<Autodiff<B>>::from_inner(self.map(&mut Widen)).map(&mut Track)
+        let int8 = None;
+        let model = Self { int8, ..self }.map(&mut Widen);
+        CausalLm::<Autodiff<B>>::from_inner(model).map(&mut Track)
     }
 
     /// The model's shape.
@@ -75,11 +88,11 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// The weights of the output layer, `[V, D]`.
     pub fn head(&self) -> Tensor<B, 2> {
-        widened(self.stored_head())
+        widened(self.stored_head().val())
     }
 
-    fn stored_head(&self) -> Tensor<B, 2> {
-        self.lm_head.as_ref().unwrap_or(&self.embedding).val()
+    fn stored_head(&self) -> &Param<Tensor<B, 2>> {
+        self.lm_head.as_ref().unwrap_or(&self.embedding)
     }
 
     /// Hidden states after the final norm, `[N, D]`, of packed sequences of N `tokens`.
@@ -94,7 +107,7 @@ impl<B: ModelBackend> CausalLm<B> {
         );
         let x = self.embed(tokens);
         let x = self.blocks.iter().fold(x, |x, block| {
-            block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
+            block.forward(x, &self.config, &self.rope, packing, None, |qkv, heads| {
                 B::causal_attention(qkv, heads, packing).0
             })
         });
@@ -103,7 +116,11 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// Logits of hidden states: `[M, D]` to `[M, V]`.
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        float(B::project(primitive(hidden), primitive(self.stored_head())))
+        product(
+            hidden,
+            self.stored_head(),
+            self.int8.as_ref().map(|int8| &int8.head),
+        )
     }
 
     fn embed(&self, tokens: &[u32]) -> Tensor<B, 2> {

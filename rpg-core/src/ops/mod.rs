@@ -15,6 +15,7 @@ mod composed;
 mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 mod gpu;
+mod int8;
 mod layout;
 mod row;
 #[cfg_attr(
@@ -23,6 +24,7 @@ mod row;
 )]
 mod simd;
 
+pub use int8::Int8Matrix;
 pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
 pub use row::RowWeights;
 
@@ -59,6 +61,12 @@ pub trait ModelBackend: Backend {
     /// type of `x` or bf16; arithmetic is done in the type of `x`.
     fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::project::<Self>(x, weight)
+    }
+
+    /// The same with a matrix of 8-bit integers, rounding each row of `x` to 8-bit integers as well. The provided
+    /// method rounds only the weights, and makes f32 of them every time: it is right, not fast.
+    fn project_int8(x: FloatTensor<Self>, weight: &Int8Matrix) -> FloatTensor<Self> {
+        composed::project_int8::<Self>(x, weight)
     }
 
     /// The rows `ids` (`[N]`) of `weight` (`[V, D]`).
@@ -255,6 +263,9 @@ pub trait ModelBackend: Backend {
 pub trait DecodeBackend: ModelBackend {
     /// Whether [`project`](ModelBackend::project) reads bf16 weights as they are, instead of widening them all first.
     const READS_BF16: bool = false;
+
+    /// Whether [`project_int8`](ModelBackend::project_int8) multiplies integers, which is what makes it fast.
+    const MULTIPLIES_INT8: bool = false;
 
     /// Does `work`, a pass over the model, in the thread from which this backend's operations start fastest.
     fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {

@@ -14,6 +14,7 @@ cargo xtask bench NAME [OPTIONS]
 
   losses             forward and backward of Algorithm 2 over 2M tokens, against PyTorch eager
   rollout            sampling and training passes of a model, against transformers; needs --model
+  int8               sampling with products of 8-bit integers, against the exact sampler; needs --model
   reward             answers graded per second, against Math-Verify; needs --cases
   scorer             log-probs over a vocabulary of 151,936: some logits at a time, against all at once
 
@@ -35,6 +36,7 @@ pub(crate) fn run(shell: &Shell, args: &[String]) -> Result<()> {
     match name.as_str() {
         "losses" => losses(shell, &options),
         "rollout" => rollout(shell, &options),
+        "int8" => int8(shell, &options),
         "reward" => reward::run(shell, &options),
         "scorer" => scorer(shell, &options),
         "--help" | "-h" | "help" => {
@@ -265,6 +267,34 @@ fn rollout(shell: &Shell, options: &Options) -> Result<()> {
     for stretch in curve["stretches"].as_array().into_iter().flatten() {
         let (length, ms) = (number(stretch, "length")?, number(stretch, "ms")?);
         println!("| {length:.0} | {ms:.1} |");
+    }
+    Ok(())
+}
+
+/// The best rate of each side over the rounds.
+fn int8(shell: &Shell, options: &Options) -> Result<()> {
+    let model = options
+        .model
+        .as_deref()
+        .context("--model: name a Hugging Face model folder")?;
+    let binary = example(shell, "rpg-rollout", "bench_rollout", "")?;
+    println!("| work | exact, tokens/s | 8-bit, tokens/s | ratio |");
+    println!("| --- | ---: | ---: | ---: |");
+    for (what, name) in [
+        ("batch", "sampling, 32 sequences of 64 from 4 prompts"),
+        ("single", "sampling, one sequence of 64"),
+    ] {
+        let mut rates = [0f64; 2];
+        for round in 1..=options.rounds {
+            eprintln!("round {round}/{}: {name}", options.rounds);
+            for (rate, work) in rates.iter_mut().zip([what, &format!("{what}-int8")]) {
+                let mut command = with_arg(&binary, model);
+                command.arg(work).env("MIMALLOC_PURGE_DELAY", "-1");
+                *rate = rate.max(number(&measured(&mut command)?, "tokens_per_second")?);
+            }
+        }
+        let [exact, int8] = rates;
+        println!("| {name} | {exact:.1} | {int8:.1} | {:.2} |", int8 / exact);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ mod cache;
 pub(super) use attention::{attention, attention_backward};
 pub(super) use cache::{cache_copy, cache_write, cached_attention};
 
-use super::{AdamWUpdate, HeadLayout, ModelBackend, Packing, RopeTable};
+use super::{AdamWUpdate, HeadLayout, Int8Matrix, ModelBackend, Packing, RopeTable};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -40,6 +40,16 @@ pub(in crate::ops) fn project<B: Backend>(
     let (x, weight) = (wrap::<B, 2>(x), wrap::<B, 2>(weight));
     let dtype = x.dtype();
     unwrap(x.matmul(widened(weight, dtype).transpose()))
+}
+
+pub(in crate::ops) fn project_int8<B: Backend>(
+    x: FloatTensor<B>,
+    weight: &Int8Matrix,
+) -> FloatTensor<B> {
+    let x = wrap::<B, 2>(x);
+    let data = TensorData::new(weight.to_f32(), weight.shape());
+    let weight = Tensor::<B, 2>::from_data(data, &x.device()).cast(x.dtype());
+    unwrap(x.matmul(weight.transpose()))
 }
 
 pub(in crate::ops) fn embed<B: Backend>(

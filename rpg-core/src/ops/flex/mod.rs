@@ -8,6 +8,7 @@ mod adamw;
 mod attention;
 mod cache;
 mod head;
+mod int8;
 mod matmul;
 mod norm;
 mod project;
@@ -15,7 +16,8 @@ mod rotary;
 mod swiglu;
 
 use super::{
-    AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable, composed,
+    AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, Int8Matrix, ModelBackend, Packing,
+    RopeTable, composed,
 };
 use burn::backend::Flex;
 use burn::tensor::ops::IntTensor;
@@ -84,6 +86,14 @@ impl ModelBackend for Flex {
             _ => return composed::project::<Self>(x, weight),
         };
         from_vec(y, [m, n])
+    }
+
+    fn project_int8(x: FlexTensor, weight: &Int8Matrix) -> FlexTensor {
+        if !all_f32(&[&x]) {
+            return composed::project_int8::<Self>(x, weight);
+        }
+        let ([m, _], [n, _]) = (dims(&x), weight.shape());
+        from_vec(int8::project(&Values::new(&x), weight), [m, n])
     }
 
     fn embed_backward(
@@ -312,6 +322,8 @@ impl ModelBackend for Flex {
 
 impl DecodeBackend for Flex {
     const READS_BF16: bool = true;
+
+    const MULTIPLIES_INT8: bool = true;
 
     // A thread outside the pool would fall asleep and be woken at each of some hundred operations.
     fn on_workers<R: Send>(work: impl FnOnce() -> R + Send) -> R {

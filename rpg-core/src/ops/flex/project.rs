@@ -177,20 +177,25 @@ pub(super) fn project<W: Stored>(
     }
     let x: &[f32] = &pulp::Arch::new().dispatch(Arrange::<W>(x, k, PhantomData));
     let mut out = vec![0f32; m * n];
-    // The columns that each block of weight rows fills, row by row.
-    let mut columns: Vec<Vec<&mut [f32]>> = (0..n.div_ceil(BLOCK))
-        .map(|_| Vec::with_capacity(m))
-        .collect();
-    for row in out.chunks_exact_mut(n.max(1)) {
-        for (columns, piece) in columns.iter_mut().zip(row.chunks_mut(BLOCK)) {
-            columns.push(piece);
-        }
-    }
-    columns
+    by_columns(&mut out, n, BLOCK)
         .into_par_iter()
         .zip(weight.par_chunks(BLOCK * k / W::PER))
         .for_each(|(out, weight)| pulp::Arch::new().dispatch(Block { x, weight, out, k }));
     out
+}
+
+/// A matrix of `n` columns as blocks of so many columns, each a list of the pieces of the rows.
+pub(super) fn by_columns(matrix: &mut [f32], n: usize, block: usize) -> Vec<Vec<&mut [f32]>> {
+    let n_rows = matrix.len() / n.max(1);
+    let mut columns: Vec<Vec<&mut [f32]>> = (0..n.div_ceil(block))
+        .map(|_| Vec::with_capacity(n_rows))
+        .collect();
+    for row in matrix.chunks_exact_mut(n.max(1)) {
+        for (columns, piece) in columns.iter_mut().zip(row.chunks_mut(block)) {
+            columns.push(piece);
+        }
+    }
+    columns
 }
 
 struct Arrange<'a, W>(&'a [f32], usize, PhantomData<W>);
