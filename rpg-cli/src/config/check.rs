@@ -1,8 +1,8 @@
 //! What is wrong only in several keys together.
 
-use super::{RewardConfig, ScratchModel, TrainConfig};
+use super::{OptimizerConfig, RewardConfig, ScratchModel, TrainConfig};
 use crate::failure::Failure;
-use crate::optim::Schedule;
+use crate::optim::{OptimizerKind, Schedule};
 use std::fmt;
 
 impl TrainConfig {
@@ -16,11 +16,7 @@ impl TrainConfig {
         self.check_group_size()?;
         self.check_sizes()?;
         self.reward.check()?;
-        let decays = self.optimizer.schedule == Schedule::WarmupStableDecay;
-        if decays && self.optimizer.decay_steps == 0 {
-            let expected = "at least 1 with the schedule `warmup_stable_decay`";
-            return Err(bad("optimizer.decay_steps", 0, expected));
-        }
+        self.optimizer.check()?;
         if self.objective.rollout_correction.is_some() {
             return Err(Failure::input(
                 "objective.rollout_correction: found one, but `rpg train` samples from the policy of `logp_old`: \
@@ -165,6 +161,50 @@ impl TrainConfig {
                 "at least 2, as train.max_generation_batches keeps the groups whose rewards differ";
             let hint = "raise it, or set train.max_generation_batches to 0";
             return Err(bad(key, 1, expected).hint(hint));
+        }
+        Ok(())
+    }
+}
+
+impl OptimizerConfig {
+    /// Refuses keys that the kind of optimizer does not read, and a schedule for one that needs none.
+    fn check(&self) -> Result<(), Failure> {
+        match self.kind {
+            OptimizerKind::Adamw => {
+                for (key, value) in [("r", self.r), ("weight_lr_power", self.weight_lr_power)] {
+                    if let Some(value) = value {
+                        let key = format!("optimizer.{key}");
+                        let hint = "remove it, or set optimizer.kind to \"adamw_schedule_free\"";
+                        return Err(bad(&key, value, "none with the kind `adamw`").hint(hint));
+                    }
+                }
+            }
+            OptimizerKind::AdamwScheduleFree => self.check_schedule_free()?,
+        }
+        if self.schedule == Schedule::WarmupStableDecay && self.decay_steps == 0 {
+            let expected = "at least 1 with the schedule `warmup_stable_decay`";
+            return Err(bad("optimizer.decay_steps", 0, expected));
+        }
+        Ok(())
+    }
+
+    fn check_schedule_free(&self) -> Result<(), Failure> {
+        let schedule = match self.schedule {
+            Schedule::Constant => None,
+            Schedule::Cosine => Some("cosine"),
+            Schedule::WarmupStableDecay => Some("warmup_stable_decay"),
+        };
+        if let Some(found) = schedule {
+            let expected = "constant, as the kind `adamw_schedule_free` averages the weights in place of \
+                            lowering the learning rate";
+            return Err(bad("optimizer.schedule", found, expected)
+                .hint("set optimizer.schedule to \"constant\"; optimizer.warmup_updates stays"));
+        }
+        let beta_1 = self.betas[0].get();
+        if beta_1 == 0.0 {
+            let expected = "a number above 0 with the kind `adamw_schedule_free`: gradients are taken where the \
+                            average has this share";
+            return Err(bad("optimizer.betas[0]", beta_1, expected));
         }
         Ok(())
     }
