@@ -3,7 +3,7 @@
 use crate::failure::{AtPath, Failure};
 use crate::optim::{Optimizer, OptimizerState, StateError};
 use crate::run_folder::RunFolder;
-use crate::train::{Origin, UpdateCounts};
+use crate::train::{Learner, Origin, UpdateCounts};
 use burn::tensor::{DType, TensorData};
 use rpg_core::model::{CausalLm, SaveDtype};
 use rpg_core::ops::DecodeBackend;
@@ -58,14 +58,12 @@ impl TrainerState {
 
 /// Everything that a run needs to continue.
 pub struct Checkpoint<'a, B: DecodeBackend> {
-    /// The policy.
-    pub policy: &'a CausalLm<B>,
+    /// The policy and its optimizer.
+    pub learner: &'a Learner<B>,
     /// The reference, if it is not the sampling policy.
     pub reference: Option<&'a CausalLm<B>>,
     /// The policy's tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// The optimizer.
-    pub optimizer: &'a dyn Optimizer<B>,
     /// The position in the run.
     pub state: TrainerState,
 }
@@ -76,7 +74,8 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
     pub fn write(&self, folder: &RunFolder, n_kept: usize) -> Result<PathBuf, Failure> {
         let number = self.state.warm_start_steps + self.state.steps;
         folder.write_checkpoint(number, n_kept, |dir| {
-            self.policy
+            self.learner
+                .policy()
                 .save_hf(dir, SaveDtype::F32)
                 .map_err(|e| not_written(&e, dir))?;
             self.tokenizer.save(dir).map_err(|e| not_written(&e, dir))?;
@@ -88,7 +87,8 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
                     .map_err(|e| not_written(&e, &dir))?;
             }
             let path = dir.join(OPTIMIZER);
-            let bytes = to_safetensors(&self.optimizer.state()).map_err(Failure::internal)?;
+            let bytes =
+                to_safetensors(&self.learner.optimizer_state()).map_err(Failure::internal)?;
             fs::write(&path, bytes).at(&path)?;
             let path = dir.join(STATE);
             let state = serde_json::to_string_pretty(&self.state).map_err(Failure::internal)?;
@@ -121,12 +121,12 @@ pub fn read_state(dir: &Path) -> Result<TrainerState, Failure> {
     serde_json::from_str(&text).map_err(|e| Failure::input(format!("{}: {e}", path.display())))
 }
 
-/// Reads the optimizer's state into `optimizer`.
+/// Reads the optimizer's state into `optimizer`, and returns what it trains to get the checkpoint's `policy`.
 pub fn read_optimizer<B: DecodeBackend>(
     dir: &Path,
-    policy: &CausalLm<B>,
+    policy: CausalLm<B>,
     optimizer: &mut dyn Optimizer<B>,
-) -> Result<(), Failure> {
+) -> Result<CausalLm<B>, Failure> {
     let path = dir.join(OPTIMIZER);
     let bytes = fs::read(&path).at(&path)?;
     from_safetensors(&bytes)
@@ -153,6 +153,7 @@ fn to_safetensors(state: &OptimizerState) -> Result<Vec<u8>, StateError> {
     for (name, data) in &state.tensors {
         let dtype = match data.dtype {
             DType::F32 => Dtype::F32,
+            DType::F64 => Dtype::F64,
             DType::U8 => Dtype::U8,
             other => return Err(format(&format_args!("`{name}` is of type {other:?}"))),
         };
@@ -176,11 +177,8 @@ fn from_safetensors(bytes: &[u8]) -> Result<OptimizerState, StateError> {
     for (name, view) in file.tensors() {
         let shape = view.shape().to_vec();
         let data = match view.dtype() {
-            Dtype::F32 => {
-                let floats = view.data().chunks_exact(4);
-                let floats = floats.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-                TensorData::new(floats.collect::<Vec<f32>>(), shape)
-            }
+            Dtype::F32 => TensorData::new(numbers(view.data(), f32::from_le_bytes), shape),
+            Dtype::F64 => TensorData::new(numbers(view.data(), f64::from_le_bytes), shape),
             Dtype::U8 => TensorData::new(view.data().to_vec(), shape),
             other => {
                 return Err(StateError::Mismatch(format!(
@@ -191,6 +189,11 @@ fn from_safetensors(bytes: &[u8]) -> Result<OptimizerState, StateError> {
         tensors.insert(name, data);
     }
     Ok(OptimizerState { n_updates, tensors })
+}
+
+/// The numbers of `N` bytes each that `bytes` hold.
+fn numbers<T, const N: usize>(bytes: &[u8], number: fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks().0.iter().copied().map(number).collect()
 }
 
 #[cfg(test)]
@@ -204,6 +207,7 @@ mod tests {
             tensors: BTreeMap::from([
                 ("a.0".to_owned(), TensorData::from([0.1f32, -2.5e-30])),
                 ("a.1".to_owned(), TensorData::from([[1u8, 2], [3, 4]])),
+                ("b".to_owned(), TensorData::from([1.0 / 3.0, -1e-300])),
             ]),
         };
         let bytes = to_safetensors(&state).unwrap();

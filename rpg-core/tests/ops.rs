@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rpg_core::ops::{
     AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable,
+    ScheduleFreeUpdate,
 };
 
 type Grad = Autodiff<Flex>;
@@ -427,6 +428,84 @@ fn adamw_follows_the_published_update() {
                 (got - p).abs() < 2e-6,
                 "{dtype:?} step {time}: {got} against {p}"
             );
+        }
+    }
+}
+
+/// The three points and the second moment of one parameter, as the paper states the update.
+struct ScheduleFree {
+    x: f64,
+    y: f64,
+    z: f64,
+    v: f64,
+}
+
+impl ScheduleFree {
+    fn step(&mut self, gradient: f64, update: &ScheduleFreeUpdate) {
+        let g = gradient * update.grad_scale;
+        self.v = update.beta_2 * self.v + (1.0 - update.beta_2) * g * g;
+        let v_hat = self.v / (1.0 - update.beta_2.powi(update.time as i32));
+        self.z -= update.lr * (g / (v_hat.sqrt() + update.eps) + update.weight_decay * self.y);
+        self.x = (1.0 - update.share) * self.x + update.share * self.z;
+        self.y = update.beta_1 * self.x + (1.0 - update.beta_1) * self.z;
+    }
+}
+
+#[test]
+fn schedule_free_adamw_follows_the_published_update() {
+    // Not a multiple of any vector's width.
+    let n = 1003;
+    let gradients: Vec<Vec<f64>> = (1..=6).map(|time| random(time, n)).collect();
+    // In one pass over memory, and in tensor operations.
+    for (dtype, tolerance) in [(DType::F32, 5e-7), (DType::F64, 1e-15)] {
+        let tensor = |values: Vec<f64>| {
+            let data = TensorData::new(values, [n]).convert_dtype(dtype);
+            primitive(Tensor::<Flex, 1>::from_data(
+                data,
+                (&Default::default(), dtype),
+            ))
+        };
+        let start = random(77, n);
+        let of = |&x: &f64| ScheduleFree {
+            x,
+            y: x,
+            z: x,
+            v: 0.0,
+        };
+        let mut expected: Vec<ScheduleFree> = start.iter().map(of).collect();
+        let (mut y, mut z) = (tensor(start.clone()), tensor(start));
+        let mut v = tensor(vec![0.0; n]);
+        for (time, gradient) in (1u32..).zip(&gradients) {
+            let update = ScheduleFreeUpdate {
+                lr: 0.02,
+                beta_1: 0.9,
+                beta_2: 0.95,
+                eps: 1e-3,
+                weight_decay: 0.1,
+                time,
+                share: 1.0 / f64::from(time),
+                grad_scale: 0.5,
+            };
+            let pairs = expected.iter_mut().zip(gradient);
+            pairs.for_each(|(point, &gradient)| point.step(gradient, &update));
+            let gradient = tensor(gradient.clone());
+            y = Flex::adamw_schedule_free(y, gradient, &mut z, &mut v, update);
+            for (name, found, value) in [
+                ("y", &y, (|e| e.y) as fn(&ScheduleFree) -> f64),
+                ("z", &z, |e| e.z),
+                ("v", &v, |e| e.v),
+            ] {
+                let found =
+                    Tensor::<Flex, 1>::from_primitive(TensorPrimitive::Float(found.clone()));
+                let found: Vec<f64> = found.into_data().iter::<f64>().collect();
+                for (found, expected) in found.into_iter().zip(&expected) {
+                    let difference = (found - value(expected)).abs();
+                    assert!(
+                        difference < tolerance,
+                        "{dtype:?} step {time}: {name} differs by {difference}"
+                    );
+                }
+            }
         }
     }
 }

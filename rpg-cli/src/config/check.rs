@@ -1,8 +1,8 @@
 //! What is wrong only in several keys together.
 
-use super::{RewardConfig, ScratchModel, TrainConfig};
+use super::{OptimizerConfig, RewardConfig, ScratchModel, TrainConfig};
 use crate::failure::Failure;
-use crate::optim::Schedule;
+use crate::optim::{OptimizerKind, Schedule};
 use rpg_losses::{AdvantageKind, Clip};
 use rpg_reward::ScoreScale;
 use rpg_rollout::rollouts::RolloutWeights;
@@ -19,18 +19,7 @@ impl TrainConfig {
         self.check_group_size()?;
         self.check_sizes()?;
         self.reward.check()?;
-        let decays = self.optimizer.schedule == Schedule::WarmupStableDecay;
-        if decays && self.optimizer.decay_steps == 0 {
-            let expected = "at least 1 with the schedule `warmup_stable_decay`";
-            return Err(bad("optimizer.decay_steps", 0, expected));
-        }
-        let (updates, steps) = (self.optimizer.warmup_updates, self.optimizer.warmup_steps);
-        if updates > 0 && steps > 0 {
-            let expected = format!("0, as optimizer.warmup_updates = {updates} is the warm-up");
-            return Err(
-                bad("optimizer.warmup_steps", steps, &expected).hint("set one of the two to 0")
-            );
-        }
+        self.optimizer.check()?;
         self.objective
             .validate()
             .map_err(|e| Failure::input(format!("objective: {e}")))
@@ -209,6 +198,56 @@ impl TrainConfig {
             let expected = "at least 2, as train.max_generation_batches leaves out groups without a difference";
             let hint = "raise it, or set train.max_generation_batches to 0";
             return Err(bad(key, 1, expected).hint(hint));
+        }
+        Ok(())
+    }
+}
+
+impl OptimizerConfig {
+    /// Refuses keys that the kind of optimizer does not read, and a schedule for one that needs none.
+    fn check(&self) -> Result<(), Failure> {
+        match self.kind {
+            OptimizerKind::Adamw => {
+                for (key, value) in [("r", self.r), ("weight_lr_power", self.weight_lr_power)] {
+                    if let Some(value) = value {
+                        let key = format!("optimizer.{key}");
+                        let hint = "remove it, or set optimizer.kind to \"adamw_schedule_free\"";
+                        return Err(bad(&key, value, "none with the kind `adamw`").hint(hint));
+                    }
+                }
+            }
+            OptimizerKind::AdamwScheduleFree => self.check_schedule_free()?,
+        }
+        if self.schedule == Schedule::WarmupStableDecay && self.decay_steps == 0 {
+            let expected = "at least 1 with the schedule `warmup_stable_decay`";
+            return Err(bad("optimizer.decay_steps", 0, expected));
+        }
+        let (updates, steps) = (self.warmup_updates, self.warmup_steps);
+        if updates > 0 && steps > 0 {
+            let expected = format!("0, as optimizer.warmup_updates = {updates} is the warm-up");
+            let hint = "set one of the two to 0";
+            return Err(bad("optimizer.warmup_steps", steps, &expected).hint(hint));
+        }
+        Ok(())
+    }
+
+    fn check_schedule_free(&self) -> Result<(), Failure> {
+        let schedule = match self.schedule {
+            Schedule::Constant => None,
+            Schedule::Cosine => Some("cosine"),
+            Schedule::WarmupStableDecay => Some("warmup_stable_decay"),
+        };
+        if let Some(found) = schedule {
+            let expected = "constant, as the kind `adamw_schedule_free` averages the weights in place of \
+                            lowering the learning rate";
+            return Err(bad("optimizer.schedule", found, expected)
+                .hint("set optimizer.schedule to \"constant\"; a warm-up may stay"));
+        }
+        let beta_1 = self.betas[0].get();
+        if beta_1 == 0.0 {
+            let expected = "a number above 0 with the kind `adamw_schedule_free`: gradients are taken where the \
+                            average has this share";
+            return Err(bad("optimizer.betas[0]", beta_1, expected));
         }
         Ok(())
     }

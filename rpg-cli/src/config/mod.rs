@@ -81,7 +81,7 @@ config_section! {
         objective: ObjectiveConfig,
         /// The reference policy of the KL term.
         reference: ReferenceConfig = ReferenceConfig::default(),
-        /// How parameters are updated: AdamW, the learning rate and the limit on gradients.
+        /// How parameters are updated: the optimizer, the learning rate and the limit on gradients.
         optimizer: OptimizerConfig,
         /// The training loop.
         train: LoopConfig,
@@ -468,6 +468,30 @@ mod tests {
         check(
             "optimizer.decay_steps=0",
             "optimizer.decay_steps: found 0; expected at least 1",
+        );
+        check(
+            "optimizer.kind=sgd",
+            "optimizer.kind: unknown variant `sgd`, expected `adamw` or `adamw_schedule_free`",
+        );
+        check(
+            "optimizer.kind=adamw_schedule_free",
+            "optimizer.schedule: found warmup_stable_decay; expected constant, as the kind `adamw_schedule_free`",
+        );
+        check(
+            "optimizer={kind='adamw_schedule_free', lr=0.1, schedule='cosine'}",
+            "optimizer.schedule: found cosine; expected constant",
+        );
+        check(
+            "optimizer={kind='adamw_schedule_free', lr=0.1, betas=[0.0, 0.9]}",
+            "optimizer.betas[0]: found 0; expected a number above 0 with the kind `adamw_schedule_free`",
+        );
+        check(
+            "optimizer.r=1",
+            "optimizer.r: found 1; expected none with the kind `adamw`",
+        );
+        check(
+            "optimizer.weight_lr_power=0.5",
+            "optimizer.weight_lr_power: found 0.5; expected none with the kind `adamw`",
         );
         check("seed.deep=1", "`seed` is not a table");
         check(

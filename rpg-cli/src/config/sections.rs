@@ -6,9 +6,12 @@ use super::values::{
     Probability, Temperature,
 };
 use crate::device::DeviceChoice;
-use crate::optim::{AdamWConfig, Schedule};
+use crate::optim::{
+    AdamW, AdamWConfig, AdamWScheduleFree, Optimizer, OptimizerKind, Schedule, ScheduleFreeConfig,
+};
 use crate::train::{GroupFilter, ReferenceRule};
 use rpg_core::model::ModelConfig;
+use rpg_core::ops::DecodeBackend;
 use rpg_losses::ObjectiveConfig;
 use rpg_reward::AnswerStyle;
 use rpg_rollout::rollouts::RolloutWeights;
@@ -151,7 +154,7 @@ config_section! {
         /// Examples per step.
         batch_size: Count,
         /// The peak of the learning rate, which rises from zero over the first tenth of the steps, then falls
-        /// along half a cosine.
+        /// along half a cosine; with `optimizer.kind = "adamw_schedule_free"` it stays.
         lr: Positive,
         /// The probability with which each column of a worked example is wrong. The teacher is careless, and
         /// imitation alone inherits that.
@@ -218,12 +221,19 @@ impl TryFrom<RawReference> for ReferenceConfig {
 }
 
 config_section! {
-    /// AdamW, the learning rate and the limit on gradients.
+    /// The optimizer, the learning rate and the limit on gradients.
     pub struct OptimizerConfig {
+        /// The optimizer. `adamw_schedule_free` (Defazio et al., 2024, arXiv 2405.15682) averages the weights in place
+        /// of lowering the learning rate, and agrees with the Python package `schedulefree`: the averaged weights
+        /// sample, are evaluated, saved and exported, and gradients are taken between them and the newest ones, so that
+        /// the importance weights of a step's first update are not 1. After a warm start, training goes on from its
+        /// average, and a new average begins.
+        kind: OptimizerKind = OptimizerKind::default(),
         /// The learning rate after its warm-up.
         lr: Positive,
         /// What the learning rate does after its warm-up: it stays, it falls along half a cosine to zero at the
-        /// end of the run, or it stays and falls linearly to zero over the last `decay_steps` steps.
+        /// end of the run, or it stays and falls linearly to zero over the last `decay_steps` steps. With
+        /// `adamw_schedule_free` it must stay.
         schedule: Schedule = Schedule::default(),
         /// The number of steps over which the learning rate falls with the schedule `warmup_stable_decay`; the
         /// other schedules ignore it.
@@ -233,12 +243,19 @@ config_section! {
         /// The same in steps, in place of `warmup_updates`: all updates of a step have one learning rate. Recipes in
         /// papers and verl's `lr_warmup_steps` count so.
         warmup_steps: u64 = 0,
-        /// The decay rates of AdamW's moments.
+        /// The decay rates of AdamW's moments. With `adamw_schedule_free` the first is the share of the average in the
+        /// weights that are trained, above 0.
         betas: [DecayRate; 2] = [DecayRate::of(0.9), DecayRate::of(0.999)],
         /// Added to the root of AdamW's second moment.
         eps: Positive = Positive::of(1e-8),
         /// Decoupled weight decay.
         weight_decay: NonNegative = NonNegative::of(0.0),
+        /// For `adamw_schedule_free`: the weight of an update in the average is its number to this power; without
+        /// it, 0.
+        r: Option<NonNegative> = None,
+        /// For `adamw_schedule_free`: the weight of an update in the average is also the largest learning rate so far
+        /// to this power, so that the first updates of a warm-up count little; without it, 2.
+        weight_lr_power: Option<NonNegative> = None,
         /// The gradient of all parameters together is scaled down to this norm.
         max_grad_norm: Positive = Positive::of(1.0),
     }
@@ -251,6 +268,27 @@ impl OptimizerConfig {
             betas: self.betas.map(DecayRate::get),
             eps: self.eps.get(),
             weight_decay: self.weight_decay.get(),
+        }
+    }
+
+    /// The part that schedule-free AdamW reads.
+    pub fn schedule_free(&self) -> ScheduleFreeConfig {
+        ScheduleFreeConfig {
+            betas: self.betas.map(DecayRate::get),
+            eps: self.eps.get(),
+            weight_decay: self.weight_decay.get(),
+            r: self.r.map_or(0.0, NonNegative::get),
+            weight_lr_power: self.weight_lr_power.map_or(2.0, NonNegative::get),
+        }
+    }
+
+    /// The optimizer before its first update.
+    pub fn build<B: DecodeBackend>(&self) -> Box<dyn Optimizer<B>> {
+        match self.kind {
+            OptimizerKind::Adamw => Box::new(AdamW::new(self.adamw())),
+            OptimizerKind::AdamwScheduleFree => {
+                Box::new(AdamWScheduleFree::new(self.schedule_free()))
+            }
         }
     }
 }
@@ -333,6 +371,7 @@ plain_values! {
     AnswerStyle: one_of::<AnswerStyle>(),
     DeviceChoice: one_of::<DeviceChoice>(),
     GroupFilter: one_of::<GroupFilter>(),
+    OptimizerKind: one_of::<OptimizerKind>(),
     ReferenceRule: "`every_rollout`, `{ every_steps = K }`, `never`",
     RolloutWeights: one_of::<RolloutWeights>(),
     Schedule: one_of::<Schedule>(),

@@ -1,13 +1,11 @@
 //! AdamW (Loshchilov and Hutter, 2019), in one pass over parameters, gradients and moments.
 
-use super::{Optimizer, OptimizerState, StateError};
+use super::slots::Slots;
+use super::{Optimizer, OptimizerState, StateError, n_updates, zeros};
 use burn::backend::Autodiff;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Tensor, TensorData, TensorMetadata, TensorPrimitive};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::{AdamWUpdate, DecodeBackend};
-use std::collections::HashMap;
 
 /// The constants of the optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,10 +23,8 @@ pub struct AdamWConfig {
 pub struct AdamW<B: DecodeBackend> {
     config: AdamWConfig,
     n_updates: u32,
-    moments: HashMap<ParamId, Moments<B>>,
+    moments: Slots<B>,
 }
-
-type Moments<B> = [<B as burn::tensor::backend::BackendTypes>::FloatTensorPrimitive; 2];
 
 impl<B: DecodeBackend> AdamW<B> {
     /// An optimizer before its first update.
@@ -36,7 +32,7 @@ impl<B: DecodeBackend> AdamW<B> {
         Self {
             config,
             n_updates: 0,
-            moments: HashMap::new(),
+            moments: Slots::new(),
         }
     }
 }
@@ -49,10 +45,6 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
         lr: f64,
         grad_scale: f64,
     ) -> CausalLm<Autodiff<B>> {
-        assert!(
-            !grads.is_empty(),
-            "no parameter of the policy has a gradient"
-        );
         self.n_updates += 1;
         let update = AdamWUpdate {
             lr: lr as f32,
@@ -63,11 +55,12 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
             time: self.n_updates,
             grad_scale: grad_scale as f32,
         };
-        policy.map(&mut Updater {
-            moments: &mut self.moments,
+        self.moments.update(
+            policy,
             grads,
-            update,
-        })
+            |param| [zeros::<B>(param), zeros::<B>(param)],
+            |param, grad, [first, second]| B::adamw(param, grad, first, second, update),
+        )
     }
 
     fn n_updates(&self) -> u64 {
@@ -75,118 +68,33 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
     }
 
     /// The moments as flat tensors, named by the parameter's id: `ID.0` and `ID.1`.
-    fn state(&self) -> OptimizerState {
-        let moments = self.moments.iter().flat_map(|(id, moments)| {
-            let named = move |(i, moment): (usize, &B::FloatTensorPrimitive)| {
-                (moment_name(*id, i), read::<B>(moment.clone()))
-            };
-            moments.iter().enumerate().map(named)
-        });
+    fn state(&self, _point: &CausalLm<B>) -> OptimizerState {
         OptimizerState {
             n_updates: self.n_updates(),
-            tensors: moments.collect(),
+            tensors: self.moments.tensors().collect(),
         }
     }
 
     fn load_state(
         &mut self,
-        policy: &CausalLm<B>,
+        policy: CausalLm<B>,
         state: &OptimizerState,
-    ) -> Result<(), StateError> {
-        let n_updates = u32::try_from(state.n_updates)
-            .map_err(|_| StateError::Mismatch(format!("{} updates", state.n_updates)))?;
-        let mut loader = Loader::<B> {
-            tensors: &state.tensors,
-            device: policy.device(),
-            moments: HashMap::new(),
-            missing: None,
-        };
+    ) -> Result<CausalLm<B>, StateError> {
+        let mut loaded = Self::new(self.config);
         // A state without moments is the one before the first update.
         if !state.tensors.is_empty() {
-            policy.visit(&mut loader);
+            if state.tensors.contains_key(super::schedule_free::LR_MAX) {
+                return Err(StateError::Other);
+            }
+            loaded.moments = Slots::load(&policy, &state.tensors)?;
         }
-        if let Some(what) = loader.missing {
-            return Err(StateError::Mismatch(what));
-        }
-        self.n_updates = n_updates;
-        self.moments = loader.moments;
-        Ok(())
+        loaded.n_updates = n_updates(state)?;
+        *self = loaded;
+        Ok(policy)
     }
 
     fn reset(&mut self) {
         *self = Self::new(self.config);
-    }
-}
-
-fn moment_name(id: ParamId, i: usize) -> String {
-    format!("{}.{i}", id.val())
-}
-
-fn read<B: DecodeBackend>(moment: B::FloatTensorPrimitive) -> TensorData {
-    let n = moment.shape().num_elements();
-    let flat = B::float_reshape(moment, [n].into());
-    let tensor = Tensor::<B, 1>::from_primitive(TensorPrimitive::Float(flat));
-    tensor.into_data().convert::<f32>()
-}
-
-struct Updater<'a, B: DecodeBackend> {
-    moments: &'a mut HashMap<ParamId, Moments<B>>,
-    grads: GradientsParams,
-    update: AdamWUpdate,
-}
-
-impl<B: DecodeBackend> ModuleMapper<Autodiff<B>> for Updater<'_, B> {
-    fn map_float<const D: usize>(
-        &mut self,
-        param: Param<Tensor<Autodiff<B>, D>>,
-    ) -> Param<Tensor<Autodiff<B>, D>> {
-        let (id, tensor, mapper) = param.consume();
-        let Some(grad) = self.grads.remove::<B, D>(id) else {
-            return Param::from_mapped_value(id, tensor, mapper);
-        };
-        let value = tensor.inner();
-        let [first, second] = self.moments.entry(id).or_insert_with(|| {
-            let zeros = || value.zeros_like().into_primitive().tensor();
-            [zeros(), zeros()]
-        });
-        let value = B::adamw(
-            value.into_primitive().tensor(),
-            grad.into_primitive().tensor(),
-            first,
-            second,
-            self.update,
-        );
-        let value = Tensor::<B, D>::from_primitive(TensorPrimitive::Float(value));
-        Param::from_mapped_value(id, Tensor::from_inner(value).require_grad(), mapper)
-    }
-}
-
-struct Loader<'a, B: DecodeBackend> {
-    tensors: &'a std::collections::BTreeMap<String, TensorData>,
-    device: B::Device,
-    moments: HashMap<ParamId, Moments<B>>,
-    missing: Option<String>,
-}
-
-impl<B: DecodeBackend> ModuleVisitor<B> for Loader<'_, B> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let shape = param.val().shape();
-        let load = |i: usize| {
-            let data = self.tensors.get(&moment_name(param.id, i))?;
-            let fits = data.dtype == DType::F32 && data.num_elements() == shape.num_elements();
-            fits.then(|| {
-                let flat = Tensor::<B, 1>::from_data(data.clone(), (&self.device, DType::F32));
-                flat.reshape::<D, _>(shape.clone())
-                    .into_primitive()
-                    .tensor()
-            })
-        };
-        if let (Some(first), Some(second)) = (load(0), load(1)) {
-            self.moments.insert(param.id, [first, second]);
-        } else {
-            let what = format!("no moments for a parameter of shape {:?}", shape.to_vec());
-            self.missing.get_or_insert(what);
-        }
     }
 }
 
@@ -195,7 +103,8 @@ mod tests {
     use super::*;
     use crate::optim::global_norm;
     use burn::backend::Flex;
-    use burn::module::AutodiffModule;
+    use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
+    use burn::tensor::{Tensor, TensorData};
     use rpg_core::model::ModelConfig;
     use rpg_core::score::{ScoreItem, score};
 
@@ -260,9 +169,8 @@ mod tests {
             model = update(model, &mut optimizer);
         }
         let mut restored = AdamW::<Flex>::new(CONFIG);
-        restored
-            .load_state(&model.valid(), &optimizer.state())
-            .unwrap();
+        let state = optimizer.state(&model.valid());
+        restored.load_state(model.valid(), &state).unwrap();
         assert_eq!(restored.n_updates(), 3);
         let straight = update(update(model.clone(), &mut optimizer), &mut optimizer);
         let resumed = update(update(model, &mut restored), &mut restored);
@@ -275,10 +183,10 @@ mod tests {
         let mut optimizer = AdamW::new(CONFIG);
         let model = update(model, &mut optimizer);
         let load = |change: &dyn Fn(&mut OptimizerState)| {
-            let mut state = optimizer.state();
+            let mut state = optimizer.state(&model.valid());
             change(&mut state);
             AdamW::<Flex>::new(CONFIG)
-                .load_state(&model.valid(), &state)
+                .load_state(model.valid(), &state)
                 .is_ok()
         };
         assert!(load(&|_| ()));

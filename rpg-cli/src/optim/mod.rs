@@ -1,48 +1,79 @@
-//! Optimizers: the trait, AdamW, the gradient's global norm, the learning rate.
+//! Optimizers: the trait, AdamW and its schedule-free form, the gradient's global norm, the learning rate.
 
 mod adamw;
 mod norm;
 mod schedule;
+mod schedule_free;
+mod slots;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use norm::global_norm;
-pub use schedule::{Schedule, constant_with_warmup, cosine, stable_decay};
+pub use schedule::{Schedule, constant_with_warmup, cosine, linear_warmup, stable_decay};
+pub use schedule_free::{AdamWScheduleFree, ScheduleFreeConfig};
 
 use burn::backend::Autodiff;
 use burn::optim::GradientsParams;
-use burn::tensor::TensorData;
+use burn::tensor::{TensorData, TensorMetadata};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The optimizers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OptimizerKind {
+    /// [`AdamW`].
+    #[default]
+    Adamw,
+    /// [`AdamWScheduleFree`].
+    AdamwScheduleFree,
+}
+
 /// Turns gradients into a new policy.
+///
+/// Gradients are taken at a point that need not be the policy: [`policy`](Self::policy) says which policy belongs to
+/// it. That is the one that samples, is evaluated, saved and exported.
 pub trait Optimizer<B: DecodeBackend> {
-    /// One update with learning rate `lr`. The gradients are multiplied by `grad_scale` first.
+    /// One update of the point at which `grads` were taken, with learning rate `lr`. The gradients are multiplied by
+    /// `grad_scale` first.
     ///
     /// # Panics
     /// If no parameter has a gradient: the policy was not tracked.
     fn step(
         &mut self,
-        policy: CausalLm<Autodiff<B>>,
+        point: CausalLm<Autodiff<B>>,
         grads: GradientsParams,
         lr: f64,
         grad_scale: f64,
     ) -> CausalLm<Autodiff<B>>;
 
+    /// Whether the policy is an average, in general another one than the point that is trained.
+    fn averages(&self) -> bool {
+        false
+    }
+
+    /// The policy that belongs to the point that is trained: that point, unless the optimizer averages.
+    fn policy(&self, point: CausalLm<B>) -> CausalLm<B> {
+        point
+    }
+
     /// Updates so far.
     fn n_updates(&self) -> u64;
 
-    /// Everything that another process needs to continue bit for bit.
-    fn state(&self) -> OptimizerState;
+    /// Everything that another process needs beside the policy to continue bit for bit. `point` is the one that is
+    /// trained.
+    fn state(&self, point: &CausalLm<B>) -> OptimizerState;
 
-    /// Replaces the state with a saved one, which must fit the parameters of `policy`.
+    /// Replaces the state with a saved one, which must fit the parameters of `policy`, and returns the point to train.
     fn load_state(
         &mut self,
-        policy: &CausalLm<B>,
+        policy: CausalLm<B>,
         state: &OptimizerState,
-    ) -> Result<(), StateError>;
+    ) -> Result<CausalLm<B>, StateError>;
 
-    /// Returns to the state before the first update.
+    /// Returns to the state before the first update, in which the point that is trained is the policy.
     fn reset(&mut self);
 }
 
@@ -62,7 +93,24 @@ pub enum StateError {
     /// The file is damaged.
     #[error("not a usable safetensors file: {0}")]
     Format(String),
+    /// It is that of an optimizer of another kind.
+    #[error(
+        "is the state of another optimizer: `optimizer.kind` must be what the run was started with"
+    )]
+    Other,
     /// A tensor is missing or differs in size from its parameter.
     #[error("does not fit the model: {0}")]
     Mismatch(String),
+}
+
+/// The number of updates in a state.
+fn n_updates(state: &OptimizerState) -> Result<u32, StateError> {
+    u32::try_from(state.n_updates)
+        .map_err(|_| StateError::Mismatch(format!("{} updates", state.n_updates)))
+}
+
+/// Zeros of a tensor's shape and type.
+fn zeros<B: DecodeBackend>(like: &slots::Primitive<B>) -> slots::Primitive<B> {
+    let device = B::float_device(like);
+    B::float_zeros(like.shape(), &device, like.dtype().into())
 }

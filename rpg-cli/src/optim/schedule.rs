@@ -21,11 +21,17 @@ pub fn constant_with_warmup(lr: f64, warmup: u64, update: u64) -> f64 {
     lr * (update as f64 / warmup.max(1) as f64).min(1.0)
 }
 
+/// Rises linearly to 1 over the first fraction `warmup` of a run, then stays. `done` is the fraction of the run that
+/// is done, from 0 to 1.
+pub fn linear_warmup(warmup: f64, done: f64) -> f64 {
+    if done < warmup { done / warmup } else { 1.0 }
+}
+
 /// Rises linearly to 1 over the first fraction `warmup` of a run, then falls along half a cosine to zero at its
 /// end. `done` is the fraction of the run that is done, from 0 to 1.
 pub fn cosine(warmup: f64, done: f64) -> f64 {
     if done < warmup {
-        return done / warmup;
+        return linear_warmup(warmup, done);
     }
     let rest = ((done - warmup) / (1.0 - warmup).max(f64::EPSILON)).clamp(0.0, 1.0);
     0.5 * (1.0 + (std::f64::consts::PI * rest).cos())
@@ -49,6 +55,8 @@ mod tests {
         assert_eq!(constant_with_warmup(2.0, 0, 1), 2.0);
         assert_eq!((cosine(0.1, 0.05), cosine(0.1, 0.1)), (0.5, 1.0));
         assert_eq!(cosine(0.0, 0.0), 1.0);
+        let rates = [0.05, 0.1, 1.0].map(|done| linear_warmup(0.1, done));
+        assert_eq!((rates, linear_warmup(0.0, 0.0)), ([0.5, 1.0, 1.0], 1.0));
         assert!((cosine(0.1, 0.55) - 0.5).abs() < 1e-12 && cosine(0.1, 1.0) < 1e-12);
         let rates: Vec<f64> = (1..=8).map(|step| stable_decay(3, 7, step)).collect();
         assert_eq!(rates, [1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]);

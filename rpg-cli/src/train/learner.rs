@@ -2,7 +2,7 @@
 
 use super::ranks::Ranks;
 use crate::failure::Failure;
-use crate::optim::{Optimizer, global_norm};
+use crate::optim::{Optimizer, OptimizerState, global_norm};
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -12,8 +12,8 @@ use rpg_core::ops::DecodeBackend;
 
 /// Owns the policy and its optimizer. Nothing else replaces the policy.
 pub struct Learner<B: DecodeBackend> {
-    // `None` only while the optimizer consumes it.
-    policy: Option<CausalLm<Autodiff<B>>>,
+    // Where gradients are taken: the policy, unless the optimizer averages. `None` only while it consumes it.
+    point: Option<CausalLm<Autodiff<B>>>,
     optimizer: Box<dyn Optimizer<B>>,
 }
 
@@ -28,17 +28,18 @@ pub struct StepReport {
 }
 
 impl<B: DecodeBackend> Learner<B> {
-    /// A learner that starts from `policy`.
-    pub fn new(policy: CausalLm<B>, optimizer: Box<dyn Optimizer<B>>) -> Self {
+    /// A learner that trains `point`: a new policy, or what [`Optimizer::load_state`] returned.
+    pub fn new(point: CausalLm<B>, optimizer: Box<dyn Optimizer<B>>) -> Self {
         Self {
-            policy: Some(policy.into_trainable()),
+            point: Some(point.into_trainable()),
             optimizer,
         }
     }
 
-    /// The current policy, without gradient tracking.
+    /// The current policy, without gradient tracking: it samples, is evaluated, saved and exported. An optimizer that
+    /// averages computes it; otherwise it is what is trained, and no copy is made.
     pub fn policy(&self) -> CausalLm<B> {
-        self.trainable().valid()
+        self.optimizer.policy(self.trainable().valid())
     }
 
     /// The shape of the policy.
@@ -51,9 +52,16 @@ impl<B: DecodeBackend> Learner<B> {
         self.optimizer.as_ref()
     }
 
-    /// Returns the optimizer to its state before the first update.
+    /// The state of the optimizer.
+    pub fn optimizer_state(&self) -> OptimizerState {
+        self.optimizer.state(&self.trainable().valid())
+    }
+
+    /// Returns the optimizer to its state before the first update. Training goes on from the policy.
     pub fn reset_optimizer(&mut self) {
+        let policy = self.policy();
         self.optimizer.reset();
+        self.point = Some(policy.into_trainable());
     }
 
     /// One update: adds up the gradients of every part's `loss` over the parts and the ranks, scales the sum down
@@ -66,26 +74,26 @@ impl<B: DecodeBackend> Learner<B> {
         max_grad_norm: f64,
         ranks: &dyn Ranks<B>,
     ) -> Result<StepReport, Failure> {
-        let policy = self.trainable();
+        let point = self.trainable();
         let mut accumulator = GradientsAccumulator::new();
         for part in parts {
-            let grads = loss(policy, part)?.backward();
-            accumulator.accumulate(policy, GradientsParams::from_grads(grads, policy));
+            let grads = loss(point, part)?.backward();
+            accumulator.accumulate(point, GradientsParams::from_grads(grads, point));
         }
-        let grads = ranks.sum_gradients(policy, accumulator.grads())?;
-        let grad_norm = global_norm(policy, &grads);
+        let grads = ranks.sum_gradients(point, accumulator.grads())?;
+        let grad_norm = global_norm(point, &grads);
         let skipped = !grad_norm.is_finite();
         if !skipped {
             let scale = (max_grad_norm / grad_norm).min(1.0);
-            let policy = self.policy.take().expect(TAKEN);
-            self.policy = Some(self.optimizer.step(policy, grads, lr, scale));
+            let point = self.point.take().expect(TAKEN);
+            self.point = Some(self.optimizer.step(point, grads, lr, scale));
         }
         Ok(StepReport { grad_norm, skipped })
     }
 
     fn trainable(&self) -> &CausalLm<Autodiff<B>> {
-        self.policy.as_ref().expect(TAKEN)
+        self.point.as_ref().expect(TAKEN)
     }
 }
 
-const TAKEN: &str = "the policy is absent only during an update";
+const TAKEN: &str = "what is trained is absent only during an update";

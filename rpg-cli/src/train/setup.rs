@@ -8,7 +8,7 @@ use crate::config::{TrainConfig, check_completions};
 use crate::data::{self, Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::optim::{AdamW, Optimizer};
+use crate::optim::Optimizer;
 use crate::run_folder::RunFolder;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::{DecodeBackend, Int8Matrix};
@@ -114,7 +114,7 @@ pub struct Parts<'a, B: DecodeBackend> {
 }
 
 impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
-    /// The default parts, for one machine: sampling in this process, AdamW, one rank, and the files of the run
+    /// The default parts, for one machine: sampling in this process, the config's optimizer, one rank, and the files of the run
     /// folder as reporters. `reward` is used together with the built-in grader.
     pub fn new(
         config: &TrainConfig,
@@ -125,7 +125,7 @@ impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
         Self {
             rollouts: Box::new(start.local_rollouts(config)),
             grader: Grader::new(config, reward),
-            optimizer: Box::new(AdamW::new(config.optimizer.adamw())),
+            optimizer: config.optimizer.build(),
             ranks: Box::new(OneRank),
             reporters: vec![
                 Box::new(SamplesFile::new(folder, config.checkpoint.samples_per_step)),

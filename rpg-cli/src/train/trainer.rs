@@ -66,7 +66,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         parts: Parts<'a, B>,
     ) -> Result<Self, Failure> {
         let Start {
-            policy,
+            mut policy,
             tokenizer,
             mut data,
             resume,
@@ -82,7 +82,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 let notes = origin.check(&now, &folder.path("config.toml"))?;
                 data.notes.extend(notes);
             }
-            read_optimizer(dir, &policy, optimizer.as_mut())?;
+            policy = read_optimizer(dir, policy, optimizer.as_mut())?;
             reference = read_reference(dir, &policy.device())?;
             state.drop_later_lines(folder)?;
         } else {
@@ -173,7 +173,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             // Several updates, each from its share of the groups.
             let update_started = Instant::now();
             let updates = self.update(step, &batch)?;
-            metrics.add_updates(&updates);
+            metrics.add_updates(&updates, self.learner.optimizer().averages());
             timing.lap("update_actor");
             self.within_step = true;
             self.state.n_problems = n_problems;
@@ -474,10 +474,9 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     fn save(&mut self) -> Result<PathBuf, Failure> {
         self.state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         let checkpoint = Checkpoint {
-            policy: &self.learner.policy(),
+            learner: &self.learner,
             reference: self.reference.as_ref(),
             tokenizer: &self.tokenizer,
-            optimizer: self.learner.optimizer(),
             state: self.state.clone(),
         };
         let written = checkpoint.write(self.folder, self.config.checkpoint.keep.get());

@@ -6,7 +6,7 @@ use crate::config::WarmStart;
 use crate::data::arithmetic::ColumnAddition;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use crate::optim::cosine;
+use crate::optim::{cosine, linear_warmup};
 use rpg_core::batch::by_tokens;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
@@ -33,6 +33,12 @@ pub(super) fn step<B: DecodeBackend>(
     // All examples of a task have nearly the same length: that of the first will do.
     let n_tokens_each = items[0].tokens.len();
     let parts = by_tokens(&items, micro_batch_tokens, |_| n_tokens_each);
+    // An average needs no falling learning rate.
+    let rate = if learner.optimizer().averages() {
+        linear_warmup
+    } else {
+        cosine
+    };
     let mut nll = 0.0;
     let report = learner.step(
         parts,
@@ -44,7 +50,7 @@ pub(super) fn step<B: DecodeBackend>(
             nll += loss.clone().into_data().iter::<f64>().sum::<f64>();
             Ok(loss)
         },
-        config.lr.get() * cosine(0.1, step as f64 / (config.steps + 1) as f64),
+        config.lr.get() * rate(0.1, step as f64 / (config.steps + 1) as f64),
         MAX_GRAD_NORM,
         ranks,
     )?;

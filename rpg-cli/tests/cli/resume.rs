@@ -94,6 +94,51 @@ fn the_same_seed_gives_the_same_numbers_and_resuming_changes_nothing() {
     assert!(message.contains(expected), "{message}");
 }
 
+#[test]
+fn a_killed_run_with_averaged_weights_ends_with_the_same_bytes() {
+    let temp = tempfile::tempdir().unwrap();
+    let more = [
+        "--steps",
+        "4",
+        "--set",
+        "checkpoint.every=1",
+        "--set",
+        "optimizer.kind=adamw_schedule_free",
+        "--set",
+        "optimizer.schedule=constant",
+    ];
+    let straight = temp.path().join("straight");
+    assert!(train(&straight, &more).status.success());
+    let dir = temp.path().join("killed");
+    let mut child = start(&dir, &more);
+    // In the warm start, then in the middle of reinforcement learning.
+    for phase in ["warm_start", "train"] {
+        wait_for(&mut child, &dir, |lines| {
+            lines.iter().any(|line| line["phase"] == phase)
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        child = resume(&dir);
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(metrics(&dir), metrics(&straight));
+    for file in ["model.safetensors", "optimizer.safetensors"] {
+        let [found, expected] =
+            [&dir, &straight].map(|dir| fs::read(checkpoint(dir).join(file)).unwrap());
+        assert!(found == expected, "{file} differs");
+    }
+}
+
+fn resume(dir: &Path) -> Child {
+    rpg()
+        .args(["train", "--resume", dir.to_str().unwrap()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
 fn start(dir: &Path, more: &[&str]) -> Child {
     rpg()
         .args(["train", "--run-dir", dir.to_str().unwrap()])
@@ -212,15 +257,7 @@ fn a_run_that_is_interrupted_many_times_ends_with_the_same_numbers() {
     for round in 0u64.. {
         let (mut child, n_before) = match round {
             0 => (start(&dir, &more), 0),
-            _ => {
-                let child = rpg()
-                    .args(["train", "--resume", dir.to_str().unwrap()])
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::piped())
-                    .spawn()
-                    .unwrap();
-                (child, metrics(&dir).len())
-            }
+            _ => (resume(&dir), metrics(&dir).len()),
         };
         let progressed = wait_while_running(&mut child, &dir, |lines| {
             lines.len() > n_before && lines.iter().any(|line| line["phase"] == "train")

@@ -11,7 +11,7 @@ use ranks::ThreadRank;
 use rpg_cli::config::TrainConfig;
 use rpg_cli::failure::{Failure, FailureKind};
 use rpg_cli::interrupt::Interrupt;
-use rpg_cli::optim::{AdamW, Optimizer, OptimizerState, StateError};
+use rpg_cli::optim::{Optimizer, OptimizerState, StateError};
 use rpg_cli::run_folder::{METRICS, RunFolder};
 use rpg_cli::train::report::{Event, Reporter};
 use rpg_cli::train::{Grader, OneRank, Outcome, Parts, Start, Trainer};
@@ -23,6 +23,7 @@ use rpg_reward::{Reward, RewardError, RewardItem, Score};
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Progress, Request};
 use rpg_rollout::rollouts::Rollouts;
 use std::cell::RefCell;
+use std::fs;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
@@ -191,37 +192,45 @@ impl Reporter for Recorder {
     }
 }
 
-/// AdamW that logs its updates.
-struct LoggedAdamW {
-    inner: AdamW<Flex>,
+/// The config's optimizer, whose updates are logged.
+struct LoggedOptimizer {
+    inner: Box<dyn Optimizer<Flex>>,
     log: Log,
 }
 
-impl Optimizer<Flex> for LoggedAdamW {
+impl Optimizer<Flex> for LoggedOptimizer {
     fn step(
         &mut self,
-        policy: CausalLm<Autodiff<Flex>>,
+        point: CausalLm<Autodiff<Flex>>,
         grads: GradientsParams,
         lr: f64,
         grad_scale: f64,
     ) -> CausalLm<Autodiff<Flex>> {
         self.log.borrow_mut().push("optimizer".into());
-        self.inner.step(policy, grads, lr, grad_scale)
+        self.inner.step(point, grads, lr, grad_scale)
+    }
+
+    fn averages(&self) -> bool {
+        self.inner.averages()
+    }
+
+    fn policy(&self, point: CausalLm<Flex>) -> CausalLm<Flex> {
+        self.inner.policy(point)
     }
 
     fn n_updates(&self) -> u64 {
         self.inner.n_updates()
     }
 
-    fn state(&self) -> OptimizerState {
-        self.inner.state()
+    fn state(&self, point: &CausalLm<Flex>) -> OptimizerState {
+        self.inner.state(point)
     }
 
     fn load_state(
         &mut self,
-        policy: &CausalLm<Flex>,
+        policy: CausalLm<Flex>,
         state: &OptimizerState,
-    ) -> Result<(), StateError> {
+    ) -> Result<CausalLm<Flex>, StateError> {
         self.inner.load_state(policy, state)
     }
 
@@ -311,8 +320,8 @@ impl TestRun {
             policy: None,
             log: self.log.clone(),
         });
-        parts.optimizer = Box::new(LoggedAdamW {
-            inner: AdamW::new(self.config.optimizer.adamw()),
+        parts.optimizer = Box::new(LoggedOptimizer {
+            inner: parts.optimizer,
             log: self.log.clone(),
         });
         parts.ranks = match &self.ranks {
@@ -346,6 +355,19 @@ impl TestRun {
             .iter_mut()
             .for_each(|line| line.retain(|key, _| !is_time(key)));
         lines
+    }
+}
+
+impl TestRun {
+    /// Both runs have ended with the same metrics, and with the same bytes in policy and optimizer.
+    fn assert_same(&self, other: &Self) {
+        assert_eq!(self.metrics(), other.metrics());
+        let [found, expected] = [self, other].map(|run| run.folder.newest_checkpoint().unwrap());
+        for file in ["model.safetensors", "optimizer.safetensors"] {
+            let [found, expected] =
+                [&found, &expected].map(|dir| fs::read(dir.join(file)).unwrap());
+            assert!(found == expected, "{file} differs");
+        }
     }
 }
 
@@ -423,36 +445,68 @@ fn a_failing_reward_ends_the_run_after_the_last_whole_step() {
     assert!(checkpoint.ends_with("step-000001"), "{checkpoint:?}");
 }
 
+/// Settings of runs that are stopped: with a reference of its own, and with an optimizer that averages.
+const STOPPED: [&[&str]; 2] = [
+    &["train.steps=4", "reference.rule={every_steps=3}"],
+    &[
+        "train.steps=4",
+        "optimizer={kind='adamw_schedule_free', lr=0.01, warmup_updates=3}",
+    ],
+];
+
 #[test]
 fn a_stopped_and_resumed_run_gives_the_numbers_of_an_uninterrupted_one() {
-    let straight = TestRun::new(config(&["train.steps=4", "reference.rule={every_steps=3}"]));
-    straight.start_or_resume(usize::MAX, None).unwrap();
-    let stopped = TestRun::new(config(&["train.steps=4", "reference.rule={every_steps=3}"]));
-    let stop = Some(Stop::AfterStep(2));
-    let outcome = stopped.start_or_resume(usize::MAX, stop).unwrap();
-    assert!(outcome.interrupted && outcome.after.is_nan());
-    assert_eq!(outcome.steps, 2);
-    let outcome = stopped.start_or_resume(usize::MAX, None).unwrap();
-    assert_eq!((outcome.steps, outcome.interrupted), (4, false));
-    assert_eq!(stopped.metrics(), straight.metrics());
-    assert_eq!(stopped.log_prob(GOOD), straight.log_prob(GOOD));
+    for sets in STOPPED {
+        let straight = TestRun::new(config(sets));
+        straight.start_or_resume(usize::MAX, None).unwrap();
+        let stopped = TestRun::new(config(sets));
+        let stop = Some(Stop::AfterStep(2));
+        let outcome = stopped.start_or_resume(usize::MAX, stop).unwrap();
+        assert!(outcome.interrupted && outcome.after.is_nan());
+        assert_eq!(outcome.steps, 2);
+        let outcome = stopped.start_or_resume(usize::MAX, None).unwrap();
+        assert_eq!((outcome.steps, outcome.interrupted), (4, false));
+        stopped.assert_same(&straight);
+    }
 }
 
 #[test]
 fn a_step_that_cannot_be_finished_in_time_is_dropped_and_repeated() {
-    let sets = ["train.steps=4", "reference.rule={every_steps=3}"];
-    let straight = TestRun::new(config(&sets));
-    straight.start_or_resume(usize::MAX, None).unwrap();
-    let stopped = TestRun::new(config(&sets));
-    // The first update of step 3.
-    let stop = Some(Stop::AfterUpdate(5));
-    let outcome = stopped.start_or_resume(usize::MAX, stop).unwrap();
-    assert_eq!((outcome.steps, outcome.interrupted), (2, true));
-    assert!(outcome.checkpoint.ends_with("step-000002"));
-    let last = stopped.log.borrow().last().cloned();
-    assert_eq!(last.as_deref(), Some("update 1/2"));
-    let outcome = stopped.start_or_resume(usize::MAX, None).unwrap();
-    assert_eq!((outcome.steps, outcome.interrupted), (4, false));
-    assert_eq!(stopped.metrics(), straight.metrics());
-    assert_eq!(stopped.log_prob(GOOD), straight.log_prob(GOOD));
+    for sets in STOPPED {
+        let straight = TestRun::new(config(sets));
+        straight.start_or_resume(usize::MAX, None).unwrap();
+        let stopped = TestRun::new(config(sets));
+        // The first update of step 3.
+        let stop = Some(Stop::AfterUpdate(5));
+        let outcome = stopped.start_or_resume(usize::MAX, stop).unwrap();
+        assert_eq!((outcome.steps, outcome.interrupted), (2, true));
+        assert!(outcome.checkpoint.ends_with("step-000002"));
+        let last = stopped.log.borrow().last().cloned();
+        assert_eq!(last.as_deref(), Some("update 1/2"));
+        let outcome = stopped.start_or_resume(usize::MAX, None).unwrap();
+        assert_eq!((outcome.steps, outcome.interrupted), (4, false));
+        stopped.assert_same(&straight);
+    }
+}
+
+#[test]
+fn averaged_weights_sample_and_others_are_trained() {
+    let difference = |sets: &[&str], name: &str| {
+        let run = TestRun::new(config(sets));
+        run.start_or_resume(usize::MAX, None).unwrap();
+        let steps = run.metrics().into_iter();
+        let steps = steps.filter(|line| line["phase"] == "train");
+        let name = format!("sampling/{name}_logp_difference/max");
+        let differences = steps.map(|line| line.get(&name)?.as_f64());
+        differences.collect::<Option<Vec<f64>>>()
+    };
+    let [_, averaged] = STOPPED;
+    let found = difference(averaged, "averaged").unwrap();
+    // Before the first update the two are one, up to the rounding of a batch.
+    assert!(found[0] < 1e-5, "{found:?}");
+    assert!(found[1..].iter().all(|&d| d > 1e-3), "{found:?}");
+    assert_eq!(difference(averaged, "sampling"), None);
+    let found = difference(&["train.steps=4"], "sampling").unwrap();
+    assert!(found.iter().all(|&d| d < 1e-5), "{found:?}");
+    assert_eq!(difference(&["train.steps=4"], "averaged"), None);
 }

@@ -50,6 +50,41 @@ pub struct AdamWUpdate {
     pub grad_scale: f32,
 }
 
+/// Hyperparameters of one update of schedule-free AdamW ("The Road Less Scheduled", Defazio et al., 2024,
+/// arXiv 2405.15682, Algorithm 1 with AdamW as its base).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScheduleFreeUpdate {
+    /// Step size.
+    pub lr: f64,
+    /// Where gradients are taken: at `y = beta_1 * x + (1 - beta_1) * z`. Above 0.
+    pub beta_1: f64,
+    /// Decay rate of the second moment.
+    pub beta_2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, at `y`.
+    pub weight_decay: f64,
+    /// Number of this update, counted from 1, for the bias correction.
+    pub time: u32,
+    /// The share of the new `z` in the new average `x`, `c`.
+    pub share: f64,
+    /// The gradient is multiplied by this first (global-norm clipping).
+    pub grad_scale: f64,
+}
+
+impl ScheduleFreeUpdate {
+    /// `1 - beta_2^time`.
+    fn bias_correction(&self) -> f64 {
+        1.0 - self.beta_2.powi(self.time as i32)
+    }
+
+    /// How far `y` moves along the step of `z`, whose length is `-lr`: `z` has the share
+    /// `beta_1 * c + 1 - beta_1` in `y`.
+    fn rate_of_y(&self) -> f64 {
+        self.lr * (self.beta_1 * (1.0 - self.share) - 1.0)
+    }
+}
+
 /// A Burn backend with the operations of a decoder-only transformer.
 ///
 /// Shapes: `N` tokens of all sequences, `D` hidden size, `F` feed-forward size, `V` vocabulary, `W`
@@ -318,5 +353,25 @@ pub trait DecodeBackend: ModelBackend {
         update: AdamWUpdate,
     ) -> FloatTensor<Self> {
         composed::adamw::<Self>(param, grad, moment_1, moment_2, update)
+    }
+    /// One update of schedule-free AdamW. Returns `y`, at which the gradient was taken; `z` and the second moment are
+    /// updated in place.
+    ///
+    /// The average `x` is never stored, as `x = y + (1 - 1 / beta_1) * (z - y)`:
+    ///
+    /// ```text
+    /// v := beta_2 * v + (1 - beta_2) * g^2
+    /// d  = g / (sqrt(v / (1 - beta_2^t)) + eps) + weight_decay * y
+    /// y := y + c * (z - y) - lr * (1 - beta_1 * (1 - c)) * d
+    /// z := z - lr * d                                 // x := (1 - c) * x + c * z
+    /// ```
+    fn adamw_schedule_free(
+        y: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        z: &mut FloatTensor<Self>,
+        moment_2: &mut FloatTensor<Self>,
+        update: ScheduleFreeUpdate,
+    ) -> FloatTensor<Self> {
+        composed::adamw_schedule_free::<Self>(y, grad, z, moment_2, update)
     }
 }

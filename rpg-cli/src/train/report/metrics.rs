@@ -131,8 +131,9 @@ impl Metrics {
     }
 
     /// Means over the updates of a step. The difference from the sampler's log-probs is that of the first
-    /// update, before which the policy is still the one that the sampler was given.
-    pub(in crate::train) fn add_updates(&mut self, reports: &[UpdateReport]) {
+    /// update, before which the policy is still the one that the sampler was given; what is trained is that policy unless the
+    /// optimizer `averages`.
+    pub(in crate::train) fn add_updates(&mut self, reports: &[UpdateReport], averages: bool) {
         self.add("train/num_updates", reports.len() as f64);
         let Some(first) = reports.first() else { return };
         for name in first.metrics.keys() {
@@ -142,14 +143,13 @@ impl Metrics {
                 .sum();
             self.add(name, sum / reports.len() as f64);
         }
-        self.add(
-            "sampling/sampling_logp_difference/mean",
-            first.mean_logprob_difference,
-        );
-        self.add(
-            "sampling/sampling_logp_difference/max",
-            first.max_logprob_difference,
-        );
+        let name = if averages {
+            "sampling/averaged_logp_difference"
+        } else {
+            "sampling/sampling_logp_difference"
+        };
+        self.add(&format!("{name}/mean"), first.mean_logprob_difference);
+        self.add(&format!("{name}/max"), first.max_logprob_difference);
     }
 
     /// All updates of the run, and those that were skipped.

@@ -1,13 +1,15 @@
 //! Every operation written with plain tensor operations: for backends that have nothing better, and for testing
 //! the fused ones.
 
+mod adamw;
 mod attention;
 mod cache;
 
+pub(super) use adamw::{adamw, adamw_schedule_free};
 pub(super) use attention::{attention, attention_backward};
 pub(super) use cache::{cache_copy, cache_write, cached_attention};
 
-use super::{AdamWUpdate, HeadLayout, Int8Matrix, ModelBackend, Packing, RopeTable};
+use super::{HeadLayout, Int8Matrix, ModelBackend, Packing, RopeTable};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -337,44 +339,4 @@ pub(in crate::ops) fn head_logprobs_backward<B: ModelBackend>(
     }
     let d_head = d_head.unwrap_or_else(|| head.zeros_like());
     (unwrap(Tensor::cat(d_hidden, 0)), unwrap(d_head))
-}
-
-pub(in crate::ops) fn adamw<B: Backend>(
-    param: FloatTensor<B>,
-    grad: FloatTensor<B>,
-    moment_1: &mut FloatTensor<B>,
-    moment_2: &mut FloatTensor<B>,
-    update: AdamWUpdate,
-) -> FloatTensor<B> {
-    // The rank does not matter to an element-wise update.
-    let shape = burn::tensor::TensorMetadata::shape(&param);
-    let flat = |primitive: FloatTensor<B>| {
-        wrap::<B, 1>(B::float_reshape(primitive, [shape.num_elements()].into()))
-    };
-    let back = |tensor: Tensor<B, 1>| B::float_reshape(unwrap(tensor), shape.clone());
-    let (param, grad) = (flat(param), flat(grad).mul_scalar(update.grad_scale));
-    let m = flat(moment_1.clone()).mul_scalar(update.beta_1)
-        + grad.clone().mul_scalar(1.0 - update.beta_1);
-    let v = flat(moment_2.clone()).mul_scalar(update.beta_2)
-        + grad.square().mul_scalar(1.0 - update.beta_2);
-    let (m_correction, v_correction) = update.bias_corrections();
-    let denominator = v
-        .clone()
-        .div_scalar(v_correction)
-        .sqrt()
-        .add_scalar(update.eps);
-    let step = m.clone().div_scalar(m_correction) / denominator;
-    let param =
-        param.mul_scalar(1.0 - update.lr * update.weight_decay) - step.mul_scalar(update.lr);
-    *moment_1 = back(m);
-    *moment_2 = back(v);
-    back(param)
-}
-
-impl AdamWUpdate {
-    /// `1 - beta^time` of both moments.
-    pub(in crate::ops) fn bias_corrections(&self) -> (f32, f32) {
-        let correction = |beta: f32| (1.0 - f64::from(beta).powi(self.time as i32)) as f32;
-        (correction(self.beta_1), correction(self.beta_2))
-    }
 }

@@ -1,7 +1,7 @@
-//! One AdamW update in one pass over parameter, gradient and both moments.
+//! One update of AdamW, or of its schedule-free form, in one pass over parameter, gradient and state.
 
-use crate::ops::AdamWUpdate;
 use crate::ops::simd::vectorized;
+use crate::ops::{AdamWUpdate, ScheduleFreeUpdate};
 use rayon::prelude::*;
 
 const BLOCK: usize = 1 << 14;
@@ -15,25 +15,69 @@ pub(super) fn step(
 ) {
     let (m_correction, v_correction) = update.bias_corrections();
     let decay = 1.0 - update.lr * update.weight_decay;
+    pass(
+        param,
+        grad,
+        [moment_1, moment_2],
+        #[inline(always)]
+        |param, grad, m, v| {
+            let grad = grad * update.grad_scale;
+            *m = update.beta_1 * *m + (1.0 - update.beta_1) * grad;
+            *v = update.beta_2 * *v + (1.0 - update.beta_2) * grad * grad;
+            let denominator = (*v / v_correction).sqrt() + update.eps;
+            *param = *param * decay - update.lr * (*m / m_correction) / denominator;
+        },
+    );
+}
+
+pub(super) fn schedule_free_step(
+    y: &mut [f32],
+    grad: &[f32],
+    z: &mut [f32],
+    moment_2: &mut [f32],
+    update: ScheduleFreeUpdate,
+) {
+    let v_correction = update.bias_correction() as f32;
+    let rate_of_y = update.rate_of_y() as f32;
+    let (lr, eps, share) = (update.lr as f32, update.eps as f32, update.share as f32);
+    let (beta_2, rest) = (update.beta_2 as f32, (1.0 - update.beta_2) as f32);
+    let (decay, grad_scale) = (update.weight_decay as f32, update.grad_scale as f32);
+    pass(
+        y,
+        grad,
+        [z, moment_2],
+        #[inline(always)]
+        |y, grad, z, v| {
+            let grad = grad * grad_scale;
+            *v = beta_2 * *v + rest * grad * grad;
+            let direction = grad / ((*v / v_correction).sqrt() + eps) + decay * *y;
+            *y += share * (*z - *y) + rate_of_y * direction;
+            *z -= lr * direction;
+        },
+    );
+}
+
+/// Does `each` with every parameter, its gradient and its two numbers of state.
+fn pass(
+    param: &mut [f32],
+    grad: &[f32],
+    [state_1, state_2]: [&mut [f32]; 2],
+    each: impl Fn(&mut f32, f32, &mut f32, &mut f32) + Sync,
+) {
+    let states = state_1
+        .par_chunks_mut(BLOCK)
+        .zip(state_2.par_chunks_mut(BLOCK));
     param
         .par_chunks_mut(BLOCK)
         .zip(grad.par_chunks(BLOCK))
-        .zip(
-            moment_1
-                .par_chunks_mut(BLOCK)
-                .zip(moment_2.par_chunks_mut(BLOCK)),
-        )
-        .for_each(|((param, grad), (m, v))| {
+        .zip(states)
+        .for_each(|((param, grad), (state_1, state_2))| {
             vectorized(
                 #[inline(always)]
                 || {
-                    let moments = m.iter_mut().zip(v);
-                    for ((param, &grad), (m, v)) in param.iter_mut().zip(grad).zip(moments) {
-                        let grad = grad * update.grad_scale;
-                        *m = update.beta_1 * *m + (1.0 - update.beta_1) * grad;
-                        *v = update.beta_2 * *v + (1.0 - update.beta_2) * grad * grad;
-                        let denominator = (*v / v_correction).sqrt() + update.eps;
-                        *param = *param * decay - update.lr * (*m / m_correction) / denominator;
+                    let states = state_1.iter_mut().zip(state_2);
+                    for ((param, &grad), (s1, s2)) in param.iter_mut().zip(grad).zip(states) {
+                        each(param, grad, s1, s2);
                     }
                 },
             );

@@ -17,7 +17,7 @@ mod swiglu;
 
 use super::{
     AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, Int8Matrix, ModelBackend, Packing,
-    RopeTable, composed,
+    RopeTable, ScheduleFreeUpdate, composed,
 };
 use burn::backend::Flex;
 use burn::tensor::ops::IntTensor;
@@ -403,6 +403,27 @@ impl DecodeBackend for Flex {
             });
         });
         param
+    }
+
+    fn adamw_schedule_free(
+        mut y: FlexTensor,
+        grad: FlexTensor,
+        z: &mut FlexTensor,
+        moment_2: &mut FlexTensor,
+        update: ScheduleFreeUpdate,
+    ) -> FlexTensor {
+        if !all_f32(&[&y, &grad, z, moment_2]) {
+            return composed::adamw_schedule_free::<Self>(y, grad, z, moment_2, update);
+        }
+        let grad = Values::new(&grad);
+        in_place(&mut y, |y| {
+            in_place(z, |z| {
+                in_place(moment_2, |v| {
+                    adamw::schedule_free_step(y, &grad, z, v, update)
+                });
+            });
+        });
+        y
     }
 }
 

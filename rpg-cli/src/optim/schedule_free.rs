@@ -1,0 +1,247 @@
+//! Schedule-free AdamW ("The Road Less Scheduled", Defazio et al., 2024, arXiv 2405.15682): an average of the iterates
+//! takes the place of a falling learning rate.
+//!
+//! Three points in place of one: gradients are taken at `y`, steps are made by `z`, and the policy is `x`, the average
+//! of the `z` of all updates. It agrees with `AdamWScheduleFree` of the authors' Python package `schedulefree`
+//! (`tests/schedule_free.rs`), and keeps what that keeps: `z` and the second moment, beside the `y` that is trained.
+
+use super::slots::{self, Slots};
+use super::{Optimizer, OptimizerState, StateError, n_updates};
+use burn::backend::Autodiff;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{Tensor, TensorData, TensorPrimitive};
+use rpg_core::model::CausalLm;
+use rpg_core::ops::{DecodeBackend, ScheduleFreeUpdate};
+use std::collections::BTreeMap;
+
+/// The constants of the optimizer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ScheduleFreeConfig {
+    /// The share of `x` in `y`, above 0, and the decay rate of the second moment.
+    pub betas: [f64; 2],
+    /// Added to the square root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, at `y`.
+    pub weight_decay: f64,
+    /// The weight of an update in the average is its number to this power, ...
+    pub r: f64,
+    /// ... times the largest learning rate so far to this power.
+    pub weight_lr_power: f64,
+}
+
+/// The optimizer and its state: `z` and the second moment per parameter.
+#[derive(Debug)]
+pub struct AdamWScheduleFree<B: DecodeBackend> {
+    config: ScheduleFreeConfig,
+    n_updates: u32,
+    lr_max: f64,
+    weight_sum: f64,
+    slots: Slots<B>,
+}
+
+/// The names of the numbers in the state.
+pub(super) const LR_MAX: &str = "lr_max";
+const WEIGHT_SUM: &str = "weight_sum";
+const BETA_1: &str = "beta_1";
+
+impl<B: DecodeBackend> AdamWScheduleFree<B> {
+    /// An optimizer before its first update.
+    ///
+    /// # Panics
+    /// If `betas[0]` is not above 0: `x` could not be told from `y` and `z`.
+    pub fn new(config: ScheduleFreeConfig) -> Self {
+        let beta_1 = config.betas[0];
+        assert!(beta_1 > 0.0, "betas[0] is {beta_1}; expected it above 0");
+        Self {
+            config,
+            n_updates: 0,
+            lr_max: 0.0,
+            weight_sum: 0.0,
+            slots: Slots::new(),
+        }
+    }
+
+    /// Counts an update, and returns its share in the average.
+    fn next_share(&mut self, lr: f64) -> f64 {
+        self.n_updates += 1;
+        self.lr_max = self.lr_max.max(lr);
+        let weight = f64::from(self.n_updates).powf(self.config.r)
+            * self.lr_max.powf(self.config.weight_lr_power);
+        self.weight_sum += weight;
+        // All learning rates may have been 0.
+        if self.weight_sum > 0.0 {
+            weight / self.weight_sum
+        } else {
+            0.0
+        }
+    }
+}
+
+impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
+    fn step(
+        &mut self,
+        point: CausalLm<Autodiff<B>>,
+        grads: GradientsParams,
+        lr: f64,
+        grad_scale: f64,
+    ) -> CausalLm<Autodiff<B>> {
+        let share = self.next_share(lr);
+        let update = ScheduleFreeUpdate {
+            lr,
+            beta_1: self.config.betas[0],
+            beta_2: self.config.betas[1],
+            eps: self.config.eps,
+            weight_decay: self.config.weight_decay,
+            time: self.n_updates,
+            share,
+            grad_scale,
+        };
+        self.slots.update(
+            point,
+            grads,
+            |y| [y.clone(), super::zeros::<B>(y)],
+            |y, grad, [z, second]| B::adamw_schedule_free(y, grad, z, second, update),
+        )
+    }
+
+    fn averages(&self) -> bool {
+        true
+    }
+
+    /// `x = y + (1 - 1 / beta_1) * (z - y)`.
+    fn policy(&self, point: CausalLm<B>) -> CausalLm<B> {
+        point.map(&mut Interpolate {
+            slots: &self.slots,
+            share_of_z: 1.0 - 1.0 / self.config.betas[0],
+        })
+    }
+
+    fn n_updates(&self) -> u64 {
+        self.n_updates.into()
+    }
+
+    /// `z` and the second moment as flat tensors, named by the parameter's id, `ID.0` and `ID.1`; `y` as `ID.y`: what
+    /// is computed from `x` and `z` is it only up to rounding.
+    fn state(&self, point: &CausalLm<B>) -> OptimizerState {
+        let mut tensors: BTreeMap<String, TensorData> = self.slots.tensors().collect();
+        if !tensors.is_empty() {
+            point.visit(&mut ReadPoint(&mut tensors));
+            for (name, value) in [
+                (LR_MAX, self.lr_max),
+                (WEIGHT_SUM, self.weight_sum),
+                (BETA_1, self.config.betas[0]),
+            ] {
+                tensors.insert(name.to_owned(), TensorData::from([value]));
+            }
+        }
+        OptimizerState {
+            n_updates: self.n_updates(),
+            tensors,
+        }
+    }
+
+    fn load_state(
+        &mut self,
+        policy: CausalLm<B>,
+        state: &OptimizerState,
+    ) -> Result<CausalLm<B>, StateError> {
+        let mut loaded = Self::new(self.config);
+        let mut point = policy;
+        // A state without tensors is the one before the first update.
+        if !state.tensors.is_empty() {
+            let number = |name: &str| {
+                let data = state.tensors.get(name).ok_or(StateError::Other)?;
+                let value = data
+                    .as_slice::<f64>()
+                    .ok()
+                    .and_then(|values| values.first());
+                let wrong = || StateError::Mismatch(format!("`{name}` is not a number"));
+                value.copied().ok_or_else(wrong)
+            };
+            loaded.lr_max = number(LR_MAX)?;
+            loaded.weight_sum = number(WEIGHT_SUM)?;
+            loaded.slots = Slots::load(&point, &state.tensors)?;
+            let beta_1 = self.config.betas[0];
+            point = if number(BETA_1)? == beta_1 {
+                load_point(point, &state.tensors)?
+            } else {
+                // The average and `z` stay; gradients are taken elsewhere between them.
+                point.map(&mut Interpolate {
+                    slots: &loaded.slots,
+                    share_of_z: 1.0 - beta_1,
+                })
+            };
+        }
+        loaded.n_updates = n_updates(state)?;
+        *self = loaded;
+        Ok(point)
+    }
+
+    fn reset(&mut self) {
+        *self = Self::new(self.config);
+    }
+}
+
+/// Moves every parameter on the line to its `z`.
+struct Interpolate<'a, B: DecodeBackend> {
+    slots: &'a Slots<B>,
+    share_of_z: f64,
+}
+
+impl<B: DecodeBackend> ModuleMapper<B> for Interpolate<'_, B> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let Some([z, _]) = self.slots.get(param.id) else {
+            return param;
+        };
+        let z = Tensor::<B, D>::from_primitive(TensorPrimitive::Float(z.clone()));
+        param.map(|from| (z - from.clone()).mul_scalar(self.share_of_z) + from)
+    }
+}
+
+struct ReadPoint<'a>(&'a mut BTreeMap<String, TensorData>);
+
+impl<B: DecodeBackend> ModuleVisitor<B> for ReadPoint<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let y = param.val().into_primitive().tensor();
+        self.0.insert(point_name(param.id), slots::read::<B>(&y));
+    }
+}
+
+fn point_name(id: ParamId) -> String {
+    format!("{}.y", id.val())
+}
+
+fn load_point<B: DecodeBackend>(
+    policy: CausalLm<B>,
+    tensors: &BTreeMap<String, TensorData>,
+) -> Result<CausalLm<B>, StateError> {
+    let mut loader = LoadPoint {
+        tensors,
+        missing: None,
+    };
+    let point = policy.map(&mut loader);
+    match loader.missing {
+        Some(what) => Err(StateError::Mismatch(what)),
+        None => Ok(point),
+    }
+}
+
+struct LoadPoint<'a> {
+    tensors: &'a BTreeMap<String, TensorData>,
+    missing: Option<String>,
+}
+
+impl<B: DecodeBackend> ModuleMapper<B> for LoadPoint<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let data = self.tensors.get(&point_name(param.id));
+        let y = data.and_then(|data| slots::write(data, &param.val()));
+        let Some(y) = y else {
+            let shape = param.val().shape().to_vec();
+            let what = format!("no `y` for a parameter of shape {shape:?}");
+            self.missing.get_or_insert(what);
+            return param;
+        };
+        param.map(|_| y)
+    }
+}
