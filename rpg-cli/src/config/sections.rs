@@ -7,12 +7,10 @@ use super::values::{
 };
 use crate::device::DeviceChoice;
 use crate::optim::{AdamWConfig, Schedule};
-use crate::train::ReferenceRule;
 use rpg_core::model::ModelConfig;
 use rpg_losses::ObjectiveConfig;
 use rpg_reward::AnswerStyle;
 use serde::{Deserialize, Serialize};
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 config_section! {
@@ -178,41 +176,6 @@ config_section! {
 }
 
 config_section! {
-    /// The reference policy of the KL term.
-    pub struct ReferenceConfig via RawReference {
-        /// When the reference becomes the policy: at every rollout, after every K steps, or never. An older
-        /// spelling is `update_every`: 1, K or 0.
-        rule: ReferenceRule = ReferenceRule::default(),
-    }
-}
-
-/// As users write it: `update_every` is the older spelling of `rule`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-struct RawReference {
-    rule: Option<ReferenceRule>,
-    update_every: Option<u64>,
-}
-
-impl TryFrom<RawReference> for ReferenceConfig {
-    type Error = &'static str;
-
-    fn try_from(raw: RawReference) -> Result<Self, Self::Error> {
-        let rule = match (raw.rule, raw.update_every) {
-            (Some(_), Some(_)) => {
-                return Err("both `rule` and `update_every` are given; keep `rule`");
-            }
-            (Some(rule), None) => rule,
-            (None, None | Some(1)) => ReferenceRule::EveryRollout,
-            (None, Some(k)) => {
-                NonZeroU64::new(k).map_or(ReferenceRule::Never, ReferenceRule::EverySteps)
-            }
-        };
-        Ok(Self { rule })
-    }
-}
-
-config_section! {
     /// AdamW, the learning rate and the limit on gradients.
     pub struct OptimizerConfig {
         /// The learning rate after its warm-up.
@@ -259,6 +222,9 @@ config_section! {
         /// The updates of a step end early after one whose mean KL divergence from the reference, `actor/kl_loss`,
         /// is above this; without it, they never do.
         stop_at_kl: Option<Positive> = None,
+        /// The coefficient of the entropy bonus: the loss is lowered by so much times the mean entropy of the tokens'
+        /// distributions, as `objective.aggregation` means it. With 0 there is none.
+        entropy_coeff: NonNegative = NonNegative::of(0.0),
         /// Tokens per forward and backward pass; the gradient does not depend on it.
         micro_batch_tokens: Count = Count::of(4096),
         /// Above 0, groups whose rewards are all equal are left out, and more prompts are sampled until the step
@@ -320,7 +286,6 @@ fn due(every: u64, step: u64, steps: u64) -> bool {
 plain_values! {
     AnswerStyle: one_of::<AnswerStyle>(),
     DeviceChoice: one_of::<DeviceChoice>(),
-    ReferenceRule: "`every_rollout`, `{ every_steps = K }`, `never`",
     Schedule: one_of::<Schedule>(),
     TaskName: one_of::<TaskName>(),
 }
@@ -328,21 +293,5 @@ plain_values! {
 impl ConfigType for ObjectiveConfig {
     fn values() -> Values {
         Values::Page("rpg-loss.md#the-objective")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::keys::variants;
-    use super::*;
-
-    #[test]
-    fn the_values_of_the_reference_rule_are_all_there() {
-        let Values::Plain(text) = ReferenceRule::values() else {
-            panic!("a rule is one value");
-        };
-        let names = variants::<ReferenceRule>();
-        assert_eq!(names.len(), 3);
-        assert!(names.iter().all(|name| text.contains(name)), "{text}");
     }
 }

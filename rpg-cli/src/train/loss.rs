@@ -9,7 +9,8 @@ use burn::backend::Autodiff;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
-use rpg_core::score::{ScoreItem, score};
+use rpg_core::score::{ScoreItem, score, score_with_entropy};
+use rpg_losses::aggregate::aggregate_tokens;
 use rpg_losses::{Diagnostics, LossInputs, ObjectiveConfig, StepTotals, policy_loss};
 use std::collections::BTreeMap;
 
@@ -91,16 +92,24 @@ pub(super) fn loss<B: DecodeBackend>(
     responses: &[&Response<'_>],
     objective: &ObjectiveConfig,
     totals: &StepTotals,
+    entropy_coeff: f64,
     temperature: f64,
 ) -> (Tensor<Autodiff<B>, 1>, UpdateSums<B>) {
     let device = policy.device();
     let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
-    let scores = score(policy, &items, temperature);
+    let has_bonus = entropy_coeff > 0.0;
+    let scores = if has_bonus {
+        score_with_entropy(policy, &items, temperature)
+    } else {
+        score(policy, &items, temperature)
+    };
     let rows = Rows::new(responses);
-    let logp = scores
-        .logprobs
-        .select(0, rows.indices::<B>(&device))
-        .reshape([rows.n_rows, rows.n_columns]);
+    let padded = |packed: Tensor<Autodiff<B>, 1>| {
+        packed
+            .select(0, rows.indices::<B>(&device))
+            .reshape([rows.n_rows, rows.n_columns])
+    };
+    let logp = padded(scores.logprobs);
     let logp_old = rows.tensor::<B>(&device, |row, i| responses[row].logp_old[i]);
     let advantages = rows.tensor::<B>(&device, |row, i| responses[row].advantages[i] as f32);
     let logp_ref: Option<Vec<&[f32]>> = responses
@@ -112,6 +121,10 @@ pub(super) fn loss<B: DecodeBackend>(
     // The difference from the sampler is a measurement; it must not add to the gradient.
     let difference = (logp.clone().detach() - logp_old.clone()).abs();
     let difference = difference.mask_fill(mask.clone().bool_not(), 0.0);
+    let bonus = has_bonus.then(|| {
+        let entropy = padded(scores.entropy.clone());
+        aggregate_tokens(objective, entropy, &mask, totals) * entropy_coeff
+    });
     let inputs = LossInputs {
         logp,
         logp_old,
@@ -123,11 +136,15 @@ pub(super) fn loss<B: DecodeBackend>(
     let output = policy_loss(objective, inputs, totals);
     let sums = UpdateSums {
         diagnostics: output.diagnostics,
-        entropy: scores.entropy.sum(),
+        entropy: scores.entropy.detach().sum(), // A reported number.
         difference: difference.clone().sum(),
         largest: difference.max(),
     };
-    (output.loss, sums)
+    let loss = match bonus {
+        Some(bonus) => output.loss - bonus,
+        None => output.loss,
+    };
+    (loss, sums)
 }
 
 /// The responses of a micro-batch as rows of a padded `[B, T]` tensor.

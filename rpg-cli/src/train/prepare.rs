@@ -1,5 +1,6 @@
 //! Turns the groups of a step into the responses that its updates are computed from.
 
+use super::reference::Reference;
 use super::sample::Rollout;
 use crate::config::TrainConfig;
 use crate::failure::Failure;
@@ -12,7 +13,7 @@ use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::seed::{derive, stream};
-use rpg_losses::{TokenLogProbs, token_advantages};
+use rpg_losses::{ObjectiveConfig, TokenLogProbs, token_advantages};
 
 /// A response to train on.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +97,7 @@ impl Batch<'_> {
 /// step, and log-probs under the reference, if that is not the sampling policy.
 pub(super) fn prepare<'a, B: DecodeBackend>(
     config: &TrainConfig,
-    reference: Option<&CausalLm<B>>,
+    reference: &Reference<'_, B>,
     rollout: &'a Rollout,
     interrupt: &Interrupt,
 ) -> Result<Batch<'a>, Failure> {
@@ -117,10 +118,10 @@ pub(super) fn prepare<'a, B: DecodeBackend>(
             });
         }
     }
-    if let Some(reference) = reference {
-        add_reference(config, reference, &mut responses, interrupt)?;
+    if let Some(model) = reference.model() {
+        add_reference(config, model, &mut responses, interrupt)?;
     }
-    add_advantages(config, &rewards, &mut responses);
+    add_advantages(&reference.objective(), &rewards, &mut responses);
     Ok(Batch {
         responses,
         n_groups: rollout.kept.len(),
@@ -156,7 +157,7 @@ fn add_reference<B: DecodeBackend>(
     Ok(())
 }
 
-fn add_advantages(config: &TrainConfig, rewards: &[f64], responses: &mut [Response]) {
+fn add_advantages(objective: &ObjectiveConfig, rewards: &[f64], responses: &mut [Response]) {
     let groups: Vec<usize> = responses.iter().map(|response| response.group).collect();
     let mask: Vec<Vec<bool>> = responses.iter().map(|r| vec![true; r.len()]).collect();
     let in_f64 = |row: &[f32]| -> Vec<f64> { row.iter().map(|&x| x.into()).collect() };
@@ -172,7 +173,7 @@ fn add_advantages(config: &TrainConfig, rewards: &[f64], responses: &mut [Respon
         logp_old: &logp_old,
         logp_ref,
     });
-    let advantages = token_advantages(&config.objective, rewards, &groups, &mask, log_probs);
+    let advantages = token_advantages(objective, rewards, &groups, &mask, log_probs);
     for (response, advantages) in responses.iter_mut().zip(advantages) {
         response.advantages = advantages;
     }

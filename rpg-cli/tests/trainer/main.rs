@@ -1,5 +1,7 @@
 //! The training loop as a library, with sampling, reward, optimizer, ranks and reporting replaced.
 
+mod reference;
+
 use burn::backend::{Autodiff, Flex};
 use burn::optim::GradientsParams;
 use rpg_cli::config::TrainConfig;
@@ -262,6 +264,13 @@ impl TestRun {
                 .init(7, &device)?,
         };
         let mut start = Start::new(&self.config, policy, tokenizer.clone())?;
+        // In these tests the path of a reference is the seed of its weights.
+        if let Some(seed) = &self.config.reference.path {
+            let seed = seed.to_str().unwrap().parse().unwrap();
+            let shape = self.config.model.scratch.as_ref().unwrap();
+            let (reference, tokenizer) = shape.init(seed, &device)?;
+            start = start.reference(&self.config, reference, &tokenizer)?;
+        }
         if let Some(checkpoint) = checkpoint {
             start = start.resume(checkpoint);
         }

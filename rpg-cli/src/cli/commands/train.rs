@@ -107,6 +107,10 @@ impl OnBackend for Run {
         }
         policy::note_on_ends(&policy, &tokenizer);
         let mut start = read_problems(&config, policy, tokenizer)?;
+        if let Some(given) = &config.reference.path {
+            let (reference, tokenizer) = policy::load(given, &device).map_err(of_reference)?;
+            start = start.reference(&config, reference, &tokenizer)?;
+        }
         let reward = command.map(StartedCommand::check).transpose()?;
         let folder = match (resumed, checkpoint) {
             (Some(folder), Some(checkpoint)) => {
@@ -200,6 +204,12 @@ fn describe(objective: &ObjectiveConfig) -> String {
         ),
         kind => kind.to_string(),
     }
+}
+
+/// Says that a model that cannot be read is that of `reference.path`.
+fn of_reference(mut failure: Failure) -> Failure {
+    failure.message = format!("reference.path: {}", failure.message);
+    failure
 }
 
 /// The policy of a checkpoint, or that of a new run.
