@@ -2,7 +2,7 @@
 
 use super::grading::Grader;
 use super::ranks::{OneRank, Ranks};
-use super::reference::check_vocabulary;
+use super::reference::{ReferenceRule, check_shapes, check_vocabulary};
 use super::report::{MetricsFile, Reporter, SamplesFile};
 use super::updates::UpdateCounts;
 use crate::config::{TrainConfig, check_completions};
@@ -75,8 +75,9 @@ impl<B: DecodeBackend> Start<B> {
         })
     }
 
-    /// Begins with the model that `reference.path` names, whose tokens must be the policy's and into whose context the
-    /// problems must fit. A resumed run needs it too.
+    /// Begins with the model that `reference.path` names, whose tokens must be the policy's, into whose context the
+    /// problems must fit, and whose weights a moving average must be able to mix with the policy's. A resumed run needs
+    /// it too.
     pub fn reference(
         mut self,
         config: &TrainConfig,
@@ -87,6 +88,9 @@ impl<B: DecodeBackend> Start<B> {
             (&self.tokenizer, self.policy.config().vocab_size),
             (tokenizer, reference.config().vocab_size),
         )?;
+        if let ReferenceRule::MovingAverage { .. } = config.reference.rule {
+            check_shapes(self.policy.config(), reference.config())?;
+        }
         check_context(config, &reference, "reference.path", &mut self.data)?;
         self.reference = Some(reference);
         Ok(self)

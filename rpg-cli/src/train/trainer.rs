@@ -74,7 +74,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let mut optimizer = parts.optimizer;
         let mut state = TrainerState::default();
         let now = Origin::new(config, &data, reference.as_ref())?;
-        let mut reference = Reference::new(config, policy.config(), reference)?;
+        let mut reference = Reference::new(config, reference)?;
         if let Some(dir) = &resume {
             state = read_state(dir)?;
             if let Some(origin) = &state.origin {

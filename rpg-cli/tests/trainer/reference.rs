@@ -4,7 +4,8 @@ use super::{GOOD, Stop, TestRun, config};
 use burn::backend::Flex;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
-use rpg_core::model::CausalLm;
+use rpg_cli::train::Start;
+use rpg_core::model::{CausalLm, ModelConfig};
 use serde_json::{Map, Value};
 
 type Line = Map<String, Value>;
@@ -184,6 +185,52 @@ fn a_reference_that_nothing_changes_is_not_copied_into_checkpoints() {
     assert!(!has_copy("reference={path='3', rule={every_steps=4}}"));
     assert!(has_copy("reference={path='3', rule={every_steps=2}}"));
     assert!(has_copy("reference.rule=never"));
+}
+
+#[test]
+fn a_reference_that_cannot_serve_is_refused() {
+    let device = Default::default();
+    let refusal = |sets: &[&str], change: &dyn Fn(&mut ModelConfig)| {
+        let config = config(sets);
+        let shape = config.model.scratch.as_ref().unwrap();
+        let (policy, tokenizer) = shape.init::<Flex>(7, &device).unwrap();
+        let mut other = policy.config().clone();
+        change(&mut other);
+        let reference = CausalLm::init(&other, 3, &device);
+        let start = Start::new(&config, policy, tokenizer.clone()).unwrap();
+        let start = start.reference(&config, reference, &tokenizer);
+        start.err().map(|failure| failure.message)
+    };
+    let (given, average) = ("reference.path='3'", "reference.rule={moving_average=0.5}");
+    let wide = |other: &mut ModelConfig| other.hidden_size = 24;
+    assert_eq!(refusal(&[given], &|_| {}), None);
+    assert_eq!(refusal(&[given], &wide), None);
+    let message = refusal(&[given, average], &wide).unwrap();
+    let expected = "reference.path: its hidden_size is 24, the policy's 16";
+    assert!(message.starts_with(expected), "{message}");
+    let message = refusal(&[given], &|other| other.max_position_embeddings = 50).unwrap();
+    let expected = "rollout.max_new_tokens = 48 exceeds reference.path's context of 50";
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
+fn a_resumed_run_takes_the_rule_that_its_config_has_by_then() {
+    let mut run = finished(&["train.steps=2", "reference.rule=never"]);
+    run.config = config(&["train.steps=4", "reference.rule=every_rollout"]);
+    run.start_or_resume(usize::MAX, None).unwrap();
+    assert!(
+        !run.folder
+            .newest_checkpoint()
+            .unwrap()
+            .join("reference")
+            .exists()
+    );
+    // The first of a step's two updates begins at the reference.
+    let kls: Vec<f64> = steps(&run)
+        .iter()
+        .map(|line| number(line, "actor/kl_loss"))
+        .collect();
+    assert!(kls[2] < 0.5 * kls[1] && kls[3] < 0.5 * kls[1], "{kls:?}");
 }
 
 #[test]

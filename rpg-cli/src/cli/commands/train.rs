@@ -109,6 +109,11 @@ impl OnBackend for Run {
         let mut start = read_problems(&config, policy, tokenizer)?;
         if let Some(given) = &config.reference.path {
             let (reference, tokenizer) = policy::load(given, &device).map_err(of_reference)?;
+            say!(
+                "reference: {} parameters from {}",
+                reference.config().n_parameters(),
+                given.display()
+            );
             start = start.reference(&config, reference, &tokenizer)?;
         }
         let reward = command.map(StartedCommand::check).transpose()?;

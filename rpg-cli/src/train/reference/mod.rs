@@ -6,14 +6,14 @@ mod weights;
 
 pub use rule::ReferenceRule;
 pub(super) use vocabulary::check_vocabulary;
-pub(super) use weights::checksum;
+pub(super) use weights::{check_shapes, checksum};
 
 use super::learner::Learner;
 use super::report::Metrics;
 use crate::checkpoint::read_reference;
 use crate::config::{ReferenceConfig, TrainConfig};
 use crate::failure::Failure;
-use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_losses::ObjectiveConfig;
 use rule::mean;
@@ -54,7 +54,6 @@ impl<'a, B: DecodeBackend> Reference<'a, B> {
     /// The reference of a new run; `given` is the model that `reference.path` names.
     pub(super) fn new(
         config: &'a TrainConfig,
-        policy: &ModelConfig,
         given: Option<CausalLm<B>>,
     ) -> Result<Self, Failure> {
         let objective = &config.objective;
@@ -63,9 +62,6 @@ impl<'a, B: DecodeBackend> Reference<'a, B> {
             return Err(Failure::input(
                 "reference.path: a run has a model for it, by `Start::reference`, if and only if it is given",
             ));
-        }
-        if let (ReferenceRule::MovingAverage { .. }, Some(given)) = (config.rule, &given) {
-            weights::check_shapes(policy, given.config())?;
         }
         Ok(Self {
             config,
@@ -83,7 +79,10 @@ impl<'a, B: DecodeBackend> Reference<'a, B> {
         state: &ReferenceState,
         device: &B::Device,
     ) -> Result<(), Failure> {
-        if let Some(model) = read_reference(dir, device)? {
+        // The rule may have changed since.
+        if self.config.rule.needs_model()
+            && let Some(model) = read_reference(dir, device)?
+        {
             (self.model, self.is_given) = (Some(model), false);
         }
         self.state = state.clone();

@@ -32,7 +32,10 @@ pub(in crate::train) fn checksum<B: DecodeBackend>(model: &CausalLm<B>) -> Strin
 }
 
 /// Refuses to average models whose weights are not of one shape.
-pub(super) fn check_shapes(policy: &ModelConfig, reference: &ModelConfig) -> Result<(), Failure> {
+pub(in crate::train) fn check_shapes(
+    policy: &ModelConfig,
+    reference: &ModelConfig,
+) -> Result<(), Failure> {
     /// The keys of [`ModelConfig`] that say nothing about the weights.
     const OTHERS: [&str; 9] = [
         "model_type",
