@@ -286,6 +286,22 @@ mod tests {
                 "reference={rule='never', update_every=4}",
                 "reference: both `rule` and `update_every` are given; keep `rule`",
             ),
+            (
+                "reference={rule={kl_above=0.5}, update_every=4}",
+                "keep `rule`: found { kl_above = 0.5, window = 10 } and 4",
+            ),
+            (
+                "reference.rule={window=4}",
+                "reference.rule: `window` is given without `kl_above`",
+            ),
+            (
+                "reference.rule={kl_above=-1}",
+                "reference.rule.kl_above: found -1; expected a number above 0",
+            ),
+            (
+                "reference.kl_above=0.5",
+                "reference.kl_above: unknown field `kl_above`, expected one of `rule`",
+            ),
         ] {
             let error = rule(set).unwrap_err();
             assert!(error.message.contains(message), "{set}: {error}");

@@ -61,12 +61,15 @@ struct RawReference {
 }
 
 impl TryFrom<RawReference> for ReferenceConfig {
-    type Error = &'static str;
+    type Error = String;
 
     fn try_from(raw: RawReference) -> Result<Self, Self::Error> {
         let rule = match (raw.rule, raw.update_every) {
-            (Some(_), Some(_)) => {
-                return Err("both `rule` and `update_every` are given; keep `rule`");
+            (Some(rule), Some(k)) => {
+                let rule = toml::Value::try_from(rule).map_err(|e| e.to_string())?;
+                return Err(format!(
+                    "both `rule` and `update_every` are given; keep `rule`: found {rule} and {k}"
+                ));
             }
             (Some(rule), None) => rule,
             (None, None) if raw.path.is_some() => ReferenceRule::Never,

@@ -205,3 +205,55 @@ impl Rows {
         Tensor::from_data(TensorData::new(mask, [self.n_rows, self.n_columns]), device)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TrainConfig;
+    use burn::backend::Flex;
+    use rpg_losses::Aggregation;
+
+    /// The loss is lowered by the coefficient times the mean entropy, in the share that the micro-batch has of it.
+    #[test]
+    fn the_entropy_bonus_is_a_mean_over_the_step() {
+        let config = TrainConfig::recipe("arithmetic", &[]).unwrap();
+        let shape = config.model.scratch.as_ref().unwrap();
+        let (policy, _) = shape.init::<Flex>(0, &Default::default()).unwrap();
+        let responses: Vec<Response<'_>> = [&[3, 4, 5][..], &[6]]
+            .iter()
+            .map(|tokens| Response {
+                group: 0,
+                item: ScoreItem::response(&[1, 2], tokens),
+                logp_old: &[-1.0, -2.0, -3.0][..tokens.len()],
+                logp_ref: None,
+                advantages: vec![0.5; tokens.len()],
+            })
+            .collect();
+        let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
+        let entropy = score(&policy, &items, 0.7).entropy.into_data();
+        let entropy: Vec<f64> = entropy.iter::<f64>().collect();
+        let totals = StepTotals {
+            n_tokens: 10,
+            n_responses: 5,
+            max_length: 8,
+        };
+        let policy = policy.into_trainable();
+        for (aggregation, expected) in [
+            (Aggregation::TokenMean, entropy.iter().sum::<f64>() / 10.0),
+            (
+                Aggregation::SeqMeanTokenMean,
+                (entropy[..3].iter().sum::<f64>() / 3.0 + entropy[3]) / 5.0,
+            ),
+        ] {
+            let mut objective = config.objective.clone();
+            objective.aggregation = aggregation;
+            let of_coeff = |coeff: f64| {
+                let parts: Vec<&Response<'_>> = responses.iter().collect();
+                let (loss, _) = loss(&policy, &parts, &objective, &totals, coeff, 0.7);
+                f64::from(loss.into_scalar())
+            };
+            let bonus = (of_coeff(0.0) - of_coeff(0.5)) / 0.5;
+            assert!((bonus - expected).abs() < 1e-6, "{bonus} {expected}");
+        }
+    }
+}
