@@ -3,7 +3,7 @@
 use crate::failure::{AtPath, Failure};
 use crate::optim::{Optimizer, OptimizerState, StateError};
 use crate::run_folder::RunFolder;
-use crate::train::{Learner, Origin, UpdateCounts};
+use crate::train::{Learner, Origin, ReferenceState, UpdateCounts};
 use burn::tensor::{DType, TensorData};
 use rpg_core::model::{CausalLm, SaveDtype};
 use rpg_core::ops::DecodeBackend;
@@ -37,6 +37,9 @@ pub struct TrainerState {
     /// Updates so far; checkpoints of older versions do not count them.
     #[serde(default)]
     pub updates: UpdateCounts,
+    /// What of the reference is not its weights; checkpoints of older versions have none of it.
+    #[serde(default)]
+    pub reference: ReferenceState,
     /// What the run was started with; checkpoints of older versions do not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
@@ -60,7 +63,7 @@ impl TrainerState {
 pub struct Checkpoint<'a, B: DecodeBackend> {
     /// The policy and its optimizer.
     pub learner: &'a Learner<B>,
-    /// The reference, if it is not the sampling policy.
+    /// The reference, if it is neither the sampling policy nor a model that the config still names.
     pub reference: Option<&'a CausalLm<B>>,
     /// The policy's tokenizer.
     pub tokenizer: &'a Tokenizer,

@@ -229,6 +229,48 @@ fn a_model_on_the_hub_is_fetched_once_and_found_offline() {
 }
 
 #[test]
+fn a_reference_may_be_a_model_on_the_hub() {
+    let temp = tempfile::tempdir().unwrap();
+    let files = [("small.gguf".to_owned(), fs::read(gguf()).unwrap())];
+    let hub = Hub::start(BTreeMap::from(files));
+    let home = temp.path().join("home");
+    let data = temp.path().join("data.jsonl");
+    fs::write(&data, "{\"question\": \"abc\", \"answer\": \"7\"}\n").unwrap();
+    let dir = temp.path().join("run");
+    let model = gguf();
+    let args = [
+        "train",
+        "--run-dir",
+        dir.to_str().unwrap(),
+        "--model",
+        model.to_str().unwrap(),
+        "--data",
+        data.to_str().unwrap(),
+        "--steps=1",
+        "--set=reference.path=tiny/model/small.gguf",
+        "--set=reward.weights.correct=0",
+        "--set=data.instruction=''",
+        "--set=rollout={prompts_per_step=1, samples_per_prompt=2, max_new_tokens=4}",
+        "--set=train={steps=1, mini_batches=1}",
+        "--set=evaluate={problems=0, samples=1}",
+    ];
+    let output = rpg(&home, &hub.address, &args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let asked = hub.asked();
+    let files = asked.iter().filter(|path| path.ends_with("small.gguf"));
+    assert!(files.count() > 0, "{asked:?}");
+    let metrics = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
+    let lines = metrics
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let kls: Vec<f64> = lines
+        .filter_map(|line: Value| line["actor/kl_loss"].as_f64())
+        .collect();
+    // The policy is the same model.
+    assert!(kls.len() == 1 && kls[0].abs() < 1e-9, "{kls:?}");
+}
+
+#[test]
 fn an_error_of_the_hub_says_what_is_wrong() {
     let temp = tempfile::tempdir().unwrap();
     let hub = Hub::start(BTreeMap::from([("small.gguf".to_owned(), Vec::new())]));

@@ -2,6 +2,7 @@
 
 use crate::model::{CausalLm, float, primitive};
 use crate::ops::{ModelBackend, Packing};
+use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Int, Tensor, TensorData};
 use std::borrow::Borrow;
 use std::ops::Range;
@@ -32,7 +33,7 @@ impl ScoreItem {
 pub struct Scores<B: ModelBackend> {
     /// Log-probability of each token at the given temperature, `[M]`; differentiable.
     pub logprobs: Tensor<B, 1>,
-    /// Entropy of the distribution it was drawn from, `[M]` (nats); without gradient.
+    /// Entropy of the distribution it was drawn from, `[M]` (nats); differentiable only from [`score_with_entropy`].
     pub entropy: Tensor<B, 1>,
 }
 
@@ -44,6 +45,42 @@ pub fn score<B: ModelBackend>(
     model: &CausalLm<B>,
     items: &[impl Borrow<ScoreItem>],
     temperature: f64,
+) -> Scores<B> {
+    score_by(model, items, |hidden, head, targets| {
+        let (logprobs, entropy) = B::head_logprobs(hidden, head, targets, temperature, MAX_LOGITS);
+        Scores {
+            logprobs: float(logprobs),
+            entropy: float(entropy),
+        }
+    })
+}
+
+/// [`score`] with entropies that are differentiable too, for losses that they are part of.
+///
+/// # Panics
+/// As [`score`] does.
+pub fn score_with_entropy<B: ModelBackend>(
+    model: &CausalLm<B>,
+    items: &[impl Borrow<ScoreItem>],
+    temperature: f64,
+) -> Scores<B> {
+    score_by(model, items, |hidden, head, targets| {
+        let both = B::head_scores(hidden, head, targets, temperature, MAX_LOGITS);
+        let both: Tensor<B, 2> = float(both);
+        let row = |i: usize| both.clone().narrow(0, i, 1).squeeze_dim(0);
+        Scores {
+            logprobs: row(0),
+            entropy: row(1),
+        }
+    })
+}
+
+/// The scores that `scores` makes of the scored tokens' hidden states `[M, D]`, the output layer `[V, D]` and the tokens
+/// `[M]`.
+fn score_by<B: ModelBackend>(
+    model: &CausalLm<B>,
+    items: &[impl Borrow<ScoreItem>],
+    scores: impl FnOnce(FloatTensor<B>, FloatTensor<B>, IntTensor<B>) -> Scores<B>,
 ) -> Scores<B> {
     let vocab_size = model.config().vocab_size;
     let items = || items.iter().map(Borrow::borrow);
@@ -81,15 +118,9 @@ pub fn score<B: ModelBackend>(
         Tensor::<B, 1, Int>::from_data(TensorData::new(values, [n_scored]), &device)
     };
     let hidden = hidden.select(0, ints(sources)); // [M, D]
-    let (logprobs, entropy) = B::head_logprobs(
+    scores(
         primitive(hidden),
         primitive(model.head()),
         ints(targets).into_primitive(),
-        temperature,
-        MAX_LOGITS,
-    );
-    Scores {
-        logprobs: float(logprobs),
-        entropy: float(entropy),
-    }
+    )
 }

@@ -312,6 +312,32 @@ fn head_logprobs_agree_in_blocks_of_the_vocabulary() {
 }
 
 #[test]
+fn entropies_of_the_output_layer_agree_with_their_gradients() {
+    // Rows by chunks, and the vocabulary by blocks; at 0.2 most of the probability is on few tokens.
+    for (m, v, d, max_logits, temperature) in [
+        (11, 31, 6, 1, 0.9),
+        (11, 31, 6, 1000, 0.2),
+        (7, 600, 5, 1, 1.5),
+    ] {
+        let targets: Vec<i32> = (0..m).map(|i| i * 97 % v as i32).collect();
+        let inputs = [input(1, &[m as usize, d]), input(2, &[v, d])];
+        let name = format!("head_scores {m}x{v}, {max_logits} at a time, at {temperature}");
+        check(&name, &inputs, &|floats| {
+            let [hidden, head] = take(floats);
+            let targets = TensorData::from(targets.as_slice());
+            let targets = Tensor::<Grad, 1, Int>::from_data(targets, &Default::default());
+            Grad::head_scores(
+                hidden,
+                head,
+                targets.into_primitive(),
+                temperature,
+                max_logits,
+            )
+        });
+    }
+}
+
+#[test]
 fn embed_agrees_alone_and_with_shared_weights() {
     let ids = [3, 0, 3, 5, 3, 1];
     let ids = || Tensor::<Grad, 1, Int>::from_ints(ids, &Default::default()).into_primitive();

@@ -1,6 +1,7 @@
 //! From losses per token or response to the loss of one optimizer step.
 
 use crate::choices::Aggregation;
+use crate::config::ObjectiveConfig;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bool, DType, FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,22 @@ pub fn aggregate<B: Backend>(
     }
 }
 
+/// The share of a micro-batch in the step's mean of a value of tokens, `[B, T]`, as the objective aggregates losses of
+/// tokens: a tensor `[1]`. At the sequence levels, which have none, every response has the mean of its tokens.
+pub fn aggregate_tokens<B: Backend>(
+    config: &ObjectiveConfig,
+    values: Tensor<B, 2>,
+    mask: &Tensor<B, 2, Bool>,
+    totals: &StepTotals,
+) -> Tensor<B, 1> {
+    let aggregation = if config.aggregation == Aggregation::SeqMean {
+        Aggregation::SeqMeanTokenMean
+    } else {
+        config.aggregation
+    };
+    aggregate(aggregation, values, mask, &config.totals(totals))
+}
+
 /// Unmasked tokens per response, `[B, 1]`.
 pub(crate) fn lengths<B: Backend>(mask: &Tensor<B, 2, Bool>, dtype: DType) -> Tensor<B, 2> {
     to_float(mask.clone(), dtype).sum_dim(1)
@@ -90,4 +107,46 @@ pub(crate) fn to_float<B: Backend, const D: usize>(
     dtype: DType,
 ) -> Tensor<B, D> {
     mask.cast(FloatDType::from(dtype))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::choices::Level;
+    use burn::backend::Flex;
+
+    #[test]
+    fn values_of_tokens_are_aggregated_as_their_losses() {
+        let device = Default::default();
+        let values = Tensor::<Flex, 2>::from_floats([[1.0, 2.0, 99.0], [4.0, 99.0, 99.0]], &device);
+        let mask = Tensor::<Flex, 2, Bool>::from_bool(
+            [[true, true, false], [true, false, false]].into(),
+            &device,
+        );
+        // Half of a step.
+        let totals = StepTotals {
+            n_tokens: 6,
+            n_responses: 4,
+            max_length: 5,
+        };
+        let mut config = ObjectiveConfig::default();
+        for (aggregation, expected) in [
+            (Aggregation::TokenMean, 7.0 / 6.0),
+            (Aggregation::SeqMeanTokenSum, 7.0 / 4.0),
+            (Aggregation::SeqMeanTokenMean, 5.5 / 4.0),
+            (Aggregation::SeqMean, 5.5 / 4.0),
+            (Aggregation::Constant, 7.0 / 8.0),
+        ] {
+            config.aggregation = aggregation;
+            config.level = if aggregation.is_of_sequences() {
+                Level::Sequence
+            } else {
+                Level::Token
+            };
+            config.max_length = (aggregation == Aggregation::Constant).then_some(2);
+            let found: f32 =
+                aggregate_tokens(&config, values.clone(), &mask, &totals).into_scalar();
+            assert!((found - expected).abs() < 1e-6, "{aggregation}: {found}");
+        }
+    }
 }

@@ -18,8 +18,10 @@ impl TrainConfig {
         self.check_sources()?;
         self.check_group_size()?;
         self.check_sizes()?;
+        self.check_reference()?;
         self.reward.check()?;
         self.optimizer.check()?;
+        self.check_signal()?;
         self.objective
             .validate()
             .map_err(|e| Failure::input(format!("objective: {e}")))
@@ -85,6 +87,7 @@ impl TrainConfig {
                 self.evaluate.every
             ));
         }
+        warnings.extend(self.reference_warnings());
         warnings
     }
 
@@ -101,6 +104,27 @@ impl TrainConfig {
              region from {:.3} to {:.3}; objective.clip = \"none\" has none",
             coefficients.z, bounds.low, bounds.high
         ))
+    }
+
+    /// Refuses a run that nothing could teach.
+    fn check_signal(&self) -> Result<(), Failure> {
+        if !self.reward.is_nothing() {
+            return Ok(());
+        }
+        if !self.is_distillation() {
+            let message = "reward.weights: every part of the reward has weight 0";
+            return Err(Failure::input(message).hint(
+                "give one of them another weight, or, to learn from another model alone, name it in reference.path and \
+                 give the objective a KL term with a beta above 0",
+            ));
+        }
+        let batches = self.train.max_generation_batches;
+        if batches > 0 {
+            let expected = "0, as every part of the reward has weight 0, and without differing rewards every group would \
+                            be left out";
+            return Err(bad("train.max_generation_batches", batches, expected));
+        }
+        Ok(())
     }
 
     /// Refuses anything but one policy and one source of problems that fit each other.
@@ -182,7 +206,7 @@ impl TrainConfig {
 
     /// Refuses groups of one where the samples of a prompt are compared: nothing would ever be learned.
     fn check_group_size(&self) -> Result<(), Failure> {
-        if self.rollout.samples_per_prompt.get() > 1 {
+        if self.rollout.samples_per_prompt.get() > 1 || self.is_distillation() {
             return Ok(());
         }
         let key = "rollout.samples_per_prompt";
@@ -262,14 +286,16 @@ impl RewardConfig {
             let expected = "no weight, as there is no reward.command";
             return Err(bad("reward.weights.command", weight, expected));
         }
+        Ok(())
+    }
+
+    /// Whether every completion has the same reward, 0.
+    pub(super) fn is_nothing(&self) -> bool {
+        let has_command = self.command.is_some();
         let has_weight = self.weights.correct(has_command) != 0.0
             || (has_command && self.weights.own() != 0.0)
             || self.weights.format() != 0.0;
-        if !has_weight && self.overlong.is_none() && self.repetition.is_none() {
-            let message = "reward.weights: every part of the reward has weight 0";
-            return Err(Failure::input(message).hint("give one of them another weight"));
-        }
-        Ok(())
+        !has_weight && self.overlong.is_none() && self.repetition.is_none()
     }
 }
 
@@ -321,7 +347,7 @@ fn check_scratch(shape: &ScratchModel) -> Result<(), Failure> {
 /// The seeds that TOML can hold.
 pub(super) const SEEDS: &str = "a whole number from 0 to 9223372036854775807";
 
-fn bad(key: &str, found: impl fmt::Display, expected: &str) -> Failure {
+pub(super) fn bad(key: &str, found: impl fmt::Display, expected: &str) -> Failure {
     Failure::input(format!("{key}: found {found}; expected {expected}"))
 }
 

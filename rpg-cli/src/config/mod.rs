@@ -7,6 +7,7 @@
 mod check;
 mod keys;
 mod reference;
+mod reference_policy;
 mod reward;
 mod sections;
 mod values;
@@ -14,14 +15,15 @@ mod values;
 pub(crate) use check::check_completions;
 pub use keys::{BadKey, Checked, ConfigType, ForeignSection, KeyDoc, Values};
 pub use reference::reference;
+pub use reference_policy::{AdaptiveBeta, ReferenceConfig};
 pub use reward::{RewardConfig, RewardWeights};
 pub use sections::{
     CheckpointConfig, DataSource, EvaluateConfig, LoopConfig, ModelSource, OptimizerConfig,
-    ReferenceConfig, RolloutConfig, ScratchModel, Task, TaskKeys, TaskName, WarmStart,
+    RolloutConfig, ScratchModel, Task, TaskKeys, TaskName, WarmStart,
 };
 pub use values::{
     Count, Day, DecayRate, Digits, Finite, NonNegative, NotAllowed, Nucleus, Positive,
-    PositiveTemperature, Probability, Temperature,
+    PositiveTemperature, Probability, Share, Temperature,
 };
 
 use crate::device::DeviceChoice;
@@ -338,6 +340,22 @@ mod tests {
                 "reference={rule='never', update_every=4}",
                 "reference: both `rule` and `update_every` are given; keep `rule`",
             ),
+            (
+                "reference={rule={kl_above=0.5}, update_every=4}",
+                "keep `rule`: found { kl_above = 0.5, window = 10 } and 4",
+            ),
+            (
+                "reference.rule={window=4}",
+                "reference.rule: `window` is given without `kl_above`",
+            ),
+            (
+                "reference.rule={kl_above=-1}",
+                "reference.rule.kl_above: found -1; expected a number above 0",
+            ),
+            (
+                "reference.kl_above=0.5",
+                "reference.kl_above: unknown field `kl_above`, expected one of `rule`",
+            ),
         ] {
             let error = rule(set).unwrap_err();
             assert!(error.message.contains(message), "{set}: {error}");
@@ -380,9 +398,58 @@ mod tests {
                 &["evaluate.problems=0", "evaluate.every=2"],
                 "nothing to measure on",
             ),
+            (
+                &["reference.path='teacher'", "objective.beta=0"],
+                "so the divergence from the model is only measured",
+            ),
+            (
+                &[
+                    "reference.adaptive_beta.target_kl=1",
+                    "train.mini_batches=1",
+                ],
+                "the divergence is always 0",
+            ),
         ] {
             let found = warnings(sets);
             assert!(found.len() == 1 && found[0].contains(expected), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_needs_something_to_learn_from() {
+        let read = |sets: &[&str]| {
+            let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+            TrainConfig::recipe("arithmetic", &sets).map(|_| ())
+        };
+        let (nothing, teacher) = ("reward.weights.correct=0", "reference.path='teacher'");
+        let (all, one) = (
+            "train.max_generation_batches=0",
+            "rollout.samples_per_prompt=1",
+        );
+        assert_eq!(read(&[nothing, teacher, all]), Ok(()));
+        // Without rewards nothing is compared.
+        assert_eq!(read(&[nothing, teacher, all, one]), Ok(()));
+        for (sets, expected) in [
+            (
+                &[nothing, all][..],
+                "reward.weights: every part of the reward",
+            ),
+            (
+                &[nothing, all, "reference.rule=never"],
+                "reward.weights: every",
+            ),
+            (
+                &[nothing, teacher, all, "objective.beta=0"],
+                "reward.weights: every",
+            ),
+            (
+                &[nothing, teacher],
+                "train.max_generation_batches: found 1; expected 0, as every part of the reward has",
+            ),
+            (&[teacher, all, one], "rollout.samples_per_prompt: found 1"),
+        ] {
+            let error = read(sets).unwrap_err().message;
+            assert!(error.contains(expected), "{sets:?}: {error}");
         }
     }
 

@@ -9,14 +9,13 @@ use crate::device::DeviceChoice;
 use crate::optim::{
     AdamW, AdamWConfig, AdamWScheduleFree, Optimizer, OptimizerKind, Schedule, ScheduleFreeConfig,
 };
-use crate::train::{GroupFilter, ReferenceRule};
+use crate::train::GroupFilter;
 use rpg_core::model::ModelConfig;
 use rpg_core::ops::DecodeBackend;
 use rpg_losses::ObjectiveConfig;
 use rpg_reward::AnswerStyle;
 use rpg_rollout::rollouts::RolloutWeights;
 use serde::{Deserialize, Serialize};
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 config_section! {
@@ -186,41 +185,6 @@ config_section! {
 }
 
 config_section! {
-    /// The reference policy of the KL term.
-    pub struct ReferenceConfig via RawReference {
-        /// When the reference becomes the policy: at every rollout, after every K steps, or never. An older
-        /// spelling is `update_every`: 1, K or 0.
-        rule: ReferenceRule = ReferenceRule::default(),
-    }
-}
-
-/// As users write it: `update_every` is the older spelling of `rule`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-struct RawReference {
-    rule: Option<ReferenceRule>,
-    update_every: Option<u64>,
-}
-
-impl TryFrom<RawReference> for ReferenceConfig {
-    type Error = &'static str;
-
-    fn try_from(raw: RawReference) -> Result<Self, Self::Error> {
-        let rule = match (raw.rule, raw.update_every) {
-            (Some(_), Some(_)) => {
-                return Err("both `rule` and `update_every` are given; keep `rule`");
-            }
-            (Some(rule), None) => rule,
-            (None, None | Some(1)) => ReferenceRule::EveryRollout,
-            (None, Some(k)) => {
-                NonZeroU64::new(k).map_or(ReferenceRule::Never, ReferenceRule::EverySteps)
-            }
-        };
-        Ok(Self { rule })
-    }
-}
-
-config_section! {
     /// The optimizer, the learning rate and the limit on gradients.
     pub struct OptimizerConfig {
         /// The optimizer. `adamw_schedule_free` (Defazio et al., 2024, arXiv 2405.15682) averages the weights in place
@@ -305,6 +269,9 @@ config_section! {
         /// The updates of a step end early after one whose mean KL divergence from the reference, `actor/kl_loss`,
         /// is above this; without it, they never do.
         stop_at_kl: Option<Positive> = None,
+        /// The coefficient of the entropy bonus: the loss is lowered by so much times the mean entropy of the tokens'
+        /// distributions, as `objective.aggregation` means it. With 0 there is none.
+        entropy_coeff: NonNegative = NonNegative::of(0.0),
         /// Tokens per forward and backward pass; the gradient does not depend on it.
         micro_batch_tokens: Count = Count::of(4096),
         /// Dynamic sampling. Above 0, equal groups (`train.filter`) are left out, and more prompts are sampled until
@@ -372,7 +339,6 @@ plain_values! {
     DeviceChoice: one_of::<DeviceChoice>(),
     GroupFilter: one_of::<GroupFilter>(),
     OptimizerKind: one_of::<OptimizerKind>(),
-    ReferenceRule: "`every_rollout`, `{ every_steps = K }`, `never`",
     RolloutWeights: one_of::<RolloutWeights>(),
     Schedule: one_of::<Schedule>(),
     TaskName: one_of::<TaskName>(),
@@ -381,21 +347,5 @@ plain_values! {
 impl ConfigType for ObjectiveConfig {
     fn values() -> Values {
         Values::Page("rpg-loss.md#the-objective")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::keys::variants;
-    use super::*;
-
-    #[test]
-    fn the_values_of_the_reference_rule_are_all_there() {
-        let Values::Plain(text) = ReferenceRule::values() else {
-            panic!("a rule is one value");
-        };
-        let names = variants::<ReferenceRule>();
-        assert_eq!(names.len(), 3);
-        assert!(names.iter().all(|name| text.contains(name)), "{text}");
     }
 }

@@ -120,6 +120,10 @@ checked_number!(
     Nucleus(f64): "a number above 0, at most 1", |value| value > 0.0 && value <= 1.0
 );
 checked_number!(
+    /// A share of a whole: 0 would be nothing of it.
+    Share(f64): "a number above 0, at most 1", |value| value > 0.0 && value <= 1.0
+);
+checked_number!(
     /// The decay rate of a moment: 1 would never forget.
     DecayRate(f64): "a number from 0, below 1", |value| value >= 0.0 && value < 1.0
 );
@@ -225,6 +229,7 @@ mod tests {
         check::<Finite>(&[-7.0, 0.0], &[f64::NEG_INFINITY]);
         check::<Probability>(&[0.0, 1.0], &[-0.1, 1.1]);
         check::<Nucleus>(&[0.1, 1.0], &[0.0, 1.1]);
+        check::<Share>(&[1e-6, 1.0], &[0.0, 1.1]);
         check::<DecayRate>(&[0.0, 0.9], &[-0.1, 1.0]);
         check::<Temperature>(&[0.0, 100.0], &[-0.1, 101.0]);
         check::<PositiveTemperature>(&[0.1, 100.0], &[0.0, 101.0]);

@@ -9,7 +9,8 @@ use burn::backend::Autodiff;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
-use rpg_core::score::{ScoreItem, score};
+use rpg_core::score::{ScoreItem, score, score_with_entropy};
+use rpg_losses::aggregate::aggregate_tokens;
 use rpg_losses::{Diagnostics, LossInputs, ObjectiveConfig, StepTotals, policy_loss};
 use std::collections::BTreeMap;
 
@@ -91,16 +92,24 @@ pub(super) fn loss<B: DecodeBackend>(
     responses: &[&Response<'_>],
     objective: &ObjectiveConfig,
     totals: &StepTotals,
+    entropy_coeff: f64,
     temperature: f64,
 ) -> (Tensor<Autodiff<B>, 1>, UpdateSums<B>) {
     let device = policy.device();
     let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
-    let scores = score(policy, &items, temperature);
+    let has_bonus = entropy_coeff > 0.0;
+    let scores = if has_bonus {
+        score_with_entropy(policy, &items, temperature)
+    } else {
+        score(policy, &items, temperature)
+    };
     let rows = Rows::new(responses);
-    let logp = scores
-        .logprobs
-        .select(0, rows.indices::<B>(&device))
-        .reshape([rows.n_rows, rows.n_columns]);
+    let padded = |packed: Tensor<Autodiff<B>, 1>| {
+        packed
+            .select(0, rows.indices::<B>(&device))
+            .reshape([rows.n_rows, rows.n_columns])
+    };
+    let logp = padded(scores.logprobs);
     let logp_old = rows.tensor::<B>(&device, |row, i| responses[row].logp_old[i]);
     let advantages = rows.tensor::<B>(&device, |row, i| responses[row].advantages[i] as f32);
     let logp_ref: Option<Vec<&[f32]>> = responses
@@ -118,6 +127,10 @@ pub(super) fn loss<B: DecodeBackend>(
     // The difference from the sampler is a measurement; it must not add to the gradient.
     let difference = (logp.clone().detach() - logp_rollout).abs();
     let difference = difference.mask_fill(mask.clone().bool_not(), 0.0);
+    let bonus = has_bonus.then(|| {
+        let entropy = padded(scores.entropy.clone());
+        aggregate_tokens(objective, entropy, &mask, totals) * entropy_coeff
+    });
     let inputs = LossInputs {
         logp,
         logp_old,
@@ -129,11 +142,15 @@ pub(super) fn loss<B: DecodeBackend>(
     let output = policy_loss(objective, inputs, totals);
     let sums = UpdateSums {
         diagnostics: output.diagnostics,
-        entropy: scores.entropy.sum(),
+        entropy: scores.entropy.detach().sum(), // A reported number.
         difference: difference.clone().sum(),
         largest: difference.max(),
     };
-    (output.loss, sums)
+    let loss = match bonus {
+        Some(bonus) => output.loss - bonus,
+        None => output.loss,
+    };
+    (loss, sums)
 }
 
 /// The responses of a micro-batch as rows of a padded `[B, T]` tensor.
@@ -192,5 +209,61 @@ impl Rows {
             .flat_map(|&length| (0..self.n_columns).map(move |column| column < length))
             .collect();
         Tensor::from_data(TensorData::new(mask, [self.n_rows, self.n_columns]), device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TrainConfig;
+    use burn::backend::Flex;
+    use rpg_losses::Aggregation;
+
+    const LOGP: [f32; 3] = [-1.0, -2.0, -3.0];
+
+    /// The loss is lowered by the coefficient times the mean entropy, in the share that the micro-batch has of it.
+    #[test]
+    fn the_entropy_bonus_is_a_mean_over_the_step() {
+        let config = TrainConfig::recipe("arithmetic", &[]).unwrap();
+        let shape = config.model.scratch.as_ref().unwrap();
+        let (policy, _) = shape.init::<Flex>(0, &Default::default()).unwrap();
+        let responses: Vec<Response<'_>> = [&[3, 4, 5][..], &[6]]
+            .iter()
+            .map(|tokens| Response {
+                group: 0,
+                item: ScoreItem::response(&[1, 2], tokens),
+                logp_rollout: &LOGP[..tokens.len()],
+                logp_old: LOGP[..tokens.len()].to_vec(),
+                weights: None,
+                logp_ref: None,
+                advantages: vec![0.5; tokens.len()],
+            })
+            .collect();
+        let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
+        let entropy = score(&policy, &items, 0.7).entropy.into_data();
+        let entropy: Vec<f64> = entropy.iter::<f64>().collect();
+        let totals = StepTotals {
+            n_tokens: 10,
+            n_responses: 5,
+            max_length: 8,
+        };
+        let policy = policy.into_trainable();
+        for (aggregation, expected) in [
+            (Aggregation::TokenMean, entropy.iter().sum::<f64>() / 10.0),
+            (
+                Aggregation::SeqMeanTokenMean,
+                (entropy[..3].iter().sum::<f64>() / 3.0 + entropy[3]) / 5.0,
+            ),
+        ] {
+            let mut objective = config.objective.clone();
+            objective.aggregation = aggregation;
+            let of_coeff = |coeff: f64| {
+                let parts: Vec<&Response<'_>> = responses.iter().collect();
+                let (loss, _) = loss(&policy, &parts, &objective, &totals, coeff, 0.7);
+                f64::from(loss.into_scalar())
+            };
+            let bonus = (of_coeff(0.0) - of_coeff(0.5)) / 0.5;
+            assert!((bonus - expected).abs() < 1e-6, "{bonus} {expected}");
+        }
     }
 }

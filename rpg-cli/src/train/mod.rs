@@ -24,7 +24,7 @@ pub use learner::{Learner, StepReport};
 pub use loss::UpdateReport;
 pub use origin::Origin;
 pub use ranks::{OneRank, Ranks};
-pub use reference::ReferenceRule;
+pub use reference::{ReferenceRule, ReferenceState};
 pub use sample::{GradedGroup, GroupFilter, Rollout, Sample};
 pub use setup::{Outcome, Parts, Start};
 pub use trainer::Trainer;

@@ -1,9 +1,12 @@
 //! What a run was started with, so that it is not resumed with something else.
 
+use super::reference;
 use crate::checksums;
 use crate::config::TrainConfig;
 use crate::data::{Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
+use rpg_core::model::CausalLm;
+use rpg_core::ops::DecodeBackend;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +23,9 @@ pub struct Origin {
     train: Option<String>,
     /// The checksum of the problems to evaluate on.
     eval: String,
+    /// The checksum of the weights of the model that `reference.path` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
 }
 
 /// What becomes of a resumed run whose config has another value for a key.
@@ -35,10 +41,11 @@ enum Change {
 fn on_change(key: &str) -> Change {
     let section = key.split('.').next().unwrap_or_default();
     match key {
-        // Of the data, the problems count, not where their file is.
+        // Of the data, the problems count, not where their file is; of the reference, its weights.
         "backend"
         | "data.train"
         | "data.eval"
+        | "reference.path"
         | "rollout.max_slots"
         | "train.steps"
         | "train.micro_batch_tokens" => Change::Allowed,
@@ -55,8 +62,12 @@ fn on_change(key: &str) -> Change {
 }
 
 impl Origin {
-    /// What a run with this config and these problems starts with.
-    pub(super) fn new(config: &TrainConfig, data: &Data) -> Result<Self, Failure> {
+    /// What a run with this config, these problems and this model for `reference.path` starts with.
+    pub(super) fn new<B: DecodeBackend>(
+        config: &TrainConfig,
+        data: &Data,
+        reference: Option<&CausalLm<B>>,
+    ) -> Result<Self, Failure> {
         let mut keys = BTreeMap::new();
         let table = serde_json::to_value(config).map_err(Failure::internal)?;
         flatten("", table, &mut keys);
@@ -67,6 +78,7 @@ impl Origin {
                 TrainData::Task { .. } => None,
             },
             eval: checksum(&data.eval),
+            reference: reference.map(reference::checksum),
         })
     }
 
@@ -108,6 +120,12 @@ impl Origin {
         }
         if self.eval != now.eval {
             return Err(problems("data.eval"));
+        }
+        if self.reference != now.reference {
+            return Err(Failure::input(format!(
+                "{file}: reference.path: the model is not the one that the run was started with"
+            ))
+            .hint(hint));
         }
         Ok(notes)
     }
@@ -155,6 +173,11 @@ mod tests {
     use burn::backend::Flex;
 
     fn origin(sets: &[&str]) -> Origin {
+        origin_with(sets, None)
+    }
+
+    /// That of a run whose `reference.path` names a model that was initialised with this seed.
+    fn origin_with(sets: &[&str], reference: Option<u64>) -> Origin {
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
         let config = TrainConfig::recipe("arithmetic", &sets).unwrap();
         let shape = config.model.scratch.as_ref().unwrap();
@@ -168,7 +191,24 @@ mod tests {
             &mut |_, _| {},
         )
         .unwrap();
-        Origin::new(&config, &data).unwrap()
+        let init = |seed| shape.init::<Flex>(seed, &Default::default()).unwrap().0;
+        Origin::new(&config, &data, reference.map(init).as_ref()).unwrap()
+    }
+
+    #[test]
+    fn of_the_reference_its_weights_count_not_where_it_is() {
+        let file = Path::new("config.toml");
+        let before = origin_with(&["reference.path=here"], Some(1));
+        let moved = origin_with(&["reference.path=there"], Some(1));
+        assert_eq!(before.check(&moved, file), Ok(vec![]));
+        for other in [
+            origin_with(&["reference.path=here"], Some(2)),
+            origin_with(&["reference.rule=never"], None),
+        ] {
+            let error = before.check(&other, file).unwrap_err();
+            let expected = "config.toml: reference.path: the model is not the one";
+            assert!(error.message.starts_with(expected), "{error}");
+        }
     }
 
     #[test]

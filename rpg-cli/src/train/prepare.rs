@@ -2,6 +2,7 @@
 
 use super::old_policy::add_old_policy;
 use super::ranks::Ranks;
+use super::reference::Reference;
 use super::sample::Rollout;
 use crate::config::TrainConfig;
 use crate::failure::Failure;
@@ -14,7 +15,7 @@ use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::seed::{derive, stream};
-use rpg_losses::{TokenLogProbs, token_advantages};
+use rpg_losses::{ObjectiveConfig, TokenLogProbs, token_advantages};
 use std::collections::BTreeMap;
 
 /// A response to train on.
@@ -106,7 +107,7 @@ impl Batch<'_> {
 pub(super) fn prepare<'a, B: DecodeBackend>(
     config: &TrainConfig,
     policy: CausalLm<B>,
-    reference: Option<&CausalLm<B>>,
+    reference: &Reference<'_, B>,
     rollout: &'a Rollout,
     ranks: &dyn Ranks<B>,
     interrupt: &Interrupt,
@@ -131,10 +132,10 @@ pub(super) fn prepare<'a, B: DecodeBackend>(
         }
     }
     let of_sampler = add_old_policy(config, policy, &mut responses, ranks, interrupt)?;
-    if let Some(reference) = reference {
-        add_reference(config, reference, &mut responses, interrupt)?;
+    if let Some(model) = reference.model() {
+        add_reference(config, model, &mut responses, interrupt)?;
     }
-    add_advantages(config, &rewards, &mut responses);
+    add_advantages(&reference.objective(), &rewards, &mut responses);
     Ok(Batch {
         responses,
         of_sampler,
@@ -182,7 +183,7 @@ pub(super) fn log_probs<B: DecodeBackend>(
     Ok(log_probs)
 }
 
-fn add_advantages(config: &TrainConfig, rewards: &[f64], responses: &mut [Response]) {
+fn add_advantages(objective: &ObjectiveConfig, rewards: &[f64], responses: &mut [Response]) {
     let groups: Vec<usize> = responses.iter().map(|response| response.group).collect();
     let mask: Vec<Vec<bool>> = responses.iter().map(|r| vec![true; r.len()]).collect();
     let in_f64 = |row: &[f32]| -> Vec<f64> { row.iter().map(|&x| x.into()).collect() };
@@ -198,7 +199,7 @@ fn add_advantages(config: &TrainConfig, rewards: &[f64], responses: &mut [Respon
         logp_old: &logp_old,
         logp_ref,
     });
-    let advantages = token_advantages(&config.objective, rewards, &groups, &mask, log_probs);
+    let advantages = token_advantages(objective, rewards, &groups, &mask, log_probs);
     for (response, advantages) in responses.iter_mut().zip(advantages) {
         response.advantages = advantages;
     }

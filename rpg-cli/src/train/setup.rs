@@ -2,6 +2,7 @@
 
 use super::grading::Grader;
 use super::ranks::{OneRank, Ranks};
+use super::reference::{ReferenceRule, check_shapes, check_vocabulary};
 use super::report::{MetricsFile, Reporter, SamplesFile};
 use super::updates::UpdateCounts;
 use crate::config::{TrainConfig, check_completions};
@@ -24,6 +25,7 @@ pub struct Start<B: DecodeBackend> {
     pub(super) policy: CausalLm<B>,
     pub(super) tokenizer: Tokenizer,
     pub(super) data: Data,
+    pub(super) reference: Option<CausalLm<B>>,
     pub(super) resume: Option<PathBuf>,
 }
 
@@ -63,13 +65,35 @@ impl<B: DecodeBackend> Start<B> {
             "evaluate.problems * evaluate.samples",
             data.eval.len() * config.evaluate.samples.get(),
         )?;
-        check_context(config, &policy, &mut data)?;
+        check_context(config, &policy, "the model", &mut data)?;
         Ok(Self {
             policy,
             tokenizer,
             data,
+            reference: None,
             resume: None,
         })
+    }
+
+    /// Begins with the model that `reference.path` names, whose tokens must be the policy's, into whose context the
+    /// problems must fit, and whose weights a moving average must be able to mix with the policy's. A resumed run needs
+    /// it too.
+    pub fn reference(
+        mut self,
+        config: &TrainConfig,
+        reference: CausalLm<B>,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, Failure> {
+        check_vocabulary(
+            (&self.tokenizer, self.policy.config().vocab_size),
+            (tokenizer, reference.config().vocab_size),
+        )?;
+        if let ReferenceRule::MovingAverage { .. } = config.reference.rule {
+            check_shapes(self.policy.config(), reference.config())?;
+        }
+        check_context(config, &reference, "reference.path", &mut self.data)?;
+        self.reference = Some(reference);
+        Ok(self)
     }
 
     /// Resumes from a checkpoint, from which `policy` was read.
@@ -214,18 +238,18 @@ fn check_int8<B: DecodeBackend>(policy: &CausalLm<B>) -> Result<(), Failure> {
 
 fn check_context<B: DecodeBackend>(
     config: &TrainConfig,
-    policy: &CausalLm<B>,
+    model: &CausalLm<B>,
+    name: &str,
     data: &mut Data,
 ) -> Result<(), Failure> {
-    let context = policy.config().context();
+    let context = model.config().context();
     let fits = |problem: &PromptedProblem| {
         let n = problem.prompt_tokens.len();
         if n + config.rollout.max_new_tokens.get() <= context {
             return Ok(());
         }
         Err(Failure::input(format!(
-            "problem {}: its prompt of {n} tokens plus rollout.max_new_tokens = {} exceeds the \
-             model's context of {context}",
+            "problem {}: its prompt of {n} tokens plus rollout.max_new_tokens = {} exceeds {name}'s context of {context}",
             problem.problem.id, config.rollout.max_new_tokens
         ))
         .hint("lower rollout.max_new_tokens or data.max_prompt_tokens"))

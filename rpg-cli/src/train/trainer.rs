@@ -7,13 +7,14 @@ use super::loss::{UpdateReport, UpdateSums, loss};
 use super::origin::Origin;
 use super::prepare::{Batch, Response, prepare};
 use super::ranks::Ranks;
+use super::reference::Reference;
 use super::report::{Activity, Event, Metrics, Moment, Progress, Reporters, Timing};
 use super::sample::Rollout;
 use super::setup::{Outcome, Parts, Start, check_correction};
 use super::sources::Sources;
 use super::stops::{Pace, Stops};
 use super::warm_start;
-use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_reference, read_state};
+use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_state};
 use crate::config::{Count, Task, TrainConfig};
 use crate::data::arithmetic::ColumnAddition;
 use crate::data::{Data, PromptedProblem};
@@ -21,7 +22,6 @@ use crate::failure::{Failure, FailureKind};
 use crate::interrupt::Interrupt;
 use crate::run_folder::RunFolder;
 use rpg_core::batch::by_tokens;
-use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::seed::of_sample;
 use rpg_core::tokenizer::Tokenizer;
@@ -39,8 +39,7 @@ pub struct Trainer<'a, B: DecodeBackend> {
     data: Data,
     sources: Sources,
     learner: Learner<B>,
-    // `None` if the reference is the sampling policy.
-    reference: Option<CausalLm<B>>,
+    reference: Reference<'a, B>,
     rollouts: Box<dyn Rollouts<B> + 'a>,
     grader: Grader,
     ranks: Box<dyn Ranks<B> + 'a>,
@@ -69,13 +68,14 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             mut policy,
             tokenizer,
             mut data,
+            reference,
             resume,
         } = start;
         check_correction(config, parts.rollouts.as_ref())?;
         let mut optimizer = parts.optimizer;
         let mut state = TrainerState::default();
-        let mut reference = None;
-        let now = Origin::new(config, &data)?;
+        let now = Origin::new(config, &data, reference.as_ref())?;
+        let mut reference = Reference::new(config, reference)?;
         if let Some(dir) = &resume {
             state = read_state(dir)?;
             if let Some(origin) = &state.origin {
@@ -83,7 +83,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 data.notes.extend(notes);
             }
             policy = read_optimizer(dir, policy, optimizer.as_mut())?;
-            reference = read_reference(dir, &policy.device())?;
+            reference.restore(dir, &state.reference, &policy.device())?;
             state.drop_later_lines(folder)?;
         } else {
             folder.retain_lines(|_| false)?;
@@ -160,7 +160,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             metrics.add_rollout(&rollout, config.train.filter, self.grader.has_own_reward());
 
             // Log-probs under pi_old and the reference, if those are not the sampler's; advantages.
-            let (policy, reference) = (self.learner.policy(), self.reference.as_ref());
+            let (policy, reference) = (self.learner.policy(), &self.reference);
             let ranks = self.ranks.as_ref();
             let batch = prepare(config, policy, reference, &rollout, ranks, &self.interrupt)?;
             metrics.add_batch(&batch);
@@ -178,9 +178,9 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             self.within_step = true;
             self.state.n_problems = n_problems;
 
-            if config.reference.rule.due(step) {
-                self.reference = Some(self.learner.policy());
-            }
+            let n_responses = self.ranks.sum(&[batch.responses.len() as f64])?[0];
+            self.reference
+                .after_step(step, n_responses, &self.learner, &mut metrics);
             self.state.steps = step;
             if config.evaluate.due(step, config.train.steps) {
                 self.evaluate(Moment::During, &mut metrics)?;
@@ -215,9 +215,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 self.save()?;
             }
         }
-        if self.config.reference.rule.needs_model() && self.reference.is_none() {
-            self.reference = Some(self.learner.policy());
-        }
+        self.reference.begin(&self.learner);
         Ok(())
     }
 
@@ -318,6 +316,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let lr = config.learning_rate(step, self.learner.optimizer().n_updates() + 1);
         let mut sums: Option<UpdateSums<B>> = None;
         let stops = Stops::new(&self.interrupt, self.within_step);
+        let objective = self.reference.objective();
         let update = self.learner.step(
             by_tokens(
                 responses,
@@ -329,7 +328,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                     return Err(Failure::interrupted());
                 }
                 let temperature = config.rollout.temperature.get();
-                let (loss, part) = loss(policy, part, &config.objective, &totals, temperature);
+                let coeff = config.train.entropy_coeff.get();
+                let (loss, part) = loss(policy, part, &objective, &totals, coeff, temperature);
                 sums = Some(match sums.take() {
                     Some(sums) => sums.merge(part),
                     None => part,
@@ -472,10 +472,11 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     }
 
     fn save(&mut self) -> Result<PathBuf, Failure> {
+        self.state.reference = self.reference.state().clone();
         self.state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         let checkpoint = Checkpoint {
             learner: &self.learner,
-            reference: self.reference.as_ref(),
+            reference: self.reference.kept_model(),
             tokenizer: &self.tokenizer,
             state: self.state.clone(),
         };

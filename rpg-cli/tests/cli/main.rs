@@ -4,5 +4,6 @@ mod common;
 mod faults;
 mod filters;
 mod models;
+mod reference;
 mod resume;
 mod train;

@@ -133,7 +133,8 @@ fn every_metric_is_explained() {
     let more = [
         "--steps=2",
         "--set=evaluate.every=1",
-        "--set=reference.rule=never",
+        "--set=reference.rule={kl_above=1e-9, window=1}",
+        "--set=reference.adaptive_beta={target_kl=0.1, horizon=1000}",
         "--set=reward.weights.format=0.1",
         "--set=reward.overlong={max_length=48, buffer=12, penalty=1}",
         "--set=reward.repetition={ngram=2, penalty=1}",

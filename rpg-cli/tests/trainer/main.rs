@@ -4,6 +4,7 @@ mod correction;
 mod filter;
 mod mass;
 mod ranks;
+mod reference;
 
 use burn::backend::{Autodiff, Flex};
 use burn::optim::GradientsParams;
@@ -305,6 +306,13 @@ impl TestRun {
                 .init(7, &device)?,
         };
         let mut start = Start::new(&self.config, policy, tokenizer.clone())?;
+        // In these tests the path of a reference is the seed of its weights.
+        if let Some(seed) = &self.config.reference.path {
+            let seed = seed.to_str().unwrap().parse().unwrap();
+            let shape = self.config.model.scratch.as_ref().unwrap();
+            let (reference, tokenizer) = shape.init(seed, &device)?;
+            start = start.reference(&self.config, reference, &tokenizer)?;
+        }
         if let Some(checkpoint) = checkpoint {
             start = start.resume(checkpoint);
         }

@@ -1,6 +1,6 @@
 //! The operations on `Autodiff`: each forward and backward pair is one node of the graph.
 
-use super::{HeadLayout, ModelBackend, Packing, RopeTable};
+use super::{HeadLayout, HeadScores, ModelBackend, Packing, RopeTable, composed};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -93,16 +93,27 @@ node!(
     2,
     (Float<B>, Float<B>, IntTensor<B>, f64, usize, Float<B>),
     |(hidden, head, targets, temperature, max_logits, logprobs), grad| {
-        B::head_logprobs_backward(
-            hidden,
-            head,
-            targets,
-            temperature,
-            max_logits,
+        let scores = HeadScores {
             logprobs,
             grad,
-        )
-        .into()
+            entropy: None,
+        };
+        B::head_logprobs_backward(hidden, head, targets, temperature, max_logits, scores).into()
+    }
+);
+node!(
+    HeadEntropy,
+    2,
+    (Float<B>, Float<B>, IntTensor<B>, f64, usize, Float<B>),
+    |(hidden, head, targets, temperature, max_logits, output), grad| {
+        let [logprobs, entropy] = composed::unstack::<B>(output);
+        let [grad, entropy_grad] = composed::unstack::<B>(grad);
+        let scores = HeadScores {
+            logprobs,
+            grad,
+            entropy: Some((entropy, entropy_grad)),
+        };
+        B::head_logprobs_backward(hidden, head, targets, temperature, max_logits, scores).into()
     }
 );
 node!(
@@ -270,5 +281,32 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
         // The entropy is a diagnostic here too.
         let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(entropy);
         (record!(HeadLogprobs, nodes, state, logprobs), constant)
+    }
+
+    fn head_scores(
+        hidden: Float<Self>,
+        head: Float<Self>,
+        targets: IntTensor<Self>,
+        temperature: f64,
+        max_logits: usize,
+    ) -> Float<Self> {
+        let nodes = [hidden.node.clone(), head.node.clone()];
+        let (hidden, head) = (hidden.primitive, head.primitive);
+        let output = B::head_scores(
+            hidden.clone(),
+            head.clone(),
+            targets.clone(),
+            temperature,
+            max_logits,
+        );
+        let state = (
+            hidden,
+            head,
+            targets,
+            temperature,
+            max_logits,
+            output.clone(),
+        );
+        record!(HeadEntropy, nodes, state, output)
     }
 }

@@ -85,6 +85,17 @@ impl ScheduleFreeUpdate {
     }
 }
 
+/// What the output layer gave, and the gradients of that: each `[M]`.
+#[derive(Debug, Clone)]
+pub struct HeadScores<B: Backend> {
+    /// The log-probabilities.
+    pub logprobs: FloatTensor<B>,
+    /// Their gradient.
+    pub grad: FloatTensor<B>,
+    /// The entropies and their gradient, where they have one.
+    pub entropy: Option<(FloatTensor<B>, FloatTensor<B>)>,
+}
+
 /// A Burn backend with the operations of a decoder-only transformer.
 ///
 /// Shapes: `N` tokens of all sequences, `D` hidden size, `F` feed-forward size, `V` vocabulary, `W`
@@ -236,7 +247,7 @@ pub trait ModelBackend: Backend {
 
     /// Log-probabilities and entropies, as [`token_logprobs`](Self::token_logprobs) defines them, of the
     /// logits `hidden * head^T`, of which at most `max_logits` exist at a time. `hidden`: `[M, D]`,
-    /// `head`: `[V, D]`, `targets`: `[M]`. The backward pass computes the logits again.
+    /// `head`: `[V, D]`, `targets`: `[M]`. The backward pass computes the logits again. The entropies have no gradient.
     fn head_logprobs(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
@@ -247,25 +258,36 @@ pub trait ModelBackend: Backend {
         composed::head_logprobs::<Self>(hidden, head, targets, temperature, max_logits)
     }
 
-    /// Gradients of the log-probabilities of [`head_logprobs`](Self::head_logprobs): of `hidden` and of
-    /// `head`. `logprobs`, the log-probabilities themselves, and `grad`: `[M]`.
+    /// The same as one tensor `[2, M]`, log-probabilities first; here the entropies have a gradient too.
+    fn head_scores(
+        hidden: FloatTensor<Self>,
+        head: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        temperature: f64,
+        max_logits: usize,
+    ) -> FloatTensor<Self> {
+        let (logprobs, entropy) =
+            Self::head_logprobs(hidden, head, targets, temperature, max_logits);
+        composed::stack::<Self>(logprobs, entropy)
+    }
+
+    /// Gradients of [`head_logprobs`](Self::head_logprobs) and [`head_scores`](Self::head_scores): of `hidden` and of
+    /// `head`.
     fn head_logprobs_backward(
         hidden: FloatTensor<Self>,
         head: FloatTensor<Self>,
         targets: IntTensor<Self>,
         temperature: f64,
         max_logits: usize,
-        logprobs: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
+        scores: HeadScores<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let _ = logprobs;
         composed::head_logprobs_backward::<Self>(
             hidden,
             head,
             targets,
             temperature,
             max_logits,
-            grad,
+            scores,
         )
     }
 }

@@ -286,6 +286,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// The spelling of a token, if there is one of that id.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
     /// Whether conversations can be rendered.
     pub fn has_chat_template(&self) -> bool {
         #[cfg(feature = "chat")]

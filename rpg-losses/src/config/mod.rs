@@ -5,7 +5,7 @@ mod keys;
 mod value;
 
 use crate::aggregate::StepTotals;
-use crate::choices::{Aggregation, KlPlacement};
+use crate::choices::{Aggregation, Divergence, KlPlacement};
 use crate::config::keys::{Choice, Key};
 use crate::objectives::Kind;
 use crate::objectives::kl_term::KlTerm;
@@ -96,6 +96,15 @@ impl ObjectiveConfig {
             z: self.mass(),
             bounds: self.clip_bounds(),
         }
+    }
+
+    /// Whether a KL term takes part, in the loss or in the rewards: there is one, and its coefficient is not 0.
+    pub fn is_regularized(&self) -> bool {
+        let has_term = match self.kind.spec().parts {
+            Parts::Composed => self.kl != Divergence::None,
+            Parts::Fixed { .. } => self.has_kl_term() && self.kl_placement != KlPlacement::None,
+        };
+        has_term && self.beta > 0.0
     }
 
     /// The KL term of PPO's family, if the loss has one.

@@ -108,6 +108,15 @@ impl OnBackend for Run {
         policy::note_on_ends(&policy, &tokenizer);
         let mut start = read_problems(&config, policy, tokenizer)?;
         start.check_sampler(&config)?;
+        if let Some(given) = &config.reference.path {
+            let (reference, tokenizer) = policy::load(given, &device).map_err(of_reference)?;
+            say!(
+                "reference: {} parameters from {}",
+                reference.config().n_parameters(),
+                given.display()
+            );
+            start = start.reference(&config, reference, &tokenizer)?;
+        }
         let reward = command.map(StartedCommand::check).transpose()?;
         let folder = match (resumed, checkpoint) {
             (Some(folder), Some(checkpoint)) => {
@@ -201,6 +210,12 @@ fn describe(objective: &ObjectiveConfig) -> String {
         ),
         kind => kind.to_string(),
     }
+}
+
+/// Says that a model that cannot be read is that of `reference.path`.
+fn of_reference(mut failure: Failure) -> Failure {
+    failure.message = format!("reference.path: {}", failure.message);
+    failure
 }
 
 /// The policy of a checkpoint, or that of a new run.

@@ -9,7 +9,7 @@ pub(super) use adamw::{adamw, adamw_schedule_free};
 pub(super) use attention::{attention, attention_backward};
 pub(super) use cache::{cache_copy, cache_write, cached_attention};
 
-use super::{HeadLayout, Int8Matrix, ModelBackend, Packing, RopeTable};
+use super::{HeadLayout, HeadScores, Int8Matrix, ModelBackend, Packing, RopeTable};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -273,6 +273,34 @@ pub(in crate::ops) fn token_logprobs_backward<B: Backend>(
     unwrap(dense.scatter(1, targets, grad, burn::tensor::IndexingUpdateOp::Add))
 }
 
+// With p = softmax(logits / t) and H = -sum p log p: d H / d logits = -p * (log p + H) / t.
+fn entropy_backward<B: Backend>(
+    logits: Tensor<B, 2>,
+    temperature: f64,
+    grad: Tensor<B, 1>,
+) -> Tensor<B, 2> {
+    let logprobs = log_softmax(logits.div_scalar(temperature), 1);
+    let probs = logprobs.clone().exp();
+    let entropy = (probs.clone() * logprobs.clone()).sum_dim(1).neg();
+    let grad = grad.div_scalar(temperature).unsqueeze_dim(1);
+    probs.neg() * (logprobs + entropy) * grad
+}
+
+/// Two tensors `[M]` as one, `[2, M]`.
+pub(in crate::ops) fn stack<B: Backend>(
+    first: FloatTensor<B>,
+    second: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let rows = vec![wrap::<B, 1>(first), wrap::<B, 1>(second)];
+    unwrap(Tensor::stack::<2>(rows, 0))
+}
+
+/// The inverse of [`stack`].
+pub(in crate::ops) fn unstack<B: Backend>(both: FloatTensor<B>) -> [FloatTensor<B>; 2] {
+    let both = wrap::<B, 2>(both);
+    [0, 1].map(|row| unwrap(both.clone().narrow(0, row, 1).squeeze_dim::<1>(0)))
+}
+
 /// Row ranges of `[m, v]` logits of which each has at most `max_logits`, or one row.
 fn logit_chunks(m: usize, v: usize, max_logits: usize) -> impl Iterator<Item = (usize, usize)> {
     let rows = (max_logits / v.max(1)).max(1);
@@ -314,9 +342,11 @@ pub(in crate::ops) fn head_logprobs_backward<B: ModelBackend>(
     targets: IntTensor<B>,
     temperature: f64,
     max_logits: usize,
-    grad: FloatTensor<B>,
+    scores: HeadScores<B>,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let (hidden, head, grad) = (wrap::<B, 2>(hidden), wrap::<B, 2>(head), wrap::<B, 1>(grad));
+    let (hidden, head) = (wrap::<B, 2>(hidden), wrap::<B, 2>(head));
+    let grad = wrap::<B, 1>(scores.grad);
+    let entropy_grad = scores.entropy.map(|(_, grad)| wrap::<B, 1>(grad));
     let targets = Tensor::<B, 1, Int>::from_primitive(targets);
     let ([m, _], [v, _]) = (hidden.dims(), head.dims());
     let mut d_hidden = Vec::new();
@@ -324,12 +354,20 @@ pub(in crate::ops) fn head_logprobs_backward<B: ModelBackend>(
     for (start, n) in logit_chunks(m, v, max_logits) {
         let part = hidden.clone().narrow(0, start, n);
         let logits = part.clone().matmul(head.clone().transpose());
+        let of_entropy = entropy_grad.as_ref().map(|grad| {
+            let grad = grad.clone().narrow(0, start, n);
+            entropy_backward(logits.clone(), temperature, grad)
+        });
         let d_logits = wrap::<B, 2>(B::token_logprobs_backward(
             unwrap(logits),
             targets.clone().narrow(0, start, n).into_primitive(),
             temperature,
             unwrap(grad.clone().narrow(0, start, n)),
         ));
+        let d_logits = match of_entropy {
+            Some(of_entropy) => d_logits + of_entropy,
+            None => d_logits,
+        };
         d_hidden.push(d_logits.clone().matmul(head.clone()));
         let d_part = d_logits.transpose().matmul(part);
         d_head = Some(match d_head {

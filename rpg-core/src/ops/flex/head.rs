@@ -159,8 +159,14 @@ pub(super) fn forward(operands: Operands) -> (Vec<f32>, Vec<f32>) {
         .unzip()
 }
 
-/// Gradients of the log-probabilities with respect to `hidden` and `head`; `logprobs` is what [`forward`] gave.
-pub(super) fn backward(operands: Operands, logprobs: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
+/// Gradients of the log-probabilities with respect to `hidden` and `head`; `logprobs` is what [`forward`] gave. With
+/// `entropy`, what it gave and the gradient of that, those of the entropies are in them too.
+pub(super) fn backward(
+    operands: Operands,
+    logprobs: &[f32],
+    grad: &[f32],
+    entropy: Option<(&[f32], &[f32])>,
+) -> (Vec<f32>, Vec<f32>) {
     let Operands {
         hidden,
         head,
@@ -198,8 +204,20 @@ pub(super) fn backward(operands: Operands, logprobs: &[f32], grad: &[f32]) -> (V
                             let i = block * unit(n) + i;
                             let (normalizer, factor) =
                                 (normalizers[i], grad[i] * inverse_temperature);
-                            for x in logits.iter_mut() {
-                                *x = -factor * exp(*x * inverse_temperature - normalizer);
+                            match entropy {
+                                None => {
+                                    for x in logits.iter_mut() {
+                                        *x = -factor * exp(*x * inverse_temperature - normalizer);
+                                    }
+                                }
+                                // d H / d x = -p * (log p + H) / t.
+                                Some((entropy, grad)) => {
+                                    let (h, slope) = (entropy[i], grad[i] * inverse_temperature);
+                                    for x in logits.iter_mut() {
+                                        let logprob = *x * inverse_temperature - normalizer;
+                                        *x = -(factor + slope * (logprob + h)) * exp(logprob);
+                                    }
+                                }
                             }
                             let target = (targets[i] as usize).wrapping_sub(start);
                             if let Some(x) = logits.get_mut(target) {

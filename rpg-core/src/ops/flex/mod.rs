@@ -16,8 +16,8 @@ mod rotary;
 mod swiglu;
 
 use super::{
-    AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, Int8Matrix, ModelBackend, Packing,
-    RopeTable, ScheduleFreeUpdate, composed,
+    AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, HeadScores, Int8Matrix, ModelBackend,
+    Packing, RopeTable, ScheduleFreeUpdate, composed,
 };
 use burn::backend::Flex;
 use burn::tensor::ops::IntTensor;
@@ -290,17 +290,18 @@ impl ModelBackend for Flex {
         targets: IntTensor<Self>,
         temperature: f64,
         max_logits: usize,
-        logprobs: FlexTensor,
-        grad: FlexTensor,
+        scores: HeadScores<Self>,
     ) -> (FlexTensor, FlexTensor) {
-        if !all_f32(&[&hidden, &head, &logprobs, &grad]) || targets.dtype() != DType::I32 {
+        if !all_f32(&[&hidden, &head, &scores.logprobs, &scores.grad])
+            || targets.dtype() != DType::I32
+        {
             return composed::head_logprobs_backward::<Self>(
                 hidden,
                 head,
                 targets,
                 temperature,
                 max_logits,
-                grad,
+                scores,
             );
         }
         let ([m, d], [v, _]) = (dims(&hidden), dims(&head));
@@ -314,8 +315,14 @@ impl ModelBackend for Flex {
             inverse_temperature: (1.0 / temperature) as f32,
             max_logits,
         };
-        let (d_hidden, d_head) =
-            head::backward(operands, &Values::new(&logprobs), &Values::new(&grad));
+        let (logprobs, grad) = (Values::new(&scores.logprobs), Values::new(&scores.grad));
+        let (d_hidden, d_head) = match &scores.entropy {
+            None => head::backward(operands, &logprobs, &grad, None),
+            Some((entropy, entropy_grad)) => {
+                let (entropy, entropy_grad) = (Values::new(entropy), Values::new(entropy_grad));
+                head::backward(operands, &logprobs, &grad, Some((&entropy, &entropy_grad)))
+            }
+        };
         (from_vec(d_hidden, [m, d]), from_vec(d_head, [v, d]))
     }
 }

@@ -1,0 +1,127 @@
+//! What is done to the weights of a reference as a whole.
+
+use crate::checksums;
+use crate::failure::Failure;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Tensor, TensorPrimitive};
+use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::ops::DecodeBackend;
+use serde_json::Value;
+use std::collections::HashMap;
+use xxhash_rust::xxh3::Xxh3;
+
+/// `share * policy + (1 - share) * reference`, weight by weight. The two have one shape.
+pub(super) fn mixed<B: DecodeBackend>(
+    reference: CausalLm<B>,
+    policy: &CausalLm<B>,
+    share: f64,
+) -> CausalLm<B> {
+    let mut weights = Weights::<B>(HashMap::new());
+    policy.visit(&mut weights);
+    reference.map(&mut Mix {
+        policy: weights.0,
+        share,
+    })
+}
+
+/// The checksum of a model's weights, whatever file they are from.
+pub(in crate::train) fn checksum<B: DecodeBackend>(model: &CausalLm<B>) -> String {
+    let mut hash = Hash(Xxh3::new());
+    model.visit(&mut hash);
+    checksums::as_text(&hash.0)
+}
+
+/// Refuses to average models whose weights are not of one shape.
+pub(in crate::train) fn check_shapes(
+    policy: &ModelConfig,
+    reference: &ModelConfig,
+) -> Result<(), Failure> {
+    /// The keys of [`ModelConfig`] that say nothing about the weights.
+    const OTHERS: [&str; 9] = [
+        "model_type",
+        "max_position_embeddings",
+        "sliding_window",
+        "rope_theta",
+        "rope_scaling",
+        "rms_norm_eps",
+        "eos_token_ids",
+        "pad_token_id",
+        "bos_token_id",
+    ];
+    let table = |config: &ModelConfig| serde_json::to_value(config).map_err(Failure::internal);
+    let (policy, reference) = (table(policy)?, table(reference)?);
+    for (key, of_policy) in policy.as_object().into_iter().flatten() {
+        let of_reference = reference.get(key).unwrap_or(&Value::Null);
+        if of_policy != of_reference && !OTHERS.contains(&key.as_str()) {
+            return Err(Failure::input(format!(
+                "reference.path: its {key} is {of_reference}, the policy's {of_policy}: weights of different shapes have \
+                 no moving average"
+            ))
+            .hint("give another reference.rule, or a reference of the policy's shape"));
+        }
+    }
+    Ok(())
+}
+
+struct Weights<B: DecodeBackend>(HashMap<ParamId, B::FloatTensorPrimitive>);
+
+impl<B: DecodeBackend> ModuleVisitor<B> for Weights<B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        self.0
+            .insert(param.id, param.val().into_primitive().tensor());
+    }
+}
+
+struct Mix<B: DecodeBackend> {
+    policy: HashMap<ParamId, B::FloatTensorPrimitive>,
+    share: f64,
+}
+
+impl<B: DecodeBackend> ModuleMapper<B> for Mix<B> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let (id, reference, mapper) = param.consume();
+        let policy = self.policy.remove(&id).expect("the models have one shape");
+        let policy = Tensor::<B, D>::from_primitive(TensorPrimitive::Float(policy));
+        let mixed = policy * self.share + reference * (1.0 - self.share);
+        Param::from_mapped_value(id, mixed, mapper)
+    }
+}
+
+struct Hash(Xxh3);
+
+impl<B: DecodeBackend> ModuleVisitor<B> for Hash {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        let data = param.val().into_data();
+        for size in data.shape.iter() {
+            self.0.update(&(*size as u64).to_le_bytes());
+        }
+        self.0.update(data.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TrainConfig;
+    use burn::backend::Flex;
+
+    #[test]
+    fn only_weights_of_one_shape_have_an_average() {
+        let config = TrainConfig::recipe("arithmetic", &[]).unwrap();
+        let shape = config.model.scratch.unwrap();
+        let (model, _) = shape.init::<Flex>(0, &Default::default()).unwrap();
+        let policy = model.config();
+        let with = |change: &dyn Fn(&mut ModelConfig)| {
+            let mut other = policy.clone();
+            change(&mut other);
+            check_shapes(policy, &other).map_err(|error| error.message)
+        };
+        assert_eq!(with(&|_| {}), Ok(()));
+        assert_eq!(with(&|other| other.max_position_embeddings = 7), Ok(()));
+        let error = with(&|other| other.hidden_size = 7).unwrap_err();
+        let expected = "reference.path: its hidden_size is 7, the policy's 128: weights of";
+        assert!(error.starts_with(expected), "{error}");
+        assert!(with(&|other| other.tie_word_embeddings = false).is_err());
+        assert!(with(&|other| other.qk_norm = false).is_err());
+    }
+}
