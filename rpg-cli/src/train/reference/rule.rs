@@ -17,8 +17,8 @@ pub enum ReferenceRule {
     EveryRollout,
     /// After every so many steps.
     EverySteps(NonZeroU64),
-    /// After a step at whose end the moving average of the KL divergence from the reference is above a limit: Algorithm
-    /// 2, line "or when".
+    /// After a step at whose end the moving average of the KL divergence from the reference is above a limit: the
+    /// "or when" of the paper's Section 5.
     KlAbove {
         /// The limit, kappa.
         limit: Positive,
