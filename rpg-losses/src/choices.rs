@@ -73,7 +73,7 @@ named_enum! {
         Rpg = "rpg",
         /// Truncated importance weights; for [`Estimator::Reinforce`].
         Hard = "hard",
-        /// The coefficient of dual clip, with the gradient always kept (Equation 4.1 read literally); for
+        /// The coefficient of dual clip, with the gradient always kept (Equation 4.1); for
         /// [`Estimator::Reinforce`].
         Truncated = "truncated",
     }

@@ -13,7 +13,8 @@ use crate::terms::UnitTerms;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
-/// `K`, what the KL term adds to the reward weight `w*A`.
+/// `K`, what the KL term adds to the reward weight `w*A`: the `Compute_KL_Component` of the paper's Algorithm 2
+/// (line 13), which the paper leaves open.
 ///
 /// | divergence | K |
 /// | --- | --- |
@@ -41,7 +42,7 @@ pub fn kl_component<B: Backend>(divergence: Divergence, ratios: &Ratios<B>) -> T
     }
 }
 
-/// `K/w`, the KL term as a change of the advantage: `A' = A + beta*K/w`.
+/// `K/w`, the KL term as a change of the advantage: `A' = A + beta*K/w` (Section 3.3, Appendix G.2).
 ///
 /// Written without the division where `w` cancels. Shapes: everything `[B, U]`.
 pub fn kl_component_over_weight<B: Backend>(
@@ -103,8 +104,8 @@ pub fn k2<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
 
 /// `k3(y) = y - 1 - log y` for `y = exp(-u)`; its derivative in `lp` is `1 - exp(-u)`.
 ///
-/// Never negative. Unbiased for `KL(pi, ref)` only under samples of `pi`: off policy it needs the
-/// importance weight.
+/// Equation 3.2 of the paper. Never negative. Unbiased for `KL(pi, ref)` only under samples of `pi`, where its
+/// mean is `UKL(pi, ref)` for measures (Appendix D): off policy it needs the importance weight.
 pub fn k3<B: Backend>(ratios: &Ratios<B>) -> Tensor<B, 2> {
     exp_clamped(-ratios.u.clone()) - 1.0 + ratios.u.clone()
 }

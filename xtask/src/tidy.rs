@@ -157,6 +157,29 @@ fn breaches(root: &Path) -> Result<Vec<String>> {
     if map.lines().count() > 200 {
         found.push("ARCHITECTURE.md has more than 200 lines".into());
     }
+    for path in pages(root)? {
+        let text = fs::read_to_string(&path)?;
+        let page = shown(&path, root);
+        found.extend(dead_names(root, &page, &text));
+        found.extend(dead_links(&path, &page, &text));
+    }
+    Ok(found)
+}
+
+/// The documents: those of the root, of `docs`, and of the crates. The changelog names what once was.
+fn pages(root: &Path) -> Result<Vec<PathBuf>> {
+    let crates = EDGES.iter().map(|(name, _)| root.join(name));
+    let mut found = Vec::new();
+    for folder in crates.chain([root.to_owned(), root.join("docs")]) {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let is_page = path.extension().is_some_and(|extension| extension == "md");
+            if is_page && !path.ends_with("CHANGELOG.md") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
     Ok(found)
 }
 
@@ -197,6 +220,57 @@ fn unpublishable(root: &Path, name: &str, manifest: &str) -> Vec<String> {
         .filter(|file| !root.join(name).join(file).exists())
         .map(|file| format!("{name} has no {file}"));
     missing_keys.chain(missing_files).collect()
+}
+
+/// Paths from the root in backticks, `FOLDER/FILE` or `FOLDER/FILE::NAME`, of which there is no such file, or
+/// nothing of that name in it. Patterns are left out, and `NEW`, which stands for a name.
+fn dead_names(root: &Path, page: &str, text: &str) -> Vec<String> {
+    let is_place = |place: &str| {
+        let folder = place.split_once('/').map_or("", |(folder, _)| folder);
+        let is_ours = folder == "docs" || EDGES.iter().any(|(name, _)| *name == folder);
+        let is_pattern = |c: char| c.is_whitespace() || "*{}<>".contains(c);
+        is_ours && !place.contains(is_pattern) && !place.contains("NEW")
+    };
+    let exists = |place: &str| match place.split_once("::") {
+        None => root.join(place).exists(),
+        Some((path, name)) => {
+            fs::read_to_string(root.join(path)).is_ok_and(|code| defines(&code, name))
+        }
+    };
+    // Every second piece is between backticks; that of a fenced block has white space.
+    let places = text.split('`').skip(1).step_by(2);
+    places
+        .filter(|place| is_place(place) && !exists(place))
+        .map(|place| format!("{page} names `{place}`, which does not exist"))
+        .collect()
+}
+
+/// Whether something of this name is defined in the code.
+fn defines(text: &str, name: &str) -> bool {
+    ["fn", "struct", "enum", "trait", "const", "mod"]
+        .iter()
+        .any(|keyword| {
+            let definition = format!("{keyword} {name}");
+            text.match_indices(&definition).any(|(start, _)| {
+                let after = text[start + definition.len()..].chars().next();
+                !after.is_some_and(|c| c.is_alphanumeric() || c == '_')
+            })
+        })
+}
+
+/// Links to files that do not exist, outside backticks.
+fn dead_links(path: &Path, page: &str, text: &str) -> Vec<String> {
+    let folder = path.parent().unwrap_or(path);
+    let prose: String = text.split('`').step_by(2).collect();
+    let links = prose
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(')'));
+    links
+        .map(|(target, _)| target.split('#').next().unwrap_or_default())
+        .filter(|target| !target.contains(':') && !folder.join(target).exists())
+        .map(|target| format!("{page} links to {target}, which does not exist"))
+        .collect()
 }
 
 /// Code that uses what it must not; comments may name it.
@@ -355,6 +429,32 @@ mod tests {
             0,
         );
         check("rpg-losses/src/objective.rs", "use crate::verify::run;", 1);
+    }
+
+    #[test]
+    fn documents_name_what_exists() {
+        let root = crate::root();
+        let check = |text: &str, n_breaches: usize| {
+            let mut found = dead_names(&root, "page", text);
+            found.extend(dead_links(&root.join("docs/page.md"), "page", text));
+            assert_eq!(found.len(), n_breaches, "{text}: {found:?}");
+        };
+        check("see `xtask/src/tidy.rs` and `docs/metrics.md`", 0);
+        check("see `xtask/src/tidy.rs::dead_names`, `xtask/src`", 0);
+        check("`xtask/src/untidy.rs`", 1);
+        check("`xtask/src/untidy.rs::dead_names`", 1);
+        check("`xtask/src/tidy.rs::dead_name`", 1);
+        check("`xtask/src/tidy.rs::dead`, `xtask/src/tidy.rs::EDGES`", 1);
+        check(
+            "`rpg/fkl/reinforce`, `train/num_updates`, `xtask/src/*.rs`",
+            0,
+        );
+        check(
+            "```text\nxtask/src/untidy.rs\n```\n`xtask/src/untidy.rs`",
+            1,
+        );
+        check("[a](metrics.md#x), [b](#c), [d](https://e.org/f.md)", 0);
+        check("[a](metric.md), ![b](../README.md), `c[d](e)`", 1);
     }
 
     #[test]

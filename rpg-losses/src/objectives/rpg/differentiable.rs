@@ -15,7 +15,7 @@ pub(crate) const FORM: FormSpec = FormSpec {
 
 /// The unclipped surrogate, `z*(-w*A + beta*S)` with `S` of [`kl_surrogate`].
 ///
-/// Tables 1 and 4 of the paper. Shapes: `[B, U]`. Minimised. Its gradient is
+/// Tables 1 and 4 of the paper, Propositions 3.2, 3.6, E.1 and E.3. Shapes: `[B, U]`. Minimised. Its gradient is
 /// `-z*(w*A + beta*K)*grad lp`, so that its expectation under the sampling policy has the gradient
 /// of `-J`.
 pub fn losses<B: Backend>(terms: &Terms<B>) -> UnitLosses<B> {

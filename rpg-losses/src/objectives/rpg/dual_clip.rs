@@ -15,7 +15,7 @@ pub(crate) const FORM: FormSpec = FormSpec {
            `A' < 0` `min(L, -c*A')`, times `z`",
 };
 
-/// The surrogate under dual clip with the KL term inside (Algorithm 1): `z*dual_clip(w, A')`.
+/// The surrogate under dual clip with the KL term inside (Section 3.3, Algorithm 1): `z*dual_clip(w, A')`.
 ///
 /// `A' = SG(A + beta*K/w)`. Inside the region its gradient is that of
 /// [`crate::objectives::rpg::differentiable`]. The stop-gradient is that of Appendix G.2;

@@ -16,7 +16,9 @@ pub(crate) const FORM: FormSpec = FormSpec {
 
 /// The surrogate with only the reward under dual clip: `z*(dual_clip(w, A) + beta*S)`.
 ///
-/// The KL term keeps its gradient wherever `w` is. Shapes: `[B, U]`. Minimised.
+/// The KL term keeps its gradient wherever `w` is. Appendix G.2 of the paper allows `A' = A` for `fkl` and `ufkl`,
+/// Appendix G.1 as an approximation for all; it is what the authors' published trainer runs. Shapes: `[B, U]`.
+/// Minimised.
 pub fn losses<B: Backend>(terms: &Terms<B>) -> UnitLosses<B> {
     let coefficients = terms.coefficients;
     let (w, advantages) = (terms.ratios.w.clone(), terms.advantages.clone());

@@ -19,7 +19,7 @@ pub(crate) const FORM: FormSpec = FormSpec {
 
 /// The loss with truncated importance weights: `w` in the coefficient is clamped, and `log w` in `K`.
 ///
-/// Shapes: `[B, U]`. Minimised. Every unit keeps a gradient.
+/// Remark F.2 of the paper. Shapes: `[B, U]`. Minimised. Every unit keeps a gradient.
 pub fn losses<B: Backend>(terms: &Terms<B>) -> UnitLosses<B> {
     let bounds = terms.coefficients.bounds;
     let constants = truncated(terms.ratios.clone(), bounds);

@@ -18,7 +18,8 @@ pub(crate) const FORM: FormSpec = FormSpec {
 
 /// The unclipped loss, `-SG(z*(w*A + beta*K))*lp`.
 ///
-/// Table 2 of the paper, Propositions F.1 and F.4. Shapes: `[B, U]`. Minimised. Its gradient is
+/// Table 2 of the paper (Propositions F.3 and F.5, unnormalized), Propositions F.1 and F.4 (normalized). Shapes:
+/// `[B, U]`. Minimised. Its gradient, as Proposition 4.1 has it, is
 /// `-z*(w*A + beta*K)*grad lp`, the one of [`crate::objectives::rpg::differentiable`].
 pub fn losses<B: Backend>(terms: &Terms<B>) -> UnitLosses<B> {
     // The coefficient is under SG: the gradient of this estimator flows through `lp` alone.

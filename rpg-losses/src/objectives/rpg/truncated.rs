@@ -15,7 +15,7 @@ pub(crate) const FORM: FormSpec = FormSpec {
            `min(max(w, 1-eps_low), c)`",
 };
 
-/// Equation 4.1 read literally: `-SG(z*w'*A')*lp` with `A' = A + beta*K/w`.
+/// Equation 4.1 with the bounds of Appendix G.1: `-SG(z*w'*A')*lp` with `A' = A + beta*K/w`.
 ///
 /// `w'` is `min(w, 1+eps_high)` where `A' >= 0`, else `min(max(w, 1-eps_low), c)`. The coefficient is clipped as
 /// under [`dual_clip`], and the gradient is always kept: [`crate::objectives::rpg::rpg_clip`] drops it, and
