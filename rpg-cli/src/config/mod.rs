@@ -14,6 +14,7 @@ mod values;
 
 pub(crate) use check::check_completions;
 pub use keys::{BadKey, Checked, ConfigType, ForeignSection, KeyDoc, Values};
+pub(crate) use reference::default_of;
 pub use reference::reference;
 pub use reference_policy::{AdaptiveBeta, ReferenceConfig};
 pub use reward::{RewardConfig, RewardWeights};

@@ -8,6 +8,21 @@ pub fn reference() -> String {
     table("", TrainConfig::KEYS)
 }
 
+/// What the key at this place, with dots between sections, is where a config does not give it.
+pub(crate) fn default_of(path: &str) -> Option<serde_json::Value> {
+    let mut keys = TrainConfig::KEYS;
+    let mut names = path.split('.').peekable();
+    while let Some(name) = names.next() {
+        let key = keys.iter().find(|key| key.name == name)?;
+        match (key.values)() {
+            Values::Table(within) if names.peek().is_some() => keys = within,
+            _ if names.peek().is_none() => return serde_json::to_value(key.default?()?).ok(),
+            _ => return None,
+        }
+    }
+    None
+}
+
 /// The table of the keys of a section, then the sections within it. `path` is empty or ends with a dot.
 fn table(path: &str, keys: &[KeyDoc]) -> String {
     let mut rows = String::new();

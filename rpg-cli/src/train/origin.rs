@@ -2,7 +2,7 @@
 
 use super::reference;
 use crate::checksums;
-use crate::config::TrainConfig;
+use crate::config::{TrainConfig, default_of};
 use crate::data::{Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
 use rpg_core::model::CausalLm;
@@ -93,6 +93,14 @@ impl Origin {
         for key in keys {
             let (before, found) = (self.config.get(key), now.config.get(key));
             if before == found {
+                continue;
+            }
+            if before.is_none() && found == default_of(key).as_ref() {
+                // An older version has started the run.
+                if !matches!(on_change(key), Change::Allowed) {
+                    let found = shown(found);
+                    notes.push(format!("{key} is {found} from here on; the version that started the run did not have it"));
+                }
                 continue;
             }
             let (before, found) = (shown(before), shown(found));
@@ -243,6 +251,29 @@ mod tests {
             let expected = format!("config.toml: {key}: found ");
             assert!(error.message.starts_with(&expected), "{error}");
         }
+        // A run of a version without some keys.
+        let mut older = before.clone();
+        for key in [
+            "optimizer.lr",
+            "train.filter",
+            "warm_start.slip",
+            "rollout.max_slots",
+        ] {
+            assert!(older.config.remove(key).is_some(), "{key}");
+        }
+        let error = older.check(&before, file).unwrap_err();
+        assert!(
+            error
+                .message
+                .contains("warm_start.slip: found 0.25; expected nothing"),
+            "{error}"
+        );
+        older.config.insert("warm_start.slip".into(), 0.25.into());
+        let expected = [
+            "optimizer.lr is 0.0001 from here on; the run was started with nothing",
+            "train.filter is \"accuracy\" from here on; the version that started the run did not have it",
+        ];
+        assert_eq!(older.check(&before, file).unwrap(), expected);
         let mut other = before.clone();
         other.train = Some(String::new());
         let error = before.check(&other, file).unwrap_err();
