@@ -22,6 +22,8 @@ mod case;
 mod controls;
 mod options;
 mod oracle;
+#[cfg(test)]
+mod paper;
 mod policy;
 mod random;
 mod report;
