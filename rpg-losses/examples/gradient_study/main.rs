@@ -1,9 +1,10 @@
 //! The gradient study as a page: exact bias and variance of every estimator on an enumerated policy, and of every
-//! correction for a sampler that is not `pi_old`.
+//! correction for a sampler that is not `pi_old`; and the shapes of the clips.
 //!
 //! `cargo run --release -p rpg-losses --features verify --example gradient_study -- [PAGE]` writes the page
 //! PAGE, and its plots into a folder of the same name beside it; without PAGE it prints the page alone.
 
+mod clip_shapes;
 mod estimators;
 mod plot;
 mod third_policy;
@@ -45,9 +46,11 @@ fn text(study: &Study, folder: &str) -> String {
         "# Bias and variance of the gradient estimators
 
 Made by `cargo xtask verify-gradients --study`. {estimators}
-{third_policy}",
+{third_policy}
+{clip_shapes}",
         estimators = estimators::text(study, folder),
         third_policy = third_policy::text(study, folder),
+        clip_shapes = clip_shapes::text(folder),
     )
 }
 
@@ -55,6 +58,7 @@ Made by `cargo xtask verify-gradients --study`. {estimators}
 fn plots(study: &Study) -> Result<Vec<(&'static str, String)>, Box<dyn Error>> {
     let mut plots = Vec::from(estimators::plots(study)?);
     plots.extend(third_policy::plots(study)?);
+    plots.extend(clip_shapes::plots()?);
     Ok(plots)
 }
 
