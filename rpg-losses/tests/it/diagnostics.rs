@@ -1,7 +1,13 @@
 //! The metrics of a loss, worked out by hand.
 
-use rpg_losses::compute_json;
+use crate::common::{B, bool_matrix, matrix};
+use burn::tensor::DType;
+use rpg_losses::{
+    Diagnostics, LossInputs, ObjectiveConfig, StepTotals, compute_json, policy_loss,
+    policy_loss_from_operations,
+};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Checks all metrics: both lists are complete.
 fn check(request: &Value, expected: &[(&str, f64)]) {
@@ -148,4 +154,41 @@ fn the_effective_sample_size_is_a_share() {
     }
     let one = size([20.0, -20.0, -20.0, -20.0]);
     assert!((one - 0.25).abs() < 1e-12, "{one}");
+}
+
+/// Sums travel between processes: added up, they give the metrics of the whole step, which are not means of those of
+/// its parts.
+#[test]
+fn sums_of_the_parts_are_those_of_the_step() {
+    let logp = [[0.5, -2.0], [-1.0, 0.25]].map(Vec::from);
+    let logp_old = [[-0.5, -1.0], [-1.5, 0.5]].map(Vec::from);
+    let advantages = [[1.0, 1.0], [-1.0, -1.0]].map(Vec::from);
+    let mask = [[true, true], [true, false]].map(Vec::from);
+    let totals = StepTotals::from_mask(&mask);
+    for loss in [policy_loss::<B>, policy_loss_from_operations::<B>] {
+        let sums = |rows: std::ops::Range<usize>| {
+            let read = |of: &[Vec<f64>]| matrix(&of[rows.clone()], DType::F64);
+            let inputs = LossInputs {
+                logp: read(&logp),
+                logp_old: read(&logp_old),
+                logp_ref: None,
+                advantages: read(&advantages),
+                weights: None,
+                mask: bool_matrix(&mask[rows.clone()]),
+            };
+            let output = loss(&ObjectiveConfig::default(), inputs, &totals);
+            output.diagnostics.read_sums()
+        };
+        let metrics = |sums: &[f64]| -> BTreeMap<String, f64> { Diagnostics::<B>::metrics(sums) };
+        let (first, second) = (sums(0..1), sums(1..2));
+        let added: Vec<f64> = first.iter().zip(&second).map(|(a, b)| a + b).collect();
+        let whole = metrics(&sums(0..2));
+        for (name, value) in metrics(&added) {
+            assert!((value - whole[&name]).abs() < 1e-12, "{name}: {value}");
+        }
+        for name in ["actor/eff_sample_size", "actor/chi2", "actor/ppo_kl_k3"] {
+            let mean = (metrics(&first)[name] + metrics(&second)[name]) / 2.0;
+            assert!((mean - whole[name]).abs() > 1e-3, "{name}");
+        }
+    }
 }
