@@ -99,16 +99,20 @@ impl Formula {
     /// The closed form of one unit.
     #[inline(always)]
     pub(crate) fn evaluate(&self, unit: Unit) -> UnitLoss {
-        let log_w = unit.lp - unit.lp_old;
-        let log_r = unit.lp_ref - unit.lp_old;
-        let u = unit.lp - unit.lp_ref;
-        let w = exp_clamped(log_w);
-        // On the paper's iterative scheme the reference is the sampling policy: r = 1, u = log w.
-        let (r, y) = if log_r == 0.0 {
-            (1.0, 1.0 / w)
-        } else {
-            (exp_clamped(log_r), exp_clamped(-u))
-        };
+        self.evaluate_at(unit, &UnitRatios::new(unit))
+    }
+
+    /// The closed form of one unit whose ratios are known.
+    #[inline(always)]
+    pub(crate) fn evaluate_at(&self, unit: Unit, ratios: &UnitRatios) -> UnitLoss {
+        let UnitRatios {
+            log_w,
+            w,
+            u,
+            log_r,
+            r,
+            y,
+        } = *ratios;
         let terms = UnitTerms {
             lp: unit.lp,
             w,
@@ -129,6 +133,42 @@ impl Formula {
             is_clamped: log_w.abs() > MAX_LOG_RATIO
                 || (self.exponentiated.log_r && log_r.abs() > MAX_LOG_RATIO)
                 || (self.exponentiated.u && u.abs() > MAX_LOG_RATIO),
+        }
+    }
+}
+
+/// [`Ratios`] of one unit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UnitRatios {
+    pub(crate) log_w: f64,
+    pub(crate) w: f64,
+    pub(crate) u: f64,
+    pub(crate) log_r: f64,
+    pub(crate) r: f64,
+    /// `exp(-u)`.
+    pub(crate) y: f64,
+}
+
+impl UnitRatios {
+    #[inline(always)]
+    pub(crate) fn new(unit: Unit) -> Self {
+        let log_w = unit.lp - unit.lp_old;
+        let log_r = unit.lp_ref - unit.lp_old;
+        let u = unit.lp - unit.lp_ref;
+        let w = exp_clamped(log_w);
+        // On the paper's iterative scheme the reference is the sampling policy: r = 1, u = log w.
+        let (r, y) = if log_r == 0.0 {
+            (1.0, 1.0 / w)
+        } else {
+            (exp_clamped(log_r), exp_clamped(-u))
+        };
+        Self {
+            log_w,
+            w,
+            u,
+            log_r,
+            r,
+            y,
         }
     }
 }

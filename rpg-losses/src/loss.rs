@@ -3,7 +3,7 @@
 use crate::aggregate::{StepTotals, aggregate, lengths, to_float};
 use crate::choices::Level;
 use crate::config::ObjectiveConfig;
-use crate::diagnostics::{self, Diagnostics};
+use crate::diagnostics::{self, Diagnostics, Observed};
 use crate::formula::Formula;
 use crate::fused;
 use crate::inputs::{LossInputs, LossOutput};
@@ -63,21 +63,24 @@ pub fn policy_loss_from_operations<B: Backend>(
 
     // Diagnostics report on the loss and must not prolong its graph.
     let constants = ratios.detach();
-    let ppo_kl = (inputs.logp_old - inputs.logp).sum().detach();
+    let tokens = match config.level {
+        Level::Token => None,
+        Level::Sequence | Level::SequenceNorm => Some(token_ratios(&inputs).detach()),
+    };
     let unit_mask = if config.level.is_sequence() {
         lengths(&mask, dtype).greater_elem(0.5)
     } else {
         mask.clone()
     };
-    let diagnostics = diagnostics::collect(
-        constants,
-        units.clipped,
-        formula.exponentiated,
+    let observed = Observed {
+        units: constants,
+        tokens,
+        flags: units.clipped,
         unit_mask,
-        ppo_kl,
-        to_float(mask, dtype).sum(),
-        loss.clone().detach(), // A reported number.
-    );
+        n_tokens: to_float(mask, dtype).sum(),
+        loss: loss.clone().detach(), // A reported number.
+    };
+    let diagnostics = diagnostics::collect(observed, formula.exponentiated);
     LossOutput { loss, diagnostics }
 }
 
@@ -116,11 +119,22 @@ fn weighted<B: Backend>(losses: Tensor<B, 2>, weights: Option<Tensor<B, 2>>) -> 
     }
 }
 
-/// Ratios and advantages per unit.
-fn units<B: Backend>(level: Level, inputs: &LossInputs<B>) -> (Ratios<B>, Tensor<B, 2>) {
-    let logp = inputs.logp.clone();
+/// The ratios of every token, `[B, T]`.
+fn token_ratios<B: Backend>(inputs: &LossInputs<B>) -> Ratios<B> {
+    let (logp, logp_old, logp_ref) = log_probs(inputs);
+    Ratios::new(logp, logp_old, logp_ref)
+}
+
+/// Of the policy, the sampling policy and the reference, `[B, T]`.
+fn log_probs<B: Backend>(inputs: &LossInputs<B>) -> (Tensor<B, 2>, Tensor<B, 2>, Tensor<B, 2>) {
     let logp_old = inputs.logp_old.clone();
     let logp_ref = inputs.logp_ref.clone().unwrap_or_else(|| logp_old.clone());
+    (inputs.logp.clone(), logp_old, logp_ref)
+}
+
+/// Ratios and advantages per unit.
+fn units<B: Backend>(level: Level, inputs: &LossInputs<B>) -> (Ratios<B>, Tensor<B, 2>) {
+    let (logp, logp_old, logp_ref) = log_probs(inputs);
     let advantages = inputs.advantages.clone();
     let sum = |tensor: Tensor<B, 2>| tensor.sum_dim(1); // [B, 1]
     let mean = |tensor: Tensor<B, 2>| {
@@ -128,7 +142,7 @@ fn units<B: Backend>(level: Level, inputs: &LossInputs<B>) -> (Ratios<B>, Tensor
         sum(tensor) / lengths
     };
     match level {
-        Level::Token => (Ratios::new(logp, logp_old, logp_ref), advantages),
+        Level::Token => (token_ratios(inputs), advantages),
         Level::Sequence => {
             let ratios = Ratios::new(sum(logp), sum(logp_old), sum(logp_ref));
             (ratios, mean(advantages))

@@ -6,7 +6,7 @@ use crate::aggregate::StepTotals;
 use crate::choices::{Aggregation, Level};
 use crate::config::ObjectiveConfig;
 use crate::diagnostics::DiagnosticSums;
-use crate::formula::Formula;
+use crate::formula::{Formula, UnitRatios};
 use std::collections::BTreeMap;
 
 pub use crate::formula::{Unit, UnitLoss, unit_loss};
@@ -133,12 +133,14 @@ impl RowEvaluator {
         let weight = self.totals.weight(self.aggregation, length);
         sums.n_tokens += length as f64;
         if !self.level.is_sequence() {
+            sums.n_units += length as f64;
             // The row's sums can stay in registers; the compiler cannot rule out that `write` changes `sums`.
             let mut row_sums = DiagnosticSums::default();
             for idx in tokens() {
                 let token = row.token(idx);
-                let result = self.formula.evaluate(token);
-                row_sums.ppo_kl += token.lp_old - token.lp;
+                let ratios = UnitRatios::new(token);
+                let result = self.formula.evaluate_at(token, &ratios);
+                row_sums.add_token(&ratios);
                 let weight = weight * row.weight(idx);
                 row_sums.add_unit(&result, weight);
                 write(idx, weight * result.grad);
@@ -149,7 +151,8 @@ impl RowEvaluator {
             let result = self.formula.evaluate(response);
             let factors: f64 = tokens().map(|idx| row.weight(idx)).sum();
             let weight = weight * factors / length as f64;
-            sums.ppo_kl += (response.lp_old - response.lp) / share;
+            sums.n_units += 1.0;
+            tokens().for_each(|idx| sums.add_token(&UnitRatios::new(row.token(idx))));
             sums.add_unit(&result, weight);
             tokens().for_each(|idx| write(idx, weight * result.grad * share));
         }
@@ -186,16 +189,28 @@ fn response_unit(level: Level, tokens: impl Iterator<Item = Unit>) -> (Unit, f64
 }
 
 impl DiagnosticSums {
+    /// The estimates of a token.
+    #[inline(always)]
+    pub(crate) fn add_token(&mut self, ratios: &UnitRatios) {
+        let UnitRatios { log_w, w, u, y, .. } = *ratios;
+        self.old_k1 -= log_w;
+        self.old_squares += log_w * log_w;
+        self.old_k3 += w - 1.0 - log_w;
+        self.ref_k1 += u;
+        self.ref_squares += u * u;
+        self.ref_k3 += y - 1.0 + u;
+    }
+
     #[inline(always)]
     pub(crate) fn add_unit(&mut self, unit: &UnitLoss, weight: f64) {
-        self.n_units += 1.0;
         self.loss += weight * unit.loss;
         let count = |event: ClipEvent| f64::from(u8::from(unit.clip == event));
         self.clipped_low += count(ClipEvent::Low);
         self.clipped_high += count(ClipEvent::High);
         self.clipped_dual += count(ClipEvent::Dual);
-        self.kl += unit.kl;
         self.weight += unit.weight;
+        self.weight_squared += unit.weight * unit.weight;
+        self.kl += unit.kl;
         self.clamped += f64::from(u8::from(unit.is_clamped));
     }
 }

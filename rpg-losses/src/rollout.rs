@@ -6,6 +6,7 @@
 //! that of samples from `pi_old`.
 
 use crate::choices::named_enum;
+use crate::diagnostics::spread;
 use crate::formula::exp_clamped;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -89,15 +90,6 @@ impl RolloutCorrection {
             && (0.0..=self.max).contains(&self.min)
             && self.reject.is_none_or(|reject| is_bound(reject.max))
     }
-
-    /// The factor for a ratio.
-    fn factor(&self, v: f64) -> f64 {
-        match self.mode {
-            RolloutMode::Truncate => v.min(self.max),
-            RolloutMode::Mask if (self.min..=self.max).contains(&v) => v,
-            RolloutMode::Mask => 0.0,
-        }
-    }
 }
 
 /// What the losses of a step's tokens are multiplied by.
@@ -106,15 +98,16 @@ impl RolloutCorrection {
 pub struct RolloutWeights {
     /// A constant per token, `[B][T]`; 0 where the mask is false. Tokens with 0 still count in the denominators.
     pub weights: Vec<Vec<f64>>,
-    /// Of the mismatch:
+    /// Of the mismatch, under verl's names where it has them; of `v` before it is bounded:
     ///
     /// | metric | meaning |
     /// | --- | --- |
-    /// | `rollout/v_mean`, `rollout/v_max` | mean and largest `v`, over tokens or, at the other levels, responses |
-    /// | `rollout/ess` | effective sample size, `(sum v)^2 / (n * sum v^2)` |
-    /// | `rollout/chi_square` | mean of `v^2`, less 1 |
-    /// | `rollout/masked` | share of tokens with weight 0 |
-    /// | `rollout/k1`, `rollout/k2`, `rollout/k3` | mean over tokens of `-log v`, `(log v)^2/2`, `v - 1 - log v` of the token |
+    /// | `rollout_corr/rollout_is_mean`, `.../rollout_is_max` | mean and largest `v`, over tokens or, at the other levels, responses |
+    /// | `rollout_corr/rollout_is_eff_sample_size` | their effective sample size as a share of their number, `(sum v)^2 / (n * sum v^2)` |
+    /// | `rollout_corr/rollout_is_oob_ratio` | share of them beyond the bounds: truncated or masked |
+    /// | `rollout_corr/rollout_rs_masked_fraction` | share of tokens with weight 0 |
+    /// | `rollout_corr/chi2_token`, `.../chi2_seq` | mean of `v^2` less 1, of tokens and of whole responses |
+    /// | `rollout_corr/kl`, `.../k2_kl`, `.../k3_kl` | mean over tokens of `-log v`, `(log v)^2/2`, `v - 1 - log v` of the token |
     pub metrics: BTreeMap<String, f64>,
 }
 
@@ -134,33 +127,14 @@ pub fn rollout_weights(
     let mut sums = Sums::default();
     for (row, row_mask) in mask.iter().enumerate() {
         let tokens: Vec<usize> = (0..row_mask.len()).filter(|idx| row_mask[*idx]).collect();
-        let log_v = |idx: &usize| logp_old[row][*idx] - logp_rollout[row][*idx];
-        let ratios: Vec<f64> = tokens.iter().map(log_v).collect();
-        let n = ratios.len() as f64;
-        let total: f64 = ratios.iter().sum();
-        let shared = match correction.level {
-            RolloutLevel::Token => None,
-            RolloutLevel::Sequence => Some(exp_clamped(total)),
-            RolloutLevel::Geometric => Some(exp_clamped(total / n)),
-        };
-        if n > 0.0 {
-            shared.into_iter().for_each(|v| sums.add_ratio(v));
+        if tokens.is_empty() {
+            continue;
         }
-        let is_rejected = correction.reject.is_some_and(|reject| {
-            let kl: f64 = match reject.kl {
-                MismatchKl::K1 => -total,
-                MismatchKl::K3 => ratios.iter().map(|x| exp_clamped(*x) - 1.0 - x).sum(),
-            };
-            kl > reject.max * n
-        });
-        for (idx, log_v) in tokens.into_iter().zip(ratios) {
-            let v = exp_clamped(log_v);
-            if shared.is_none() {
-                sums.add_ratio(v);
-            }
-            let factor = correction.factor(shared.unwrap_or(v));
-            weights[row][idx] = if is_rejected { 0.0 } else { factor };
-            sums.add_token(v, log_v, weights[row][idx]);
+        let log_v = |idx: &usize| logp_old[row][*idx] - logp_rollout[row][*idx];
+        let log_ratios: Vec<f64> = tokens.iter().map(log_v).collect();
+        let factors = correction.factors(&log_ratios, &mut sums);
+        for (idx, factor) in tokens.into_iter().zip(factors) {
+            weights[row][idx] = factor;
         }
     }
     RolloutWeights {
@@ -169,27 +143,101 @@ pub fn rollout_weights(
     }
 }
 
+impl RolloutCorrection {
+    /// The factors of a response's tokens from their `log v`, of which there is one at least.
+    fn factors(&self, log_ratios: &[f64], sums: &mut Sums) -> Vec<f64> {
+        let n = log_ratios.len() as f64;
+        let total: f64 = log_ratios.iter().sum();
+        let response = exp_clamped(total);
+        let shared = match self.level {
+            RolloutLevel::Token => None,
+            RolloutLevel::Sequence => Some(response),
+            RolloutLevel::Geometric => Some(exp_clamped(total / n)),
+        };
+        let is_rejected = self.reject.is_some_and(|reject| {
+            let kl: f64 = match reject.kl {
+                MismatchKl::K1 => -total,
+                MismatchKl::K3 => log_ratios.iter().map(|x| exp_clamped(*x) - 1.0 - x).sum(),
+            };
+            kl > reject.max * n
+        });
+        sums.responses.add(response);
+        if let Some(v) = shared {
+            sums.add_ratio(v, self.is_beyond(v));
+        }
+        let factor = |log_v: &f64| {
+            let v = exp_clamped(*log_v);
+            if shared.is_none() {
+                sums.add_ratio(v, self.is_beyond(v));
+            }
+            let factor = self.factor(shared.unwrap_or(v));
+            let weight = if is_rejected { 0.0 } else { factor };
+            sums.add_token(v, *log_v, weight);
+            weight
+        };
+        log_ratios.iter().map(factor).collect()
+    }
+
+    /// Whether a ratio is truncated or masked.
+    fn is_beyond(&self, v: f64) -> bool {
+        match self.mode {
+            RolloutMode::Truncate => v > self.max,
+            RolloutMode::Mask => !(self.min..=self.max).contains(&v),
+        }
+    }
+
+    /// The factor for a ratio.
+    fn factor(&self, v: f64) -> f64 {
+        match self.mode {
+            RolloutMode::Truncate => v.min(self.max),
+            RolloutMode::Mask if self.is_beyond(v) => 0.0,
+            RolloutMode::Mask => v,
+        }
+    }
+}
+
+/// Some ratios.
+#[derive(Debug, Default)]
+struct Ratios {
+    n: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Ratios {
+    fn add(&mut self, v: f64) {
+        self.n += 1.0;
+        self.sum += v;
+        self.squares += v * v;
+    }
+
+    /// Effective sample size and chi-square.
+    fn spread(&self) -> [f64; 2] {
+        spread(self.n, self.sum, self.squares)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Sums {
-    n: f64,
-    v: f64,
-    squares: f64,
+    /// At the level of the correction.
+    ratios: Ratios,
+    beyond: f64,
     max: f64,
-    n_tokens: f64,
+    tokens: Ratios,
+    responses: Ratios,
     masked: f64,
     k: [f64; 3],
 }
 
 impl Sums {
-    fn add_ratio(&mut self, v: f64) {
-        self.n += 1.0;
-        self.v += v;
-        self.squares += v * v;
+    fn add_ratio(&mut self, v: f64, is_beyond: bool) {
+        self.ratios.add(v);
+        self.beyond += f64::from(u8::from(is_beyond));
         self.max = self.max.max(v);
     }
 
     fn add_token(&mut self, v: f64, log_v: f64, weight: f64) {
-        self.n_tokens += 1.0;
+        self.tokens.add(v);
         self.masked += f64::from(u8::from(weight == 0.0));
         let estimates = [-log_v, 0.5 * log_v * log_v, v - 1.0 - log_v];
         for (sum, estimate) in self.k.iter_mut().zip(estimates) {
@@ -198,25 +246,23 @@ impl Sums {
     }
 
     fn metrics(self) -> BTreeMap<String, f64> {
-        let [k1, k2, k3] = self.k.map(|sum| sum / self.n_tokens.max(1.0));
-        let (ess, chi_square) = if self.n > 0.0 {
-            let ess = self.v * self.v / (self.n * self.squares);
-            (ess, self.squares / self.n - 1.0)
-        } else {
-            (0.0, 0.0)
-        };
+        let per_ratio = |sum: f64| sum / self.ratios.n.max(1.0);
+        let per_token = |sum: f64| sum / self.tokens.n.max(1.0);
+        let [k1, k2, k3] = self.k.map(per_token);
         [
-            ("rollout/v_mean", self.v / self.n.max(1.0)),
-            ("rollout/v_max", self.max),
-            ("rollout/ess", ess),
-            ("rollout/chi_square", chi_square),
-            ("rollout/masked", self.masked / self.n_tokens.max(1.0)),
-            ("rollout/k1", k1),
-            ("rollout/k2", k2),
-            ("rollout/k3", k3),
+            ("rollout_is_mean", per_ratio(self.ratios.sum)),
+            ("rollout_is_max", self.max),
+            ("rollout_is_eff_sample_size", self.ratios.spread()[0]),
+            ("rollout_is_oob_ratio", per_ratio(self.beyond)),
+            ("rollout_rs_masked_fraction", per_token(self.masked)),
+            ("chi2_token", self.tokens.spread()[1]),
+            ("chi2_seq", self.responses.spread()[1]),
+            ("kl", k1),
+            ("k2_kl", k2),
+            ("k3_kl", k3),
         ]
         .into_iter()
-        .map(|(name, value)| (name.to_string(), value))
+        .map(|(name, value)| (format!("rollout_corr/{name}"), value))
         .collect()
     }
 }

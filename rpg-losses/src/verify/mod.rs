@@ -22,6 +22,8 @@ mod case;
 mod controls;
 mod options;
 mod oracle;
+#[cfg(test)]
+mod paper;
 mod policy;
 mod random;
 mod report;
@@ -36,7 +38,10 @@ use burn::tensor::backend::AutodiffBackend;
 
 pub use options::{DEFAULT_CASES, Precision, VerifyOptions};
 pub use report::{Control, HarmlessInTheMean, Oracle, Path, Report, Row, Subject};
-pub use study::{PathPoint, Study, StudyCurve, StudyEstimator, StudyOptions, StudyPoint, study};
+pub use study::{
+    CorrectionCurve, CorrectionStudy, PathPoint, SamplerPoint, Study, StudyCorrection, StudyCurve,
+    StudyEstimator, StudyOptions, StudyPoint, study,
+};
 
 /// The error of the closed form of one unit against the slope of its loss, written down a second time.
 ///

@@ -154,6 +154,9 @@ impl Tree {
         let mut grads = vec![0.0; self.n_parameters()];
         for (response, row) in self.responses.iter().zip(token_grads) {
             for ((prefix, token), grad) in response.iter().zip(row) {
+                if *grad == 0.0 {
+                    continue; // Where single responses are pulled back, almost all of them.
+                }
                 let log_mass = measure.parameters[n_logits + prefix];
                 for v in 0..self.n_vocab {
                     let probability = (table[*prefix][v] - log_mass).exp();

@@ -2,7 +2,8 @@
 
 use burn::backend::{Autodiff, Flex};
 use rpg_losses::verify::{
-    Path, Precision, Report, StudyEstimator, StudyOptions, Subject, VerifyOptions, run, study,
+    Path, Precision, Report, StudyCorrection, StudyEstimator, StudyOptions, Subject, VerifyOptions,
+    run, study,
 };
 use rpg_losses::{Clip, Divergence, Kind, Level};
 use serde_json::Value;
@@ -175,6 +176,21 @@ fn the_study_finds_what_is_known_of_the_estimators() {
                 numbers.iter().all(|x| x.is_finite()) && point.variance > 0.0
             })
     );
+    // A sampler that is `pi_old` needs no correction, and the exact one has none left to make.
+    for (study, n) in [(&study.inexact, 7), (&study.stale, 8)] {
+        assert_eq!((study.samplers.len(), study.curves.len()), (n, 22));
+        assert_eq!(
+            (study.samplers[0].kl, study.samplers[0].max_ratio),
+            (0.0, 1.0)
+        );
+        for curve in &study.curves {
+            let is_exact = curve.correction == StudyCorrection::EXACT;
+            assert!(curve.points[0].bias <= 1e-12, "{}", curve.correction);
+            assert_eq!(curve.points[n - 1].bias <= 1e-12, is_exact);
+        }
+        let markdown = study.markdown("x");
+        assert_eq!(markdown.matches("| uncorrected |").count(), 3);
+    }
     let markdown = study.markdown();
     assert_eq!(markdown.matches("| grpo_corrected | rkl |").count(), 3);
     assert_eq!(

@@ -5,6 +5,7 @@ mod common;
 mod advantages;
 mod clip_bounds;
 mod config;
+mod diagnostics;
 mod docs;
 mod edge_cases;
 mod golden;

@@ -4,7 +4,7 @@ use rpg_losses::{RolloutCorrection, compute_json, rollout_weights};
 use serde_json::{Value, json};
 
 /// `v` of the tokens: 2, 1/8 and one masked; 1/2; a response without tokens.
-fn weights(correction: Value) -> (Vec<Vec<f64>>, [f64; 8]) {
+fn weights(correction: Value) -> (Vec<Vec<f64>>, [f64; 10]) {
     let correction: RolloutCorrection = serde_json::from_value(correction).unwrap();
     let ln = f64::ln;
     let old = [
@@ -24,17 +24,19 @@ fn weights(correction: Value) -> (Vec<Vec<f64>>, [f64; 8]) {
     ];
     let result = rollout_weights(&correction, &old, &rollout, &mask);
     let names = [
-        "v_mean",
-        "v_max",
-        "ess",
-        "chi_square",
-        "masked",
-        "k1",
-        "k2",
-        "k3",
+        "rollout_is_mean",
+        "rollout_is_max",
+        "rollout_is_eff_sample_size",
+        "rollout_is_oob_ratio",
+        "rollout_rs_masked_fraction",
+        "chi2_token",
+        "chi2_seq",
+        "kl",
+        "k2_kl",
+        "k3_kl",
     ];
     assert_eq!(result.metrics.len(), names.len());
-    let metrics = names.map(|name| result.metrics[&format!("rollout/{name}")]);
+    let metrics = names.map(|name| result.metrics[&format!("rollout_corr/{name}")]);
     (result.weights, metrics)
 }
 
@@ -50,13 +52,19 @@ fn check(correction: Value, expected: [f64; 3], metrics: [f64; 5]) {
     );
     let logs = [2.0_f64.ln(), 0.125_f64.ln(), 0.5_f64.ln()];
     let mean = |k: fn(f64) -> f64| logs.iter().map(|x| k(*x)).sum::<f64>() / 3.0;
-    let [v_mean, v_max, ess, chi_square, masked] = metrics;
-    let k = [
+    let [mean_v, max_v, size, beyond, masked] = metrics;
+    let expected = [
+        mean_v,
+        max_v,
+        size,
+        beyond,
+        masked,
+        (4.0 + 1.0 / 64.0 + 0.25) / 3.0 - 1.0,
+        (0.0625 + 0.25) / 2.0 - 1.0,
         mean(|x| -x),
         mean(|x| x * x / 2.0),
         mean(|x| x.exp() - 1.0 - x),
     ];
-    let expected = [v_mean, v_max, ess, chi_square, masked, k[0], k[1], k[2]];
     let pairs = actual.into_iter().zip(expected);
     assert!(
         pairs.into_iter().all(|(a, b)| close(a, b)),
@@ -66,47 +74,49 @@ fn check(correction: Value, expected: [f64; 3], metrics: [f64; 5]) {
 
 #[test]
 fn weights_and_metrics() {
-    let (sum, squares) = (2.625, 4.0 + 1.0 / 64.0 + 0.25);
-    let tokens = [
-        sum / 3.0,
-        2.0,
-        sum * sum / (3.0 * squares),
-        squares / 3.0 - 1.0,
-    ];
-    let of_tokens = |masked: f64| [tokens[0], tokens[1], tokens[2], tokens[3], masked];
-    check(json!({}), [2.0, 0.125, 0.5], of_tokens(0.0));
-    check(json!({"max": 1.5}), [1.5, 0.125, 0.5], of_tokens(0.0));
+    // Mean, largest and effective sample size of 2, 1/8 and 1/2.
+    let of_tokens = |beyond: f64, masked: f64| {
+        let squares = 4.0 + 1.0 / 64.0 + 0.25;
+        let size = 2.625 * 2.625 / (3.0 * squares);
+        [2.625 / 3.0, 2.0, size, beyond, masked]
+    };
+    let third = 1.0 / 3.0;
+    check(json!({}), [2.0, 0.125, 0.5], of_tokens(0.0, 0.0));
+    check(
+        json!({"max": 1.5}),
+        [1.5, 0.125, 0.5],
+        of_tokens(third, 0.0),
+    );
     // The bounds are inside.
     check(
         json!({"mode": "mask"}),
         [2.0, 0.0, 0.5],
-        of_tokens(1.0 / 3.0),
+        of_tokens(third, third),
     );
     check(
         json!({"mode": "mask", "min": 0.0, "max": 1.9}),
         [0.0, 0.125, 0.5],
-        of_tokens(1.0 / 3.0),
+        of_tokens(third, third),
     );
     // 2/8 and 1/2 for whole responses, 1/2 and 1/2 for geometric means.
-    let squares = 0.0625 + 0.25;
-    let whole = [
-        0.375,
-        0.5,
-        0.75 * 0.75 / (2.0 * squares),
-        squares / 2.0 - 1.0,
-        0.0,
-    ];
-    check(json!({"level": "sequence"}), [0.25, 0.25, 0.5], whole);
-    let masked = [whole[0], whole[1], whole[2], whole[3], 2.0 / 3.0];
+    let whole = |beyond: f64, masked: f64| {
+        let size = 0.75 * 0.75 / (2.0 * (0.0625 + 0.25));
+        [0.375, 0.5, size, beyond, masked]
+    };
+    check(
+        json!({"level": "sequence"}),
+        [0.25, 0.25, 0.5],
+        whole(0.0, 0.0),
+    );
     check(
         json!({"level": "sequence", "mode": "mask"}),
         [0.0, 0.0, 0.5],
-        masked,
+        whole(0.5, 2.0 * third),
     );
     check(
         json!({"level": "geometric", "mode": "mask"}),
         [0.5; 3],
-        [0.5, 0.5, 1.0, -0.75, 0.0],
+        [0.5, 0.5, 1.0, 0.0, 0.0],
     );
     // k1 of the first response is ln(4)/2 = 0.69..., as of the second one; k3 is 0.76... and 0.19...
     for (kl, max, masked) in [("k1", 0.6, 1.0), ("k1", 0.7, 0.0), ("k3", 0.5, 2.0 / 3.0)] {
@@ -116,7 +126,7 @@ fn weights_and_metrics() {
         check(
             json!({"reject": {"kl": kl, "max": max}}),
             expected,
-            of_tokens(masked),
+            of_tokens(0.0, masked),
         );
     }
 }
@@ -140,14 +150,14 @@ fn rpg_loss_multiplies_what_a_token_loses() {
     assert!((response.loss - -(1.5 + 0.25) / 2.0).abs() < 1e-12);
     let grad = response.grad.concat();
     assert!((grad[0] - -0.75).abs() < 1e-12 && (grad[1] - -0.125).abs() < 1e-12);
-    assert!((response.metrics["rollout/v_max"] - 2.0).abs() < 1e-12);
+    assert!((response.metrics["rollout_corr/rollout_is_max"] - 2.0).abs() < 1e-12);
     // Masked tokens count in the denominator.
     let masked = answer(json!({"mode": "mask", "max": 2.5}));
     assert!((masked.loss - -1.0).abs() < 1e-12);
     // Without correction the mismatch is reported, and the loss is what it was.
     let plain = answer(Value::Null);
     assert_eq!(plain.loss, -1.0);
-    assert!((plain.metrics["rollout/v_max"] - 2.0).abs() < 1e-12);
+    assert!((plain.metrics["rollout_corr/rollout_is_max"] - 2.0).abs() < 1e-12);
 }
 
 #[test]
