@@ -10,7 +10,7 @@ use burn::tensor::{Bool, Tensor};
 use std::collections::BTreeMap;
 
 /// Number of sums a [`Diagnostics`] holds.
-pub(crate) const N_SUMS: usize = 10;
+pub(crate) const N_SUMS: usize = 11;
 
 /// Sums over tokens and units (tokens, or responses at the sequence levels), in a fixed order.
 ///
@@ -28,6 +28,7 @@ pub(crate) struct DiagnosticSums {
     pub(crate) kl: f64,
     pub(crate) weight: f64,
     pub(crate) clamped: f64,
+    pub(crate) masked: f64,
 }
 
 impl DiagnosticSums {
@@ -43,6 +44,7 @@ impl DiagnosticSums {
             self.kl,
             self.weight,
             self.clamped,
+            self.masked,
         ]
     }
 
@@ -58,6 +60,7 @@ impl DiagnosticSums {
             kl,
             weight,
             clamped,
+            masked,
         ] = sums;
         Self {
             n_tokens,
@@ -70,6 +73,7 @@ impl DiagnosticSums {
             kl,
             weight,
             clamped,
+            masked,
         }
     }
 
@@ -95,6 +99,7 @@ impl DiagnosticSums {
             ("actor/kl_loss", per_unit(self.kl)),
             ("actor/weight_mean", per_unit(self.weight)),
             ("actor/log_ratio_clamped", self.clamped),
+            ("actor/sequence_masked", per_unit(self.masked)),
         ]
         .into_iter()
         .map(|(name, value)| (name.to_string(), value))
@@ -116,6 +121,7 @@ impl DiagnosticSums {
 /// | `actor/kl_loss` | mean of `w*k3(exp(-u))`, the unbiased estimate of `KL(pi, ref)` |
 /// | `actor/weight_mean` | mean importance weight |
 /// | `actor/log_ratio_clamped` | number of units whose log-ratio was clamped before `exp` |
+/// | `actor/sequence_masked` | share of units whose advantage `sequence_mask` has set to 0 |
 #[derive(Debug, Clone)]
 pub struct Diagnostics<B: Backend> {
     sums: Tensor<B, 1>, // [N_SUMS]
@@ -195,6 +201,7 @@ pub(crate) fn collect<B: Backend>(
         sum(ratios.w.clone() * k3),
         sum(ratios.w),
         count(clamped),
+        count(flags.masked),
     ];
     Diagnostics::from_sums(Tensor::cat(sums, 0))
 }

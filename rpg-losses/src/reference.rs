@@ -132,12 +132,13 @@ impl RowEvaluator {
         let length = mask.iter().filter(|is_token| **is_token).count();
         let weight = self.totals.weight(self.aggregation, length);
         sums.n_tokens += length as f64;
+        let shared = self.formula.shared(tokens().map(|idx| row.token(idx)));
         if !self.level.is_sequence() {
             // The row's sums can stay in registers; the compiler cannot rule out that `write` changes `sums`.
             let mut row_sums = DiagnosticSums::default();
             for idx in tokens() {
                 let token = row.token(idx);
-                let result = self.formula.evaluate(token);
+                let result = self.formula.evaluate(token, &shared);
                 row_sums.ppo_kl += token.lp_old - token.lp;
                 let weight = weight * row.weight(idx);
                 row_sums.add_unit(&result, weight);
@@ -146,7 +147,7 @@ impl RowEvaluator {
             sums.add(&row_sums);
         } else if length > 0 {
             let (response, share) = response_unit(self.level, tokens().map(|i| row.token(i)));
-            let result = self.formula.evaluate(response);
+            let result = self.formula.evaluate(response, &shared);
             let factors: f64 = tokens().map(|idx| row.weight(idx)).sum();
             let weight = weight * factors / length as f64;
             sums.ppo_kl += (response.lp_old - response.lp) / share;
@@ -196,6 +197,7 @@ impl DiagnosticSums {
         self.clipped_dual += count(ClipEvent::Dual);
         self.kl += unit.kl;
         self.weight += unit.weight;
+        self.masked += f64::from(u8::from(unit.is_masked));
         self.clamped += f64::from(u8::from(unit.is_clamped));
     }
 }

@@ -243,6 +243,18 @@ fn every_mistake_has_its_own_error() {
         "which does not go with `estimator` \"reinforce\": use \"rpg\"",
     );
     check(
+        &objective(json!({"kind": "gmpo", "level": "sequence_norm"})),
+        "`level` is \"sequence_norm\", which does not go with `kind` \"gmpo\": use \"token\"",
+    );
+    check(
+        &objective(json!({"kind": "sapo", "tau_pos": 0})),
+        "`tau_pos` is 0, but must be a finite number greater than 0",
+    );
+    check(
+        &objective(json!({"kind": "grpo", "sequence_mask": -1})),
+        "`sequence_mask` is -1, but must be a finite number, at least 0",
+    );
+    check(
         &objective(json!({"kind": "gspo", "aggregation": "token_mean"})),
         "`aggregation` is \"token_mean\", which does not go with `level` \"sequence_norm\"",
     );
@@ -644,6 +656,7 @@ fn metrics_worked_out_by_hand() {
         ("actor/kl_loss", kl / 6.0),
         ("actor/weight_mean", weights / 6.0),
         ("actor/log_ratio_clamped", 1.0),
+        ("actor/sequence_masked", 0.0),
     ];
     assert_eq!(response.metrics.len(), expected.len());
     for (name, expected) in expected {
