@@ -79,7 +79,8 @@ fn dual_clip_flags<B: Backend>(
             .clone()
             .greater_elem(bounds.high)
             .bool_and(advantages.greater_elem(0.0)),
-        dual: w.greater_elem(bounds.dual).bool_and(is_negative),
+        dual: (w.clone().greater_elem(bounds.dual)).bool_and(is_negative),
+        ..ClipFlags::none(&w)
     }
 }
 

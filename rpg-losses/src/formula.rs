@@ -5,11 +5,13 @@ use crate::config::ObjectiveConfig;
 use crate::divergence::k3_unit;
 use crate::objectives::Kind;
 use crate::objectives::rpg::Form;
-use crate::objectives::spec::Parts;
+use crate::objectives::spec::{Parts, WeightOf};
 use crate::ratios::{MAX_LOG_RATIO, Ratios};
+use crate::response::{ResponseRules, Shared};
 use crate::terms::{ClipEvent, Coefficients, Terms, UnitLosses, UnitTerms};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use std::iter;
 
 /// One unit: a token, or a response whose log-probabilities have been summed (or averaged).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,15 +38,19 @@ pub struct UnitLoss {
     pub clip: ClipEvent,
     /// The importance weight `w`.
     pub weight: f64,
+    /// Whether its advantage does not count, as its response is off policy.
+    pub is_masked: bool,
     /// `w*k3(exp(-u))`, the estimate of `KL(pi, ref)`.
     pub kl: f64,
     /// Whether a log-ratio was clamped to [`MAX_LOG_RATIO`] before `exp`.
     pub is_clamped: bool,
 }
 
-/// The loss of one unit before aggregation, with its closed-form derivative.
+/// The loss of one unit before aggregation, with its closed-form derivative; the unit is all of its response.
 pub fn unit_loss(config: &ObjectiveConfig, unit: Unit) -> UnitLoss {
-    Formula::new(config).evaluate(unit)
+    let formula = Formula::new(config);
+    let shared = formula.shared(iter::once(unit));
+    formula.evaluate(unit, &shared)
 }
 
 /// Which loss it is, and all that it reads.
@@ -53,6 +59,8 @@ pub(crate) struct Formula {
     kind: Kind,
     form: Form,
     coefficients: Coefficients,
+    /// What the tokens of a response share.
+    response: ResponseRules,
     /// Which log-ratios it exponentiates besides `log w`.
     pub(crate) exponentiated: Exponentiated,
 }
@@ -79,6 +87,10 @@ impl Formula {
             kind: config.kind,
             form: config.form(),
             coefficients,
+            response: ResponseRules {
+                weight_of: spec.weight_of,
+                sequence_mask: config.sequence_mask,
+            },
             exponentiated: Exponentiated {
                 log_r: divergence.uses_reference_weight(),
                 u: kl_term.is_some_and(|term| term.estimator == KlEstimator::K3),
@@ -87,40 +99,69 @@ impl Formula {
     }
 
     /// The losses of all units, and where the trust region acted.
+    ///
+    /// `log_ratios` is `lp - lp_old` of the tokens, `[B, T]` and 0 where masked; `lengths` are those of the responses,
+    /// `[B, 1]`. Returns the ratios with the weight that was used.
     pub(crate) fn losses<B: Backend>(
         &self,
         ratios: Ratios<B>,
         advantages: Tensor<B, 2>,
-    ) -> UnitLosses<B> {
-        let terms = Terms::new(ratios, advantages, self.coefficients);
-        self.kind.losses(self.form, &terms)
+        log_ratios: Tensor<B, 2>,
+        lengths: Tensor<B, 2>,
+    ) -> (Ratios<B>, UnitLosses<B>) {
+        let rules = self.response;
+        let masked = rules.masked(log_ratios.clone(), lengths.clone(), &advantages);
+        let advantages = match &masked {
+            Some(masked) => advantages.mask_fill(masked.clone(), 0.0),
+            None => advantages,
+        };
+        let ratios = match rules.log_weights(log_ratios, lengths, &advantages, &self.coefficients) {
+            Some(log_s) => ratios.with_shared_weight(log_s),
+            None => ratios,
+        };
+        let terms = Terms::new(ratios.clone(), advantages, self.coefficients);
+        let mut units = self.kind.losses(self.form, &terms);
+        if let Some(masked) = masked {
+            units.clipped.masked = masked;
+        }
+        (ratios, units)
     }
 
-    /// The closed form of one unit.
-    #[inline(always)]
-    pub(crate) fn evaluate(&self, unit: Unit) -> UnitLoss {
-        self.evaluate_at(unit, &UnitRatios::new(unit))
+    /// Whether tokens have the weight of their response in place of their own.
+    pub(crate) fn shares_weights(&self) -> bool {
+        self.response.weight_of != WeightOf::Unit
     }
 
-    /// The closed form of one unit whose ratios are known.
+    /// What the tokens of a response share.
+    #[inline]
+    pub(crate) fn shared(&self, tokens: impl Iterator<Item = Unit> + Clone) -> Shared {
+        self.response.shared(&self.coefficients, tokens)
+    }
+
+    /// The closed form of one unit of a response.
     #[inline(always)]
-    pub(crate) fn evaluate_at(&self, unit: Unit, ratios: &UnitRatios) -> UnitLoss {
-        let UnitRatios {
-            log_w,
-            w,
-            u,
-            log_r,
-            r,
-            y,
-        } = *ratios;
+    pub(crate) fn evaluate(&self, unit: Unit, shared: &Shared) -> UnitLoss {
+        self.evaluate_at(unit, &UnitRatios::new(unit), shared)
+    }
+
+    /// The closed form of one unit whose own ratios are known.
+    #[inline(always)]
+    pub(crate) fn evaluate_at(&self, unit: Unit, own: &UnitRatios, shared: &Shared) -> UnitLoss {
+        let UnitRatios { u, log_r, r, y, .. } = *own;
+        let (log_w, w) = match shared.log_weight {
+            Some(log_weight) => (log_weight, exp_clamped(log_weight)),
+            None => (own.log_w, own.w),
+        };
+        let is_masked = shared.masks(unit.advantage);
         let terms = UnitTerms {
             lp: unit.lp,
+            lp_old: unit.lp_old,
             w,
             u,
             log_r,
             r,
             y,
-            a: unit.advantage,
+            a: if is_masked { 0.0 } else { unit.advantage },
             coefficients: &self.coefficients,
         };
         let result = self.kind.closed_form(self.form, &terms);
@@ -129,6 +170,7 @@ impl Formula {
             grad: result.grad,
             clip: result.clip,
             weight: w,
+            is_masked,
             kl: w * k3_unit(&terms),
             is_clamped: log_w.abs() > MAX_LOG_RATIO
                 || (self.exponentiated.log_r && log_r.abs() > MAX_LOG_RATIO)

@@ -87,6 +87,7 @@ pub mod ratios;
 pub mod reference;
 #[cfg(feature = "request")]
 pub mod request;
+mod response;
 pub mod rollout;
 pub mod tables;
 pub mod terms;

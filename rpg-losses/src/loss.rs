@@ -8,6 +8,7 @@ use crate::formula::Formula;
 use crate::fused;
 use crate::inputs::{LossInputs, LossOutput};
 use crate::ratios::Ratios;
+use crate::terms::UnitLosses;
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -55,18 +56,13 @@ pub fn policy_loss_from_operations<B: Backend>(
     let formula = Formula::new(config);
     let dtype = inputs.logp.dtype();
     let mask = inputs.mask.clone();
-    let (ratios, advantages) = units(config.level, &inputs);
-    let weights = unit_weights(config.level, &inputs);
-    let units = formula.losses(ratios.clone(), advantages);
-    let units = units.map(|losses| weighted(losses, weights));
+    let (ratios, units) = unit_losses(config.level, &formula, &inputs);
     let loss = aggregate(config.aggregation, units.losses, &mask, &totals);
 
     // Diagnostics report on the loss and must not prolong its graph.
     let constants = ratios.detach();
-    let tokens = match config.level {
-        Level::Token => None,
-        Level::Sequence | Level::SequenceNorm => Some(token_ratios(&inputs).detach()),
-    };
+    let are_units_tokens = config.level == Level::Token && !formula.shares_weights();
+    let tokens = (!are_units_tokens).then(|| token_ratios(&inputs).detach());
     let unit_mask = if config.level.is_sequence() {
         lengths(&mask, dtype).greater_elem(0.5)
     } else {
@@ -97,9 +93,23 @@ pub fn unaggregated_loss<B: Backend>(
 ) -> Tensor<B, 2> {
     inputs.assert_shapes();
     let inputs = inputs.without_masked();
-    let (ratios, advantages) = units(config.level, &inputs);
-    let losses = Formula::new(config).losses(ratios, advantages).losses;
-    weighted(losses, unit_weights(config.level, &inputs))
+    unit_losses(config.level, &Formula::new(config), &inputs)
+        .1
+        .losses
+}
+
+/// The weighted losses of all units, and the ratios that they are made of.
+fn unit_losses<B: Backend>(
+    level: Level,
+    formula: &Formula,
+    inputs: &LossInputs<B>,
+) -> (Ratios<B>, UnitLosses<B>) {
+    let (ratios, advantages) = units(level, inputs);
+    let log_ratios = inputs.logp.clone() - inputs.logp_old.clone();
+    let lengths = lengths(&inputs.mask, log_ratios.dtype());
+    let (ratios, units) = formula.losses(ratios, advantages, log_ratios, lengths);
+    let weights = unit_weights(level, inputs);
+    (ratios, units.map(|losses| weighted(losses, weights)))
 }
 
 /// The weight of each unit's loss, if there are weights.

@@ -16,9 +16,11 @@ pub const MAX_LOG_RATIO: f64 = 20.0;
 pub struct Ratios<B: Backend> {
     /// `lp`: log-probability under the policy being trained.
     pub lp: Tensor<B, 2>,
-    /// `log w = lp - lp_old`.
+    /// `lp_old`: that under the policy that sampled; a constant.
+    pub lp_old: Tensor<B, 2>,
+    /// `log w`: `lp - lp_old`, unless tokens share a weight ([`Ratios::with_shared_weight`]).
     pub log_w: Tensor<B, 2>,
-    /// `w = exp(lp - lp_old)`, the importance weight.
+    /// `w = exp(log w)`, the importance weight.
     pub w: Tensor<B, 2>,
     /// `u = lp - lp_ref`, the log-ratio to the reference.
     pub u: Tensor<B, 2>,
@@ -37,14 +39,28 @@ impl<B: Backend> Ratios<B> {
         let lp_old = lp_old.detach();
         let lp_ref = lp_ref.detach();
         let log_w = lp.clone() - lp_old.clone();
-        let log_r = lp_ref.clone() - lp_old;
+        let log_r = lp_ref.clone() - lp_old.clone();
         Self {
             w: exp_clamped(log_w.clone()),
             u: lp.clone() - lp_ref,
             r: exp_clamped(log_r.clone()),
             lp,
+            lp_old,
             log_w,
             log_r,
+        }
+    }
+
+    /// The same with the weight `w = SG(s)*exp(lp - SG(lp))`: in value `s`, which the units of a row share, with the
+    /// slope of each unit's own `lp`. `log_s` is `[B, 1]`.
+    pub fn with_shared_weight(self, log_s: Tensor<B, 2>) -> Self {
+        // SG by its definition: no unit gets a gradient through the weight of its row.
+        let log_s = log_s.detach();
+        let log_w = self.lp.clone() - self.lp.clone().detach() + log_s;
+        Self {
+            w: exp_clamped(log_w.clone()),
+            log_w,
+            ..self
         }
     }
 
@@ -53,6 +69,7 @@ impl<B: Backend> Ratios<B> {
         // For coefficients under the paper's SG and for diagnostics, which carry no gradient.
         Self {
             lp: self.lp.detach(),
+            lp_old: self.lp_old.detach(),
             log_w: self.log_w.detach(),
             w: self.w.detach(),
             u: self.u.detach(),

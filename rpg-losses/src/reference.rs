@@ -132,6 +132,7 @@ impl RowEvaluator {
         let length = mask.iter().filter(|is_token| **is_token).count();
         let weight = self.totals.weight(self.aggregation, length);
         sums.n_tokens += length as f64;
+        let shared = self.formula.shared(tokens().map(|idx| row.token(idx)));
         if !self.level.is_sequence() {
             sums.n_units += length as f64;
             // The row's sums can stay in registers; the compiler cannot rule out that `write` changes `sums`.
@@ -139,7 +140,7 @@ impl RowEvaluator {
             for idx in tokens() {
                 let token = row.token(idx);
                 let ratios = UnitRatios::new(token);
-                let result = self.formula.evaluate_at(token, &ratios);
+                let result = self.formula.evaluate_at(token, &ratios, &shared);
                 row_sums.add_token(&ratios);
                 let weight = weight * row.weight(idx);
                 row_sums.add_unit(&result, weight);
@@ -148,7 +149,7 @@ impl RowEvaluator {
             sums.add(&row_sums);
         } else if length > 0 {
             let (response, share) = response_unit(self.level, tokens().map(|i| row.token(i)));
-            let result = self.formula.evaluate(response);
+            let result = self.formula.evaluate(response, &shared);
             let factors: f64 = tokens().map(|idx| row.weight(idx)).sum();
             let weight = weight * factors / length as f64;
             sums.n_units += 1.0;
@@ -211,6 +212,7 @@ impl DiagnosticSums {
         self.weight += unit.weight;
         self.weight_squared += unit.weight * unit.weight;
         self.kl += unit.kl;
+        self.masked += f64::from(u8::from(unit.is_masked));
         self.clamped += f64::from(u8::from(unit.is_clamped));
     }
 }

@@ -50,6 +50,14 @@ pub struct Coefficients {
     pub z: f64,
     /// The trust region.
     pub bounds: ClipBounds,
+    /// `eps_low` itself, for trust regions that are not intervals of the weight.
+    pub eps_low: f64,
+    /// `eps_high` itself.
+    pub eps_high: f64,
+    /// The temperature of the gate where the advantage is positive.
+    pub tau_pos: f64,
+    /// The temperature of the gate where it is not.
+    pub tau_neg: f64,
 }
 
 /// What a formula is applied to, one value per unit (token or response): tensors `[B, U]`.
@@ -95,7 +103,7 @@ impl<B: Backend> UnitLosses<B> {
     }
 }
 
-/// Which units a trust region has acted on, as booleans `[B, U]`; no unit is in two of them.
+/// Which units a trust region has acted on, as booleans `[B, U]`; no unit is clipped in two ways.
 #[derive(Debug, Clone)]
 pub struct ClipFlags<B: Backend> {
     /// Clipped at `1 - eps_low`.
@@ -104,6 +112,8 @@ pub struct ClipFlags<B: Backend> {
     pub high: Tensor<B, 2, Bool>,
     /// Clipped at `c`.
     pub dual: Tensor<B, 2, Bool>,
+    /// Units whose advantage `sequence_mask` has set to 0, clipped or not.
+    pub masked: Tensor<B, 2, Bool>,
 }
 
 impl<B: Backend> ClipFlags<B> {
@@ -113,7 +123,8 @@ impl<B: Backend> ClipFlags<B> {
         Self {
             low: never.clone(),
             high: never.clone(),
-            dual: never,
+            dual: never.clone(),
+            masked: never,
         }
     }
 }
@@ -135,7 +146,8 @@ pub enum ClipEvent {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UnitTerms<'a> {
     pub(crate) lp: f64,
-    /// `exp(lp - lp_old)`.
+    pub(crate) lp_old: f64,
+    /// The importance weight: `exp(lp - lp_old)`, unless the tokens of a response share one.
     pub(crate) w: f64,
     /// `lp - lp_ref`.
     pub(crate) u: f64,

@@ -223,23 +223,42 @@ keys! {
         unread: |config| unless_placed(config, &[KlPlacement::Loss]),
     }
     eps_low: f64 {
-        meaning: "Weights below `1 - eps_low` are clipped.",
+        meaning: "Weights below `1 - eps_low` are clipped; `gmpo`: below `exp(-eps_low)`; `dppo_tv`, `dppo_kl`: the largest divergence where the probability fell.",
         range: FROM_0_TO_1,
         default: |spec, _| spec.defaults.eps_low,
         unread: |config| unless_clipped(config, &[TrustRegion::Interval, TrustRegion::Dual]),
     }
     eps_high: f64 {
-        meaning: "Weights above `1 + eps_high` are clipped.",
+        meaning: "Weights above `1 + eps_high` are clipped; `gmpo`: above `exp(eps_high)`; `dppo_tv`, `dppo_kl`: the largest divergence where the probability rose.",
         range: AT_LEAST_0,
         default: |spec, _| spec.defaults.eps_high,
         unread: |config| unless_clipped(config, &[TrustRegion::Interval, TrustRegion::Dual]),
     }
     #[serde(skip_serializing_if = "Option::is_none")]
     c: Option<f64> {
-        meaning: "The bound on weights of units with negative advantage; absent: none.",
+        meaning: "The bound on weights of units with negative advantage, `dppo_tv` and `dppo_kl`: of all units; absent: none.",
         range: ABOVE_1,
         default: |spec, _| spec.defaults.c,
         unread: |config| unless_clipped(config, &[TrustRegion::Dual]),
+    }
+    tau_pos: f64 {
+        meaning: "The temperature of the gate of `sapo` where the advantage is positive.",
+        range: ABOVE_0,
+        default: |spec, _| spec.defaults.tau_pos,
+        unread: |config| unless_clipped(config, &[TrustRegion::Gate]),
+    }
+    tau_neg: f64 {
+        meaning: "The same where it is not.",
+        range: ABOVE_0,
+        default: |spec, _| spec.defaults.tau_neg,
+        unread: |config| unless_clipped(config, &[TrustRegion::Gate]),
+    }
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequence_mask: Option<f64> {
+        meaning: "The largest mean of `logp_old - logp` over a response at which its negative advantages count: above it they are 0; absent: no bound.",
+        range: AT_LEAST_0,
+        default: |_, _| None,
+        unread: never,
     }
     z: f64 {
         meaning: "The total mass of the measure whose logarithm `logp_old` is, for the unnormalized divergences.",

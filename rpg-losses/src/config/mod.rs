@@ -5,12 +5,12 @@ mod keys;
 mod value;
 
 use crate::aggregate::StepTotals;
-use crate::choices::{Aggregation, Divergence, KlPlacement};
+use crate::choices::{Aggregation, Divergence, KlPlacement, Level};
 use crate::config::keys::{Choice, Key};
 use crate::objectives::Kind;
 use crate::objectives::kl_term::KlTerm;
 use crate::objectives::rpg::Form;
-use crate::objectives::spec::{AdvantageRule, Parts};
+use crate::objectives::spec::{AdvantageRule, Parts, WeightOf};
 use crate::rollout::{RolloutCorrection, RolloutLevel};
 use crate::terms::{ClipBounds, Coefficients};
 
@@ -49,6 +49,15 @@ impl ObjectiveConfig {
                 hint: use_one_of(Form::clips(self.estimator).map(|clip| clip.name())),
             });
         }
+        if !self.goes_with_level() {
+            return Err(ObjectiveError::Conflict {
+                key: "level",
+                found: self.level.name(),
+                other_key: "kind",
+                other: self.kind.name(),
+                hint: use_one_of([Level::Token.name()].into_iter()),
+            });
+        }
         if self.level.is_sequence() != self.aggregation.is_of_sequences() {
             let fits = |aggregation: &&Aggregation| {
                 aggregation.is_of_sequences() == self.level.is_sequence()
@@ -75,6 +84,11 @@ impl ObjectiveConfig {
         Ok(())
     }
 
+    /// Whether the kind has this level: tokens that share a weight are units of their own.
+    pub(crate) fn goes_with_level(&self) -> bool {
+        !self.level.is_sequence() || self.kind.spec().weight_of == WeightOf::Unit
+    }
+
     /// Keys whose value was changed from the kind's default although nothing reads them.
     pub fn warnings(&self) -> Vec<String> {
         let default = Self::for_kind(self.kind);
@@ -95,6 +109,10 @@ impl ObjectiveConfig {
             kl_term: self.kl_term(),
             z: self.mass(),
             bounds: self.clip_bounds(),
+            eps_low: self.eps_low,
+            eps_high: self.eps_high,
+            tau_pos: self.tau_pos,
+            tau_neg: self.tau_neg,
         }
     }
 

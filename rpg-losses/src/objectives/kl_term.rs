@@ -3,7 +3,7 @@
 use crate::choices::{KlEstimator, KlWeight};
 use crate::divergence::{k1, k2, k3, k3_unit};
 use crate::ratios::Ratios;
-use crate::terms::UnitTerms;
+use crate::terms::{ClosedForm, Terms, UnitLosses, UnitTerms};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -14,6 +14,34 @@ pub struct KlTerm {
     pub estimator: KlEstimator,
     /// The factor in front of it.
     pub weight: KlWeight,
+}
+
+/// A kind's policy losses with its KL term, if it has one.
+pub(crate) fn added<B: Backend>(policy: UnitLosses<B>, terms: &Terms<B>) -> UnitLosses<B> {
+    match terms.coefficients.kl_term {
+        None => policy,
+        Some(term) => {
+            let kl = losses(term, &terms.ratios) * terms.coefficients.beta;
+            policy.map(|policy| policy + kl)
+        }
+    }
+}
+
+/// [`added`] of one unit.
+#[inline(always)]
+pub(crate) fn added_unit(policy: ClosedForm, terms: &UnitTerms) -> ClosedForm {
+    let coefficients = terms.coefficients;
+    match coefficients.kl_term {
+        None => policy,
+        Some(term) => {
+            let (loss, grad) = closed_form(term, terms);
+            ClosedForm {
+                loss: policy.loss + coefficients.beta * loss,
+                grad: policy.grad + coefficients.beta * grad,
+                clip: policy.clip,
+            }
+        }
+    }
 }
 
 /// The term, per unit of `beta`. Shapes: `[B, U]`. Minimised.

@@ -2,16 +2,22 @@
 
 pub mod cispo;
 mod dapo;
+pub mod dppo;
+pub mod dppo_kl;
+pub mod dppo_tv;
 mod dr_grpo;
+pub mod gmpo;
 mod grpo;
 mod grpo_corrected;
 mod gspo;
+mod gspo_token;
 pub mod kl_term;
 pub mod ppo;
 mod reinforce_pp;
 mod reinforce_pp_baseline;
 mod rloo;
 pub mod rpg;
+pub mod sapo;
 pub(crate) mod spec;
 
 use crate::choices::named_enum;
@@ -82,6 +88,16 @@ kinds! {
     Rloo = "rloo" in rloo,
     /// GSPO: `ppo` on the length-normalized ratio of the whole response.
     Gspo = "gspo" in gspo,
+    /// GSPO-token: the weight of `gspo`, with an advantage for every token.
+    GspoToken = "gspo_token" in gspo_token,
     /// CISPO: importance weights bounded above.
     Cispo = "cispo" in cispo,
+    /// SAPO: a sigmoid gate in place of the clip.
+    Sapo = "sapo" in sapo,
+    /// DPPO: a mask by the total variation of the sampled token in place of the clip.
+    DppoTv = "dppo_tv" in dppo_tv,
+    /// DPPO: a mask by the KL divergence of the sampled token in place of the clip.
+    DppoKl = "dppo_kl" in dppo_kl,
+    /// GMPO: the geometric mean of the response's clipped weights.
+    Gmpo = "gmpo" in gmpo,
 }

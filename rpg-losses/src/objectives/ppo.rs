@@ -17,34 +17,16 @@ pub(crate) const SPEC: Spec = Spec {
 ///
 /// Shapes: `[B, U]`. Minimised.
 pub fn losses<B: Backend>(terms: &Terms<B>) -> UnitLosses<B> {
-    let coefficients = terms.coefficients;
     let ppo = dual_clip(
         terms.ratios.w.clone(),
         terms.advantages.clone(),
-        coefficients.bounds,
+        terms.coefficients.bounds,
     );
-    match coefficients.kl_term {
-        None => ppo,
-        Some(term) => {
-            let kl = kl_term::losses(term, &terms.ratios) * coefficients.beta;
-            ppo.map(|ppo| ppo + kl)
-        }
-    }
+    kl_term::added(ppo, terms)
 }
 
 #[inline(always)]
 pub(crate) fn closed_form(terms: &UnitTerms) -> ClosedForm {
-    let coefficients = terms.coefficients;
-    let ppo = dual_clip_unit(terms.w, terms.a, &coefficients.bounds);
-    match coefficients.kl_term {
-        None => ppo,
-        Some(term) => {
-            let (loss, grad) = kl_term::closed_form(term, terms);
-            ClosedForm {
-                loss: ppo.loss + coefficients.beta * loss,
-                grad: ppo.grad + coefficients.beta * grad,
-                clip: ppo.clip,
-            }
-        }
-    }
+    let ppo = dual_clip_unit(terms.w, terms.a, &terms.coefficients.bounds);
+    kl_term::added_unit(ppo, terms)
 }

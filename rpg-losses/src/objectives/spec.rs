@@ -16,6 +16,8 @@ pub(crate) struct Spec {
     pub(crate) parts: Parts,
     /// How its advantages differ from the configured form.
     pub(crate) advantage_rule: AdvantageRule,
+    /// Whose importance weight a token has.
+    pub(crate) weight_of: WeightOf,
     /// The values of keys that are left out.
     pub(crate) defaults: Defaults,
 }
@@ -30,6 +32,7 @@ impl Spec {
             trust_region: TrustRegion::Dual,
         },
         advantage_rule: AdvantageRule::AsConfigured,
+        weight_of: WeightOf::Unit,
         defaults: Defaults::BASELINE,
     };
 }
@@ -57,6 +60,19 @@ pub(crate) enum TrustRegion {
     Interval,
     /// `c` as well.
     Dual,
+    /// The temperatures of a gate.
+    Gate,
+}
+
+/// Whose importance weight a token has. With another than its own, a kind is one of the token level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WeightOf {
+    /// Its own.
+    Unit,
+    /// The geometric mean over its response.
+    Response,
+    /// That of weights that have been clipped ([`crate::objectives::gmpo`]).
+    ClippedResponse,
 }
 
 /// How advantages differ from the configured form.
@@ -83,6 +99,8 @@ pub(crate) struct Defaults {
     pub(crate) eps_low: f64,
     pub(crate) eps_high: f64,
     pub(crate) c: Option<f64>,
+    pub(crate) tau_pos: f64,
+    pub(crate) tau_neg: f64,
     pub(crate) level: Level,
     /// At the token level; at the others it is `seq_mean`.
     pub(crate) token_aggregation: Aggregation,
@@ -103,6 +121,9 @@ impl Defaults {
         eps_low: 0.2,
         eps_high: 0.2,
         c: None,
+        // Those of SAPO, which alone reads them.
+        tau_pos: 1.0,
+        tau_neg: 1.05,
         level: Level::Token,
         token_aggregation: Aggregation::TokenMean,
         advantage: AdvantageKind::GroupMean,

@@ -4,13 +4,14 @@ use super::options::VerifyOptions;
 use super::oracle;
 use super::policy::{Measure, Tree, bool_matrix, matrix};
 use super::random::Random;
+use super::weigh::{self, Weighed};
 use crate::aggregate::StepTotals;
 use crate::choices::{Aggregation, Estimator, Level};
 use crate::config::ObjectiveConfig;
 use crate::formula::Unit;
 use crate::inputs::LossInputs;
 use crate::loss::unaggregated_loss;
-use crate::objectives::spec::Parts;
+use crate::objectives::spec::{Parts, WeightOf};
 use crate::reference::{self, Batch};
 use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{DType, Tensor, TensorData};
@@ -52,6 +53,9 @@ impl Case {
             eps_high: random.uniform(0.05, 0.4),
             c: (is_composed || random.below(2) == 0).then(|| random.uniform(1.5, 3.0)),
             z: 1.0,
+            tau_pos: random.uniform(0.5, 2.0),
+            tau_neg: random.uniform(0.5, 2.0),
+            sequence_mask: (config.sequence_mask).map(|_| random.uniform(0.0, 0.2)),
             ..config.clone()
         };
         // Only the unnormalized divergences allow a sampling measure of another mass.
@@ -116,9 +120,13 @@ impl Case {
     /// The case with a trust region that no weight leaves.
     pub(super) fn without_clip(&self) -> ObjectiveConfig {
         ObjectiveConfig {
-            eps_low: 1.0,
+            // Beyond any weight, logarithm of a weight, and divergence.
+            eps_low: 1e9,
             eps_high: 1e9,
             c: Some(2e9),
+            // A gate so wide that it is a line.
+            tau_pos: 1e-5,
+            tau_neg: 1e-5,
             ..self.config.clone()
         }
     }
@@ -135,46 +143,48 @@ impl Case {
     }
 
     fn margin(&self) -> f64 {
-        (self.units().iter().flatten())
-            .map(|unit| oracle::margin(&self.config, *unit))
-            .fold(f64::INFINITY, f64::min)
+        let of_response = |tokens: &Vec<Unit>| {
+            let units = weigh::units(&self.config, tokens).0;
+            let margins = units.iter().map(|unit| oracle::margin(&self.config, *unit));
+            margins.fold(weigh::mask_margin(&self.config, tokens).abs(), f64::min)
+        };
+        (self.tokens().iter().map(of_response)).fold(f64::INFINITY, f64::min)
+    }
+
+    /// The tokens of each response.
+    pub(super) fn tokens(&self) -> Vec<Vec<Unit>> {
+        self.tokens_under(&self.policy)
+    }
+
+    fn tokens_under(&self, policy: &Measure) -> Vec<Vec<Unit>> {
+        let [lp, lp_old, lp_ref] =
+            [policy, &self.old, &self.reference].map(|measure| self.tree.token_log_probs(measure));
+        (self.tree.responses().iter().enumerate())
+            .map(|(row, response)| {
+                let token = |idx: usize| Unit {
+                    lp: lp[row][idx],
+                    lp_old: lp_old[row][idx],
+                    lp_ref: lp_ref[row][idx],
+                    advantage: self.advantages[row][idx],
+                };
+                (0..response.len()).map(token).collect()
+            })
+            .collect()
     }
 
     /// Per response its units: tokens, or one for the whole response.
     pub(super) fn units(&self) -> Vec<Vec<Unit>> {
-        let lp = self.tree.token_log_probs(&self.policy);
-        self.units_at(&lp)
+        let units = |tokens: &Vec<Unit>| {
+            let units = weigh::units(&self.config, tokens).0;
+            units.into_iter().map(|weighed| weighed.unit).collect()
+        };
+        self.tokens().iter().map(units).collect()
     }
 
-    fn units_at(&self, lp: &[Vec<f64>]) -> Vec<Vec<Unit>> {
-        let lp_old = self.tree.token_log_probs(&self.old);
-        let lp_ref = self.tree.token_log_probs(&self.reference);
-        (self.tree.responses().iter().enumerate())
-            .map(|(row, response)| {
-                let tokens = 0..response.len();
-                if !self.config.level.is_sequence() {
-                    return tokens
-                        .map(|idx| Unit {
-                            lp: lp[row][idx],
-                            lp_old: lp_old[row][idx],
-                            lp_ref: lp_ref[row][idx],
-                            advantage: self.advantages[row][idx],
-                        })
-                        .collect();
-                }
-                let divisor = match self.config.level {
-                    Level::SequenceNorm => response.len() as f64,
-                    Level::Sequence | Level::Token => 1.0,
-                };
-                let sum = |values: &[f64]| values[tokens.clone()].iter().sum::<f64>() / divisor;
-                vec![Unit {
-                    lp: sum(&lp[row]),
-                    lp_old: sum(&lp_old[row]),
-                    lp_ref: sum(&lp_ref[row]),
-                    advantage: self.advantages[row][0],
-                }]
-            })
-            .collect()
+    /// The advantages that the sequence mask leaves.
+    fn counted_advantages(&self) -> Vec<Vec<f64>> {
+        let counted = |tokens: &Vec<Unit>| weigh::counted_advantages(&self.config, tokens);
+        self.tokens().iter().map(counted).collect()
     }
 
     /// The expected gradient in the parameters, by autodiff through loss and policy.
@@ -272,54 +282,69 @@ impl Case {
 
     /// The slope of `-J` in each parameter, for the unclipped objective.
     pub(super) fn objective_gradient(&self) -> Vec<f64> {
+        // What is masked is a constant.
+        let counted = self.counted_advantages();
         (0..self.tree.n_parameters())
             .map(|idx| {
                 let value = |x: f64| {
                     let mut moved = self.policy.clone();
                     moved.parameters[idx] = x;
-                    -self.objective(&moved)
+                    -self.objective(&moved, &counted)
                 };
                 oracle::derivative(value, self.policy.parameters[idx])
             })
             .collect()
     }
 
-    fn objective(&self, policy: &Measure) -> f64 {
-        match self.config.level {
-            Level::Token => self.token_objective(policy),
-            Level::Sequence => oracle::objective(
+    fn objective(&self, policy: &Measure, advantages: &[Vec<f64>]) -> f64 {
+        match (self.config.level, self.config.kind.spec().weight_of) {
+            (Level::Token, WeightOf::Unit) => self.token_objective(policy, advantages),
+            (Level::Sequence, _) => oracle::objective(
                 &self.config,
                 &self.tree.response_log_probs(policy),
                 &self.tree.response_log_probs(&self.reference),
                 &self.q,
-                &self.advantages.iter().map(|row| row[0]).collect::<Vec<_>>(),
+                &advantages.iter().map(|row| row[0]).collect::<Vec<_>>(),
             ),
             // No divergence belongs to the geometric mean: the objective is the expected surrogate.
-            Level::SequenceNorm => {
-                let config = ObjectiveConfig {
-                    estimator: Estimator::Differentiable,
-                    ..oracle::unclipped(&self.without_clip())
-                };
-                let lp = self.tree.token_log_probs(policy);
-                (self.units_at(&lp).iter().zip(&self.q))
-                    .map(|(units, q)| -q * oracle::potential(&config, units[0]))
-                    .sum()
-            }
+            (Level::SequenceNorm, _) | (Level::Token, _) => self.surrogate(policy),
         }
     }
 
+    /// The expected unclipped loss, turned around, with everything under `SG` as it is for the case's own policy.
+    fn surrogate(&self, policy: &Measure) -> f64 {
+        let config = ObjectiveConfig {
+            estimator: Estimator::Differentiable,
+            ..oracle::unclipped(&self.without_clip())
+        };
+        let moved = self.tokens_under(policy);
+        (self.tokens().iter().zip(&moved).zip(&self.q))
+            .map(|((tokens, moved), q)| {
+                let units = weigh::units(&config, tokens).0;
+                let moved = weigh::units(&config, moved).0;
+                let potential = |(unit, moved): (&Weighed, &Weighed)| {
+                    let log_w = unit.log_w + (moved.unit.lp - unit.unit.lp);
+                    let advantage = unit.unit.advantage;
+                    let unit = Unit {
+                        advantage,
+                        ..moved.unit
+                    };
+                    oracle::potential(&config, Weighed { unit, log_w })
+                };
+                -q * units.iter().zip(&moved).map(potential).sum::<f64>()
+            })
+            .sum()
+    }
+
     /// `sum_s d(s) * (sum_a pi(a|s)*A(s,a) - beta*D(s))` with `d` the sampling policy's prefixes.
-    fn token_objective(&self, policy: &Measure) -> f64 {
+    fn token_objective(&self, policy: &Measure, advantages: &[Vec<f64>]) -> f64 {
         let (n_prefixes, n_vocab) = (self.tree.n_prefixes(), self.tree.n_vocab());
         let log_p = self.tree.log_table(policy);
         let log_ref = self.tree.log_table(&self.reference);
         // Visits of (prefix, token), and the advantage that they have on average.
         let mut visits = vec![vec![0.0; n_vocab]; n_prefixes];
         let mut advantage_sums = visits.clone();
-        for ((response, q), row) in (self.tree.responses().iter())
-            .zip(&self.q)
-            .zip(&self.advantages)
-        {
+        for ((response, q), row) in (self.tree.responses().iter()).zip(&self.q).zip(advantages) {
             for ((prefix, token), advantage) in response.iter().zip(row) {
                 visits[*prefix][*token] += q;
                 advantage_sums[*prefix][*token] += q * advantage;

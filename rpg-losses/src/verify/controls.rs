@@ -1,6 +1,7 @@
 //! Losses that are known to be wrong and must be rejected, and mistakes that are harmless in the mean.
 
 use super::case::{Case, relative_error};
+use super::mistakes::{self, left_out_error, mistakes};
 use super::options::VerifyOptions;
 use super::random::Random;
 use super::report::{Control, HarmlessInTheMean, Oracle, larger};
@@ -77,6 +78,16 @@ pub(super) fn run<B: AutodiffBackend>(
     let idx = idx + 1;
     let errors = self::errors(options, idx, |random| uncorrected_error(options, random));
     let name = "responses of another policy than that of lp_old, uncorrected";
+    controls.push(control(options, name, &errors));
+    let first = idx + 1;
+    for (idx, mistake) in mistakes().iter().enumerate() {
+        let error = |random: &mut Random| mistakes::error(options, mistake, random);
+        let errors = self::errors(options, first + idx as u64, error);
+        controls.push(control(options, mistake.name, &errors));
+    }
+    let idx = first + controls.len() as u64;
+    let errors = self::errors(options, idx, left_out_error);
+    let name = "sequence_mask: masked tokens leave the denominator";
     controls.push(control(options, name, &errors));
     (controls, harmless)
 }

@@ -13,13 +13,14 @@
 //! Whole optimizer steps, with masks and every aggregation, are checked against the closed form and
 //! against their own micro-batches, on both code paths.
 //!
-//! Negative controls are losses known to be wrong. Each must fail the oracle by which it is
-//! measured; otherwise the verification itself is broken. Mistakes that are harmless in the mean (they add a
+//! Negative controls are losses known to be wrong, of the regularizer and of single kinds. Each must fail the oracle by
+//! which it is measured; otherwise the verification itself is broken. Mistakes that are harmless in the mean (they add a
 //! multiple of `w*grad lp`, whose expectation is 0 for a normalized policy) are listed apart: they must have the
 //! right expected gradient there, and a wrong one where the mass of the policy is free.
 
 mod case;
 mod controls;
+mod mistakes;
 mod options;
 mod oracle;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod rollout;
 mod rows;
 mod steps;
 mod study;
+mod weigh;
 
 use crate::config::ObjectiveConfig;
 use crate::formula::Unit;
@@ -43,12 +45,13 @@ pub use study::{
     StudyEstimator, StudyOptions, StudyPoint, study,
 };
 
-/// The error of the closed form of one unit against the slope of its loss, written down a second time.
+/// The error of the closed form of one unit, all of its response, against the slope of its loss, written down a
+/// second time.
 ///
 /// The larger of the relative errors of loss and derivative. `None` where the unit is so close to a
 /// case distinction of its loss, or so far off policy, that a finite difference says nothing.
 pub fn unit_error(config: &ObjectiveConfig, unit: Unit) -> Option<f64> {
-    rows::unit_error(config, unit)
+    rows::response_error(config, &[unit])
 }
 
 /// Checks every configuration against its oracles, and that every negative control is rejected.

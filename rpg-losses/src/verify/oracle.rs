@@ -3,9 +3,9 @@
 //! Nothing here shares code with the losses: the formulas are those of the tables, with `exp` as it
 //! is and derivatives by finite differences only.
 
+use super::weigh::Weighed;
 use crate::choices::{Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight};
 use crate::config::ObjectiveConfig;
-use crate::formula::Unit;
 use crate::objectives::Kind;
 use crate::objectives::spec::Parts;
 
@@ -46,11 +46,21 @@ fn row(kind: Kind) -> Row {
         | Kind::ReinforcePp
         | Kind::ReinforcePpBaseline
         | Kind::Rloo
-        | Kind::Gspo => row(|x| x.ppo() + x.config.beta * x.kl_term(), kl_penalty),
+        | Kind::Gspo
+        | Kind::GspoToken => row(|x| x.with_kl(x.clipped(x.a)), kl_penalty),
         Kind::Cispo => Row {
             differentiable: Kind::Ppo,
             ..row(|x| -x.w0.clamp(x.low, x.high) * x.a * x.lp, |_| 0.0)
         },
+        Kind::Sapo => Row {
+            differentiable: Kind::Ppo,
+            ..row(|x| x.with_kl(x.gated()), kl_penalty)
+        },
+        Kind::DppoTv | Kind::DppoKl => Row {
+            differentiable: Kind::Ppo,
+            ..row(|x| x.with_kl(x.masked()), kl_penalty)
+        },
+        Kind::Gmpo => row(|x| x.with_kl(x.geometric()), kl_penalty),
     }
 }
 
@@ -66,6 +76,8 @@ struct Frozen<'a> {
     r: f64,
     /// The unit's own `lp`.
     lp0: f64,
+    /// `lp_old`.
+    old: f64,
     w0: f64,
     u0: f64,
 }
@@ -82,18 +94,20 @@ struct Outcome<'a> {
 /// The unit's loss at `lp`, with everything under `SG` held at the unit's own `lp`.
 ///
 /// Its derivative at `lp = unit.lp` is the gradient that stop-gradients leave.
-pub(super) fn frozen_loss(config: &ObjectiveConfig, unit: Unit, lp: f64) -> f64 {
+pub(super) fn frozen_loss(config: &ObjectiveConfig, weighed: Weighed, lp: f64) -> f64 {
+    let Weighed { unit, log_w } = weighed;
     (row(config.kind).loss)(&Frozen {
         config,
         low: 1.0 - config.eps_low,
         high: 1.0 + config.eps_high,
         a: unit.advantage,
         lp,
-        w: (lp - unit.lp_old).exp(),
+        w: (log_w + (lp - unit.lp)).exp(),
         u: lp - unit.lp_ref,
         r: (unit.lp_ref - unit.lp_old).exp(),
         lp0: unit.lp,
-        w0: (unit.lp - unit.lp_old).exp(),
+        old: unit.lp_old,
+        w0: log_w.exp(),
         u0: unit.lp - unit.lp_ref,
     })
 }
@@ -105,8 +119,36 @@ impl Frozen<'_> {
         if a < 0.0 { ppo.min(-c * a) } else { ppo }
     }
 
-    fn ppo(&self) -> f64 {
-        self.clipped(self.a)
+    /// With the KL term of PPO's family.
+    fn with_kl(&self, policy: f64) -> f64 {
+        policy + self.config.beta * self.kl_term()
+    }
+
+    /// SAPO's gate, as a hyperbolic tangent: `sigmoid(x) = (1 + tanh(x/2))/2`.
+    fn gated(&self) -> f64 {
+        let tau = if self.a > 0.0 {
+            self.config.tau_pos
+        } else {
+            self.config.tau_neg
+        };
+        -(1.0 + (tau * (self.w - 1.0) / 2.0).tanh()) * 2.0 / tau * self.a
+    }
+
+    /// DPPO's mask, and its bound on the weight.
+    fn masked(&self) -> f64 {
+        if beyond_divergence(self.config, self.lp0, self.old, self.a) > 0.0 {
+            return 0.0;
+        }
+        let bound = self.config.c.map_or(1.0, |c| (c / self.w0).min(1.0));
+        -self.w * bound * self.a
+    }
+
+    /// GMPO: a clipped token does not move the geometric mean.
+    fn geometric(&self) -> f64 {
+        let own = self.lp0 - self.old;
+        let is_clipped = (self.a > 0.0 && own > self.config.eps_high)
+            || (self.a < 0.0 && -own > self.config.eps_low);
+        -self.a * if is_clipped { self.w0 } else { self.w }
     }
 
     /// The KL term of PPO's family.
@@ -120,6 +162,27 @@ impl Frozen<'_> {
             KlWeight::Full => self.w,
         };
         weight * estimate(self.config.kl_estimator, self.u)
+    }
+}
+
+/// How far the divergence of DPPO is beyond its threshold, where the policy moved as the advantage wants; else below 0.
+fn beyond_divergence(config: &ObjectiveConfig, lp: f64, old: f64, a: f64) -> f64 {
+    let (p, q) = (lp.exp().min(1.0), old.exp().min(1.0));
+    let divergence = if config.kind == Kind::DppoTv {
+        (p - q).abs()
+    } else {
+        let others = |p: f64| (1.0 - p).max(1e-8);
+        q * (q / p).ln() + (1.0 - q) * (others(q) / others(p)).ln()
+    };
+    let threshold = if a > 0.0 {
+        config.eps_high
+    } else {
+        config.eps_low
+    };
+    if a * (lp - old) > 0.0 {
+        divergence - threshold
+    } else {
+        -1.0
     }
 }
 
@@ -153,12 +216,13 @@ fn kl_penalty(x: &Outcome) -> f64 {
 }
 
 /// A loss without stop-gradient that has the slope of the unclipped loss everywhere.
-pub(super) fn potential(config: &ObjectiveConfig, unit: Unit) -> f64 {
+pub(super) fn potential(config: &ObjectiveConfig, weighed: Weighed) -> f64 {
+    let unit = weighed.unit;
     let is_detached = config.kind.spec().parts != Parts::Composed
         && config.kl_placement == KlPlacement::Loss
         && config.kl_weight == KlWeight::Detached;
     if !is_detached {
-        return frozen_loss(config, unit, unit.lp);
+        return frozen_loss(config, weighed, unit.lp);
     }
     let w = (unit.lp - unit.lp_old).exp();
     let r = (unit.lp_ref - unit.lp_old).exp();
@@ -255,15 +319,25 @@ pub(super) fn keeps_bounds(config: &ObjectiveConfig) -> bool {
 }
 
 /// How far the unit is from the next case distinction of its loss, relative to the bounds.
-pub(super) fn margin(config: &ObjectiveConfig, unit: Unit) -> f64 {
+pub(super) fn margin(config: &ObjectiveConfig, weighed: Weighed) -> f64 {
     if config.kind == Kind::Rpg && config.clip == Clip::None {
         return f64::INFINITY;
     }
-    let w = (unit.lp - unit.lp_old).exp();
+    let Weighed { unit, log_w } = weighed;
+    let w = log_w.exp();
     let u = unit.lp - unit.lp_ref;
     let r = (unit.lp_ref - unit.lp_old).exp();
     let a = unit.advantage;
     let regularized = a + config.beta * k(config.kl, w, u, r) / w;
+    let own = unit.lp - unit.lp_old;
+    let (is_geometric, is_dppo) = (
+        config.kind == Kind::Gmpo,
+        [Kind::DppoTv, Kind::DppoKl].contains(&config.kind),
+    );
+    let of_logarithm = (own - config.eps_high)
+        .abs()
+        .min((own + config.eps_low).abs());
+    let of_divergence = beyond_divergence(config, unit.lp, unit.lp_old, a);
     [
         (w - (1.0 - config.eps_low)) / w,
         (w - (1.0 + config.eps_high)) / w,
@@ -271,6 +345,16 @@ pub(super) fn margin(config: &ObjectiveConfig, unit: Unit) -> f64 {
         a,
         regularized,
         regularized * unit.lp,
+        if is_geometric {
+            of_logarithm
+        } else {
+            f64::INFINITY
+        },
+        if is_dppo {
+            of_divergence
+        } else {
+            f64::INFINITY
+        },
     ]
     .into_iter()
     .map(f64::abs)

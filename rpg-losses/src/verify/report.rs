@@ -322,8 +322,17 @@ impl Path {
     }
 }
 
-/// Kind and, where the loss is composed, divergence, estimator and clip.
+/// What the loss is made of, and whether it has a sequence mask.
 fn objective_name(config: &ObjectiveConfig) -> String {
+    let name = loss_name(config);
+    match config.sequence_mask {
+        None => name,
+        Some(_) => name + ", sequence mask",
+    }
+}
+
+/// Kind and, where the loss is composed, divergence, estimator and clip.
+fn loss_name(config: &ObjectiveConfig) -> String {
     let kind = config.kind;
     if config.kind.spec().parts != Parts::Composed {
         let is_preset = config.kl_term() == ObjectiveConfig::for_kind(kind).kl_term();

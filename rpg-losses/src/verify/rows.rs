@@ -5,12 +5,18 @@ use super::options::VerifyOptions;
 use super::oracle;
 use super::random::Random;
 use super::report::{Oracle, Row, Subject, larger};
-use crate::choices::{Divergence, Estimator, KlEstimator, KlPlacement, KlWeight, Level};
+use super::steps::flatten;
+use super::weigh::{self, Weighed};
+use crate::aggregate::StepTotals;
+use crate::choices::{
+    Aggregation, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight, Level,
+};
 use crate::config::ObjectiveConfig;
-use crate::formula::{Unit, unit_loss};
+use crate::formula::Unit;
 use crate::objectives::Kind;
 use crate::objectives::rpg::Form;
 use crate::objectives::spec::Parts;
+use crate::reference::{Batch, evaluate};
 use burn::tensor::backend::AutodiffBackend;
 
 /// How far the policy has moved from the sampling policy: weights from about 1/4 to 4.
@@ -66,30 +72,74 @@ fn errors<B: AutodiffBackend>(case: &Case, options: &VerifyOptions<B>) -> [f64; 
 
 fn finite_difference_error(case: &Case) -> f64 {
     // A case in which nothing can be compared proves nothing.
-    (case.units().into_iter().flatten())
-        .filter_map(|unit| unit_error(&case.config, unit))
+    (case.tokens().iter())
+        .filter_map(|tokens| response_error(&case.config, tokens))
         .reduce(larger)
         .unwrap_or(f64::INFINITY)
 }
 
-/// Loss and derivative of the closed form against the loss as the oracle has it.
-pub(super) fn unit_error(config: &ObjectiveConfig, unit: Unit) -> Option<f64> {
+/// Losses and gradient of a response by the closed form against the losses of its units as the oracle has them.
+pub(super) fn response_error(config: &ObjectiveConfig, tokens: &[Unit]) -> Option<f64> {
+    let expected = slopes(config, tokens)?;
+    Some(relative_error(&closed_form(config, tokens), &expected))
+}
+
+/// The gradient of a response, token by token, and then the sum of the losses of its units.
+fn closed_form(config: &ObjectiveConfig, tokens: &[Unit]) -> Vec<f64> {
+    let rows = |value: fn(&Unit) -> f64| vec![tokens.iter().map(value).collect::<Vec<f64>>()];
+    let mask = vec![vec![true; tokens.len()]];
+    let config = ObjectiveConfig {
+        aggregation: if config.level.is_sequence() {
+            Aggregation::SeqMean
+        } else {
+            Aggregation::SeqMeanTokenSum
+        },
+        ..config.clone()
+    };
+    let batch = Batch {
+        logp: &rows(|token| token.lp),
+        logp_old: &rows(|token| token.lp_old),
+        logp_ref: &rows(|token| token.lp_ref),
+        advantages: &rows(|token| token.advantage),
+        weights: None,
+        mask: &mask,
+    };
+    flatten(evaluate(&config, batch, &StepTotals::from_mask(&mask)))
+}
+
+/// The same by finite differences; `None` where they say nothing.
+pub(super) fn slopes(config: &ObjectiveConfig, tokens: &[Unit]) -> Option<Vec<f64>> {
+    let (units, share) = weigh::units(config, tokens);
+    let is_near = weigh::mask_margin(config, tokens).abs() < MIN_MARGIN;
+    if is_near || !units.iter().all(|weighed| has_slope(config, *weighed)) {
+        return None;
+    }
+    let slope = |weighed: &Weighed| {
+        let frozen = |lp: f64| oracle::frozen_loss(config, *weighed, lp);
+        oracle::derivative(frozen, weighed.unit.lp) * share
+    };
+    let loss = |weighed: &Weighed| oracle::frozen_loss(config, *weighed, weighed.unit.lp);
+    let mut slopes: Vec<f64> = units.iter().map(slope).collect();
+    if config.level.is_sequence() {
+        slopes = vec![slopes[0]; tokens.len()];
+    }
+    // Loss and slopes are compared as one vector: a slope that is 0 has no scale of its own.
+    slopes.push(units.iter().map(loss).sum());
+    Some(slopes)
+}
+
+/// Whether the unit is neither so close to a case distinction nor so far off policy that a difference says nothing.
+fn has_slope(config: &ObjectiveConfig, weighed: Weighed) -> bool {
+    let Weighed { unit, log_w } = weighed;
     let largest = [
         unit.lp - unit.lp_old,
         unit.lp_ref - unit.lp_old,
         unit.lp - unit.lp_ref,
+        log_w,
     ]
     .into_iter()
     .fold(0.0, |max: f64, x| max.max(x.abs()));
-    if oracle::margin(config, unit) < MIN_MARGIN || largest > MAX_LOG_DISTANCE {
-        return None;
-    }
-    let closed_form = unit_loss(config, unit);
-    let frozen = |lp: f64| oracle::frozen_loss(config, unit, lp);
-    let slope = oracle::derivative(frozen, unit.lp);
-    let actual = [closed_form.loss, closed_form.grad];
-    // Loss and slope are compared as one vector: a slope that is 0 has no scale of its own.
-    Some(relative_error(&actual, &[frozen(unit.lp), slope]))
+    oracle::margin(config, weighed) >= MIN_MARGIN && largest <= MAX_LOG_DISTANCE
 }
 
 /// Every kind x divergence x estimator x clip x level.
@@ -105,15 +155,26 @@ pub(super) fn configurations() -> Vec<ObjectiveConfig> {
                 objectives.extend(is_ppo.then(|| kl_terms(&objective)).into_iter().flatten());
             }
         }
+        objectives.extend(sequence_mask(&objective));
     }
     let at_levels = |objective: &ObjectiveConfig| {
         let objective = objective.clone();
-        Level::ALL.iter().map(move |level| ObjectiveConfig {
+        let levels = Level::ALL.iter().map(move |level| ObjectiveConfig {
             level: *level,
             ..objective.clone()
-        })
+        });
+        levels.filter(ObjectiveConfig::goes_with_level)
     };
     objectives.iter().flat_map(at_levels).collect()
+}
+
+/// The sequence mask, on losses in which it acts differently.
+fn sequence_mask(base: &ObjectiveConfig) -> Option<ObjectiveConfig> {
+    let is_masked = [Kind::Rpg, Kind::Ppo, Kind::Gmpo].contains(&base.kind);
+    is_masked.then(|| ObjectiveConfig {
+        sequence_mask: Some(0.05),
+        ..base.clone()
+    })
 }
 
 /// Every KL term in the loss.

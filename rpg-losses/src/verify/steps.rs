@@ -225,6 +225,16 @@ impl Step {
         }
     }
 
+    /// The tokens of each response, which come first in its row.
+    pub(super) fn responses(&self) -> Vec<Vec<Unit>> {
+        let tokens = |row: usize| {
+            let columns = 0..self.mask[row].len();
+            let counted = columns.filter(|column| self.mask[row][*column]);
+            counted.map(|column| self.unit(row, column)).collect()
+        };
+        (0..self.mask.len()).map(tokens).collect()
+    }
+
     fn unit(&self, row: usize, column: usize) -> Unit {
         Unit {
             lp: self.logp[row][column],

@@ -18,8 +18,9 @@ DIVERGENCES = ["none", "fkl", "rkl", "ufkl", "urkl", "skl", "uskl"]
 HALVES = {"skl": ("fkl", "rkl"), "uskl": ("ufkl", "urkl")}
 BASELINES = [
     "ppo", "grpo", "grpo_corrected", "dr_grpo", "dapo", "reinforce_pp", "reinforce_pp_baseline",
-    "rloo", "gspo", "cispo",
+    "rloo", "gspo", "cispo", "gspo_token", "sapo", "dppo_tv", "dppo_kl", "gmpo",
 ]
+OF_TOKENS = ["gspo_token", "gmpo"]
 LEVELS = ["token", "sequence", "sequence_norm"]
 TOKEN_AGGREGATIONS = ["token_mean", "seq_mean_token_sum", "seq_mean_token_mean", "constant"]
 DEFAULTS = {
@@ -33,6 +34,11 @@ DEFAULTS = {
     "rloo": ("leave_one_out", "seq_mean_token_sum"),
     "gspo": ("group_norm", "seq_mean"),
     "cispo": ("group_norm", "token_mean"),
+    "gspo_token": ("group_norm", "seq_mean_token_mean"),
+    "sapo": ("group_norm", "seq_mean_token_mean"),
+    "dppo_tv": ("group_mean", "constant"),
+    "dppo_kl": ("group_mean", "constant"),
+    "gmpo": ("group_norm", "seq_mean_token_mean"),
 }
 
 
@@ -86,20 +92,61 @@ def kl_estimate(estimator, y):
     return {"k1": -y.log(), "k2": y.log() ** 2 / 2, "k3": y - 1 - y.log()}[estimator]
 
 
-def unit_loss(o, lp, lp_old, lp_ref, a):
-    w, u, r = (lp - lp_old).exp(), lp - lp_ref, (lp_ref - lp_old).exp()
+def shared_weight(o, lp, lp_old, a, mask):
+    """The weight that all tokens of a response have; its slope is that of the token's own log-probability."""
+    log_w = lp - lp_old
+    if o["kind"] == "gmpo":
+        sign = a.sign()
+        clipped = torch.minimum(sign * log_w, sign * log_w.clamp(-o["eps_low"], o["eps_high"]))
+        log_w = torch.where(sign == 0, log_w, sign * clipped)
+    mean = torch.where(mask, log_w, 0.0).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
+    return mean.exp().detach() * (lp - lp.detach()).exp()
+
+
+def dppo_mask(o, lp, lp_old, a):
+    p, q = lp.detach().exp().clamp(max=1), lp_old.exp().clamp(max=1)
+    if o["kind"] == "dppo_tv":
+        divergence = (p - q).abs()
+    else:
+        others = lambda x: (1 - x).clamp(min=1e-8)
+        divergence = q * (q / p).log() + (1 - q) * (others(q) / others(p)).log()
+    beyond = ((a > 0) & (lp > lp_old) & (divergence > o["eps_high"])) | (
+        (a < 0) & (lp < lp_old) & (divergence > o["eps_low"])
+    )
+    return torch.where(beyond, 0.0, 1.0)
+
+
+def policy_term(o, w, lp, lp_old, a):
+    kind, c = o["kind"], o.get("c")
+    if kind == "sapo":
+        tau = torch.where(a > 0, torch.tensor(o["tau_pos"]), torch.tensor(o["tau_neg"]))
+        return -4 / tau * (tau * (w - 1)).sigmoid() * a
+    if kind in ("dppo_tv", "dppo_kl"):
+        bound = 1.0 if c is None else (c / w).clamp(max=1).detach()
+        return -dppo_mask(o, lp, lp_old, a) * bound * w * a
+    if kind == "gmpo":
+        own = (lp - lp_old).detach()
+        is_clipped = ((a > 0) & (own > o["eps_high"])) | ((a < 0) & (own < -o["eps_low"]))
+        return -torch.where(is_clipped, w.detach(), w) * a
+    return dual(w, a, 1 - o["eps_low"], 1 + o["eps_high"], c)
+
+
+def unit_loss(o, lp, lp_old, lp_ref, a, w=None):
+    w = (lp - lp_old).exp() if w is None else w
+    u, r = lp - lp_ref, (lp_ref - lp_old).exp()
     beta, c = o["beta"], o.get("c")
-    low, high = 1 - o["eps_low"], 1 + o["eps_high"]
+    low, high = 1 - o.get("eps_low", 0), 1 + o.get("eps_high", 0)
     y = (-u).exp()
     kind = o["kind"]
     if kind == "cispo":
         return -w.clamp(low, high).detach() * a * lp
     if kind != "rpg":
         placement, estimator, weight = kl_term(o)
+        policy = policy_term(o, w, lp, lp_old, a)
         if placement != "loss":
-            return dual(w, a, low, high, c)
+            return policy
         factor = {"none": 1.0, "detached": w.detach(), "full": w}[weight]
-        return dual(w, a, low, high, c) + beta * factor * kl_estimate(estimator, y)
+        return policy + beta * factor * kl_estimate(estimator, y)
     kl = o["kl"]
     z = o["z"] if kl in ("ufkl", "urkl", "uskl") else 1.0
     if o["estimator"] == "differentiable":
@@ -204,11 +251,17 @@ def compute(o, data):
     a, form = advantages(o, t("rewards"), data["groups"], mask, lp_old, lp_ref)
     n_responses, length = mask.shape
     lengths = mask.sum(1)
+    used = torch.where(mask, a, 0.0).tolist() if form == "token" else a[:, 0].tolist()
+    if "sequence_mask" in o:
+        moved = torch.where(mask, lp_old - lp.detach(), 0.0).sum(1) / lengths.clamp(min=1)
+        is_off_policy = (moved > o["sequence_mask"])[:, None]
+        a = torch.where(is_off_policy & (a < 0), 0.0, a)
     weights = torch.ones(mask.shape)
     if "rollout_correction" in o:
         weights = rollout_weights(o["rollout_correction"], lp_old, t("logp_rollout"), mask)
     if o["level"] == "token":
-        losses = torch.where(mask, weights * unit_loss(o, lp, lp_old, lp_ref, a), 0.0)
+        w = shared_weight(o, lp, lp_old, a, mask) if o["kind"] in OF_TOKENS else None
+        losses = torch.where(mask, weights * unit_loss(o, lp, lp_old, lp_ref, a, w), 0.0)
         loss = {
             "token_mean": lambda: losses.sum() / mask.sum(),
             "seq_mean_token_sum": lambda: losses.sum(1).mean(),
@@ -221,8 +274,33 @@ def compute(o, data):
         losses = weights[:, 0] * unit_loss(o, fold(lp), fold(lp_old), fold(lp_ref), a[:, 0])
         loss = torch.where(lengths > 0, losses, 0.0).sum() / n_responses
     loss.backward()
-    used = torch.where(mask, a, 0.0).tolist() if form == "token" else a[:, 0].tolist()
     return {"loss": loss.item(), "grad": lp.grad.tolist(), "advantages": used}
+
+
+def gmpo_as_in_the_paper(o, data):
+    """One loss per response, `-A*(product of the clipped weights)^(1/n)`: loss and gradient."""
+    t = lambda key: torch.tensor(data[key])
+    mask = t("mask").bool()
+    lp = t("logp").requires_grad_()
+    a, _ = advantages(o, t("rewards"), data["groups"], mask, t("logp_old"), t("logp_ref"))
+    losses = []
+    for i, counted in enumerate(mask):
+        if counted.any():
+            w = (lp[i] - t("logp_old")[i]).exp()[counted]
+            sign = a[i, 0].sign()
+            bounded = w.clamp(torch.tensor(-o["eps_low"]).exp(), torch.tensor(o["eps_high"]).exp())
+            clipped = torch.minimum(w**sign, bounded**sign) ** sign if sign != 0 else w
+            losses.append(-a[i, 0] * clipped.prod() ** (1 / counted.sum()))
+    loss = sum(losses) / len(mask)
+    loss.backward()
+    return loss.item(), lp.grad
+
+
+def check_gmpo(o, data):
+    response = compute(o, data)
+    loss, grad = gmpo_as_in_the_paper(o, data)
+    assert abs(loss - response["loss"]) < 1e-14
+    assert (grad - torch.tensor(response["grad"])).abs().max() < 1e-14
 
 
 def objectives():
@@ -250,14 +328,49 @@ def objectives():
             default_advantage, default_aggregation = DEFAULTS[kind]
             if kind == "gspo" and level == "token":
                 default_aggregation = "token_mean"
-            dual = {} if kind == "cispo" else {"c": 1.6}
+            if kind in OF_TOKENS and level != "token":
+                continue
+            dual = {} if kind in ("cispo", "sapo", "gmpo") else {"c": 1.6}
+            if kind.startswith("dppo"):
+                dual = {"c": 1.2}
             if level == "sequence" and kind != "dapo":
                 dual = {}
             yield {
-                "kind": kind, "beta": 0.3, "eps_low": 0.2, "eps_high": 0.3, **dual,
-                "level": level,
+                "kind": kind, "beta": 0.3, **bounds(kind), **dual, "level": level,
                 "aggregation": default_aggregation if level == "token" else "seq_mean",
                 "advantage": default_advantage,
+            }
+
+
+def bounds(kind):
+    if kind == "sapo":
+        return {"tau_pos": 1.5, "tau_neg": 2.5}
+    if kind == "dppo_kl":
+        return {"eps_low": 0.02, "eps_high": 0.03}
+    if kind == "dppo_tv":
+        return {"eps_low": 0.05, "eps_high": 0.07}
+    return {"eps_low": 0.2, "eps_high": 0.3}
+
+
+def with_kl_terms_of_other_kinds():
+    for kind in ["gspo_token", "sapo", "dppo_tv", "dppo_kl", "gmpo"]:
+        advantage, aggregation = DEFAULTS[kind]
+        base = {
+            "kind": kind, "beta": 0.3, **bounds(kind), "level": "token", "aggregation": aggregation,
+            "advantage": advantage,
+        }
+        yield {**base, "kl_placement": "loss", "kl_estimator": "k3", "kl_weight": "full"}
+        yield {**base, "kl_placement": "reward", "kl_estimator": "k1"}
+
+
+def with_sequence_masks():
+    rpg = {"kl": "urkl", "estimator": "reinforce", "clip": "rpg", "kl_in_clip": True, "c": 1.6, "z": 1.7}
+    for kind in ["rpg", "ppo", "grpo", "gspo_token", "sapo", "dppo_tv", "gmpo"]:
+        for level in LEVELS if kind in ("rpg", "ppo", "grpo") else ["token"]:
+            yield {
+                "kind": kind, "beta": 0.3, **bounds(kind), **(rpg if kind == "rpg" else {}),
+                "level": level, "aggregation": "token_mean" if level == "token" else "seq_mean",
+                "advantage": "group_mean", "sequence_mask": 0.02,
             }
 
 
@@ -321,8 +434,15 @@ def inputs(rng):
 def main():
     rng = random.Random(0)
     data = [inputs(rng) for _ in range(3)]
+    gmpo = {"kind": "gmpo", "beta": 0.0, **bounds("gmpo"), "level": "token",
+            "aggregation": "seq_mean_token_mean", "advantage": "group_norm"}
+    for item in data:
+        check_gmpo(gmpo, item)
     cases = []
-    for o in itertools.chain(objectives(), with_kl_terms(), with_corrections(), with_advantages()):
+    for o in itertools.chain(
+        objectives(), with_kl_terms(), with_corrections(), with_advantages(),
+        with_kl_terms_of_other_kinds(), with_sequence_masks(),
+    ):
         for idx in range(len(data)):
             cases.append({"input": idx, "objective": o, "response": compute(o, data[idx])})
     write = lambda x: json.dumps(x, separators=(",", ":"))

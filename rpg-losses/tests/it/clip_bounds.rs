@@ -110,6 +110,7 @@ fn ratios(w: &[f64]) -> Ratios<B> {
     let log_w: Vec<f64> = w.iter().map(|w| w.ln()).collect();
     Ratios {
         lp: constant(-0.25).require_grad(),
+        lp_old: row(&(log_w.iter().map(|x| -0.25 - x)).collect::<Vec<_>>()),
         log_w: row(&log_w),
         w: row(w),
         u: row(&log_w),
@@ -242,10 +243,12 @@ fn truncated_keeps_every_gradient() {
 #[test]
 fn constants_of_a_loss_have_no_gradient() {
     // Every field tracked on its own, as no caller should do.
-    let fields = [-0.25, 0.5, 1.5, 0.5, 0.25, 1.25].map(|value| row(&[value]).require_grad());
-    let [lp, log_w, w, u, log_r, r] = fields.clone();
+    let fields =
+        [-0.25, -0.75, 0.5, 1.5, 0.5, 0.25, 1.25].map(|value| row(&[value]).require_grad());
+    let [lp, lp_old, log_w, w, u, log_r, r] = fields.clone();
     let ratios = Ratios {
         lp,
+        lp_old,
         log_w,
         w,
         u,
@@ -253,8 +256,13 @@ fn constants_of_a_loss_have_no_gradient() {
         r,
     };
     let constants = ratios.clone().detach();
-    let sum =
-        constants.lp + constants.log_w + constants.w + constants.u + constants.log_r + constants.r;
+    let sum = constants.lp
+        + constants.lp_old
+        + constants.log_w
+        + constants.w
+        + constants.u
+        + constants.log_r
+        + constants.r;
     let all = fields
         .iter()
         .fold(sum, |sum, field| sum + field.clone())

@@ -217,6 +217,9 @@ pub(crate) fn configurations() -> Vec<ObjectiveConfig> {
     let mut configs = Vec::new();
     for kind in Kind::ALL {
         for level in Level::ALL {
+            if *level != Level::Token && OF_TOKENS.contains(kind) {
+                continue;
+            }
             let raw = format!(r#"{{"kind": "{kind}", "level": "{level}"}}"#);
             let mut config: ObjectiveConfig = serde_json::from_str(&raw).expect(&raw);
             config.beta = 0.4;
@@ -229,13 +232,23 @@ pub(crate) fn configurations() -> Vec<ObjectiveConfig> {
                 if *kind == Kind::Ppo {
                     configs.extend(kl_terms(&config));
                 }
-                configs.push(config);
+                configs.push(config.clone());
+            }
+            if MASKED.contains(kind) {
+                configs.push(changed(&config, |config| config.sequence_mask = Some(0.1)));
             }
         }
     }
-    assert_eq!(configs.len(), (7 * 7 + 9 + Kind::ALL.len() - 1) * 3);
+    let n_objectives = 7 * 7 + 9 + Kind::ALL.len() - 1 + MASKED.len();
+    assert_eq!(configs.len(), n_objectives * 3 - 2 * (OF_TOKENS.len() + 1));
     configs
 }
+
+/// Kinds that have the token level alone.
+pub(crate) const OF_TOKENS: [Kind; 2] = [Kind::GspoToken, Kind::Gmpo];
+
+/// Kinds that are tested with a sequence mask as well.
+const MASKED: [Kind; 4] = [Kind::Rpg, Kind::Grpo, Kind::Sapo, Kind::Gmpo];
 
 /// Every KL term in the loss.
 fn kl_terms(base: &ObjectiveConfig) -> Vec<ObjectiveConfig> {

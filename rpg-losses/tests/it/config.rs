@@ -1,5 +1,6 @@
 //! Defaults, reading and writing of objectives.
 
+use crate::common::OF_TOKENS;
 use rpg_losses::{
     AdvantageKind, Aggregation, Clip, Divergence, Estimator, Kind, Level, ObjectiveConfig,
     ObjectiveError,
@@ -23,6 +24,10 @@ fn defaults_are_those_of_the_documentation() {
                     Kind::Dapo => (0.2, 0.28, Some(3.0)),
                     Kind::Gspo => (3e-4, 4e-4, None),
                     Kind::Cispo => (1.0, 0.2, None),
+                    Kind::GspoToken => (3e-4, 4e-4, None),
+                    Kind::DppoTv => (0.15, 0.15, None),
+                    Kind::DppoKl => (0.05, 0.05, None),
+                    Kind::Gmpo => (0.4, 0.4, None),
                     _ => (0.2, 0.2, None),
                 };
                 let numbers = [config.beta, config.eps_low, config.eps_high, config.z];
@@ -32,7 +37,8 @@ fn defaults_are_those_of_the_documentation() {
                 let expected = (Divergence::None, Estimator::Differentiable, Clip::None);
                 assert_eq!(form, expected, "{kind}");
             }
-            assert_eq!(config.max_length, None);
+            assert_eq!([config.tau_pos, config.tau_neg], [1.0, 1.05], "{kind}");
+            assert_eq!((config.max_length, config.sequence_mask), (None, None));
             assert!(config.kl_in_clip);
             assert_eq!(config.warnings(), [""; 0], "{kind}");
         };
@@ -58,7 +64,12 @@ fn defaults_are_those_of_the_documentation() {
     );
     check(Kind::Rloo, Level::Token, LeaveOneOut, SeqMeanTokenSum);
     check(Kind::Gspo, Level::SequenceNorm, GroupNorm, SeqMean);
+    check(Kind::GspoToken, Level::Token, GroupNorm, SeqMeanTokenMean);
     check(Kind::Cispo, Level::Token, GroupNorm, TokenMean);
+    check(Kind::Sapo, Level::Token, GroupNorm, SeqMeanTokenMean);
+    check(Kind::DppoTv, Level::Token, GroupMean, Constant);
+    check(Kind::DppoKl, Level::Token, GroupMean, Constant);
+    check(Kind::Gmpo, Level::Token, GroupNorm, SeqMeanTokenMean);
     assert_eq!(checked, Kind::ALL);
 
     let rpg = ObjectiveConfig::default();
@@ -75,7 +86,16 @@ fn defaults_are_those_of_the_documentation() {
     for kind in Kind::ALL {
         for level in ["sequence", "sequence_norm"] {
             let text = format!("kind = \"{kind}\"\nlevel = \"{level}\"");
-            let config: ObjectiveConfig = toml::from_str(&text).unwrap();
+            let config = toml::from_str::<ObjectiveConfig>(&text);
+            if OF_TOKENS.contains(kind) {
+                let message = format!(
+                    "`level` is \"{level}\", which does not go with `kind` \"{kind}\": use \"token\""
+                );
+                let error = config.unwrap_err().to_string();
+                assert!(error.contains(&message), "{error}");
+                continue;
+            }
+            let config = config.unwrap();
             assert_eq!(config.aggregation, SeqMean, "{text}");
         }
     }
@@ -92,7 +112,8 @@ fn names_are_those_of_the_documentation() {
     }
     assert_eq!(
         names(Kind::ALL, Kind::name),
-        "rpg ppo grpo grpo_corrected dr_grpo dapo reinforce_pp reinforce_pp_baseline rloo gspo cispo"
+        "rpg ppo grpo grpo_corrected dr_grpo dapo reinforce_pp reinforce_pp_baseline rloo gspo gspo_token cispo \
+         sapo dppo_tv dppo_kl gmpo"
     );
     assert_eq!(
         names(Divergence::ALL, Divergence::name),
@@ -126,6 +147,7 @@ fn a_written_config_is_read_back_unchanged() {
             config.beta = 0.125;
             config.eps_low = 0.1;
             config.max_length = max_length;
+            config.sequence_mask = max_length.map(|n| n as f64);
             let text = toml::to_string(&config).unwrap();
             assert_eq!(config, toml::from_str(&text).unwrap(), "{text}");
             let text = serde_json::to_string(&config).unwrap();
@@ -151,6 +173,15 @@ fn errors_in_a_file_name_the_key() {
     check("kind = \"rpg\"\nbeta = inf", "`beta` is inf");
     check("kind = \"rpg\"\neps_high = inf", "`eps_high` is inf");
     check("kind = \"rpg\"\nc = inf", "`c` is inf");
+    check(
+        "kind = \"sapo\"\ntau_pos = 0",
+        "`tau_pos` is 0, but must be a finite number greater than 0",
+    );
+    check("kind = \"sapo\"\ntau_neg = -1.5", "`tau_neg` is -1.5, but");
+    check(
+        "kind = \"ppo\"\nsequence_mask = -0.1",
+        "`sequence_mask` is -0.1, but must be a finite number, at least 0",
+    );
     check(
         "kind = \"rpg\"\nz = -1",
         "`z` is -1, but must be a finite number greater than 0",
@@ -247,6 +278,21 @@ fn warnings_name_changed_keys_that_nothing_reads() {
         "kind = \"dr_grpo\"\nmax_length = 8\nbeta = 0.1\neps_low = 0.1\neps_high = 0.3",
         &[],
     );
+    check(
+        "kind = \"ppo\"\ntau_pos = 2\ntau_neg = 3",
+        &["tau_pos", "tau_neg"],
+    );
+    check("kind = \"rpg\"\ntau_neg = 3", &["tau_neg"]);
+    check(
+        "kind = \"sapo\"\ntau_pos = 2\ntau_neg = 3\neps_low = 0.1\neps_high = 0.1\nc = 2\nsequence_mask = 0.1",
+        &["eps_low", "eps_high", "c"],
+    );
+    check(
+        "kind = \"gmpo\"\neps_low = 0.1\neps_high = 0.1\nc = 2\nkl_placement = \"loss\"\nbeta = 0.1",
+        &["c"],
+    );
+    check("kind = \"dppo_kl\"\neps_low = 0.1\nc = 20", &[]);
+    check("kind = \"gspo_token\"\neps_low = 0.1\nc = 20", &[]);
     let warnings = toml::from_str::<ObjectiveConfig>("kind = \"ppo\"\nbeta = 1")
         .unwrap()
         .warnings();

@@ -118,9 +118,8 @@ fn clamped_log_ratios_are_counted_where_they_enter() {
         logp_ref: Some(rows([[-1.0, -21.0]])),
         ..step.clone()
     };
-    let check = |config: &ObjectiveConfig, has_weight: bool| {
+    let check = |config: &ObjectiveConfig, beyond: f64| {
         let metric = "actor/log_ratio_clamped";
-        let beyond = if has_weight { 2.0 } else { 1.0 };
         for (step, expected) in [(&step, beyond), (&at_bound, 0.0)] {
             assert_eq!(
                 step.reference(config).metrics[metric],
@@ -141,12 +140,19 @@ fn clamped_log_ratios_are_counted_where_they_enter() {
             config.beta = 0.1;
         });
         use Divergence::{Fkl, Skl, Ufkl, Uskl};
-        check(&config, [Fkl, Ufkl, Skl, Uskl].contains(kl));
+        let has_weight = [Fkl, Ufkl, Skl, Uskl].contains(kl);
+        check(&config, if has_weight { 2.0 } else { 1.0 });
     }
     for kind in Kind::ALL.iter().filter(|kind| **kind != Kind::Rpg) {
-        use Kind::{DrGrpo, Grpo, GrpoCorrected};
-        let has_k3 = [Grpo, DrGrpo, GrpoCorrected].contains(kind);
-        check(&ObjectiveConfig::for_kind(*kind), has_k3);
+        use Kind::{DrGrpo, Gmpo, Grpo, GrpoCorrected, GspoToken};
+        let beyond = match *kind {
+            Grpo | DrGrpo | GrpoCorrected => 2.0,
+            // Both tokens have one weight: `exp(29)`, and that of logarithms that have been clipped.
+            GspoToken => 2.0,
+            Gmpo => 0.0,
+            _ => 1.0,
+        };
+        check(&ObjectiveConfig::for_kind(*kind), beyond);
     }
 }
 

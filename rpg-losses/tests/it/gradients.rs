@@ -11,6 +11,15 @@ use serde_json::Value;
 /// Every kind but RPG, and PPO with nine KL terms.
 const N_BASELINES: usize = Kind::ALL.len() - 1 + 9;
 
+/// `gspo_token` and `gmpo`, which have the token level alone.
+const N_OF_TOKENS: usize = 2;
+
+/// RPG, PPO and `gmpo` with a sequence mask.
+const N_MASKS: usize = 3;
+
+/// Objectives x levels: `gmpo` with a sequence mask has one as well.
+const N_CONFIGS: usize = (7 * 7 + N_BASELINES + N_MASKS) * 3 - 2 * (N_OF_TOKENS + 1);
+
 fn report(precision: Precision, n_cases: usize, seed: u64) -> Report {
     let options = VerifyOptions::<Autodiff<Flex>>::new(Default::default(), precision);
     run(&VerifyOptions {
@@ -26,15 +35,13 @@ fn every_row_holds_and_every_control_is_rejected() {
         let report = report(precision, n_cases, 1);
         assert!(report.passed(), "{precision:?}:\n{}", report.table());
         // kinds x divergences x estimators x clips x levels, and whole steps, none left out.
-        let n_rpg = 7 * 7 * 3;
-        let n_baselines = N_BASELINES * 3;
         let n_steps = 2 * 5;
-        let n_bounds = 2 * (7 * 5 + N_BASELINES);
+        let n_bounds = 2 * (7 * 5 + N_BASELINES + N_MASKS);
         assert_eq!(
             report.rows.len(),
-            3 * (n_rpg + n_baselines) + 2 * n_steps + n_bounds + 2 * 2
+            3 * N_CONFIGS + 2 * n_steps + n_bounds + 2 * 2
         );
-        assert_eq!((report.controls.len(), report.harmless.len()), (9, 4));
+        assert_eq!((report.controls.len(), report.harmless.len()), (9 + 12, 4));
         assert!(report.rows.iter().all(|row| row.cases == n_cases));
     }
 }
@@ -62,6 +69,10 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         "rpg/skl/differentiable/dual, kl outside/sequence: expectation"
     ));
     assert!(has_row("gspo/sequence_norm: finite difference"));
+    assert!(has_row("gmpo, sequence mask/token: finite difference"));
+    assert!(has_row(
+        "rpg/urkl/reinforce/rpg, sequence mask/sequence: expectation"
+    ));
     assert!(has_row("step/seq_mean/operations: micro-batches"));
     assert!(has_row(
         "at the bounds/rpg/urkl/reinforce/hard/token/policy_loss: closed form"
@@ -76,7 +87,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         .collect();
     assert_eq!(
         lines.len(),
-        2 + 7 * 7 * 3 + N_BASELINES * 3 + 2 * 5 + 2 * (7 * 5 + N_BASELINES)
+        2 + N_CONFIGS + 2 * 5 + 2 * (7 * 5 + N_BASELINES + N_MASKS)
     );
     assert!(
         lines[0].starts_with("| rpg/none/differentiable/token "),
@@ -90,7 +101,7 @@ fn the_report_is_reproducible_and_has_the_documented_json() {
         .lines()
         .filter(|line| line.ends_with("| ok      |"))
         .collect();
-    assert_eq!(lines.len(), 7 * 7 + N_BASELINES + 1 + 5 + 1);
+    assert_eq!(lines.len(), 7 * 7 + N_BASELINES + N_MASKS + 1 + 5 + 1);
     assert!(
         lines[0].starts_with("| rpg/none/differentiable "),
         "{}",

@@ -10,6 +10,7 @@ mod docs;
 mod edge_cases;
 mod golden;
 mod gradients;
+mod kinds;
 mod kl_terms;
 mod policy_loss;
 mod properties;

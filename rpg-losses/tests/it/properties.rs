@@ -18,8 +18,13 @@ fn config() -> impl Strategy<Value = ObjectiveConfig> {
         proptest::option::of(1..20_usize),
     );
     let numbers = (0.0..2.0, 0.0..=1.0, 0.0..1.0, 1.01..5.0, 0.2..3.0);
-    (choice, numbers).prop_map(
-        |((idx, aggregation, max_length), (beta, eps_low, eps_high, c, z))| {
+    let gate = (0.1..5.0, 0.1..5.0, 0.0..1.0);
+    (choice, numbers, gate).prop_map(
+        |(
+            (idx, aggregation, max_length),
+            (beta, eps_low, eps_high, c, z),
+            (tau_pos, tau_neg, mask),
+        )| {
             changed(&configurations()[idx], |config| {
                 config.aggregation = if config.level == Level::Token {
                     Aggregation::ALL[aggregation]
@@ -32,6 +37,9 @@ fn config() -> impl Strategy<Value = ObjectiveConfig> {
                 config.eps_high = eps_high;
                 config.c = Some(c);
                 config.z = z;
+                config.tau_pos = tau_pos;
+                config.tau_neg = tau_neg;
+                config.sequence_mask = config.sequence_mask.map(|_| mask);
             })
         },
     )
@@ -154,7 +162,9 @@ proptest! {
     /// A unit that no bound touches has the gradient it has without clip.
     #[test]
     fn inside_the_region_clipping_changes_nothing(
-        config in config(),
+        config in config().prop_filter("an interval of the weight", |config| {
+            ![Kind::Sapo, Kind::DppoKl, Kind::Gmpo].contains(&config.kind)
+        }),
         position in 1e-3..0.999,
         (lp, _, to_ref, advantage, _) in token(1.0),
     ) {
@@ -171,6 +181,22 @@ proptest! {
         prop_assert_eq!(actual.clip, ClipEvent::Unclipped);
         let scale = expected.grad.abs().max(1.0);
         prop_assert!((actual.grad - expected.grad).abs() <= 1e-12 * scale);
+    }
+
+    /// On policy a gate is no gate, whatever its temperatures are.
+    #[test]
+    fn on_policy_the_gate_leaves_the_policy_gradient(
+        lp in -6.0..0.0,
+        advantage in -3.0..3.0,
+        (tau_pos, tau_neg) in (1e-3..50.0, 1e-3..50.0),
+    ) {
+        let config = changed(&ObjectiveConfig::for_kind(Kind::Sapo), |config| {
+            config.tau_pos = tau_pos;
+            config.tau_neg = tau_neg;
+        });
+        let unit = Unit { lp, lp_old: lp, lp_ref: lp, advantage };
+        let grad = unit_loss(&config, unit).grad;
+        prop_assert!((grad + advantage).abs() <= 1e-12 * advantage.abs());
     }
 
     /// The corrected KL term of GRPO is that of `urkl`.

@@ -243,6 +243,18 @@ fn every_mistake_has_its_own_error() {
         "which does not go with `estimator` \"reinforce\": use \"rpg\"",
     );
     check(
+        &objective(json!({"kind": "gmpo", "level": "sequence_norm"})),
+        "`level` is \"sequence_norm\", which does not go with `kind` \"gmpo\": use \"token\"",
+    );
+    check(
+        &objective(json!({"kind": "sapo", "tau_pos": 0})),
+        "`tau_pos` is 0, but must be a finite number greater than 0",
+    );
+    check(
+        &objective(json!({"kind": "grpo", "sequence_mask": -1})),
+        "`sequence_mask` is -1, but must be a finite number, at least 0",
+    );
+    check(
         &objective(json!({"kind": "gspo", "aggregation": "token_mean"})),
         "`aggregation` is \"token_mean\", which does not go with `level` \"sequence_norm\"",
     );

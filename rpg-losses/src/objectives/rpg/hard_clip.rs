@@ -78,21 +78,20 @@ fn truncated_unit<'a>(terms: &UnitTerms<'a>) -> UnitTerms<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::choices::Divergence;
-    use crate::terms::Coefficients;
+    use crate::config::ObjectiveConfig;
 
     #[test]
     fn the_logarithm_moves_with_the_weight() {
-        let coefficients = Coefficients {
-            kl: Divergence::Urkl,
-            beta: 1e-4,
-            kl_term: None,
-            z: 1.0,
-            bounds: ClipBounds::new(0.5, 0.5, 10.0),
-        };
+        let coefficients = ObjectiveConfig {
+            eps_low: 0.5,
+            eps_high: 0.5,
+            ..Default::default()
+        }
+        .coefficients();
         let check = |w: f64, bound: f64, clip: ClipEvent| {
             let terms = UnitTerms {
                 lp: -1.0,
+                lp_old: -1.0 - w.ln(),
                 w,
                 u: w.ln() - 0.25,
                 log_r: 0.25,

@@ -43,7 +43,8 @@ pub fn losses<B: Backend>(terms: &Terms<B>) -> UnitLosses<B> {
     let clipped = ClipFlags {
         low: (w.clone().lower_equal_elem(bounds.low)).bool_and(is_negative.clone()),
         high: (w.clone().greater_equal_elem(bounds.high)).bool_and(is_negative.clone().bool_not()),
-        dual: w.greater_equal_elem(bounds.dual).bool_and(is_negative),
+        dual: (w.clone().greater_equal_elem(bounds.dual)).bool_and(is_negative),
+        ..ClipFlags::none(&w)
     };
 
     let kept = coefficient * l.clone();
@@ -88,22 +89,26 @@ pub(crate) fn closed_form(terms: &UnitTerms) -> ClosedForm {
 mod tests {
     use super::*;
     use crate::choices::Divergence;
-    use crate::terms::{ClipBounds, Coefficients};
+    use crate::config::ObjectiveConfig;
 
     /// Weights just below, exactly on and just above the bounds 0.5, 1.5 and 3.
     #[test]
     fn the_bounds_are_outside() {
-        let coefficients = Coefficients {
+        let coefficients = ObjectiveConfig {
             kl: Divergence::Ufkl,
             beta: 0.5,
-            kl_term: None,
             z: 2.0,
-            bounds: ClipBounds::new(0.5, 0.5, 3.0),
-        };
+            eps_low: 0.5,
+            eps_high: 0.5,
+            c: Some(3.0),
+            ..Default::default()
+        }
+        .coefficients();
         // r = 1, so that K = 1 - w; l = 0.25.
         let check = |w: f64, a: f64, bound: f64, clip: ClipEvent| {
             let terms = UnitTerms {
                 lp: -0.25,
+                lp_old: -0.25 - w.ln(),
                 w,
                 u: w.ln(),
                 log_r: 0.0,
