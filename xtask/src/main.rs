@@ -18,8 +18,9 @@ cargo xtask NAME [ARGUMENTS]
   train [ARGS]              build `rpg` for this machine and run `rpg train ARGS`
   verify-gradients [ARGS]   check the gradients of the losses: `rpg verify-gradients ARGS`
   verify-gradients --study[=PAGE]
-                            compute bias and variance of every estimator with the example gradient_study of
-                            rpg-losses, and write a page with tables and plots (default: docs/gradient-study.md)
+                            compute bias and variance of every estimator and of every correction for another
+                            sampler with the example gradient_study of rpg-losses, draw the clips, and write a
+                            page with tables and plots (default: docs/gradient-study.md)
   test [ARGS]               tidy, then all tests: `cargo test ARGS`
   bench NAME [OPTIONS]      compare with what users would run otherwise; `cargo xtask bench help` lists the names
   compare [OPTIONS]         train RPG, GRPO, DAPO and REINFORCE++ on the built-in task, and write docs/comparison.md (hours)
