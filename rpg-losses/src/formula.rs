@@ -142,7 +142,7 @@ impl Formula {
         let u = unit.lp - unit.lp_ref;
         let w = exp_clamped(log_w);
         // On the paper's iterative scheme the reference is the sampling policy: r = 1, u = log w.
-        let (r, y) = if log_r == 0.0 && log_w == log_ratio {
+        let (r, y) = if log_r == 0.0 && shared.log_weight.is_none() {
             (1.0, 1.0 / w)
         } else {
             (exp_clamped(log_r), exp_clamped(-u))
