@@ -7,6 +7,7 @@ use crate::choices::{Aggregation, Level};
 use crate::config::ObjectiveConfig;
 use crate::diagnostics::DiagnosticSums;
 use crate::formula::{Formula, UnitRatios};
+use crate::response::Shared;
 use std::collections::BTreeMap;
 
 pub use crate::formula::{Unit, UnitLoss, unit_loss};
@@ -135,18 +136,12 @@ impl RowEvaluator {
         let shared = self.formula.shared(tokens().map(|idx| row.token(idx)));
         if !self.level.is_sequence() {
             sums.n_units += length as f64;
-            // The row's sums can stay in registers; the compiler cannot rule out that `write` changes `sums`.
-            let mut row_sums = DiagnosticSums::default();
-            for idx in tokens() {
-                let token = row.token(idx);
-                let ratios = UnitRatios::new(token);
-                let result = self.formula.evaluate_at(token, &ratios, &shared);
-                row_sums.add_token(&ratios);
-                let weight = weight * row.weight(idx);
-                row_sums.add_unit(&result, weight);
-                write(idx, weight * result.grad);
+            if shared == Shared::NOTHING {
+                // The same with a constant, so that what most kinds do not read costs their loop nothing.
+                self.add_tokens(row, &Shared::NOTHING, weight, write, sums);
+            } else {
+                self.add_tokens(row, &shared, weight, write, sums);
             }
-            sums.add(&row_sums);
         } else if length > 0 {
             let (response, share) = response_unit(self.level, tokens().map(|i| row.token(i)));
             let result = self.formula.evaluate(response, &shared);
@@ -157,6 +152,31 @@ impl RowEvaluator {
             sums.add_unit(&result, weight);
             tokens().for_each(|idx| write(idx, weight * result.grad * share));
         }
+    }
+
+    /// Adds the tokens of a response, each with its loss.
+    #[inline(always)]
+    fn add_tokens(
+        &self,
+        row: &impl TokenRow,
+        shared: &Shared,
+        weight: f64,
+        mut write: impl FnMut(usize, f64),
+        sums: &mut DiagnosticSums,
+    ) {
+        let mask = row.mask();
+        // The row's sums can stay in registers; the compiler cannot rule out that `write` changes `sums`.
+        let mut row_sums = DiagnosticSums::default();
+        for idx in (0..mask.len()).filter(|idx| mask[*idx]) {
+            let token = row.token(idx);
+            let ratios = UnitRatios::new(token);
+            let result = self.formula.evaluate_at(token, &ratios, shared);
+            row_sums.add_token(&ratios);
+            let weight = weight * row.weight(idx);
+            row_sums.add_unit(&result, weight);
+            write(idx, weight * result.grad);
+        }
+        sums.add(&row_sums);
     }
 }
 
@@ -212,7 +232,9 @@ impl DiagnosticSums {
         self.weight += unit.weight;
         self.weight_squared += unit.weight * unit.weight;
         self.kl += unit.kl;
-        self.masked += f64::from(u8::from(unit.is_masked));
+        if unit.is_masked {
+            self.masked += 1.0;
+        }
         self.clamped += f64::from(u8::from(unit.is_clamped));
     }
 }

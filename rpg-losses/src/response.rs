@@ -17,7 +17,7 @@ pub(crate) struct ResponseRules {
 }
 
 /// What they are for one response.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Shared {
     /// The logarithm of the weight that all its tokens have.
     pub(crate) log_weight: Option<f64>,
@@ -26,6 +26,12 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Tokens with weights of their own, and advantages that count.
+    pub(crate) const NOTHING: Self = Self {
+        log_weight: None,
+        is_off_policy: false,
+    };
+
     /// Whether the response loses this advantage.
     #[inline(always)]
     pub(crate) fn masks(&self, advantage: f64) -> bool {
@@ -41,7 +47,7 @@ impl ResponseRules {
         tokens: impl Iterator<Item = Unit> + Clone,
     ) -> Shared {
         if self.weight_of == WeightOf::Unit && self.sequence_mask.is_none() {
-            return Shared::default();
+            return Shared::NOTHING;
         }
         let mean = |value: &dyn Fn(Unit) -> f64| {
             let (n, sum) =
@@ -50,8 +56,8 @@ impl ResponseRules {
         };
         let log_ratio = |token: Unit| token.lp - token.lp_old;
         let mut shared = Shared {
-            log_weight: None,
             is_off_policy: (self.sequence_mask).is_some_and(|max| -mean(&log_ratio) > max),
+            ..Shared::NOTHING
         };
         shared.log_weight = match self.weight_of {
             WeightOf::Unit => None,

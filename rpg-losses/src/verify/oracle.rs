@@ -6,6 +6,7 @@
 use super::weigh::Weighed;
 use crate::choices::{Clip, Divergence, Estimator, KlEstimator, KlPlacement, KlWeight};
 use crate::config::ObjectiveConfig;
+use crate::formula::Unit;
 use crate::objectives::Kind;
 use crate::objectives::spec::Parts;
 
@@ -19,6 +20,10 @@ struct Row {
     differentiable: Kind,
     /// Whether a unit exactly on a bound keeps its gradient.
     keeps_bounds: fn(&ObjectiveConfig) -> bool,
+    /// What a token adds to the logarithm of the weight that its response shares, times the length; if it shares one.
+    shared: Option<fn(&ObjectiveConfig, &Unit) -> f64>,
+    /// How far a unit is from a case distinction that is none of its weight.
+    distance: fn(&ObjectiveConfig, &Unit) -> f64,
 }
 
 /// One row per kind.
@@ -28,6 +33,8 @@ fn row(kind: Kind) -> Row {
         penalty,
         differentiable: kind,
         keeps_bounds: |_| true,
+        shared: None,
+        distance: |_, _| f64::INFINITY,
     };
     match kind {
         Kind::Rpg => Row {
@@ -46,8 +53,11 @@ fn row(kind: Kind) -> Row {
         | Kind::ReinforcePp
         | Kind::ReinforcePpBaseline
         | Kind::Rloo
-        | Kind::Gspo
-        | Kind::GspoToken => row(|x| x.with_kl(x.clipped(x.a)), kl_penalty),
+        | Kind::Gspo => row(|x| x.with_kl(x.clipped(x.a)), kl_penalty),
+        Kind::GspoToken => Row {
+            shared: Some(|_, token| token.lp - token.lp_old),
+            ..row(|x| x.with_kl(x.clipped(x.a)), kl_penalty)
+        },
         Kind::Cispo => Row {
             differentiable: Kind::Ppo,
             ..row(|x| -x.w0.clamp(x.low, x.high) * x.a * x.lp, |_| 0.0)
@@ -56,11 +66,25 @@ fn row(kind: Kind) -> Row {
             differentiable: Kind::Ppo,
             ..row(|x| x.with_kl(x.gated()), kl_penalty)
         },
-        Kind::DppoTv | Kind::DppoKl => Row {
+        Kind::DppoTv => Row {
             differentiable: Kind::Ppo,
-            ..row(|x| x.with_kl(x.masked()), kl_penalty)
+            distance: |config, unit| beyond(config, unit, variation),
+            ..row(|x| x.with_kl(x.masked(variation)), kl_penalty)
         },
-        Kind::Gmpo => row(|x| x.with_kl(x.geometric()), kl_penalty),
+        Kind::DppoKl => Row {
+            differentiable: Kind::Ppo,
+            distance: |config, unit| beyond(config, unit, coins),
+            ..row(|x| x.with_kl(x.masked(coins)), kl_penalty)
+        },
+        Kind::Gmpo => Row {
+            shared: Some(geometric_part),
+            distance: |config, unit| {
+                let log_w = unit.lp - unit.lp_old;
+                let [low, high] = [log_w + config.eps_low, log_w - config.eps_high];
+                low.abs().min(high.abs())
+            },
+            ..row(|x| x.with_kl(x.geometric()), kl_penalty)
+        },
     }
 }
 
@@ -76,8 +100,8 @@ struct Frozen<'a> {
     r: f64,
     /// The unit's own `lp`.
     lp0: f64,
-    /// `lp_old`.
-    old: f64,
+    /// The unit itself.
+    unit: Unit,
     w0: f64,
     u0: f64,
 }
@@ -106,7 +130,7 @@ pub(super) fn frozen_loss(config: &ObjectiveConfig, weighed: Weighed, lp: f64) -
         u: lp - unit.lp_ref,
         r: (unit.lp_ref - unit.lp_old).exp(),
         lp0: unit.lp,
-        old: unit.lp_old,
+        unit,
         w0: log_w.exp(),
         u0: unit.lp - unit.lp_ref,
     })
@@ -135,8 +159,8 @@ impl Frozen<'_> {
     }
 
     /// DPPO's mask, and its bound on the weight.
-    fn masked(&self) -> f64 {
-        if beyond_divergence(self.config, self.lp0, self.old, self.a) > 0.0 {
+    fn masked(&self, divergence: fn(f64, f64) -> f64) -> f64 {
+        if beyond(self.config, &self.unit, divergence) > 0.0 {
             return 0.0;
         }
         let bound = self.config.c.map_or(1.0, |c| (c / self.w0).min(1.0));
@@ -145,7 +169,7 @@ impl Frozen<'_> {
 
     /// GMPO: a clipped token does not move the geometric mean.
     fn geometric(&self) -> f64 {
-        let own = self.lp0 - self.old;
+        let own = self.lp0 - self.unit.lp_old;
         let is_clipped = (self.a > 0.0 && own > self.config.eps_high)
             || (self.a < 0.0 && -own > self.config.eps_low);
         -self.a * if is_clipped { self.w0 } else { self.w }
@@ -165,25 +189,45 @@ impl Frozen<'_> {
     }
 }
 
-/// How far the divergence of DPPO is beyond its threshold, where the policy moved as the advantage wants; else below 0.
-fn beyond_divergence(config: &ObjectiveConfig, lp: f64, old: f64, a: f64) -> f64 {
-    let (p, q) = (lp.exp().min(1.0), old.exp().min(1.0));
-    let divergence = if config.kind == Kind::DppoTv {
-        (p - q).abs()
+/// What a token adds to the mean of GMPO: `sgn(A)*min(sgn(A)*x, sgn(A)*clip(x))`, or `x` where `A` is 0.
+fn geometric_part(config: &ObjectiveConfig, token: &Unit) -> f64 {
+    let x = token.lp - token.lp_old;
+    let clipped = x.clamp(-config.eps_low, config.eps_high);
+    let sign = token.advantage.signum();
+    if token.advantage == 0.0 {
+        x
     } else {
-        let others = |p: f64| (1.0 - p).max(1e-8);
-        q * (q / p).ln() + (1.0 - q) * (others(q) / others(p)).ln()
-    };
-    let threshold = if a > 0.0 {
+        sign * (sign * x).min(sign * clipped)
+    }
+}
+
+/// How far a divergence of `p` and `q` is beyond the threshold, where the policy moved as the advantage wants; else -1.
+fn beyond(config: &ObjectiveConfig, unit: &Unit, divergence: fn(f64, f64) -> f64) -> f64 {
+    if unit.advantage * (unit.lp - unit.lp_old) <= 0.0 {
+        return -1.0;
+    }
+    let threshold = if unit.advantage > 0.0 {
         config.eps_high
     } else {
         config.eps_low
     };
-    if a * (lp - old) > 0.0 {
-        divergence - threshold
-    } else {
-        -1.0
-    }
+    divergence(unit.lp.exp().min(1.0), unit.lp_old.exp().min(1.0)) - threshold
+}
+
+/// The total variation of two coins.
+fn variation(p: f64, q: f64) -> f64 {
+    (p - q).abs()
+}
+
+/// Their KL divergence, from `q` to `p`.
+fn coins(p: f64, q: f64) -> f64 {
+    let others = |p: f64| (1.0 - p).max(1e-8);
+    q * (q / p).ln() + (1.0 - q) * (others(q) / others(p)).ln()
+}
+
+/// What a token adds to the logarithm of the weight that its response shares, times the length; if it shares one.
+pub(super) fn shared(config: &ObjectiveConfig, token: &Unit) -> Option<f64> {
+    row(config.kind).shared.map(|part| part(config, token))
 }
 
 /// `k1`, `k2` or `k3` of `exp(-u)`.
@@ -329,15 +373,6 @@ pub(super) fn margin(config: &ObjectiveConfig, weighed: Weighed) -> f64 {
     let r = (unit.lp_ref - unit.lp_old).exp();
     let a = unit.advantage;
     let regularized = a + config.beta * k(config.kl, w, u, r) / w;
-    let own = unit.lp - unit.lp_old;
-    let (is_geometric, is_dppo) = (
-        config.kind == Kind::Gmpo,
-        [Kind::DppoTv, Kind::DppoKl].contains(&config.kind),
-    );
-    let of_logarithm = (own - config.eps_high)
-        .abs()
-        .min((own + config.eps_low).abs());
-    let of_divergence = beyond_divergence(config, unit.lp, unit.lp_old, a);
     [
         (w - (1.0 - config.eps_low)) / w,
         (w - (1.0 + config.eps_high)) / w,
@@ -345,16 +380,7 @@ pub(super) fn margin(config: &ObjectiveConfig, weighed: Weighed) -> f64 {
         a,
         regularized,
         regularized * unit.lp,
-        if is_geometric {
-            of_logarithm
-        } else {
-            f64::INFINITY
-        },
-        if is_dppo {
-            of_divergence
-        } else {
-            f64::INFINITY
-        },
+        (row(config.kind).distance)(config, &unit),
     ]
     .into_iter()
     .map(f64::abs)

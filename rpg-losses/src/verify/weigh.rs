@@ -2,10 +2,10 @@
 //!
 //! As in [`super::oracle`], nothing here shares code with the losses.
 
+use super::oracle;
 use crate::choices::Level;
 use crate::config::ObjectiveConfig;
 use crate::formula::Unit;
-use crate::objectives::Kind;
 
 /// A unit and the logarithm of its weight.
 #[derive(Debug, Clone, Copy)]
@@ -71,24 +71,9 @@ pub(super) fn mask_margin(config: &ObjectiveConfig, tokens: &[Unit]) -> f64 {
     total / tokens.len() as f64 - max
 }
 
-/// The mean of the tokens' logarithms, for kinds whose tokens share a weight.
+/// The logarithm of the weight that the tokens share, if they do.
 fn shared_log_weight(config: &ObjectiveConfig, tokens: &[Unit]) -> Option<f64> {
-    let mean =
-        |value: &dyn Fn(&Unit) -> f64| tokens.iter().map(value).sum::<f64>() / tokens.len() as f64;
-    let own = |token: &Unit| token.lp - token.lp_old;
-    let is_geometric = config.kind == Kind::Gmpo;
-    (is_geometric || config.kind == Kind::GspoToken).then(|| {
-        mean(&|token: &Unit| {
-            // `sgn(A)*min(sgn(A)*x, sgn(A)*clip(x))`.
-            let sign = if token.advantage < 0.0 { -1.0 } else { 1.0 };
-            let x = own(token);
-            let clipped = x.clamp(-config.eps_low, config.eps_high);
-            let is_unclipped = !is_geometric || token.advantage == 0.0;
-            if is_unclipped {
-                x
-            } else {
-                sign * (sign * x).min(sign * clipped)
-            }
-        })
-    })
+    let parts = tokens.iter().map(|token| oracle::shared(config, token));
+    let sum: Option<f64> = parts.sum();
+    sum.map(|sum| sum / tokens.len() as f64)
 }
