@@ -1,6 +1,6 @@
 //! docs/comparison.md: the tables and pictures between its markers; the words around them are written by hand.
 
-use super::plan::{Entry, Part, SAMPLES, UPDATES, stressed};
+use super::plan::{BASE, Entry, Part, SAMPLES, UPDATES, stressed};
 use super::plot::{Curve, draw};
 use super::record::{Record, interval};
 use anyhow::{Context, Result};
@@ -22,14 +22,18 @@ pub(super) fn write(docs: &Path, results: &Results) -> Result<()> {
         fs::read_to_string(&page).with_context(|| format!("cannot read {}", page.display()))?;
     let pictures = docs.join("comparison");
     fs::create_dir_all(&pictures)?;
-    for (name, part, title) in [
-        ("rpg.svg", "rpg-", "RPG and RPG-REINFORCE"),
-        ("baselines.svg", "", "RPG-REINFORCE-URKL and the baselines"),
+    let is_rpg = |entry: &Entry| entry.name.starts_with("rpg-");
+    let is_baseline = |entry: &Entry| !is_rpg(entry) || entry.name == BASE;
+    for (name, title, curves) in [
+        ("rpg.svg", "RPG and RPG-REINFORCE", curves(results, is_rpg)),
+        (
+            "baselines.svg",
+            "RPG-REINFORCE-URKL and the baselines",
+            curves(results, is_baseline),
+        ),
     ] {
-        fs::write(
-            pictures.join(name),
-            draw(&format!("{title}: Mean@{SAMPLES}"), &curves(results, part))?,
-        )?;
+        let title = format!("{title}: Mean@{SAMPLES}");
+        fs::write(pictures.join(name), draw(&title, &curves)?)?;
     }
     fs::write(pictures.join("runs.csv"), runs_csv(results))?;
     fs::write(&page, with_tables(&text, |name| table(name, results))?)?;
@@ -60,6 +64,7 @@ fn table(name: &str, results: &Results) -> Option<String> {
         "methods" => part_table(results, Part::Methods),
         "clip" => part_table(results, Part::Clip),
         "kl" => part_table(results, Part::Kl),
+        "int8" => part_table(results, Part::Int8),
         "stress" => stress_table(results),
         _ => return None,
     })
@@ -134,15 +139,8 @@ fn stress_table(results: &Results) -> String {
     out + "\n"
 }
 
-/// The mean curves over the seeds of the methods whose names begin so, or of the others and the one that is varied.
-fn curves(results: &Results, beginning: &str) -> Vec<Curve> {
-    let is_drawn = |entry: &Entry| {
-        let is_rpg = entry.name.starts_with("rpg-");
-        match beginning {
-            "" => !is_rpg || entry.name == super::plan::BASE,
-            _ => is_rpg,
-        }
-    };
+/// The mean curves over the seeds of some methods.
+fn curves(results: &Results, is_drawn: impl Fn(&Entry) -> bool) -> Vec<Curve> {
     results
         .iter()
         .filter(|(entry, records)| {

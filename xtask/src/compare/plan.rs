@@ -9,6 +9,8 @@ pub(super) enum Part {
     Clip,
     /// The KL coefficient, and a reference that stays.
     Kl,
+    /// Rollouts with 8-bit integers.
+    Int8,
     /// Fewer and more updates per rollout.
     Stress,
 }
@@ -58,6 +60,7 @@ pub(super) fn entries() -> Vec<Entry> {
     let mut entries = methods();
     entries.extend(clips());
     entries.extend(kl_terms());
+    entries.extend(int8_rollouts());
     let stressed = entries.clone();
     for method in stressed.iter().filter(|e| STRESSED.contains(&&*e.name)) {
         for updates in UPDATES.into_iter().filter(|&n| n != 4) {
@@ -182,6 +185,21 @@ fn kl_terms() -> Vec<Entry> {
         ),
     ]
     .map(|(name, label, sets)| variant(Part::Kl, name, label, sets))
+    .into()
+}
+
+/// Samples of another policy near the one that is trained, with and without the correction for that.
+fn int8_rollouts() -> Vec<Entry> {
+    let int8 = "rollout.weights=int8";
+    [
+        (
+            "int8-corrected",
+            "8-bit rollouts, `rollout_correction = {}`",
+            &[int8, "objective.rollout_correction={}"][..],
+        ),
+        ("int8", "8-bit rollouts, not corrected", &[int8]),
+    ]
+    .map(|(name, label, sets)| variant(Part::Int8, name, label, sets))
     .into()
 }
 
