@@ -176,8 +176,9 @@ config_section! {
         /// one that training scores, and no correction makes up for the tokens outside the nucleus.
         top_p: Nucleus = Nucleus::of(1.0),
         /// The weights to sample with: `int8` rounds them and the inputs of every product to 8-bit integers, which is
-        /// faster on the CPU and samples from another policy, near the one that is trained;
-        /// `objective.rollout_correction` makes up for the difference. Evaluations measure the policy itself.
+        /// faster on x86 CPUs with AVX-512 VNNI or AVX2 (elsewhere it is slower) and samples from another policy, near
+        /// the one that is trained; `objective.rollout_correction` makes up for the difference. Evaluations measure the
+        /// policy itself.
         weights: RolloutWeights = RolloutWeights::default(),
         /// The largest number of completions that are sampled at a time.
         max_slots: Count = Count::of(512),

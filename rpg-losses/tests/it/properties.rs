@@ -128,6 +128,29 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// The losses of the paper's Algorithm 1 (with the stop-gradient of Appendix G.2) and Algorithm 2 differ, their
+    /// gradients do not.
+    #[test]
+    fn dual_clip_and_rpg_style_clip_have_one_gradient(
+        kl in proptest::sample::select(Divergence::ALL),
+        (lp, log_w, u) in (-6.0..-1e-6, -3.0..3.0, -2.0..2.0),
+        advantage in -3.0..3.0,
+        (beta, eps_low, eps_high, c, z) in (0.0..2.0, 0.0..=1.0, 0.0..1.0, 2.0..8.0, 0.2..3.0),
+    ) {
+        let unit = Unit { lp, lp_old: lp - log_w, lp_ref: lp - u, advantage };
+        let grad = |estimator: Estimator, clip: Clip| {
+            let config = changed(&ObjectiveConfig::default(), |config| {
+                (config.kl, config.estimator, config.clip) = (kl, estimator, clip);
+                (config.beta, config.z, config.c) = (beta, z, Some(c));
+                (config.eps_low, config.eps_high) = (eps_low, eps_high);
+            });
+            unit_loss(&config, unit).grad
+        };
+        let dual = grad(Estimator::Differentiable, Clip::Dual);
+        let rpg = grad(Estimator::Reinforce, Clip::Rpg);
+        prop_assert!((dual - rpg).abs() <= 1e-12 * dual.abs().max(1.0), "{dual} {rpg}");
+    }
+
     #[test]
     fn closed_forms_are_the_slopes_of_their_losses(
         config in config(),
