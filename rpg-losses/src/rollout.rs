@@ -6,6 +6,7 @@
 //! that of samples from `pi_old`.
 
 use crate::choices::named_enum;
+use crate::config::ObjectiveError;
 use crate::diagnostics::spread;
 use crate::formula::exp_clamped;
 use serde::{Deserialize, Serialize};
@@ -83,12 +84,37 @@ impl Default for RolloutCorrection {
 }
 
 impl RolloutCorrection {
-    /// Whether its numbers are in their ranges.
-    pub(crate) fn is_valid(&self) -> bool {
+    /// Refuses a number outside its range.
+    pub(crate) fn check(&self) -> Result<(), ObjectiveError> {
+        let refused = |key, found: f64, expected| {
+            let found = found.to_string();
+            Err(ObjectiveError::Value {
+                key,
+                found,
+                expected,
+            })
+        };
         let is_bound = |x: f64| x.is_finite() && x > 0.0;
-        is_bound(self.max)
-            && (0.0..=self.max).contains(&self.min)
-            && self.reject.is_none_or(|reject| is_bound(reject.max))
+        let bound = "a finite number greater than 0";
+        if !is_bound(self.max) {
+            return refused("rollout_correction.max", self.max, bound);
+        }
+        if let Some(reject) = self.reject.filter(|reject| !is_bound(reject.max)) {
+            return refused("rollout_correction.reject.max", reject.max, bound);
+        }
+        if self.reads_min() && !(0.0..=self.max).contains(&self.min) {
+            return refused(
+                "rollout_correction.min",
+                self.min,
+                "a number from 0 to `max`",
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the lower bound has an effect.
+    pub(crate) fn reads_min(&self) -> bool {
+        self.mode == RolloutMode::Mask
     }
 }
 

@@ -147,16 +147,22 @@ fn default_markdown(shown: fn(&ObjectiveConfig) -> Option<String>) -> String {
     else {
         return rpg;
     };
-    let exceptions: Vec<String> = (baselines.iter())
-        .filter(|(_, value)| value != usual)
-        .map(|(kind, value)| format!("`{kind}`: {value}"))
-        .collect();
-    match exceptions.as_slice() {
-        [] if *usual == rpg => rpg,
-        [] => format!("{rpg}; baselines: {usual}"),
-        few if few.len() <= 4 => format!("{rpg}; baselines: {usual}, {}", few.join(", ")),
-        _ => format!("{rpg}; baselines: see the table of kinds"),
+    let mut exceptions: Vec<(&String, Vec<Kind>)> = Vec::new();
+    for (kind, value) in baselines.iter().filter(|(_, value)| value != usual) {
+        match exceptions.iter_mut().find(|(other, _)| *other == value) {
+            Some((_, kinds)) => kinds.push(**kind),
+            None => exceptions.push((value, vec![**kind])),
+        }
     }
+    let mut out = rpg.clone();
+    if *usual != rpg || !exceptions.is_empty() {
+        out += &format!("; baselines: {usual}");
+    }
+    for (value, kinds) in exceptions {
+        let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{kind}`")).collect();
+        out += &format!("; {}: {value}", kinds.join(", "));
+    }
+    out
 }
 
 fn names(kinds: &[Kind]) -> String {

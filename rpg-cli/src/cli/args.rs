@@ -229,7 +229,8 @@ Only `kind` is required in the objective. Its keys and their values:
 
 const LOSS_NOTES: &str = "
 `logp_ref` is optional: without it the reference is `logp_old`. `advantages`, [B] or [B][T], may
-replace `rewards` and `groups`.
+replace `rewards` and `groups`. `logp_rollout`, [B][T], is the sampler's where that is another policy than
+that of `logp_old`: `rollout_correction` corrects for it.
 
 The answer is {\"loss\", \"grad\", \"advantages\", \"metrics\"}, computed in f64; `grad` is the
 gradient with respect to `logp` that training uses. Defaults and formulas: docs/rpg-loss.md.";

@@ -516,7 +516,7 @@ mod tests {
         check("objective.eps_low=2.0", "objective: `eps_low` is 2");
         check(
             "objective.rollout_correction={ max = -3.0 }",
-            "`rollout_correction` is",
+            "objective: `rollout_correction.max` is -3",
         );
         check("objective.kl=jsd", "objective.kl: unknown variant `jsd`");
         check("model.path=somewhere", "both `path` and `scratch`");

@@ -157,10 +157,6 @@ const ABOVE_1: Range = Range {
     expected: "a finite number greater than 1",
     holds: |x| x > 1.0,
 };
-const CORRECTION: Range = Range {
-    expected: "an object whose `max`, and that of its `reject`, is above 0, with `min` from 0 to `max`",
-    holds: |_| true,
-};
 const AT_LEAST_1: Range = Range {
     expected: "at least 1",
     holds: |x| x >= 1.0,
@@ -236,7 +232,7 @@ keys! {
     }
     #[serde(skip_serializing_if = "Option::is_none")]
     c: Option<f64> {
-        meaning: "The bound on weights of units with negative advantage, `dppo_tv` and `dppo_kl`: of all units; absent: none.",
+        meaning: "The bound on weights of units with negative advantage, `dppo_tv` and `dppo_kl`: of all units; `sapo`, `gmpo` and `cispo` have none; absent: none.",
         range: ABOVE_1,
         default: |spec, _| spec.defaults.c,
         unread: |config| unless_clipped(config, &[TrustRegion::Dual]),
@@ -304,7 +300,7 @@ keys! {
     #[serde(skip_serializing_if = "Option::is_none")]
     rollout_correction: Option<RolloutCorrection> {
         meaning: "What makes up for a sampler that is not the policy of `logp_old`; absent: nothing.",
-        range: CORRECTION,
+        range: ANY,
         default: |_, _| None,
         unread: never,
     }

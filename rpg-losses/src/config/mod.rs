@@ -36,6 +36,7 @@ impl ObjectiveConfig {
         for key in KEYS {
             (key.check)(self)?;
         }
+        self.rollout_correction.map_or(Ok(()), |c| c.check())?;
         self.validate_combination()
     }
 
@@ -93,7 +94,18 @@ impl ObjectiveConfig {
     pub fn warnings(&self) -> Vec<String> {
         let default = Self::for_kind(self.kind);
         let unread = KEYS.iter().filter(|key| (key.differs)(self, &default));
-        unread.filter_map(|key| self.unread_warning(key)).collect()
+        let warnings = unread.filter_map(|key| self.unread_warning(key));
+        warnings.chain(self.unread_bound()).collect()
+    }
+
+    /// The same for the lower bound of a correction, which is no key of its own.
+    fn unread_bound(&self) -> Option<String> {
+        let correction = self.rollout_correction?;
+        let is_unread =
+            !correction.reads_min() && correction.min != RolloutCorrection::default().min;
+        is_unread.then(|| {
+            "`rollout_correction.min` has no effect: mode \"truncate\" does not use it".into()
+        })
     }
 
     /// The trust region's bounds on the importance weight.
@@ -199,9 +211,8 @@ impl RawObjective {
     #[cfg(feature = "request")]
     pub(crate) fn warnings(&self, resolved: &ObjectiveConfig) -> Vec<String> {
         let written = KEYS.iter().filter(|key| (key.is_written)(self));
-        written
-            .filter_map(|key| resolved.unread_warning(key))
-            .collect()
+        let warnings = written.filter_map(|key| resolved.unread_warning(key));
+        warnings.chain(resolved.unread_bound()).collect()
     }
 }
 

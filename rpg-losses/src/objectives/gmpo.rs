@@ -8,8 +8,8 @@ use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
 pub(crate) const SPEC: Spec = Spec {
-    loss: "`-W*A`, `W` the geometric mean over the response of `exp(lp - lp_old)`, clipped at `exp(eps_high)` where \
-           `A > 0`, at `exp(-eps_low)` where `A < 0`; a clipped token has no gradient",
+    loss: "`-w*A` with `w = SG(W)*exp(lp - SG(lp))`, `W` the geometric mean over the response of `exp(lp - lp_old)`, clipped \
+           at `exp(eps_high)` where `A > 0`, at `exp(-eps_low)` where `A < 0`; a clipped token has no gradient",
     parts: Parts::Fixed {
         has_kl: true,
         trust_region: TrustRegion::Interval,

@@ -293,6 +293,14 @@ fn warnings_name_changed_keys_that_nothing_reads() {
     );
     check("kind = \"dppo_kl\"\neps_low = 0.1\nc = 20", &[]);
     check("kind = \"gspo_token\"\neps_low = 0.1\nc = 20", &[]);
+    check(
+        "kind = \"ppo\"\nrollout_correction = { mode = \"mask\", min = 0.1 }",
+        &[],
+    );
+    check(
+        "kind = \"ppo\"\nrollout_correction = { min = 0.1 }",
+        &["rollout_correction.min"],
+    );
     let warnings = toml::from_str::<ObjectiveConfig>("kind = \"ppo\"\nbeta = 1")
         .unwrap()
         .warnings();

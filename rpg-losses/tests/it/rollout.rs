@@ -180,13 +180,19 @@ fn what_does_not_fit_is_an_error() {
         json!({"max": 0.0}),
         rows(),
         "token",
-        "`rollout_correction` is",
+        "`rollout_correction.max` is 0, but must be a finite number greater than 0",
     );
     check(
-        json!({"min": 3.0}),
+        json!({"mode": "mask", "min": 3.0}),
         rows(),
         "token",
-        "must be an object whose `max`",
+        "`rollout_correction.min` is 3, but must be a number from 0 to `max`",
+    );
+    check(
+        json!({"reject": {"kl": "k1", "max": -0.5}}),
+        rows(),
+        "token",
+        "`rollout_correction.reject.max` is -0.5, but must be",
     );
     check(
         json!({"mode": "clip"}),
