@@ -28,13 +28,31 @@ def rpg_style_clip(lp, lp_old, advantages, mask, beta=1e-4, low=0.8, high=1.28, 
         clipped = is_high | is_low | is_dual
         at_bound = (advantages * bound + kl) * -lp
     loss = torch.where(clipped, at_bound, weight * -lp)
-    metrics = {
-        "clipfrac": ((is_high | is_low) * mask).sum() / mask.sum(),
-        "clipfrac_lower": (is_dual * mask).sum() / mask.sum(),
-        "ppo_kl": (-log_w * mask).sum() / mask.sum(),
-        "weight_mean": (w * mask).sum() / mask.sum(),
-    }
-    return (loss * mask).sum() / mask.sum(), metrics
+    n = mask.sum()
+    mean = lambda values: (values * mask).sum() / n
+    with torch.no_grad():
+        # What `policy_loss` reports; the reference is the policy that sampled, so u = log w.
+        inverse = 1 / w
+        squares, mean_w, k3_ref = mean(w * w), mean(w), inverse - 1 + log_w
+        half_square = mean(log_w * log_w) / 2
+        metrics = {
+            "clipfrac": mean(is_high | is_low),
+            "clipfrac_lower": mean(is_dual),
+            "clip_low": mean(is_low),
+            "clip_high": mean(is_high),
+            "weight_mean": mean_w,
+            "eff_sample_size": mean_w**2 / squares,
+            "chi2": squares - 1,
+            "kl_loss": mean(w * k3_ref),
+            "clamped": ((log_w.abs() > 20.0) * mask).sum(),
+            "ppo_kl": -mean(log_w),
+            "ppo_kl_k2": half_square,
+            "ppo_kl_k3": mean(w - 1 - log_w),
+            "ref_kl_k1": mean(log_w),
+            "ref_kl_k2": half_square,
+            "ref_kl_k3": mean(k3_ref),
+        }
+    return mean(loss), metrics
 
 
 def values(n, salt, low, high):
