@@ -1,11 +1,11 @@
 //! `pi_old`, the policy from which the updates of a step start, and how far the sampler is from it.
 
+use super::learner::Learner;
 use super::prepare::{Response, log_probs};
 use super::ranks::Ranks;
 use crate::config::TrainConfig;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
-use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_losses::rollout::{RolloutCorrection, rollout_weights};
 use rpg_losses::{Level, ObjectiveConfig};
@@ -15,17 +15,17 @@ use std::collections::BTreeMap;
 /// correction for the sampler, if there is one.
 ///
 /// Without a correction the sampler's log-probs are by definition those of `pi_old`, and nothing is scored. With one,
-/// `pi_old` is `policy`, from which the step starts; it is dropped, so that it can be updated in place.
+/// `pi_old` is the learner's policy, from which the step starts; it is not kept, so that it can be updated in place.
 pub(super) fn add_old_policy<B: DecodeBackend>(
     config: &TrainConfig,
-    policy: CausalLm<B>,
+    learner: &Learner<B>,
     responses: &mut [Response],
     ranks: &dyn Ranks<B>,
     interrupt: &Interrupt,
 ) -> Result<BTreeMap<String, f64>, Failure> {
     let mut metrics = BTreeMap::new();
     if let Some(correction) = &config.objective.rollout_correction {
-        let logp_old = log_probs(config, &policy, responses, interrupt)?;
+        let logp_old = log_probs(config, &learner.policy(), responses, interrupt)?;
         for (response, logp_old) in responses.iter_mut().zip(logp_old) {
             response.logp_old = logp_old;
         }

@@ -1,5 +1,6 @@
 //! Turns the groups of a step into the responses that its updates are computed from.
 
+use super::learner::Learner;
 use super::old_policy::add_old_policy;
 use super::ranks::Ranks;
 use super::reference::Reference;
@@ -103,10 +104,10 @@ impl Batch<'_> {
 }
 
 /// Makes responses of the samples of the kept groups that have a reward. Adds log-probs under `pi_old`, which is
-/// `policy`, and under the reference, if that is another; and advantages, computed over the whole step.
+/// the learner's policy, and under the reference, if that is another; and advantages, computed over the whole step.
 pub(super) fn prepare<'a, B: DecodeBackend>(
     config: &TrainConfig,
-    policy: CausalLm<B>,
+    learner: &Learner<B>,
     reference: &Reference<'_, B>,
     rollout: &'a Rollout,
     ranks: &dyn Ranks<B>,
@@ -131,7 +132,7 @@ pub(super) fn prepare<'a, B: DecodeBackend>(
             });
         }
     }
-    let of_sampler = add_old_policy(config, policy, &mut responses, ranks, interrupt)?;
+    let of_sampler = add_old_policy(config, learner, &mut responses, ranks, interrupt)?;
     if let Some(model) = reference.model() {
         add_reference(config, model, &mut responses, interrupt)?;
     }

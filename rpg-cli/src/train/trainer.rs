@@ -160,9 +160,9 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             metrics.add_rollout(&rollout, config.train.filter, self.grader.has_own_reward());
 
             // Log-probs under pi_old and the reference, if those are not the sampler's; advantages.
-            let (policy, reference) = (self.learner.policy(), &self.reference);
+            let (learner, reference) = (&self.learner, &self.reference);
             let ranks = self.ranks.as_ref();
-            let batch = prepare(config, policy, reference, &rollout, ranks, &self.interrupt)?;
+            let batch = prepare(config, learner, reference, &rollout, ranks, &self.interrupt)?;
             metrics.add_batch(&batch);
             timing.lap("ref");
 

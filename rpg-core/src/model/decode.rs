@@ -39,8 +39,8 @@ impl<B: DecodeBackend> CausalLm<B> {
     /// of the weights and of the inputs ([`Int8Matrix`]).
     ///
     /// What it samples from is another policy, near the one it is made from, and the log-probs of its samples are
-    /// its own. Scoring, saving and training use the weights themselves, which are kept beside the integers. On backends without products of
-    /// integers ([`DecodeBackend::MULTIPLIES_INT8`]) it is slower than the model.
+    /// its own. Scoring, saving and training use the weights themselves, which are kept beside the integers. On backends
+    /// without products of integers ([`DecodeBackend::MULTIPLIES_INT8`]) it is slower than the model.
     ///
     /// # Panics
     /// If a matrix has more than [`Int8Matrix::MAX_INPUTS`] inputs.
