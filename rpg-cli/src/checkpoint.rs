@@ -1,19 +1,24 @@
 //! Checkpoints: a Hugging Face folder together with the optimizer's state and the position in the run.
 
 use crate::failure::{AtPath, Failure};
-use crate::optim::{Optimizer, OptimizerState, StateError};
+use crate::optim::{Optimizer, OptimizerState, StateError, StateTensor};
 use crate::run_folder::RunFolder;
 use crate::train::{Learner, Origin, ReferenceState, UpdateCounts};
 use burn::tensor::{DType, TensorData};
+use memmap2::Mmap;
 use rpg_core::model::{CausalLm, SaveDtype};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::SafeTensorError;
+use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, File};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 const STATE: &str = "trainer_state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -90,9 +95,8 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
                     .map_err(|e| not_written(&e, &dir))?;
             }
             let path = dir.join(OPTIMIZER);
-            let bytes =
-                to_safetensors(&self.learner.optimizer_state()).map_err(Failure::internal)?;
-            fs::write(&path, bytes).at(&path)?;
+            write_optimizer(&self.learner.optimizer_state(), &path)
+                .map_err(|e| not_written(&e, dir))?;
             let path = dir.join(STATE);
             let state = serde_json::to_string_pretty(&self.state).map_err(Failure::internal)?;
             fs::write(&path, state + "\n").at(&path)
@@ -131,8 +135,11 @@ pub fn read_optimizer<B: DecodeBackend>(
     optimizer: &mut dyn Optimizer<B>,
 ) -> Result<CausalLm<B>, Failure> {
     let path = dir.join(OPTIMIZER);
-    let bytes = fs::read(&path).at(&path)?;
-    from_safetensors(&bytes)
+    let file = File::open(&path).at(&path)?;
+    // SAFETY: the mapping lives until the state is loaded. If another process shrinks the file in that time, this one is
+    // killed, as with every reader of mapped checkpoints.
+    let bytes = unsafe { Mmap::map(&file) }.at(&path)?;
+    optimizer_state(bytes)
         .and_then(|state| optimizer.load_state(policy, &state))
         .map_err(|e| Failure::input(format!("{}: {e}", path.display())))
 }
@@ -150,48 +157,91 @@ pub fn read_reference<B: DecodeBackend>(
     Ok(Some(reference))
 }
 
-fn to_safetensors(state: &OptimizerState) -> Result<Vec<u8>, StateError> {
-    let format = |e: &dyn std::fmt::Display| StateError::Format(e.to_string());
+/// A tensor of an optimizer's state as safetensors store it.
+struct Stored<'a> {
+    tensor: &'a StateTensor,
+    dtype: Dtype,
+}
+
+impl View for Stored<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.tensor.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.tensor.data().as_bytes().to_vec().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.shape().iter().product::<usize>() * self.tensor.dtype().size()
+    }
+}
+
+fn write_optimizer(state: &OptimizerState, path: &Path) -> Result<(), StateError> {
     let mut views = Vec::with_capacity(state.tensors.len());
-    for (name, data) in &state.tensors {
-        let dtype = match data.dtype {
+    for (name, tensor) in &state.tensors {
+        let dtype = match tensor.dtype() {
             DType::F32 => Dtype::F32,
             DType::F64 => Dtype::F64,
             DType::U8 => Dtype::U8,
-            other => return Err(format(&format_args!("`{name}` is of type {other:?}"))),
+            other => {
+                let what = format!("`{name}` is of type {other:?}");
+                return Err(StateError::Format(what));
+            }
         };
-        let view = TensorView::new(dtype, data.shape.to_vec(), data.as_bytes());
-        views.push((name, view.map_err(|e| format(&e))?));
+        views.push((name, Stored { tensor, dtype }));
     }
     let metadata = HashMap::from([(N_UPDATES.to_owned(), state.n_updates.to_string())]);
-    safetensors::serialize(views, Some(metadata)).map_err(|e| format(&e))
+    safetensors::serialize_to_file(views, Some(metadata), path).map_err(format_error)
 }
 
-fn from_safetensors(bytes: &[u8]) -> Result<OptimizerState, StateError> {
-    let format = |e: safetensors::SafeTensorError| StateError::Format(e.to_string());
-    let file = SafeTensors::deserialize(bytes).map_err(format)?;
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(format)?;
+/// The state in a file, whose tensors are read from `bytes` when they are asked for.
+fn optimizer_state(
+    bytes: impl Deref<Target = [u8]> + 'static,
+) -> Result<OptimizerState, StateError> {
+    let (header_len, metadata) = SafeTensors::read_metadata(&bytes).map_err(format_error)?;
+    SafeTensors::deserialize(&bytes).map_err(format_error)?;
     let n_updates = metadata
         .metadata()
         .as_ref()
         .and_then(|map| map.get(N_UPDATES)?.parse().ok())
         .ok_or_else(|| StateError::Mismatch(format!("`{N_UPDATES}` is missing")))?;
+    let bytes = Rc::new(bytes);
+    // The length of the header comes first, in eight bytes.
+    let first = 8 + header_len;
     let mut tensors = BTreeMap::new();
-    for (name, view) in file.tensors() {
-        let shape = view.shape().to_vec();
-        let data = match view.dtype() {
-            Dtype::F32 => TensorData::new(numbers(view.data(), f32::from_le_bytes), shape),
-            Dtype::F64 => TensorData::new(numbers(view.data(), f64::from_le_bytes), shape),
-            Dtype::U8 => TensorData::new(view.data().to_vec(), shape),
+    for (name, info) in metadata.tensors() {
+        let (dtype, read): (DType, fn(&[u8], Vec<usize>) -> TensorData) = match info.dtype {
+            Dtype::F32 => (DType::F32, |bytes, shape| {
+                TensorData::new(numbers(bytes, f32::from_le_bytes), shape)
+            }),
+            Dtype::F64 => (DType::F64, |bytes, shape| {
+                TensorData::new(numbers(bytes, f64::from_le_bytes), shape)
+            }),
+            Dtype::U8 => (DType::U8, |bytes, shape| {
+                TensorData::new(bytes.to_vec(), shape)
+            }),
             other => {
-                return Err(StateError::Mismatch(format!(
-                    "`{name}` is of type {other:?}"
-                )));
+                let what = format!("`{name}` is of type {other:?}");
+                return Err(StateError::Mismatch(what));
             }
         };
-        tensors.insert(name, data);
+        let range = first + info.data_offsets.0..first + info.data_offsets.1;
+        let (shape, bytes) = (info.shape.clone(), Rc::clone(&bytes));
+        let tensor = StateTensor::new(dtype, shape.clone(), move || {
+            read(&bytes[range.clone()], shape.clone())
+        });
+        tensors.insert(name, tensor);
     }
     Ok(OptimizerState { n_updates, tensors })
+}
+
+fn format_error(error: SafeTensorError) -> StateError {
+    StateError::Format(error.to_string())
 }
 
 /// The numbers of `N` bytes each that `bytes` hold.
@@ -205,22 +255,27 @@ mod tests {
 
     #[test]
     fn an_optimizer_state_survives_its_file() {
+        let tensors = [
+            ("a.0", TensorData::from([0.1f32, -2.5e-30])),
+            ("a.1", TensorData::from([[1u8, 2], [3, 4]])),
+            ("b", TensorData::from([1.0 / 3.0, -1e-300])),
+        ];
+        let tensors = tensors.map(|(name, data)| (name.to_owned(), data.into()));
         let state = OptimizerState {
             n_updates: 7,
-            tensors: BTreeMap::from([
-                ("a.0".to_owned(), TensorData::from([0.1f32, -2.5e-30])),
-                ("a.1".to_owned(), TensorData::from([[1u8, 2], [3, 4]])),
-                ("b".to_owned(), TensorData::from([1.0 / 3.0, -1e-300])),
-            ]),
+            tensors: tensors.into(),
         };
-        let bytes = to_safetensors(&state).unwrap();
-        assert_eq!(from_safetensors(&bytes).unwrap(), state);
-        let half = from_safetensors(&bytes[..bytes.len() / 2]);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        write_optimizer(&state, &path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        assert_eq!(optimizer_state(bytes.clone()).unwrap(), state);
+        let half = optimizer_state(bytes[..bytes.len() / 2].to_vec());
         assert!(matches!(half, Err(StateError::Format(_))));
-        let none: [(&str, TensorView); 0] = [];
+        let none: [(&str, Stored); 0] = [];
         let bare = safetensors::serialize(none, None).unwrap();
         assert!(matches!(
-            from_safetensors(&bare),
+            optimizer_state(bare),
             Err(StateError::Mismatch(_))
         ));
     }

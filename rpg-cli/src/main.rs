@@ -9,13 +9,14 @@ use rpg_cli::cli::say;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Keeps freed memory, unless `MIMALLOC_PURGE_DELAY` says otherwise. By default its pages go back to the kernel
-/// after some milliseconds, and the next step pays for having them cleared again.
+/// Keeps freed memory for about a second, unless `MIMALLOC_PURGE_DELAY` says otherwise. By default its pages go back to the
+/// kernel after some milliseconds, and the next operation pays for having them cleared again; kept for good, what only
+/// sampling needs would stay beside what only an update needs.
 fn keep_memory() {
     // `mi_option_purge_delay`, which the binding does not name.
     const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
     // SAFETY: the function must not be called from two threads at a time; there is only this one yet.
-    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, -1) };
+    unsafe { libmimalloc_sys::mi_option_set_default(PURGE_DELAY, 100) };
 }
 
 /// The pool's threads do all of the work on the CPU (`DecodeBackend::on_workers`), so they get as much stack as a

@@ -8,9 +8,9 @@ use rpg_cli::optim::{
     AdamW, AdamWConfig, AdamWScheduleFree, Optimizer, OptimizerState, ScheduleFreeConfig,
     StateError, constant_with_warmup,
 };
-use rpg_cli::train::{Learner, OneRank};
-use rpg_core::model::{CausalLm, ModelConfig};
-use rpg_core::score::{ScoreItem, score};
+use rpg_cli::train::{Learner, OneRank, TapedLoss};
+use rpg_core::model::{Activations, CausalLm, ModelConfig};
+use rpg_core::score::{Entropy, ScoreItem, score_on_tape};
 use serde::Deserialize;
 
 /// The values of every parameter, flat, in the order in which a model's parameters are visited.
@@ -183,9 +183,10 @@ fn optimizer(beta_1: f64) -> AdamWScheduleFree<Flex> {
     })
 }
 
-fn loss(policy: &CausalLm<Autodiff<Flex>>) -> Tensor<Autodiff<Flex>, 1> {
+fn loss(policy: &CausalLm<Autodiff<Flex>>) -> TapedLoss<Flex> {
     let item = ScoreItem::response(&[0, 1], &[2, 0, 1]);
-    score(policy, &[item], 1.0).logprobs.sum().neg()
+    let (scores, tape) = score_on_tape(policy, &[item], 1.0, Entropy::Measured, Activations::Keep);
+    (scores.logprobs.sum().neg(), tape)
 }
 
 /// A learner after so many updates.
@@ -237,7 +238,7 @@ fn the_policy_is_the_average_and_what_is_trained_is_not() {
 #[test]
 fn an_average_of_all_updates_learns() {
     let value = |learner: &Learner<Flex>| {
-        let loss = loss(&learner.policy().into_trainable());
+        let (loss, _) = loss(&learner.policy().into_trainable());
         loss.into_data().iter::<f64>().sum::<f64>()
     };
     let before = value(&trained(Box::new(optimizer(0.9)), 0));
@@ -289,7 +290,8 @@ fn a_state_that_does_not_fit_is_an_error() {
         let removed = load(&|state| drop(state.tensors.remove(&name)));
         assert!(removed.is_err(), "{name}");
         let short = TensorData::from([0f32; 3]);
-        let replaced = load(&|state| drop(state.tensors.insert(name.clone(), short.clone())));
+        let replaced =
+            load(&|state| drop(state.tensors.insert(name.clone(), short.clone().into())));
         assert!(
             matches!(replaced, Err(StateError::Mismatch(_))),
             "{name}: {replaced:?}"

@@ -19,8 +19,8 @@ pub use reference::reference;
 pub use reference_policy::{AdaptiveBeta, ReferenceConfig};
 pub use reward::{RewardConfig, RewardWeights};
 pub use sections::{
-    CheckpointConfig, DataSource, EvaluateConfig, LoopConfig, ModelSource, OptimizerConfig,
-    RolloutConfig, ScratchModel, Task, TaskKeys, TaskName, WarmStart,
+    CheckpointConfig, DataSource, EvaluateConfig, GradientCheckpointing, LoopConfig, ModelSource,
+    OptimizerConfig, RolloutConfig, ScratchModel, Task, TaskKeys, TaskName, WarmStart,
 };
 pub use values::{
     Count, Day, DecayRate, Digits, Finite, NonNegative, NotAllowed, Nucleus, Positive,

@@ -10,7 +10,7 @@ use crate::optim::{
     AdamW, AdamWConfig, AdamWScheduleFree, Optimizer, OptimizerKind, Schedule, ScheduleFreeConfig,
 };
 use crate::train::GroupFilter;
-use rpg_core::model::ModelConfig;
+use rpg_core::model::{Activations, ModelConfig};
 use rpg_core::ops::DecodeBackend;
 use rpg_losses::ObjectiveConfig;
 use rpg_reward::AnswerStyle;
@@ -275,6 +275,9 @@ config_section! {
         entropy_coeff: NonNegative = NonNegative::of(0.0),
         /// Tokens per forward and backward pass; the gradient does not depend on it.
         micro_batch_tokens: Count = Count::of(4096),
+        /// Whether the backward pass computes what is inside of a block once more, instead of keeping it since the forward
+        /// pass: less memory, more time, the same gradients. `auto`: where a micro-batch would keep more than 1 GiB.
+        gradient_checkpointing: GradientCheckpointing = GradientCheckpointing::default(),
         /// Dynamic sampling. Above 0, equal groups (`train.filter`) are left out, and more prompts are sampled until
         /// the step is full, in at most this many rollouts: with 1, nothing replaces what is left out. With 0, all
         /// groups are kept.
@@ -283,6 +286,40 @@ config_section! {
         /// DAPO), or those whose rewards are all equal. Where a command gives the reward and says nothing of what is
         /// right, rewards decide: see [what counts as right](#a-command-of-yours).
         filter: GroupFilter = GroupFilter::default(),
+    }
+}
+
+/// Whether activations are computed again in the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GradientCheckpointing {
+    /// Where it saves much memory.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+impl LoopConfig {
+    /// The largest size of the activations of a micro-batch, in bytes, that `gradient_checkpointing = "auto"` keeps.
+    const MAX_KEPT: usize = 1 << 30;
+
+    /// What forward passes of a model keep for the backward pass.
+    pub fn activations(&self, model: &ModelConfig) -> Activations {
+        let recompute = match self.gradient_checkpointing {
+            GradientCheckpointing::Auto => {
+                model.activation_bytes(self.micro_batch_tokens.get()) > Self::MAX_KEPT
+            }
+            GradientCheckpointing::On => true,
+            GradientCheckpointing::Off => false,
+        };
+        if recompute {
+            Activations::Recompute
+        } else {
+            Activations::Keep
+        }
     }
 }
 
@@ -338,6 +375,7 @@ fn due(every: u64, step: u64, steps: u64) -> bool {
 plain_values! {
     AnswerStyle: one_of::<AnswerStyle>(),
     DeviceChoice: one_of::<DeviceChoice>(),
+    GradientCheckpointing: one_of::<GradientCheckpointing>(),
     GroupFilter: one_of::<GroupFilter>(),
     OptimizerKind: one_of::<OptimizerKind>(),
     RolloutWeights: one_of::<RolloutWeights>(),

@@ -5,19 +5,20 @@ mod norm;
 mod schedule;
 mod schedule_free;
 mod slots;
+mod state;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use norm::global_norm;
 pub use schedule::{Schedule, constant_with_warmup, cosine, linear_warmup, stable_decay};
 pub use schedule_free::{AdamWScheduleFree, ScheduleFreeConfig};
+pub use state::{OptimizerState, StateError, StateTensor};
 
 use burn::backend::Autodiff;
 use burn::optim::GradientsParams;
-use burn::tensor::{TensorData, TensorMetadata};
+use burn::tensor::TensorMetadata;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// The optimizers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -75,32 +76,6 @@ pub trait Optimizer<B: DecodeBackend> {
 
     /// Returns to the state before the first update, in which the point that is trained is the policy.
     fn reset(&mut self);
-}
-
-/// The state of an optimizer as named tensors.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct OptimizerState {
-    /// Updates so far.
-    pub n_updates: u64,
-    /// By names that stay the same from process to process, such as those of the parameters.
-    pub tensors: BTreeMap<String, TensorData>,
-}
-
-/// Why a saved state cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StateError {
-    /// The file is damaged.
-    #[error("not a usable safetensors file: {0}")]
-    Format(String),
-    /// It is that of an optimizer of another kind.
-    #[error(
-        "is the state of another optimizer: `optimizer.kind` must be what the run was started with"
-    )]
-    Other,
-    /// A tensor is missing or differs in size from its parameter.
-    #[error("does not fit the model: {0}")]
-    Mismatch(String),
 }
 
 /// The number of updates in a state.

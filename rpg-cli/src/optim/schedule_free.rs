@@ -6,7 +6,7 @@
 //! (`tests/schedule_free.rs`), and keeps what that keeps: `z` and the second moment, beside the `y` that is trained.
 
 use super::slots::{self, Slots};
-use super::{Optimizer, OptimizerState, StateError, n_updates};
+use super::{Optimizer, OptimizerState, StateError, StateTensor, n_updates};
 use burn::backend::Autodiff;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -124,7 +124,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
     /// `z` and the second moment as flat tensors, named by the parameter's id, `ID.0` and `ID.1`; `y` as `ID.y`: what
     /// is computed from `x` and `z` is it only up to rounding.
     fn state(&self, point: &CausalLm<B>) -> OptimizerState {
-        let mut tensors: BTreeMap<String, TensorData> = self.slots.tensors().collect();
+        let mut tensors: BTreeMap<String, StateTensor> = self.slots.tensors().collect();
         if !tensors.is_empty() {
             point.visit(&mut ReadPoint(&mut tensors));
             for (name, value) in [
@@ -132,7 +132,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
                 (WEIGHT_SUM, self.weight_sum),
                 (BETA_1, self.config.betas[0]),
             ] {
-                tensors.insert(name.to_owned(), TensorData::from([value]));
+                tensors.insert(name.to_owned(), TensorData::from([value]).into());
             }
         }
         OptimizerState {
@@ -151,7 +151,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
         // A state without tensors is the one before the first update.
         if !state.tensors.is_empty() {
             let number = |name: &str| {
-                let data = state.tensors.get(name).ok_or(StateError::Other)?;
+                let data = state.tensors.get(name).ok_or(StateError::Other)?.data();
                 let value = data
                     .as_slice::<f64>()
                     .ok()
@@ -199,12 +199,12 @@ impl<B: DecodeBackend> ModuleMapper<B> for Interpolate<'_, B> {
     }
 }
 
-struct ReadPoint<'a>(&'a mut BTreeMap<String, TensorData>);
+struct ReadPoint<'a>(&'a mut BTreeMap<String, StateTensor>);
 
 impl<B: DecodeBackend> ModuleVisitor<B> for ReadPoint<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let y = param.val().into_primitive().tensor();
-        self.0.insert(point_name(param.id), slots::read::<B>(&y));
+        self.0.insert(point_name(param.id), slots::saved::<B>(&y));
     }
 }
 
@@ -214,7 +214,7 @@ fn point_name(id: ParamId) -> String {
 
 fn load_point<B: DecodeBackend>(
     policy: CausalLm<B>,
-    tensors: &BTreeMap<String, TensorData>,
+    tensors: &BTreeMap<String, StateTensor>,
 ) -> Result<CausalLm<B>, StateError> {
     let mut loader = LoadPoint {
         tensors,
@@ -228,15 +228,14 @@ fn load_point<B: DecodeBackend>(
 }
 
 struct LoadPoint<'a> {
-    tensors: &'a BTreeMap<String, TensorData>,
+    tensors: &'a BTreeMap<String, StateTensor>,
     missing: Option<String>,
 }
 
 impl<B: DecodeBackend> ModuleMapper<B> for LoadPoint<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let data = self.tensors.get(&point_name(param.id));
-        let y = data.and_then(|data| slots::write(data, &param.val()));
-        let Some(y) = y else {
+        let y = self.tensors.get(&point_name(param.id));
+        let Some(y) = slots::loaded(y, &param.val()) else {
             let shape = param.val().shape().to_vec();
             let what = format!("no `y` for a parameter of shape {shape:?}");
             self.missing.get_or_insert(what);

@@ -1,11 +1,11 @@
 //! What an optimizer keeps for each parameter.
 
-use super::StateError;
+use super::{StateError, StateTensor};
 use burn::backend::Autodiff;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::BackendTypes;
-use burn::tensor::{DType, Tensor, TensorData, TensorMetadata, TensorPrimitive};
+use burn::tensor::{DType, Tensor, TensorMetadata, TensorPrimitive};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use std::collections::{BTreeMap, HashMap};
@@ -50,9 +50,9 @@ impl<B: DecodeBackend> Slots<B> {
     }
 
     /// The slots as flat tensors, named by the parameter's id: `ID.0` and `ID.1`.
-    pub(super) fn tensors(&self) -> impl Iterator<Item = (String, TensorData)> {
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (String, StateTensor)> {
         self.0.iter().flat_map(|(&id, slots)| {
-            let named = move |(i, slot): (usize, &Primitive<B>)| (name(id, i), read::<B>(slot));
+            let named = move |(i, slot): (usize, &Primitive<B>)| (name(id, i), saved::<B>(slot));
             slots.iter().enumerate().map(named)
         })
     }
@@ -60,7 +60,7 @@ impl<B: DecodeBackend> Slots<B> {
     /// The slots of the parameters of `policy`, as [`tensors`](Self::tensors) has named them.
     pub(super) fn load(
         policy: &CausalLm<B>,
-        tensors: &BTreeMap<String, TensorData>,
+        tensors: &BTreeMap<String, StateTensor>,
     ) -> Result<Self, StateError> {
         let mut loader = Loader::<B> {
             tensors,
@@ -80,24 +80,25 @@ fn name(id: ParamId, i: usize) -> String {
 }
 
 /// A tensor as a flat list of f32.
-pub(super) fn read<B: DecodeBackend>(tensor: &Primitive<B>) -> TensorData {
+pub(super) fn saved<B: DecodeBackend>(tensor: &Primitive<B>) -> StateTensor {
     let n = tensor.shape().num_elements();
     let flat = B::float_reshape(tensor.clone(), [n].into());
-    let tensor = Tensor::<B, 1>::from_primitive(TensorPrimitive::Float(flat));
-    tensor.into_data().convert::<f32>()
+    let flat = Tensor::<B, 1>::from_primitive(TensorPrimitive::Float(flat));
+    StateTensor::new(DType::F32, vec![n], move || flat.to_data().convert::<f32>())
 }
 
-/// A tensor of the shape of `like` from the flat list that [`read`] has made of it.
-pub(super) fn write<B: DecodeBackend, const D: usize>(
-    data: &TensorData,
+/// A tensor of the shape of `like` from the flat list that [`saved`] has made of it, if it is one.
+pub(super) fn loaded<B: DecodeBackend, const D: usize>(
+    saved: Option<&StateTensor>,
     like: &Tensor<B, D>,
 ) -> Option<Tensor<B, D>> {
     let shape = like.shape();
-    let fits = data.dtype == DType::F32 && data.num_elements() == shape.num_elements();
-    fits.then(|| {
-        let device = (&like.device(), DType::F32);
-        Tensor::<B, 1>::from_data(data.clone(), device).reshape(shape)
-    })
+    let saved = saved.filter(|saved| {
+        saved.dtype() == DType::F32
+            && saved.shape().iter().product::<usize>() == shape.num_elements()
+    })?;
+    let device = (&like.device(), DType::F32);
+    Some(Tensor::<B, 1>::from_data(saved.data(), device).reshape(shape))
 }
 
 struct Updater<'a, B: DecodeBackend, F> {
@@ -130,7 +131,7 @@ where
 }
 
 struct Loader<'a, B: DecodeBackend> {
-    tensors: &'a BTreeMap<String, TensorData>,
+    tensors: &'a BTreeMap<String, StateTensor>,
     slots: HashMap<ParamId, [Primitive<B>; 2]>,
     missing: Option<String>,
 }
@@ -138,17 +139,13 @@ struct Loader<'a, B: DecodeBackend> {
 impl<B: DecodeBackend> ModuleVisitor<B> for Loader<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let value = param.val();
-        let load = |i: usize| {
-            let slot = write(self.tensors.get(&name(param.id, i))?, &value)?;
-            Some(slot.into_primitive().tensor())
-        };
+        let load = |i: usize| loaded(self.tensors.get(&name(param.id, i)), &value);
         if let (Some(first), Some(second)) = (load(0), load(1)) {
-            self.slots.insert(param.id, [first, second]);
+            let slots = [first, second].map(|slot| slot.into_primitive().tensor());
+            self.slots.insert(param.id, slots);
         } else {
-            let what = format!(
-                "no moments for a parameter of shape {:?}",
-                value.shape().to_vec()
-            );
+            let shape = value.shape().to_vec();
+            let what = format!("no moments for a parameter of shape {shape:?}");
             self.missing.get_or_insert(what);
         }
     }

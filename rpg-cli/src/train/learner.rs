@@ -5,10 +5,13 @@ use crate::failure::Failure;
 use crate::optim::{Optimizer, OptimizerState, global_norm};
 use burn::backend::Autodiff;
 use burn::module::AutodiffModule;
-use burn::optim::{GradientsAccumulator, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::model::{CausalLm, ModelConfig, Tape};
 use rpg_core::ops::DecodeBackend;
+
+/// A loss, and the tape of the scores that it is made of.
+pub type TapedLoss<B> = (Tensor<Autodiff<B>, 1>, Tape<B>);
 
 /// Owns the policy and its optimizer. Nothing else replaces the policy.
 pub struct Learner<B: DecodeBackend> {
@@ -66,21 +69,23 @@ impl<B: DecodeBackend> Learner<B> {
 
     /// One update: adds up the gradients of every part's `loss` over the parts and the ranks, scales the sum down
     /// to `max_grad_norm` and gives it to the optimizer. A failure leaves policy and optimizer as they were.
+    ///
+    /// `loss` returns the loss and the tape of the scores that it is made of.
     pub fn step<T>(
         &mut self,
         parts: impl IntoIterator<Item = T>,
-        mut loss: impl FnMut(&CausalLm<Autodiff<B>>, T) -> Result<Tensor<Autodiff<B>, 1>, Failure>,
+        mut loss: impl FnMut(&CausalLm<Autodiff<B>>, T) -> Result<TapedLoss<B>, Failure>,
         lr: f64,
         max_grad_norm: f64,
         ranks: &dyn Ranks<B>,
     ) -> Result<StepReport, Failure> {
         let point = self.trainable();
-        let mut accumulator = GradientsAccumulator::new();
+        let mut sums = GradientsParams::new();
         for part in parts {
-            let grads = loss(point, part)?.backward();
-            accumulator.accumulate(point, GradientsParams::from_grads(grads, point));
+            let (loss, tape) = loss(point, part)?;
+            tape.backward(point, loss, &mut sums);
         }
-        let grads = ranks.sum_gradients(point, accumulator.grads())?;
+        let grads = ranks.sum_gradients(point, sums)?;
         let grad_norm = global_norm(point, &grads);
         let skipped = !grad_norm.is_finite();
         if !skipped {

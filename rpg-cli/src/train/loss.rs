@@ -1,15 +1,15 @@
 //! The loss of a micro-batch of responses, and what an update reports.
 
-use super::learner::StepReport;
+use super::learner::{StepReport, TapedLoss};
 use super::prepare::Response;
 use super::ranks::Ranks;
-use crate::config::Positive;
+use crate::config::{Positive, TrainConfig};
 use crate::failure::Failure;
 use burn::backend::Autodiff;
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
-use rpg_core::score::{ScoreItem, score, score_with_entropy};
+use rpg_core::score::{Entropy, ScoreItem, score_on_tape};
 use rpg_losses::aggregate::aggregate_tokens;
 use rpg_losses::{Diagnostics, LossInputs, ObjectiveConfig, StepTotals, policy_loss};
 use std::collections::BTreeMap;
@@ -53,7 +53,14 @@ pub(super) struct UpdateSums<B: DecodeBackend> {
 }
 
 impl<B: DecodeBackend> UpdateSums<B> {
-    pub(super) fn merge(self, other: Self) -> Self {
+    pub(super) fn add_to(self, sums: &mut Option<Self>) {
+        *sums = Some(match sums.take() {
+            Some(sums) => sums.merge(self),
+            None => self,
+        });
+    }
+
+    fn merge(self, other: Self) -> Self {
         Self {
             diagnostics: self.diagnostics.merge(other.diagnostics),
             entropy: self.entropy + other.entropy,
@@ -86,71 +93,86 @@ impl<B: DecodeBackend> UpdateSums<B> {
     }
 }
 
-/// The share of `responses` in the loss of an update whose totals are `totals`.
-pub(super) fn loss<B: DecodeBackend>(
-    policy: &CausalLm<Autodiff<B>>,
-    responses: &[&Response<'_>],
-    objective: &ObjectiveConfig,
-    totals: &StepTotals,
-    entropy_coeff: f64,
-    temperature: f64,
-) -> (Tensor<Autodiff<B>, 1>, UpdateSums<B>) {
-    let device = policy.device();
-    let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
-    let has_bonus = entropy_coeff > 0.0;
-    let scores = if has_bonus {
-        score_with_entropy(policy, &items, temperature)
-    } else {
-        score(policy, &items, temperature)
-    };
-    let rows = Rows::new(responses);
-    let padded = |packed: Tensor<Autodiff<B>, 1>| {
-        packed
-            .select(0, rows.indices::<B>(&device))
-            .reshape([rows.n_rows, rows.n_columns])
-    };
-    let logp = padded(scores.logprobs);
-    let logp_old = rows.tensor::<B>(&device, |row, i| responses[row].logp_old[i]);
-    let advantages = rows.tensor::<B>(&device, |row, i| responses[row].advantages[i] as f32);
-    let logp_ref: Option<Vec<&[f32]>> = responses
-        .iter()
-        .map(|response| response.logp_ref.as_deref())
-        .collect();
-    let logp_ref = logp_ref.map(|logp_ref| rows.tensor::<B>(&device, |row, i| logp_ref[row][i]));
-    let weights: Option<Vec<&[f64]>> = responses
-        .iter()
-        .map(|response| response.weights.as_deref())
-        .collect();
-    let weights = weights.map(|weights| rows.tensor::<B>(&device, |row, i| weights[row][i] as f32));
-    let mask = rows.mask::<B>(&device);
-    let logp_rollout = rows.tensor::<B>(&device, |row, i| responses[row].logp_rollout[i]);
-    // The difference from the sampler is a measurement; it must not add to the gradient.
-    let difference = (logp.clone().detach() - logp_rollout).abs();
-    let difference = difference.mask_fill(mask.clone().bool_not(), 0.0);
-    let bonus = has_bonus.then(|| {
-        let entropy = padded(scores.entropy.clone());
-        aggregate_tokens(objective, entropy, &mask, totals) * entropy_coeff
-    });
-    let inputs = LossInputs {
-        logp,
-        logp_old,
-        logp_ref,
-        advantages,
-        weights,
-        mask,
-    };
-    let output = policy_loss(objective, inputs, totals);
-    let sums = UpdateSums {
-        diagnostics: output.diagnostics,
-        entropy: scores.entropy.detach().sum(), // A reported number.
-        difference: difference.clone().sum(),
-        largest: difference.max(),
-    };
-    let loss = match bonus {
-        Some(bonus) => output.loss - bonus,
-        None => output.loss,
-    };
-    (loss, sums)
+/// What the loss of an update depends on besides the responses.
+pub(super) struct UpdateLoss<'a> {
+    pub(super) config: &'a TrainConfig,
+    pub(super) objective: &'a ObjectiveConfig,
+    /// Over all ranks.
+    pub(super) totals: &'a StepTotals,
+}
+
+impl UpdateLoss<'_> {
+    /// The share of `responses` in the loss.
+    pub(super) fn of<B: DecodeBackend>(
+        &self,
+        policy: &CausalLm<Autodiff<B>>,
+        responses: &[&Response<'_>],
+    ) -> (TapedLoss<B>, UpdateSums<B>) {
+        let (temperature, entropy_coeff) = (
+            self.config.rollout.temperature.get(),
+            self.config.train.entropy_coeff.get(),
+        );
+        let activations = self.config.train.activations(policy.config());
+        let device = policy.device();
+        let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
+        let has_bonus = entropy_coeff > 0.0;
+        let entropy = if has_bonus {
+            Entropy::Differentiable
+        } else {
+            Entropy::Measured
+        };
+        let (scores, tape) = score_on_tape(policy, &items, temperature, entropy, activations);
+        let rows = Rows::new(responses);
+        let padded = |packed: Tensor<Autodiff<B>, 1>| {
+            packed
+                .select(0, rows.indices::<B>(&device))
+                .reshape([rows.n_rows, rows.n_columns])
+        };
+        let logp = padded(scores.logprobs);
+        let logp_old = rows.tensor::<B>(&device, |row, i| responses[row].logp_old[i]);
+        let advantages = rows.tensor::<B>(&device, |row, i| responses[row].advantages[i] as f32);
+        let logp_ref: Option<Vec<&[f32]>> = responses
+            .iter()
+            .map(|response| response.logp_ref.as_deref())
+            .collect();
+        let logp_ref =
+            logp_ref.map(|logp_ref| rows.tensor::<B>(&device, |row, i| logp_ref[row][i]));
+        let weights: Option<Vec<&[f64]>> = responses
+            .iter()
+            .map(|response| response.weights.as_deref())
+            .collect();
+        let weights =
+            weights.map(|weights| rows.tensor::<B>(&device, |row, i| weights[row][i] as f32));
+        let mask = rows.mask::<B>(&device);
+        let logp_rollout = rows.tensor::<B>(&device, |row, i| responses[row].logp_rollout[i]);
+        // The difference from the sampler is a measurement; it must not add to the gradient.
+        let difference = (logp.clone().detach() - logp_rollout).abs();
+        let difference = difference.mask_fill(mask.clone().bool_not(), 0.0);
+        let bonus = has_bonus.then(|| {
+            let entropy = padded(scores.entropy.clone());
+            aggregate_tokens(self.objective, entropy, &mask, self.totals) * entropy_coeff
+        });
+        let inputs = LossInputs {
+            logp,
+            logp_old,
+            logp_ref,
+            advantages,
+            weights,
+            mask,
+        };
+        let output = policy_loss(self.objective, inputs, self.totals);
+        let sums = UpdateSums {
+            diagnostics: output.diagnostics,
+            entropy: scores.entropy.detach().sum(), // A reported number.
+            difference: difference.clone().sum(),
+            largest: difference.max(),
+        };
+        let loss = match bonus {
+            Some(bonus) => output.loss - bonus,
+            None => output.loss,
+        };
+        ((loss, tape), sums)
+    }
 }
 
 /// The responses of a micro-batch as rows of a padded `[B, T]` tensor.
@@ -215,8 +237,9 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::TrainConfig;
+    use crate::config::{NonNegative, PositiveTemperature};
     use burn::backend::Flex;
+    use rpg_core::score::score;
     use rpg_losses::Aggregation;
 
     const LOGP: [f32; 3] = [-1.0, -2.0, -3.0];
@@ -255,11 +278,18 @@ mod tests {
                 (entropy[..3].iter().sum::<f64>() / 3.0 + entropy[3]) / 5.0,
             ),
         ] {
-            let mut objective = config.objective.clone();
-            objective.aggregation = aggregation;
-            let of_coeff = |coeff: f64| {
+            let mut config = config.clone();
+            config.objective.aggregation = aggregation;
+            config.rollout.temperature = PositiveTemperature::of(0.7);
+            let mut of_coeff = |coeff: f64| {
+                config.train.entropy_coeff = NonNegative::of(coeff);
+                let loss = UpdateLoss {
+                    config: &config,
+                    objective: &config.objective,
+                    totals: &totals,
+                };
                 let parts: Vec<&Response<'_>> = responses.iter().collect();
-                let (loss, _) = loss(&policy, &parts, &objective, &totals, coeff, 0.7);
+                let ((loss, _), _) = loss.of(&policy, &parts);
                 f64::from(loss.into_scalar())
             };
             let bonus = (of_coeff(0.0) - of_coeff(0.5)) / 0.5;

@@ -20,7 +20,7 @@ mod warm_start;
 
 pub use collect::Evaluation;
 pub use grading::{Grade, Grader, StartedCommand};
-pub use learner::{Learner, StepReport};
+pub use learner::{Learner, StepReport, TapedLoss};
 pub use loss::UpdateReport;
 pub use origin::Origin;
 pub use ranks::{OneRank, Ranks};

@@ -48,6 +48,7 @@ fn on_change(key: &str) -> Change {
         | "reference.path"
         | "rollout.max_slots"
         | "train.steps"
+        | "train.gradient_checkpointing"
         | "train.micro_batch_tokens" => Change::Allowed,
         "evaluate.problems"
         | "evaluate.samples"

@@ -3,7 +3,7 @@
 use super::collect::{evaluate, sample};
 use super::grading::Grader;
 use super::learner::Learner;
-use super::loss::{UpdateReport, UpdateSums, loss};
+use super::loss::{UpdateLoss, UpdateReport, UpdateSums};
 use super::origin::Origin;
 use super::prepare::{Batch, Response, prepare};
 use super::ranks::Ranks;
@@ -317,6 +317,11 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let mut sums: Option<UpdateSums<B>> = None;
         let stops = Stops::new(&self.interrupt, self.within_step);
         let objective = self.reference.objective();
+        let loss = UpdateLoss {
+            config,
+            objective: &objective,
+            totals: &totals,
+        };
         let update = self.learner.step(
             by_tokens(
                 responses,
@@ -327,13 +332,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 if stops.now() {
                     return Err(Failure::interrupted());
                 }
-                let temperature = config.rollout.temperature.get();
-                let coeff = config.train.entropy_coeff.get();
-                let (loss, part) = loss(policy, part, &objective, &totals, coeff, temperature);
-                sums = Some(match sums.take() {
-                    Some(sums) => sums.merge(part),
-                    None => part,
-                });
+                let (loss, part) = loss.of(policy, part);
+                part.add_to(&mut sums);
                 Ok(loss)
             },
             lr,
@@ -445,7 +445,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 &task,
                 &self.tokenizer,
                 step,
-                self.config.train.micro_batch_tokens.get(),
+                &self.config.train,
                 self.ranks.as_ref(),
                 &self.interrupt,
             )?;

@@ -2,14 +2,14 @@
 
 use super::learner::Learner;
 use super::ranks::Ranks;
-use crate::config::WarmStart;
+use crate::config::{LoopConfig, WarmStart};
 use crate::data::arithmetic::ColumnAddition;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::optim::{cosine, linear_warmup};
 use rpg_core::batch::by_tokens;
 use rpg_core::ops::DecodeBackend;
-use rpg_core::score::{ScoreItem, score};
+use rpg_core::score::{Entropy, ScoreItem, score_on_tape};
 use rpg_core::tokenizer::Tokenizer;
 
 /// The limit on the norm of all gradients together.
@@ -23,7 +23,7 @@ pub(super) fn step<B: DecodeBackend>(
     task: &ColumnAddition,
     tokenizer: &Tokenizer,
     step: u64,
-    micro_batch_tokens: usize,
+    passes: &LoopConfig,
     ranks: &dyn Ranks<B>,
     interrupt: &Interrupt,
 ) -> Result<f64, Failure> {
@@ -32,7 +32,8 @@ pub(super) fn step<B: DecodeBackend>(
     let n_tokens = ranks.sum(&[n_tokens as f64])?[0];
     // All examples of a task have nearly the same length: that of the first will do.
     let n_tokens_each = items[0].tokens.len();
-    let parts = by_tokens(&items, micro_batch_tokens, |_| n_tokens_each);
+    let parts = by_tokens(&items, passes.micro_batch_tokens.get(), |_| n_tokens_each);
+    let activations = passes.activations(learner.model_config());
     // An average needs no falling learning rate.
     let rate = if learner.optimizer().averages() {
         linear_warmup
@@ -46,9 +47,10 @@ pub(super) fn step<B: DecodeBackend>(
             if interrupt.requested() {
                 return Err(Failure::interrupted());
             }
-            let loss = score(policy, part, 1.0).logprobs.sum().neg() / n_tokens;
+            let (scores, tape) = score_on_tape(policy, part, 1.0, Entropy::Measured, activations);
+            let loss = scores.logprobs.sum().neg() / n_tokens;
             nll += loss.clone().into_data().iter::<f64>().sum::<f64>();
-            Ok(loss)
+            Ok((loss, tape))
         },
         config.lr.get() * rate(0.1, step as f64 / (config.steps + 1) as f64),
         MAX_GRAD_NORM,

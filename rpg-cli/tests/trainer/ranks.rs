@@ -8,8 +8,8 @@ use rpg_cli::config::ScratchModel;
 use rpg_cli::failure::Failure;
 use rpg_cli::optim::{AdamW, AdamWConfig};
 use rpg_cli::train::{Learner, OneRank, Ranks, StepReport};
-use rpg_core::model::CausalLm;
-use rpg_core::score::{ScoreItem, score};
+use rpg_core::model::{Activations, CausalLm};
+use rpg_core::score::{Entropy, ScoreItem, score, score_on_tape};
 use std::sync::{Arc, Barrier, Mutex};
 
 const WORLD: usize = 2;
@@ -148,7 +148,11 @@ fn step(items: &[ScoreItem], ranks: &dyn Ranks<Flex>) -> (StepReport, Vec<f64>) 
     let n = ranks.sum(&[items.len() as f64]).unwrap()[0];
     let report = learner.step(
         items.chunks(1),
-        |policy, part| Ok(score(policy, part, 1.0).logprobs.sum().neg() / n),
+        |policy, part| {
+            let (entropy, activations) = (Entropy::Measured, Activations::Recompute);
+            let (scores, tape) = score_on_tape(policy, part, 1.0, entropy, activations);
+            Ok((scores.logprobs.sum().neg() / n, tape))
+        },
         0.01,
         1.0,
         ranks,

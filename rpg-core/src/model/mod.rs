@@ -4,9 +4,11 @@ mod block;
 mod config;
 mod decode;
 mod init;
+mod tape;
 mod weights;
 
 pub use config::{ConfigError, Family, ModelConfig, RopeScaling, SlidingWindow, Yarn};
+pub use tape::{Activations, Tape};
 pub use weights::{LoadError, SaveDtype};
 
 use crate::ops::{Int8Matrix, ModelBackend, Packing, RopeTable};
@@ -100,18 +102,30 @@ impl<B: ModelBackend> CausalLm<B> {
     /// # Panics
     /// If there is not one token per position of the packing.
     pub fn hidden(&self, tokens: &[u32], packing: &Packing) -> Tensor<B, 2> {
+        let x = self.embed_all(tokens, packing);
+        let blocks = self.blocks.iter();
+        self.final_norm(blocks.fold(x, |x, block| self.run(block, x, packing)))
+    }
+
+    fn embed_all(&self, tokens: &[u32], packing: &Packing) -> Tensor<B, 2> {
         assert_eq!(
             tokens.len(),
             packing.n_tokens(),
             "one token per position of the packing"
         );
-        let x = self.embed(tokens);
-        let x = self.blocks.iter().fold(x, |x, block| {
-            block.forward(x, &self.config, &self.rope, packing, None, |qkv, heads| {
-                B::causal_attention(qkv, heads, packing).0
-            })
-        });
-        self.final_norm(x)
+        self.embed(tokens)
+    }
+
+    /// One of the blocks, which may be on another backend than the model.
+    fn run<A: ModelBackend>(
+        &self,
+        block: &Block<A>,
+        x: Tensor<A, 2>,
+        packing: &Packing,
+    ) -> Tensor<A, 2> {
+        block.forward(x, &self.config, &self.rope, packing, None, |qkv, heads| {
+            A::causal_attention(qkv, heads, packing).0
+        })
     }
 
     /// Logits of hidden states: `[M, D]` to `[M, V]`.
@@ -124,18 +138,18 @@ impl<B: ModelBackend> CausalLm<B> {
     }
 
     fn embed(&self, tokens: &[u32]) -> Tensor<B, 2> {
-        let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
-        let ids = TensorData::new(ids, [tokens.len()]);
-        let ids = Tensor::<B, 1, Int>::from_data(ids, &self.device());
-        widened(float(B::embed(
-            primitive(self.embedding.val()),
-            ids.into_primitive(),
-        )))
+        let ids = token_ids::<B>(tokens, &self.device()).into_primitive();
+        widened(float(B::embed(primitive(self.embedding.val()), ids)))
     }
 
     fn final_norm(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         norm(x, &self.norm, self.config.rms_norm_eps)
     }
+}
+
+fn token_ids<B: Backend>(tokens: &[u32], device: &B::Device) -> Tensor<B, 1, Int> {
+    let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+    Tensor::from_data(TensorData::new(ids, [tokens.len()]), device)
 }
 
 /// Undoes [`CausalLm::compact`].

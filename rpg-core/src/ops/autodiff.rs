@@ -4,11 +4,11 @@ use super::{HeadLayout, HeadScores, ModelBackend, Packing, RopeTable, composed};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::checkpoint::strategy::{CheckpointStrategy, NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::tensor::TensorMetadata;
 use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{Tensor, TensorMetadata};
 
 /// Defines the graph node of an operation with `$n` differentiable inputs: its name, what it keeps from the forward
 /// pass, and the gradients of its inputs given that of its output.
@@ -126,6 +126,33 @@ node!(
 );
 
 #[derive(Debug)]
+struct Project;
+
+impl<B: ModelBackend> Backward<B, 2> for Project {
+    // The input is kept only for the gradient of a weight that is trained.
+    type State = (Option<Float<B>>, Float<B>);
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (x, weight) = ops.state;
+        let [of_x, of_weight] = ops.parents;
+        if let (Some(parent), Some(x)) = (of_weight, x) {
+            grads.register::<B>(parent.id, B::project_backward_weight(x, grad.clone()));
+        }
+        if let Some(parent) = of_x {
+            grads.register::<B>(parent.id, B::project_backward(weight, grad));
+        }
+    }
+}
+
+node!(Seeded, 1, Float<B>, |seed, _grad| [seed]);
+
+#[derive(Debug)]
 struct Embed;
 
 impl<B: ModelBackend> Backward<B, 1> for Embed {
@@ -151,6 +178,19 @@ impl<B: ModelBackend> Backward<B, 1> for Embed {
     }
 }
 
+/// A scalar whose gradient with respect to `x` is `grad`, whatever it is multiplied by: where a backward pass goes on that
+/// another one has come to.
+pub(crate) fn seeded<B: ModelBackend>(
+    x: Tensor<Autodiff<B>, 2>,
+    grad: Tensor<B, 2>,
+) -> Tensor<Autodiff<B>, 1> {
+    type C = NoCheckpointing;
+    let x = composed::unwrap::<Autodiff<B>, 2>(x);
+    let scalar = composed::unwrap(Tensor::<B, 1>::zeros([1], &B::float_device(&x.primitive)));
+    let grad = composed::unwrap(grad);
+    composed::wrap(record!(Seeded, [x.node.clone()], grad, scalar))
+}
+
 /// Hands each tracked parent its gradient.
 fn register<B: ModelBackend, const N: usize>(
     parents: [Option<NodeId>; N],
@@ -165,6 +205,13 @@ fn register<B: ModelBackend, const N: usize>(
 }
 
 impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
+    fn project(x: Float<Self>, weight: Float<Self>) -> Float<Self> {
+        let output = B::project(x.primitive.clone(), weight.primitive.clone());
+        let kept = weight.is_tracked().then_some(x.primitive);
+        let nodes = [x.node, weight.node];
+        record!(Project, nodes, (kept, weight.primitive), output)
+    }
+
     fn embed(weight: Float<Self>, ids: IntTensor<Self>) -> Float<Self> {
         let output = B::embed(weight.primitive.clone(), ids.clone());
         let nodes = [weight.node.clone()];

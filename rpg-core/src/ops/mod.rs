@@ -24,6 +24,7 @@ mod row;
 )]
 mod simd;
 
+pub(crate) use autodiff::seeded;
 pub use int8::Int8Matrix;
 pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
 pub use row::RowWeights;
@@ -109,7 +110,17 @@ pub trait ModelBackend: Backend {
         composed::project::<Self>(x, weight)
     }
 
-    /// The same with a matrix of 8-bit integers, rounding each row of `x` to 8-bit integers as well. The provided
+    /// The gradient of [`project`](Self::project) with respect to `x`: `grad * weight`.
+    fn project_backward(weight: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::project_backward::<Self>(weight, grad)
+    }
+
+    /// The gradient of [`project`](Self::project) with respect to `weight`: `grad' * x`.
+    fn project_backward_weight(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::project_backward_weight::<Self>(x, grad)
+    }
+
+    /// [`project`](Self::project) with a matrix of 8-bit integers, rounding each row of `x` to 8-bit integers as well. The provided
     /// method rounds only the weights, and makes f32 of them every time: it is right, not fast.
     fn project_int8(x: FloatTensor<Self>, weight: &Int8Matrix) -> FloatTensor<Self> {
         composed::project_int8::<Self>(x, weight)

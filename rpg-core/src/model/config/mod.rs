@@ -339,6 +339,18 @@ impl ModelConfig {
         }
     }
 
+    /// The bytes of f32 that a forward pass over so many tokens keeps for the backward pass, if nothing is computed twice
+    /// ([`Activations::Keep`](super::Activations::Keep)).
+    pub fn activation_bytes(&self, n_tokens: usize) -> usize {
+        let (d, heads) = (self.hidden_size, self.heads());
+        // Inputs of both norms and what they give, rows of queries, keys and values, what attention gives and its
+        // log-sum-exp, gate, up and their product.
+        let rows = heads.width() * if self.qk_norm { 2 } else { 1 };
+        let attended = heads.q_width() + heads.n_heads;
+        let block = 4 * d + rows + attended + 3 * self.intermediate_size;
+        4 * n_tokens * self.num_hidden_layers * block
+    }
+
     /// Number of parameters.
     pub fn n_parameters(&self) -> usize {
         let (d, f, heads) = (self.hidden_size, self.intermediate_size, self.heads());

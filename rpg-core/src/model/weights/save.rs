@@ -3,12 +3,14 @@
 use super::{LoadError, sources};
 use crate::model::CausalLm;
 use crate::ops::ModelBackend;
+use burn::module::Param;
 use burn::tensor::Tensor;
 use half::bf16;
 use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 
 /// The type in which weights are stored.
@@ -45,12 +47,18 @@ impl<B: ModelBackend> CausalLm<B> {
         write("config.json", self.config().to_hf_json(dtype.torch_name()))?;
         write("generation_config.json", self.generation_config())?;
         let mut tensors = BTreeMap::new();
-        for (name, values) in self.named_values() {
-            let mut rest = values.as_slice();
+        for (name, parameter) in self.parameters() {
+            let mut first = 0;
             for source in sources(self.config(), &name) {
-                let (part, later) = rest.split_at(source.shape.iter().product());
-                rest = later;
-                tensors.insert(source.name, Stored::new(part, source.shape, dtype));
+                let rows = first..first + source.shape[0];
+                first = rows.end;
+                let stored = Stored {
+                    parameter: parameter.clone(),
+                    rows,
+                    shape: source.shape,
+                    dtype,
+                };
+                tensors.insert(source.name, stored);
             }
         }
         let path = dir.join("model.safetensors");
@@ -77,76 +85,71 @@ impl<B: ModelBackend> CausalLm<B> {
         format!("{json:#}\n")
     }
 
-    /// Every parameter's name and values, in a fixed order.
-    fn named_values(&self) -> Vec<(String, Vec<f32>)> {
-        fn of<B: ModelBackend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
-            let data = tensor.into_data().convert::<f32>();
-            data.into_vec().expect("f32 data is a vector of f32")
-        }
-        let mut all = vec![("embedding".to_owned(), of(self.embedding.val()))];
+    /// Every parameter and its name.
+    fn parameters(&self) -> Vec<(String, Parameter<B>)> {
+        let matrix = |param: &Param<Tensor<B, 2>>| Parameter::Matrix(param.val());
+        let vector = |param: &Param<Tensor<B, 1>>| Parameter::Vector(param.val());
+        let mut all = vec![
+            ("embedding".to_owned(), matrix(&self.embedding)),
+            ("norm".to_owned(), vector(&self.norm)),
+        ];
+        let head = self.lm_head.as_ref();
+        all.extend(head.map(|head| ("lm_head".to_owned(), matrix(head))));
         for (i, block) in self.blocks.iter().enumerate() {
-            let mut add = |part: &str, values| all.push((format!("blocks.{i}.{part}"), values));
-            add("qkv", of(block.qkv.val()));
-            add("output", of(block.output.val()));
-            add("gate_up", of(block.gate_up.val()));
-            add("down", of(block.down.val()));
-            add("input_norm", of(block.input_norm.val()));
-            add("post_norm", of(block.post_norm.val()));
-            for (part, vector) in [
-                ("qkv_bias", &block.qkv_bias),
-                ("output_bias", &block.output_bias),
-                ("q_norm", &block.q_norm),
-                ("k_norm", &block.k_norm),
-            ] {
-                if let Some(vector) = vector {
-                    add(part, of(vector.val()));
-                }
-            }
-        }
-        all.push(("norm".to_owned(), of(self.norm.val())));
-        if let Some(head) = &self.lm_head {
-            all.push(("lm_head".to_owned(), of(head.val())));
+            let parts = [
+                ("qkv", Some(matrix(&block.qkv))),
+                ("output", Some(matrix(&block.output))),
+                ("gate_up", Some(matrix(&block.gate_up))),
+                ("down", Some(matrix(&block.down))),
+                ("input_norm", Some(vector(&block.input_norm))),
+                ("post_norm", Some(vector(&block.post_norm))),
+                ("qkv_bias", block.qkv_bias.as_ref().map(vector)),
+                ("output_bias", block.output_bias.as_ref().map(vector)),
+                ("q_norm", block.q_norm.as_ref().map(vector)),
+                ("k_norm", block.k_norm.as_ref().map(vector)),
+            ];
+            let named = parts
+                .into_iter()
+                .filter_map(|(part, value)| Some((format!("blocks.{i}.{part}"), value?)));
+            all.extend(named);
         }
         all
     }
 }
 
-/// A tensor ready to be written.
-struct Stored {
-    bytes: Vec<u8>,
-    shape: Vec<usize>,
-    dtype: Dtype,
+/// A parameter of the model.
+#[derive(Debug, Clone)]
+enum Parameter<B: ModelBackend> {
+    Matrix(Tensor<B, 2>),
+    Vector(Tensor<B, 1>),
 }
 
-impl Stored {
-    fn new(values: &[f32], shape: Vec<usize>, dtype: SaveDtype) -> Self {
-        match dtype {
-            SaveDtype::F32 => {
-                let bytes = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-                Self {
-                    bytes,
-                    shape,
-                    dtype: Dtype::F32,
-                }
-            }
-            SaveDtype::Bf16 => {
-                let bytes = values
-                    .iter()
-                    .flat_map(|&x| bf16::from_f32(x).to_le_bytes())
-                    .collect();
-                Self {
-                    bytes,
-                    shape,
-                    dtype: Dtype::BF16,
-                }
-            }
-        }
+impl<B: ModelBackend> Parameter<B> {
+    /// Some rows of a matrix, or so many numbers of a vector.
+    fn rows(&self, rows: Range<usize>) -> Vec<f32> {
+        let data = match self {
+            Self::Matrix(matrix) => matrix.clone().slice([rows]).into_data(),
+            Self::Vector(vector) => vector.clone().slice([rows]).into_data(),
+        };
+        let data = data.convert::<f32>();
+        data.into_vec().expect("f32 data is a vector of f32")
     }
 }
 
-impl View for Stored {
+/// A tensor that is made when it is written: there is never a second copy of the whole model.
+struct Stored<B: ModelBackend> {
+    parameter: Parameter<B>,
+    rows: Range<usize>,
+    shape: Vec<usize>,
+    dtype: SaveDtype,
+}
+
+impl<B: ModelBackend> View for Stored<B> {
     fn dtype(&self) -> Dtype {
-        self.dtype
+        match self.dtype {
+            SaveDtype::F32 => Dtype::F32,
+            SaveDtype::Bf16 => Dtype::BF16,
+        }
     }
 
     fn shape(&self) -> &[usize] {
@@ -154,10 +157,22 @@ impl View for Stored {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
+        let values = self.parameter.rows(self.rows.clone());
+        let bytes: Vec<u8> = match self.dtype {
+            SaveDtype::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            SaveDtype::Bf16 => values
+                .iter()
+                .flat_map(|&x| bf16::from_f32(x).to_le_bytes())
+                .collect(),
+        };
+        bytes.into()
     }
 
     fn data_len(&self) -> usize {
-        self.bytes.len()
+        let size = match self.dtype {
+            SaveDtype::F32 => 4,
+            SaveDtype::Bf16 => 2,
+        };
+        self.shape.iter().product::<usize>() * size
     }
 }

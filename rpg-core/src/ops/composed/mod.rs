@@ -44,6 +44,23 @@ pub(in crate::ops) fn project<B: Backend>(
     unwrap(x.matmul(widened(weight, dtype).transpose()))
 }
 
+pub(in crate::ops) fn project_backward<B: Backend>(
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let (weight, grad) = (wrap::<B, 2>(weight), wrap::<B, 2>(grad));
+    let dtype = grad.dtype();
+    unwrap(grad.matmul(widened(weight, dtype)))
+}
+
+pub(in crate::ops) fn project_backward_weight<B: Backend>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let (x, grad) = (wrap::<B, 2>(x), wrap::<B, 2>(grad));
+    unwrap(grad.transpose().matmul(x))
+}
+
 pub(in crate::ops) fn project_int8<B: Backend>(
     x: FloatTensor<B>,
     weight: &Int8Matrix,
