@@ -56,10 +56,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let loss = -logprobs.mean();
         let grads = loss.backward();
         seconds.push(start.elapsed().as_secs_f64());
-        let grad = model
-            .head()
-            .grad(&grads)
-            .ok_or("the head has no gradient")?;
+        let head = model.head().tensor().ok_or("the head is packed")?;
+        let grad = head.grad(&grads).ok_or("the head has no gradient")?;
         drop(grads);
         let grad = grad.into_data();
         let squares = grad.as_slice::<f32>().map_err(|e| format!("{e:?}"))?.iter();
@@ -86,7 +84,7 @@ fn whole(model: &CausalLm<B>, items: &[ScoreItem]) -> Tensor<B, 1> {
     let ints = |values: Vec<i32>| Tensor::<B, 1, Int>::from_ints(values.as_slice(), &device);
     let sources = ints(of_scored(0).into_iter().map(|i| i as i32).collect());
     let targets = ints(of_scored(1).into_iter().map(|i| tokens[i] as i32).collect());
-    let logits = hidden.select(0, sources).matmul(model.head().transpose());
+    let logits = model.logits(hidden.select(0, sources));
     let logprobs = log_softmax(logits, 1).gather(1, targets.unsqueeze_dim(1));
     logprobs.squeeze_dim(1)
 }

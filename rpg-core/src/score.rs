@@ -137,7 +137,7 @@ impl Packed {
             Tensor::<B, 1, Int>::from_data(TensorData::new(values, [n_scored]), &device)
         };
         let hidden = primitive(hidden.select(0, ints(self.sources))); // [M, D]
-        let head = primitive(model.head());
+        let head = model.head();
         let targets = ints(self.targets).into_primitive();
         match entropy {
             Entropy::Measured => {

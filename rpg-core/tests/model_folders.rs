@@ -40,7 +40,8 @@ fn load(dir: &Path) -> Result<CausalLm<Flex>, String> {
 }
 
 fn values(model: &CausalLm<Flex>) -> Vec<f32> {
-    model.head().into_data().into_vec().unwrap()
+    let head = model.head().tensor().unwrap();
+    head.into_data().into_vec().unwrap()
 }
 
 fn read(path: &Path) -> Value {

@@ -1,13 +1,15 @@
 //! The fused operations against the composed ones, and every gradient against finite differences.
 
 use burn::backend::{Autodiff, Flex};
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rpg_core::ops::{
-    AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable,
-    ScheduleFreeUpdate,
+    AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, ModelBackend, PackedMatrix, Packing,
+    RopeTable, ScheduleFreeUpdate, Weight,
 };
+use std::sync::Arc;
 
 type Grad = Autodiff<Flex>;
 
@@ -150,7 +152,7 @@ fn project_agrees() {
         let weight: Tensor<Flex, 2> = flex(2, &[n, k], DType::F64).reshape([n, k]);
         let values = |x: Tensor<Flex, 2>, weight: Tensor<Flex, 2>| -> Vec<f64> {
             let dtype = x.dtype();
-            let y = Flex::project(primitive(x), primitive(weight));
+            let y = Flex::project(primitive(x), Weight::Float(primitive(weight)));
             let y = Tensor::<Flex, 2>::from_primitive(TensorPrimitive::Float(y));
             assert_eq!((y.dims(), y.dtype()), ([m, n], dtype));
             y.into_data().iter::<f64>().collect()
@@ -166,16 +168,64 @@ fn project_agrees() {
         let error = worst(&expected, &from_bf16);
         assert!(error < 1e-6, "{m}x{n}x{k}, bf16: {error:e}");
         // A row's result does not depend on its neighbours.
-        for (weight, all, limit) in [
-            (weight.cast(DType::F32), got, 64),
-            (rounded, from_bf16, if k % 2 == 0 { usize::MAX } else { 64 }),
-        ] {
+        for (weight, all) in [(weight.cast(DType::F32), got), (rounded, from_bf16)] {
             let alone = x.clone().narrow(0, m - 1, 1).cast(DType::F32);
-            let y = Flex::project(primitive(alone), primitive(weight));
+            let y = Flex::project(primitive(alone), Weight::Float(primitive(weight)));
             let y = Tensor::<Flex, 2>::from_primitive(TensorPrimitive::Float(y));
             let alone: Vec<f64> = y.into_data().iter::<f64>().collect();
-            if m <= limit {
+            if m <= 64 {
                 assert_eq!(alone, all[(m - 1) * n..], "{m}x{n}x{k}");
+            }
+        }
+    }
+}
+
+/// Frozen weights: as bf16, and packed. Every operation does with them what it does with the same weights as f32, and gives
+/// no gradient for them.
+#[test]
+fn frozen_weights_are_used_as_they_are_stored() {
+    let device = Default::default();
+    for (m, n, k) in [(3, 300, 32), (100, 700, 70), (65, 40, 2048)] {
+        let weight: Tensor<Flex, 2> = flex(2, &[n, k], DType::F32).reshape([n, k]);
+        let rounded = weight.clone().cast(DType::BF16);
+        let data = weight.into_data().into_vec::<f32>().unwrap();
+        let packed = PackedMatrix::nf4(&data, k);
+        let widened = TensorData::new(packed.to_f32(), [n, k]);
+        let widened = Tensor::<Flex, 2>::from_data(widened, &device);
+        let x: Tensor<Flex, 2> = flex(1, &[m, k], DType::F32).reshape([m, k]);
+        let ids: Vec<i32> = (0..m).map(|i| (i * 7 % n) as i32).collect();
+        for (frozen, plain) in [
+            (
+                Weight::Float(primitive(rounded.clone())),
+                rounded.cast(DType::F32),
+            ),
+            (Weight::Packed(Arc::new(packed)), widened),
+        ] {
+            // The product, the rows of tokens and the output layer, and what they make of the gradient of `x`.
+            let run = |weight: Weight<Flex>| -> Vec<Vec<f64>> {
+                let weight: Weight<Grad> = match weight {
+                    Weight::Float(weight) => Weight::Float(Grad::from_inner(weight)),
+                    Weight::Packed(matrix) => Weight::Packed(matrix),
+                };
+                let x = Tensor::<Grad, 2>::from_inner(x.clone()).require_grad();
+                let ids = || Tensor::<Grad, 1, Int>::from_ints(&*ids, &device).into_primitive();
+                let y = Grad::project(x.clone().into_primitive().tensor(), weight.clone());
+                let y = Tensor::<Grad, 2>::from_primitive(TensorPrimitive::Float(y));
+                let rows = Grad::embed(weight.clone(), ids());
+                let rows = Tensor::<Grad, 2>::from_primitive(TensorPrimitive::Float(rows));
+                let hidden = x.clone().into_primitive().tensor();
+                let both = Grad::head_scores(hidden, weight, ids(), 0.9, 1000);
+                let both = Tensor::<Grad, 2>::from_primitive(TensorPrimitive::Float(both));
+                let loss = y.clone().square().mean() + both.clone().sum();
+                let grad = x.grad(&loss.backward()).unwrap();
+                let tensors = [y.inner(), rows.inner().cast(DType::F32), both.inner(), grad];
+                let numbers = tensors.map(|tensor| tensor.into_data().iter::<f64>().collect());
+                numbers.into()
+            };
+            let (found, expected) = (run(frozen), run(Weight::Float(primitive(plain))));
+            for (found, expected) in found.iter().zip(&expected) {
+                let error = worst(expected, found);
+                assert!(error < 2e-6, "{m}x{n}x{k}: {error:e}");
             }
         }
     }
@@ -292,7 +342,14 @@ fn head_logprobs_agree_in_chunks_of_any_size() {
                 let [hidden, head] = take(floats);
                 let targets = TensorData::from(targets.as_slice());
                 let targets = Tensor::<Grad, 1, Int>::from_data(targets, &Default::default());
-                Grad::head_logprobs(hidden, head, targets.into_primitive(), 0.9, max_logits).0
+                Grad::head_logprobs(
+                    hidden,
+                    Weight::Float(head),
+                    targets.into_primitive(),
+                    0.9,
+                    max_logits,
+                )
+                .0
             },
         );
     }
@@ -307,7 +364,14 @@ fn head_logprobs_agree_in_blocks_of_the_vocabulary() {
         let [hidden, head] = take(floats);
         let targets = TensorData::from(targets.as_slice());
         let targets = Tensor::<Grad, 1, Int>::from_data(targets, &Default::default());
-        Grad::head_logprobs(hidden, head, targets.into_primitive(), 0.9, 1).0
+        Grad::head_logprobs(
+            hidden,
+            Weight::Float(head),
+            targets.into_primitive(),
+            0.9,
+            1,
+        )
+        .0
     });
 }
 
@@ -328,7 +392,7 @@ fn entropies_of_the_output_layer_agree_with_their_gradients() {
             let targets = Tensor::<Grad, 1, Int>::from_data(targets, &Default::default());
             Grad::head_scores(
                 hidden,
-                head,
+                Weight::Float(head),
                 targets.into_primitive(),
                 temperature,
                 max_logits,
@@ -344,13 +408,13 @@ fn embed_agrees_alone_and_with_shared_weights() {
     let inputs = [input(1, &[6, 4])];
     check("embed", &inputs, &|floats| {
         let [weight] = take(floats);
-        Grad::embed(weight, ids())
+        Grad::embed(Weight::Float(weight), ids())
     });
     // The output layer's gradient comes first.
     check("embed, shared with the output layer", &inputs, &|floats| {
         let [weight] = take(floats);
-        let hidden = Grad::embed(weight.clone(), ids());
-        Grad::head_logprobs(hidden, weight, ids(), 0.9, 1000).0
+        let hidden = Grad::embed(Weight::Float(weight.clone()), ids());
+        Grad::head_logprobs(hidden, Weight::Float(weight), ids(), 0.9, 1000).0
     });
 }
 

@@ -68,7 +68,7 @@ impl Op {
                 let product = rank_2(next()).matmul(rank_2(next()));
                 product.into_primitive().tensor()
             }
-            Self::Embed => B::embed(next(), targets()),
+            Self::Embed => B::embed(Weight::Float(next()), targets()),
             Self::RmsNorm => B::rms_norm(next(), next(), 1e-6),
             Self::HeadNorm => B::head_norm(next(), next(), next(), HEADS, 1e-6),
             Self::Rotary => {
@@ -78,7 +78,9 @@ impl Op {
             Self::CausalAttention => B::causal_attention(next(), HEADS, &packing).0,
             Self::Swiglu => B::swiglu(next()),
             Self::TokenLogprobs => B::token_logprobs(next(), targets(), 0.8).0,
-            Self::HeadLogprobs => B::head_logprobs(next(), next(), targets(), 0.8, 100).0,
+            Self::HeadLogprobs => {
+                B::head_logprobs(next(), Weight::Float(next()), targets(), 0.8, 100).0
+            }
         }
     }
 

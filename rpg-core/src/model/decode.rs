@@ -1,7 +1,8 @@
 //! The model as samplers use it: compact weights, a cache of keys and values, one token at a time.
 
-use super::block::{Block, Int8Block};
-use super::{CausalLm, Int8Weights};
+use super::CausalLm;
+use super::block::Block;
+use super::linear::Matrix;
 use crate::cache::KvCache;
 use crate::ops::{CacheRows, DecodeBackend, Int8Matrix, Packing};
 use burn::module::{Module, ModuleMapper, Param};
@@ -45,34 +46,11 @@ impl<B: DecodeBackend> CausalLm<B> {
     /// # Panics
     /// If a matrix has more than [`Int8Matrix::MAX_INPUTS`] inputs.
     pub fn int8(mut self) -> Self {
-        let matrix = |weight: &Param<Tensor<B, 2>>| {
-            let weight = weight.val();
-            let [n_outputs, n_inputs] = weight.dims();
-            let data = weight.into_data().convert::<f32>();
-            let values = data.as_slice().expect("f32 data is a slice of f32");
-            Int8Matrix::new(values, n_outputs, n_inputs)
-        };
-        let block = |block: &Block<B>| Int8Block {
-            qkv: matrix(&block.qkv),
-            output: matrix(&block.output),
-            gate_up: matrix(&block.gate_up),
-            down: matrix(&block.down),
-        };
-        self.int8 = Some(Arc::new(Int8Weights {
-            blocks: self.blocks.iter().map(block).collect(),
-            head: matrix(self.stored_head()),
-        }));
+        self.int8_head = Some(rounded(self.output_layer()));
+        for linear in self.blocks.iter_mut().flat_map(Block::linears_mut) {
+            linear.int8 = Some(rounded(&linear.matrix));
+        }
         self
-    }
-
-    /// The blocks, each with its matrices as integers if there are any.
-    fn blocks_for_sampling(&self) -> impl Iterator<Item = (&Block<B>, Option<&Int8Block>)> {
-        let int8 = self.int8.as_deref();
-        let of = move |i: usize| int8.map(|int8| &int8.blocks[i]);
-        self.blocks
-            .iter()
-            .enumerate()
-            .map(move |(i, block)| (block, of(i)))
     }
 
     /// A cache for `n_slots` sequences of up to `capacity` tokens.
@@ -104,9 +82,9 @@ impl<B: DecodeBackend> CausalLm<B> {
             positions: packing.positions(),
         };
         let x = self.embed(tokens);
-        let blocks = self.blocks_for_sampling().enumerate();
-        let x = blocks.fold(x, |x, (layer, (block, int8))| {
-            block.forward(x, &self.config, &self.rope, packing, int8, |qkv, heads| {
+        let blocks = self.blocks.iter().enumerate();
+        let x = blocks.fold(x, |x, (layer, block)| {
+            block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
                 cache.write(layer, qkv.clone(), heads, &rows);
                 B::causal_attention(qkv, heads, packing).0
             })
@@ -123,15 +101,22 @@ impl<B: DecodeBackend> CausalLm<B> {
         assert_eq!(tokens.len(), rows.slots.len(), "one slot per token");
         let packing = Packing::single_tokens(rows.positions);
         let x = self.embed(tokens);
-        let blocks = self.blocks_for_sampling().enumerate();
-        let x = blocks.fold(x, |x, (layer, (block, int8))| {
-            block.forward(x, &self.config, &self.rope, &packing, int8, |qkv, heads| {
+        let blocks = self.blocks.iter().enumerate();
+        let x = blocks.fold(x, |x, (layer, block)| {
+            block.forward(x, &self.config, &self.rope, &packing, |qkv, heads| {
                 cache.write(layer, qkv.clone(), heads, rows);
                 cache.attend(layer, qkv, heads, rows)
             })
         });
         self.final_norm(x)
     }
+}
+
+/// A matrix as 8-bit integers.
+fn rounded<B: DecodeBackend>(matrix: &Matrix<B>) -> Arc<Int8Matrix> {
+    let [n_outputs, n_inputs] = matrix.weight().dims();
+    let values = matrix.rows(0..n_outputs);
+    Arc::new(Int8Matrix::new(&values, n_outputs, n_inputs))
 }
 
 /// The weights as bf16 if that loses nothing, else as they are.
@@ -157,9 +142,13 @@ mod tests {
 
     fn matrices(model: &CausalLm<Flex>) -> Vec<DType> {
         let block = &model.blocks[0];
-        let all = [&block.qkv, &block.output, &block.gate_up, &block.down];
+        let all = block.linears().map(|(_, linear)| &linear.matrix);
         let stored = all.into_iter().chain([&model.embedding]);
-        stored.map(|weight| weight.val().dtype()).collect()
+        let dtype = |matrix: &Matrix<Flex>| match matrix {
+            Matrix::Float(weight) => weight.val().dtype(),
+            Matrix::Packed(_) => unreachable!("nothing packs them"),
+        };
+        stored.map(dtype).collect()
     }
 
     #[test]
@@ -176,8 +165,8 @@ mod tests {
         assert_eq!(matrices(&model.compact()), [DType::F32; 5]);
         // Nothing is lost, and the trainable model has f32.
         let widened = compact.into_trainable();
-        let head = |weight: Tensor<Flex, 2>| weight.into_data().into_vec::<f32>().unwrap();
-        assert_eq!(head(widened.head().inner()), head(rounded.head()));
+        let head = |model: &CausalLm<Flex>| model.output_layer().rows(0..model.config().vocab_size);
+        assert_eq!(head(&widened.valid()), head(&rounded));
     }
 
     #[test]

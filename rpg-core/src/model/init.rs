@@ -1,6 +1,7 @@
 //! A model with random weights.
 
 use super::block::Block;
+use super::linear::{Linear, Matrix};
 use super::{CausalLm, ModelConfig, Origin, param_id};
 use crate::ops::ModelBackend;
 use crate::seed::{derive, stream};
@@ -40,12 +41,10 @@ impl<B: ModelBackend> CausalLm<B> {
         mut values: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
     ) -> Result<Self, E> {
         let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
-        let mut matrix = |name: String, rows, columns| -> Result<Param<Tensor<B, 2>>, E> {
+        let mut matrix = |name: String, rows, columns| -> Result<Matrix<B>, E> {
             let data = TensorData::new(values(&name, &[rows, columns])?, [rows, columns]);
-            Ok(Param::initialized(
-                param_id(&name),
-                Tensor::from_data(data, device),
-            ))
+            let tensor = Tensor::from_data(data, device);
+            Ok(Matrix::Float(Param::initialized(param_id(&name), tensor)))
         };
         let embedding = matrix("embedding".into(), config.vocab_size, d)?;
         let lm_head = if config.tie_word_embeddings {
@@ -69,6 +68,11 @@ impl<B: ModelBackend> CausalLm<B> {
                 Tensor::from_data(data, device),
             ))
         };
+        let linear = |matrix, bias| Linear {
+            matrix,
+            bias,
+            int8: None,
+        };
         let mut blocks = Vec::new();
         for (i, (qkv, output, gate_up, down)) in matrices.into_iter().enumerate() {
             let name = |part: &str| format!("blocks.{i}.{part}");
@@ -83,19 +87,15 @@ impl<B: ModelBackend> CausalLm<B> {
             let output_bias = optional(config.output_bias, "output_bias", d)?;
             let q_norm = optional(config.qk_norm, "q_norm", config.head_dim)?;
             let k_norm = optional(config.qk_norm, "k_norm", config.head_dim)?;
-            let input_norm = vector(name("input_norm"), d)?;
-            let post_norm = vector(name("post_norm"), d)?;
             blocks.push(Block {
-                input_norm,
-                qkv,
-                qkv_bias,
+                input_norm: vector(name("input_norm"), d)?,
+                qkv: linear(qkv, qkv_bias),
                 q_norm,
                 k_norm,
-                output,
-                output_bias,
-                post_norm,
-                gate_up,
-                down,
+                output: linear(output, output_bias),
+                post_norm: vector(name("post_norm"), d)?,
+                gate_up: linear(gate_up, None),
+                down: linear(down, None),
             });
         }
         let norm = vector("norm".into(), d)?;
@@ -105,7 +105,7 @@ impl<B: ModelBackend> CausalLm<B> {
             blocks,
             norm,
             lm_head,
-            int8: None,
+            int8_head: None,
             config: config.clone(),
             rope,
             origin: Origin::default(),

@@ -4,6 +4,7 @@ mod block;
 mod config;
 mod decode;
 mod init;
+mod linear;
 mod tape;
 mod weights;
 
@@ -11,12 +12,13 @@ pub use config::{ConfigError, Family, ModelConfig, RopeScaling, SlidingWindow, Y
 pub use tape::{Activations, Tape};
 pub use weights::{LoadError, SaveDtype};
 
-use crate::ops::{Int8Matrix, ModelBackend, Packing, RopeTable};
-use block::{Block, Int8Block, product};
+use crate::ops::{Int8Matrix, ModelBackend, Packing, RopeTable, Weight};
+use block::Block;
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleMapper, Param, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
+use linear::{Matrix, product};
 use std::sync::Arc;
 
 /// A causal language model.
@@ -25,26 +27,19 @@ use std::sync::Arc;
 /// keys and values in one matrix and those of gate and up in another.
 #[derive(Module, Debug)]
 pub struct CausalLm<B: Backend> {
-    embedding: Param<Tensor<B, 2>>,
+    embedding: Matrix<B>,
     blocks: Vec<Block<B>>,
     norm: Param<Tensor<B, 1>>,
-    lm_head: Option<Param<Tensor<B, 2>>>,
-    // With it, sampling multiplies integers.
+    lm_head: Option<Matrix<B>>,
+    // Takes the place of the output layer in products; only sampling has it.
     #[module(skip)]
-    int8: Option<Arc<Int8Weights>>,
+    int8_head: Option<Arc<Int8Matrix>>,
     #[module(skip)]
     config: ModelConfig,
     #[module(skip)]
     rope: RopeTable,
     #[module(skip)]
     origin: Origin,
-}
-
-/// All matrices as 8-bit integers.
-#[derive(Debug)]
-struct Int8Weights {
-    blocks: Vec<Int8Block>,
-    head: Int8Matrix,
 }
 
 /// What a model's folder says besides its shape and weights.
@@ -68,9 +63,17 @@ impl<B: ModelBackend> CausalLm<B> {
                 param.map(Tensor::require_grad)
             }
         }
-        let int8 = None;
-        let model = Self { int8, ..self }.map(&mut Widen);
+        let model = self.without_int8().map(&mut Widen);
         CausalLm::<Autodiff<B>>::from_inner(model).map(&mut Track)
+    }
+
+    /// The model whose products are those with its weights.
+    fn without_int8(mut self) -> Self {
+        self.int8_head = None;
+        for linear in self.blocks.iter_mut().flat_map(Block::linears_mut) {
+            linear.int8 = None;
+        }
+        self
     }
 
     /// The model's shape.
@@ -85,15 +88,15 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// Where the weights are.
     pub fn device(&self) -> B::Device {
-        self.embedding.val().device()
+        self.norm.val().device()
     }
 
     /// The weights of the output layer, `[V, D]`.
-    pub fn head(&self) -> Tensor<B, 2> {
-        widened(self.stored_head().val())
+    pub fn head(&self) -> Weight<B> {
+        self.output_layer().weight()
     }
 
-    fn stored_head(&self) -> &Param<Tensor<B, 2>> {
+    fn output_layer(&self) -> &Matrix<B> {
         self.lm_head.as_ref().unwrap_or(&self.embedding)
     }
 
@@ -123,23 +126,19 @@ impl<B: ModelBackend> CausalLm<B> {
         x: Tensor<A, 2>,
         packing: &Packing,
     ) -> Tensor<A, 2> {
-        block.forward(x, &self.config, &self.rope, packing, None, |qkv, heads| {
+        block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
             A::causal_attention(qkv, heads, packing).0
         })
     }
 
     /// Logits of hidden states: `[M, D]` to `[M, V]`.
     pub fn logits(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        product(
-            hidden,
-            self.stored_head(),
-            self.int8.as_ref().map(|int8| &int8.head),
-        )
+        product(hidden, self.output_layer(), self.int8_head.as_deref())
     }
 
     fn embed(&self, tokens: &[u32]) -> Tensor<B, 2> {
         let ids = token_ids::<B>(tokens, &self.device()).into_primitive();
-        widened(float(B::embed(primitive(self.embedding.val()), ids)))
+        widened(float(B::embed(self.embedding.weight(), ids)))
     }
 
     fn final_norm(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {

@@ -1,5 +1,6 @@
 //! Backward passes block by block.
 
+use super::linear::Matrix;
 use super::{CausalLm, float, primitive, token_ids};
 use crate::ops::{ModelBackend, Packing, seeded};
 use burn::backend::Autodiff;
@@ -60,7 +61,7 @@ impl<B: ModelBackend> CausalLm<Autodiff<B>> {
         activations: Activations,
     ) -> (Tensor<Autodiff<B>, 2>, Tape<B>) {
         let mut x = self.embed_all(tokens, packing).inner();
-        let mut is_tracked = self.embedding.val().is_require_grad();
+        let mut is_tracked = has_trained(&self.embedding);
         let mut segments = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             let is_trained = is_tracked || has_trained(block);
@@ -127,8 +128,8 @@ impl<B: ModelBackend> Tape<B> {
             grad = input.grad_remove(&mut grads);
             add(block, GradientsParams::from_grads(grads, block), sums);
         }
-        if let Some(grad) = grad {
-            embed_backward(&model.embedding, &self.tokens, grad, sums);
+        if let (Some(grad), Matrix::Float(embedding)) = (grad, &model.embedding) {
+            embed_backward(embedding, &self.tokens, grad, sums);
         }
     }
 }

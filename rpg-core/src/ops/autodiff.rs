@@ -1,12 +1,13 @@
 //! The operations on `Autodiff`: each forward and backward pair is one node of the graph.
 
-use super::{HeadLayout, HeadScores, ModelBackend, Packing, RopeTable, composed};
+use super::{HeadLayout, HeadScores, ModelBackend, Packing, RopeTable, Weight, composed};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::{CheckpointStrategy, NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::tensor::backend::AutodiffBackend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Tensor, TensorMetadata};
 
@@ -89,34 +90,6 @@ node!(
     |(x, weight, eps), grad| B::rms_norm_backward(x, weight, eps, grad).into()
 );
 node!(
-    HeadLogprobs,
-    2,
-    (Float<B>, Float<B>, IntTensor<B>, f64, usize, Float<B>),
-    |(hidden, head, targets, temperature, max_logits, logprobs), grad| {
-        let scores = HeadScores {
-            logprobs,
-            grad,
-            entropy: None,
-        };
-        B::head_logprobs_backward(hidden, head, targets, temperature, max_logits, scores).into()
-    }
-);
-node!(
-    HeadEntropy,
-    2,
-    (Float<B>, Float<B>, IntTensor<B>, f64, usize, Float<B>),
-    |(hidden, head, targets, temperature, max_logits, output), grad| {
-        let [logprobs, entropy] = composed::unstack::<B>(output);
-        let [grad, entropy_grad] = composed::unstack::<B>(grad);
-        let scores = HeadScores {
-            logprobs,
-            grad,
-            entropy: Some((entropy, entropy_grad)),
-        };
-        B::head_logprobs_backward(hidden, head, targets, temperature, max_logits, scores).into()
-    }
-);
-node!(
     HeadNorm,
     3,
     (Float<B>, Float<B>, Float<B>, HeadLayout, f64),
@@ -125,12 +98,98 @@ node!(
     }
 );
 
+/// The output layer: log-probabilities `[M]`, or these and the entropies, `[2, M]`.
+#[derive(Debug)]
+struct Head;
+
+/// What its backward pass needs.
+#[derive(Debug, Clone)]
+struct HeadState<B: ModelBackend> {
+    hidden: Float<B>,
+    head: Weight<B>,
+    is_trained: bool,
+    targets: IntTensor<B>,
+    temperature: f64,
+    max_logits: usize,
+    output: Float<B>,
+    has_entropy: bool,
+}
+
+impl<B: ModelBackend> Backward<B, 2> for Head {
+    type State = HeadState<B>;
+
+    fn backward(
+        self,
+        ops: Ops<Self::State, 2>,
+        grads: &mut Gradients,
+        _checkpointer: &mut Checkpointer,
+    ) {
+        let (grad, state) = (grads.consume::<B>(&ops.node), ops.state);
+        let scores = if state.has_entropy {
+            let [logprobs, entropy] = composed::unstack::<B>(state.output);
+            let [grad, entropy_grad] = composed::unstack::<B>(grad);
+            HeadScores {
+                logprobs,
+                grad,
+                entropy: Some((entropy, entropy_grad)),
+            }
+        } else {
+            HeadScores {
+                logprobs: state.output,
+                grad,
+                entropy: None,
+            }
+        };
+        let (of_hidden, of_head) = B::head_logprobs_backward(
+            state.hidden,
+            state.head,
+            state.targets,
+            state.temperature,
+            state.max_logits,
+            scores,
+            state.is_trained,
+        );
+        let [hidden, head] = ops.parents;
+        if let (Some(parent), Some(value)) = (head, of_head) {
+            grads.register::<B>(parent.id, value);
+        }
+        if let Some(parent) = hidden {
+            grads.register::<B>(parent.id, of_hidden);
+        }
+    }
+}
+
+/// A weight on the inner backend, and what has its place in the graph.
+struct Parent<B: ModelBackend, C: CheckpointStrategy> {
+    inner: Weight<B>,
+    place: Float<Autodiff<B, C>>,
+    is_trained: bool,
+}
+
+impl<B: ModelBackend, C: CheckpointStrategy> Parent<B, C> {
+    /// A packed matrix has no place: the other input, `beside`, stands in for it, and gets no second gradient.
+    fn new(weight: Weight<Autodiff<B, C>>, beside: &Float<Autodiff<B, C>>) -> Self {
+        match weight {
+            Weight::Float(weight) => Self {
+                inner: Weight::Float(weight.primitive.clone()),
+                is_trained: weight.is_tracked(),
+                place: weight,
+            },
+            Weight::Packed(matrix) => Self {
+                inner: Weight::Packed(matrix),
+                is_trained: false,
+                place: beside.clone(),
+            },
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Project;
 
 impl<B: ModelBackend> Backward<B, 2> for Project {
     // The input is kept only for the gradient of a weight that is trained.
-    type State = (Option<Float<B>>, Float<B>);
+    type State = (Option<Float<B>>, Weight<B>);
 
     fn backward(
         self,
@@ -205,17 +264,27 @@ fn register<B: ModelBackend, const N: usize>(
 }
 
 impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
-    fn project(x: Float<Self>, weight: Float<Self>) -> Float<Self> {
-        let output = B::project(x.primitive.clone(), weight.primitive.clone());
-        let kept = weight.is_tracked().then_some(x.primitive);
-        let nodes = [x.node, weight.node];
-        record!(Project, nodes, (kept, weight.primitive), output)
+    fn project(x: Float<Self>, weight: Weight<Self>) -> Float<Self> {
+        let weight = Parent::new(weight, &x);
+        let output = B::project(x.primitive.clone(), weight.inner.clone());
+        let kept = weight.is_trained.then_some(x.primitive);
+        let nodes = [x.node, weight.place.node];
+        record!(Project, nodes, (kept, weight.inner), output)
     }
 
-    fn embed(weight: Float<Self>, ids: IntTensor<Self>) -> Float<Self> {
-        let output = B::embed(weight.primitive.clone(), ids.clone());
-        let nodes = [weight.node.clone()];
-        record!(Embed, nodes, (weight, ids), output)
+    fn embed(weight: Weight<Self>, ids: IntTensor<Self>) -> Float<Self> {
+        match weight {
+            Weight::Float(weight) => {
+                let inner = Weight::Float(weight.primitive.clone());
+                let output = B::embed(inner, ids.clone());
+                let nodes = [weight.node.clone()];
+                record!(Embed, nodes, (weight, ids), output)
+            }
+            Weight::Packed(matrix) => {
+                let output = B::embed(Weight::Packed(matrix), ids);
+                <Self as AutodiffBackend>::from_inner(output)
+            }
+        }
     }
 
     fn rms_norm(x: Float<Self>, weight: Float<Self>, eps: f64) -> Float<Self> {
@@ -277,7 +346,7 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
             packing.clone(),
         );
         // Only the backward pass uses the log-sum-exp: it leaves the graph here.
-        let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(lse);
+        let constant = <Self as AutodiffBackend>::from_inner(lse);
         (record!(Attention, nodes, state, output), constant)
     }
 
@@ -297,63 +366,67 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
             B::token_logprobs(logits.primitive.clone(), targets.clone(), temperature);
         let state = (logits.primitive, targets, temperature);
         // The entropy is a diagnostic, not an objective: no gradient flows through it.
-        let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(entropy);
+        let constant = <Self as AutodiffBackend>::from_inner(entropy);
         (record!(TokenLogprobs, nodes, state, logprobs), constant)
     }
 
     fn head_logprobs(
         hidden: Float<Self>,
-        head: Float<Self>,
+        head: Weight<Self>,
         targets: IntTensor<Self>,
         temperature: f64,
         max_logits: usize,
     ) -> (Float<Self>, Float<Self>) {
-        let nodes = [hidden.node.clone(), head.node.clone()];
-        let (hidden, head) = (hidden.primitive, head.primitive);
+        let head = Parent::new(head, &hidden);
+        let nodes = [hidden.node.clone(), head.place.node];
         let (logprobs, entropy) = B::head_logprobs(
-            hidden.clone(),
-            head.clone(),
+            hidden.primitive.clone(),
+            head.inner.clone(),
             targets.clone(),
             temperature,
             max_logits,
         );
-        let state = (
-            hidden,
-            head,
+        let state = HeadState {
+            hidden: hidden.primitive,
+            head: head.inner,
+            is_trained: head.is_trained,
             targets,
             temperature,
             max_logits,
-            logprobs.clone(),
-        );
+            output: logprobs.clone(),
+            has_entropy: false,
+        };
         // The entropy is a diagnostic here too.
-        let constant = <Self as burn::tensor::backend::AutodiffBackend>::from_inner(entropy);
-        (record!(HeadLogprobs, nodes, state, logprobs), constant)
+        let constant = <Self as AutodiffBackend>::from_inner(entropy);
+        (record!(Head, nodes, state, logprobs), constant)
     }
 
     fn head_scores(
         hidden: Float<Self>,
-        head: Float<Self>,
+        head: Weight<Self>,
         targets: IntTensor<Self>,
         temperature: f64,
         max_logits: usize,
     ) -> Float<Self> {
-        let nodes = [hidden.node.clone(), head.node.clone()];
-        let (hidden, head) = (hidden.primitive, head.primitive);
+        let head = Parent::new(head, &hidden);
+        let nodes = [hidden.node.clone(), head.place.node];
         let output = B::head_scores(
-            hidden.clone(),
-            head.clone(),
+            hidden.primitive.clone(),
+            head.inner.clone(),
             targets.clone(),
             temperature,
             max_logits,
         );
-        let state = (
-            hidden,
-            head,
+        let state = HeadState {
+            hidden: hidden.primitive,
+            head: head.inner,
+            is_trained: head.is_trained,
             targets,
             temperature,
             max_logits,
-            output.clone(),
-        );
-        record!(HeadEntropy, nodes, state, output)
+            output: output.clone(),
+            has_entropy: true,
+        };
+        record!(Head, nodes, state, output)
     }
 }

@@ -17,6 +17,7 @@ mod flex;
 mod gpu;
 mod int8;
 mod layout;
+mod packed;
 mod row;
 #[cfg_attr(
     not(feature = "cpu"),
@@ -27,10 +28,13 @@ mod simd;
 pub(crate) use autodiff::seeded;
 pub use int8::Int8Matrix;
 pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
+pub use packed::{PackedFormat, PackedMatrix};
 pub use row::RowWeights;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{Tensor, TensorMetadata};
+use std::sync::Arc;
 
 /// Hyperparameters of one AdamW update (Loshchilov and Hutter, 2019).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,6 +90,33 @@ impl ScheduleFreeUpdate {
     }
 }
 
+/// A weight matrix `[outputs, inputs]` as operations take it.
+#[derive(Debug, Clone)]
+pub enum Weight<B: Backend> {
+    /// Numbers of the type of the arithmetic, or bf16.
+    Float(FloatTensor<B>),
+    /// A packed matrix, which has no gradient.
+    Packed(Arc<PackedMatrix>),
+}
+
+impl<B: Backend> Weight<B> {
+    /// Outputs and inputs.
+    pub fn dims(&self) -> [usize; 2] {
+        match self {
+            Self::Float(weight) => weight.shape().dims(),
+            Self::Packed(matrix) => matrix.shape(),
+        }
+    }
+
+    /// The numbers, unless they are packed.
+    pub fn tensor(self) -> Option<Tensor<B, 2>> {
+        match self {
+            Self::Float(weight) => Some(composed::wrap(weight)),
+            Self::Packed(_) => None,
+        }
+    }
+}
+
 /// What the output layer gave, and the gradients of that: each `[M]`.
 #[derive(Debug, Clone)]
 pub struct HeadScores<B: Backend> {
@@ -104,14 +135,14 @@ pub struct HeadScores<B: Backend> {
 /// The `_backward` methods take the gradient of the output last and return the gradients of the
 /// inputs in order.
 pub trait ModelBackend: Backend {
-    /// A linear layer without bias: `x * weight'`. `x`: `[N, inputs]`, `weight`: `[outputs, inputs]`, of the
-    /// type of `x` or bf16; arithmetic is done in the type of `x`.
-    fn project(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+    /// A linear layer without bias: `x * weight'`. `x`: `[N, inputs]`, `weight`: `[outputs, inputs]`. Arithmetic is done
+    /// in the type of `x`.
+    fn project(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
         composed::project::<Self>(x, weight)
     }
 
     /// The gradient of [`project`](Self::project) with respect to `x`: `grad * weight`.
-    fn project_backward(weight: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn project_backward(weight: Weight<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
         composed::project_backward::<Self>(weight, grad)
     }
 
@@ -126,8 +157,8 @@ pub trait ModelBackend: Backend {
         composed::project_int8::<Self>(x, weight)
     }
 
-    /// The rows `ids` (`[N]`) of `weight` (`[V, D]`).
-    fn embed(weight: FloatTensor<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
+    /// The rows `ids` (`[N]`) of `weight` (`[V, D]`), of its type; those of a packed matrix as f32.
+    fn embed(weight: Weight<Self>, ids: IntTensor<Self>) -> FloatTensor<Self> {
         composed::embed::<Self>(weight, ids)
     }
 
@@ -261,7 +292,7 @@ pub trait ModelBackend: Backend {
     /// `head`: `[V, D]`, `targets`: `[M]`. The backward pass computes the logits again. The entropies have no gradient.
     fn head_logprobs(
         hidden: FloatTensor<Self>,
-        head: FloatTensor<Self>,
+        head: Weight<Self>,
         targets: IntTensor<Self>,
         temperature: f64,
         max_logits: usize,
@@ -272,7 +303,7 @@ pub trait ModelBackend: Backend {
     /// The same as one tensor `[2, M]`, log-probabilities first; here the entropies have a gradient too.
     fn head_scores(
         hidden: FloatTensor<Self>,
-        head: FloatTensor<Self>,
+        head: Weight<Self>,
         targets: IntTensor<Self>,
         temperature: f64,
         max_logits: usize,
@@ -282,16 +313,17 @@ pub trait ModelBackend: Backend {
         composed::stack::<Self>(logprobs, entropy)
     }
 
-    /// Gradients of [`head_logprobs`](Self::head_logprobs) and [`head_scores`](Self::head_scores): of `hidden` and of
-    /// `head`.
+    /// Gradients of [`head_logprobs`](Self::head_logprobs) and [`head_scores`](Self::head_scores): of `hidden`, and if it
+    /// is trained of `head`.
     fn head_logprobs_backward(
         hidden: FloatTensor<Self>,
-        head: FloatTensor<Self>,
+        head: Weight<Self>,
         targets: IntTensor<Self>,
         temperature: f64,
         max_logits: usize,
         scores: HeadScores<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        is_trained: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
         composed::head_logprobs_backward::<Self>(
             hidden,
             head,
@@ -299,6 +331,7 @@ pub trait ModelBackend: Backend {
             temperature,
             max_logits,
             scores,
+            is_trained,
         )
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{LoadError, sources};
 use crate::model::CausalLm;
+use crate::model::linear::{Matrix, values};
 use crate::ops::ModelBackend;
 use burn::module::Param;
 use burn::tensor::Tensor;
@@ -87,8 +88,8 @@ impl<B: ModelBackend> CausalLm<B> {
 
     /// Every parameter and its name.
     fn parameters(&self) -> Vec<(String, Parameter<B>)> {
-        let matrix = |param: &Param<Tensor<B, 2>>| Parameter::Matrix(param.val());
         let vector = |param: &Param<Tensor<B, 1>>| Parameter::Vector(param.val());
+        let matrix = |matrix: &Matrix<B>| Parameter::Matrix(matrix.clone());
         let mut all = vec![
             ("embedding".to_owned(), matrix(&self.embedding)),
             ("norm".to_owned(), vector(&self.norm)),
@@ -96,21 +97,21 @@ impl<B: ModelBackend> CausalLm<B> {
         let head = self.lm_head.as_ref();
         all.extend(head.map(|head| ("lm_head".to_owned(), matrix(head))));
         for (i, block) in self.blocks.iter().enumerate() {
-            let parts = [
-                ("qkv", Some(matrix(&block.qkv))),
-                ("output", Some(matrix(&block.output))),
-                ("gate_up", Some(matrix(&block.gate_up))),
-                ("down", Some(matrix(&block.down))),
-                ("input_norm", Some(vector(&block.input_norm))),
-                ("post_norm", Some(vector(&block.post_norm))),
-                ("qkv_bias", block.qkv_bias.as_ref().map(vector)),
-                ("output_bias", block.output_bias.as_ref().map(vector)),
-                ("q_norm", block.q_norm.as_ref().map(vector)),
-                ("k_norm", block.k_norm.as_ref().map(vector)),
+            for (name, linear) in block.linears() {
+                let name = format!("blocks.{i}.{name}");
+                let bias = linear.bias.as_ref();
+                all.extend(bias.map(|bias| (format!("{name}_bias"), vector(bias))));
+                all.push((name, matrix(&linear.matrix)));
+            }
+            let norms = [
+                ("input_norm", Some(&block.input_norm)),
+                ("post_norm", Some(&block.post_norm)),
+                ("q_norm", block.q_norm.as_ref()),
+                ("k_norm", block.k_norm.as_ref()),
             ];
-            let named = parts
+            let named = norms
                 .into_iter()
-                .filter_map(|(part, value)| Some((format!("blocks.{i}.{part}"), value?)));
+                .filter_map(|(part, norm)| Some((format!("blocks.{i}.{part}"), vector(norm?))));
             all.extend(named);
         }
         all
@@ -120,19 +121,17 @@ impl<B: ModelBackend> CausalLm<B> {
 /// A parameter of the model.
 #[derive(Debug, Clone)]
 enum Parameter<B: ModelBackend> {
-    Matrix(Tensor<B, 2>),
+    Matrix(Matrix<B>),
     Vector(Tensor<B, 1>),
 }
 
 impl<B: ModelBackend> Parameter<B> {
     /// Some rows of a matrix, or so many numbers of a vector.
     fn rows(&self, rows: Range<usize>) -> Vec<f32> {
-        let data = match self {
-            Self::Matrix(matrix) => matrix.clone().slice([rows]).into_data(),
-            Self::Vector(vector) => vector.clone().slice([rows]).into_data(),
-        };
-        let data = data.convert::<f32>();
-        data.into_vec().expect("f32 data is a vector of f32")
+        match self {
+            Self::Matrix(matrix) => matrix.rows(rows),
+            Self::Vector(vector) => values(vector.clone().slice([rows])),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) use adamw::{adamw, adamw_schedule_free};
 pub(super) use attention::{attention, attention_backward};
 pub(super) use cache::{cache_copy, cache_write, cached_attention};
 
-use super::{HeadLayout, HeadScores, Int8Matrix, ModelBackend, Packing, RopeTable};
+use super::{HeadLayout, HeadScores, Int8Matrix, ModelBackend, Packing, RopeTable, Weight};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -27,7 +27,14 @@ pub(in crate::ops) fn unwrap<B: Backend, const D: usize>(tensor: Tensor<B, D>) -
 }
 
 /// Weights in the type in which arithmetic is done; the tensor itself if it has that type already.
-fn widened<B: Backend, const D: usize>(weight: Tensor<B, D>, dtype: DType) -> Tensor<B, D> {
+fn widened<B: Backend>(weight: Weight<B>, dtype: DType, device: &B::Device) -> Tensor<B, 2> {
+    let weight = match weight {
+        Weight::Float(weight) => wrap::<B, 2>(weight),
+        Weight::Packed(matrix) => {
+            let data = TensorData::new(matrix.to_f32(), matrix.shape());
+            Tensor::from_data(data, (device, DType::F32))
+        }
+    };
     if weight.dtype() == dtype {
         weight
     } else {
@@ -35,22 +42,19 @@ fn widened<B: Backend, const D: usize>(weight: Tensor<B, D>, dtype: DType) -> Te
     }
 }
 
-pub(in crate::ops) fn project<B: Backend>(
-    x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-) -> FloatTensor<B> {
-    let (x, weight) = (wrap::<B, 2>(x), wrap::<B, 2>(weight));
-    let dtype = x.dtype();
-    unwrap(x.matmul(widened(weight, dtype).transpose()))
+pub(in crate::ops) fn project<B: Backend>(x: FloatTensor<B>, weight: Weight<B>) -> FloatTensor<B> {
+    let x = wrap::<B, 2>(x);
+    let weight = widened(weight, x.dtype(), &x.device());
+    unwrap(x.matmul(weight.transpose()))
 }
 
 pub(in crate::ops) fn project_backward<B: Backend>(
-    weight: FloatTensor<B>,
+    weight: Weight<B>,
     grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let (weight, grad) = (wrap::<B, 2>(weight), wrap::<B, 2>(grad));
-    let dtype = grad.dtype();
-    unwrap(grad.matmul(widened(weight, dtype)))
+    let grad = wrap::<B, 2>(grad);
+    let weight = widened(weight, grad.dtype(), &grad.device());
+    unwrap(grad.matmul(weight))
 }
 
 pub(in crate::ops) fn project_backward_weight<B: Backend>(
@@ -71,11 +75,25 @@ pub(in crate::ops) fn project_int8<B: Backend>(
     unwrap(x.matmul(weight.transpose()))
 }
 
-pub(in crate::ops) fn embed<B: Backend>(
-    weight: FloatTensor<B>,
-    ids: IntTensor<B>,
-) -> FloatTensor<B> {
-    B::float_select(weight, 0, ids)
+pub(in crate::ops) fn embed<B: Backend>(weight: Weight<B>, ids: IntTensor<B>) -> FloatTensor<B> {
+    match weight {
+        Weight::Float(weight) => B::float_select(weight, 0, ids),
+        Weight::Packed(matrix) => {
+            let ids = Tensor::<B, 1, Int>::from_primitive(ids);
+            let device = ids.device();
+            let [_, d] = matrix.shape();
+            let mut rows = Vec::new();
+            for id in ids.into_data().iter::<i64>() {
+                let id = id as usize;
+                rows.resize(rows.len() + d, 0.0);
+                let start = rows.len() - d;
+                matrix.widen(id..id + 1, &mut rows[start..]);
+            }
+            let n = rows.len() / d;
+            let data = TensorData::new(rows, [n, d]);
+            unwrap(Tensor::<B, 2>::from_data(data, (&device, DType::F32)))
+        }
+    }
 }
 
 pub(in crate::ops) fn embed_backward<B: Backend>(
@@ -328,12 +346,13 @@ fn logit_chunks(m: usize, v: usize, max_logits: usize) -> impl Iterator<Item = (
 
 pub(in crate::ops) fn head_logprobs<B: ModelBackend>(
     hidden: FloatTensor<B>,
-    head: FloatTensor<B>,
+    head: Weight<B>,
     targets: IntTensor<B>,
     temperature: f64,
     max_logits: usize,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let (hidden, head) = (wrap::<B, 2>(hidden), wrap::<B, 2>(head));
+    let hidden = wrap::<B, 2>(hidden);
+    let head = widened(head, hidden.dtype(), &hidden.device());
     let targets = Tensor::<B, 1, Int>::from_primitive(targets);
     let ([m, _], [v, _]) = (hidden.dims(), head.dims());
     let (logprobs, entropy) = logit_chunks(m, v, max_logits)
@@ -355,13 +374,15 @@ pub(in crate::ops) fn head_logprobs<B: ModelBackend>(
 
 pub(in crate::ops) fn head_logprobs_backward<B: ModelBackend>(
     hidden: FloatTensor<B>,
-    head: FloatTensor<B>,
+    head: Weight<B>,
     targets: IntTensor<B>,
     temperature: f64,
     max_logits: usize,
     scores: HeadScores<B>,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let (hidden, head) = (wrap::<B, 2>(hidden), wrap::<B, 2>(head));
+    is_trained: bool,
+) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
+    let hidden = wrap::<B, 2>(hidden);
+    let head = widened(head, hidden.dtype(), &hidden.device());
     let grad = wrap::<B, 1>(scores.grad);
     let entropy_grad = scores.entropy.map(|(_, grad)| wrap::<B, 1>(grad));
     let targets = Tensor::<B, 1, Int>::from_primitive(targets);
@@ -386,12 +407,13 @@ pub(in crate::ops) fn head_logprobs_backward<B: ModelBackend>(
             None => d_logits,
         };
         d_hidden.push(d_logits.clone().matmul(head.clone()));
-        let d_part = d_logits.transpose().matmul(part);
-        d_head = Some(match d_head {
-            Some(sum) => sum + d_part,
-            None => d_part,
-        });
+        if is_trained {
+            let d_part = d_logits.transpose().matmul(part);
+            d_head = Some(match d_head {
+                Some(sum) => sum + d_part,
+                None => d_part,
+            });
+        }
     }
-    let d_head = d_head.unwrap_or_else(|| head.zeros_like());
-    (unwrap(Tensor::cat(d_hidden, 0)), unwrap(d_head))
+    (unwrap(Tensor::cat(d_hidden, 0)), d_head.map(unwrap))
 }

@@ -2,6 +2,7 @@
 //! exist at a time, for all rows. Each pass reads every weight once, and its gradient is written once.
 
 use super::matmul::{Matrix, Threads, matmul};
+use super::rows::Rows;
 use super::rows_of;
 use crate::ops::simd::{dot, exp, max, sum, vectorized};
 use rayon::prelude::*;
@@ -13,9 +14,10 @@ const PIECE: usize = 256;
 #[derive(Clone, Copy)]
 pub(super) struct Operands<'a> {
     pub(super) hidden: &'a [f32],
-    pub(super) head: &'a [f32],
+    pub(super) head: &'a Rows,
     pub(super) targets: &'a [i32],
     pub(super) d: usize,
+    pub(super) v: usize,
     pub(super) inverse_temperature: f32,
     pub(super) max_logits: usize,
 }
@@ -25,43 +27,34 @@ impl<'a> Operands<'a> {
         self.targets.len()
     }
 
-    fn v(&self) -> usize {
-        self.head.len() / self.d
-    }
-
     /// Number of tokens in a block.
     fn width(&self) -> usize {
         let fitting = self.max_logits / self.m().max(1);
-        (fitting / PIECE * PIECE).max(PIECE).min(self.v())
+        (fitting / PIECE * PIECE).max(PIECE).min(self.v)
     }
 
     fn hidden(&self) -> Matrix<'a> {
         Matrix::rows(self.hidden, self.d)
     }
 
-    fn block(&self, start: usize) -> Matrix<'a> {
-        Matrix::rows(&self.head[start * self.d..], self.d)
-    }
-
-    /// Calls `work` with the first token of each block and the logits of the block, row by row.
-    fn for_each_block(&self, mut work: impl FnMut(usize, &mut [f32])) {
-        let (m, v, width) = (self.m(), self.v(), self.width());
+    /// Calls `work` with the first token of each block, the weights of the block and its logits, row by row.
+    fn for_each_block(&self, mut work: impl FnMut(usize, &[f32], &mut [f32])) {
+        let (m, v, width) = (self.m(), self.v, self.width());
         let mut logits = vec![0f32; m * width];
         for start in (0..v).step_by(width) {
             let n = width.min(v - start);
             let logits = &mut logits[..m * n];
-            let shape = [m, n, self.d];
-            let block = self.block(start).transposed();
+            let block = &self.head.get(start..start + n, self.d)[..];
             matmul(
                 Threads::All,
                 (logits, n),
                 false,
                 1.0,
                 self.hidden(),
-                block,
-                shape,
+                Matrix::rows(block, self.d).transposed(),
+                [m, n, self.d],
             );
-            work(start, logits);
+            work(start, block, logits);
         }
     }
 }
@@ -126,7 +119,7 @@ pub(super) fn forward(operands: Operands) -> (Vec<f32>, Vec<f32>) {
         ..
     } = operands;
     let mut rows = vec![Row::EMPTY; targets.len()];
-    operands.for_each_block(|start, logits| {
+    operands.for_each_block(|start, _, logits| {
         let n = logits.len() / targets.len().max(1);
         rows.par_chunks_mut(unit(n))
             .zip(targets.par_chunks(unit(n)))
@@ -160,13 +153,15 @@ pub(super) fn forward(operands: Operands) -> (Vec<f32>, Vec<f32>) {
 }
 
 /// Gradients of the log-probabilities with respect to `hidden` and `head`; `logprobs` is what [`forward`] gave. With
-/// `entropy`, what it gave and the gradient of that, those of the entropies are in them too.
+/// `entropy`, what it gave and the gradient of that, those of the entropies are in them too. That of `head` is computed
+/// only if it is trained.
 pub(super) fn backward(
     operands: Operands,
     logprobs: &[f32],
     grad: &[f32],
     entropy: Option<(&[f32], &[f32])>,
-) -> (Vec<f32>, Vec<f32>) {
+    is_trained: bool,
+) -> (Vec<f32>, Option<Vec<f32>>) {
     let Operands {
         hidden,
         head,
@@ -177,21 +172,21 @@ pub(super) fn backward(
     } = operands;
     let m = targets.len();
     let mut d_hidden = vec![0f32; hidden.len()];
-    let mut d_head = vec![0f32; head.len()];
+    let mut d_head = is_trained.then(|| vec![0f32; operands.v * d]);
     // The logarithm of each row's sum of `e^(x / t)`.
     let normalizers: Vec<f32> = vectorized(
         #[inline(always)]
         || {
             let mut normalizers = vec![0f32; m];
             for (i, normalizer) in normalizers.iter_mut().enumerate() {
-                let target = &head[targets[i] as usize * d..][..d];
-                let x = dot(&hidden[i * d..][..d], target);
+                let target = targets[i] as usize;
+                let x = dot(&hidden[i * d..][..d], &head.get(target..target + 1, d));
                 *normalizer = x * inverse_temperature - logprobs[i];
             }
             normalizers
         },
     );
-    operands.for_each_block(|start, logits| {
+    operands.for_each_block(|start, block, logits| {
         let n = logits.len() / m.max(1);
         logits
             .par_chunks_mut(unit(n) * n)
@@ -228,17 +223,17 @@ pub(super) fn backward(
                 );
             });
         let d_logits = Matrix::rows(logits, n);
-        let d_block = (&mut d_head[start * d..], d);
-        let shape = [n, d, m];
-        matmul(
-            Threads::All,
-            d_block,
-            false,
-            1.0,
-            d_logits.transposed(),
-            operands.hidden(),
-            shape,
-        );
+        if let Some(d_head) = &mut d_head {
+            matmul(
+                Threads::All,
+                (&mut d_head[start * d..], d),
+                false,
+                1.0,
+                d_logits.transposed(),
+                operands.hidden(),
+                [n, d, m],
+            );
+        }
         let (out, keep) = ((&mut d_hidden[..], d), start > 0);
         matmul(
             Threads::All,
@@ -246,7 +241,7 @@ pub(super) fn backward(
             keep,
             1.0,
             d_logits,
-            operands.block(start),
+            Matrix::rows(block, d),
             [m, d, n],
         );
     });

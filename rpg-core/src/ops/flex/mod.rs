@@ -13,16 +13,18 @@ mod matmul;
 mod norm;
 mod project;
 mod rotary;
+mod rows;
 mod swiglu;
 
 use super::{
     AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, HeadScores, Int8Matrix, ModelBackend,
-    Packing, RopeTable, ScheduleFreeUpdate, composed,
+    Packing, RopeTable, ScheduleFreeUpdate, Weight, composed,
 };
 use burn::backend::Flex;
 use burn::tensor::ops::IntTensor;
 use burn::tensor::{DType, TensorData, TensorMetadata, bf16};
 use burn_flex::FlexTensor;
+use rows::Rows;
 
 /// Rows per unit of parallel work.
 const ROW_BLOCK: usize = 32;
@@ -70,22 +72,36 @@ fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
 }
 
 impl ModelBackend for Flex {
-    fn project(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
-        let ([m, k], [n, _]) = (dims(&x), dims(&weight));
-        let y = match (x.dtype(), weight.dtype()) {
-            (DType::F32, DType::F32) if m <= project::MAX_ROWS => {
-                project::project(&Values::new(&x), &Values::new(&weight), m, n, k)
-            }
-            (DType::F32, DType::BF16) => {
-                let weight = weight.to_contiguous();
+    fn project(x: FlexTensor, weight: Weight<Self>) -> FlexTensor {
+        let ([m, _], [n, k]) = (dims(&x), weight.dims());
+        let few = m <= project::MAX_ROWS;
+        let rows = Rows::new(&weight).filter(|_| x.dtype() == DType::F32);
+        let y = match rows {
+            Some(Rows::F32(weight)) if few => project::project(&Values::new(&x), &weight, m, n, k),
+            // Widening nothing, the general product needs no panels.
+            None | Some(Rows::F32(_)) => return composed::project::<Self>(x, weight),
+            Some(Rows::Bf16(weight)) if few && k % 2 == 0 => {
+                let x = Values::new(&x);
                 match bytemuck::try_cast_slice::<bf16, u32>(weight.storage()) {
-                    Ok(pairs) if k % 2 == 0 => project::project(&Values::new(&x), pairs, m, n, k),
-                    _ => return composed::project::<Self>(x, weight),
+                    Ok(pairs) => project::project(&x, pairs, m, n, k),
+                    Err(_) => project::project_widened(&x, &Rows::Bf16(weight), m, n, k),
                 }
             }
-            _ => return composed::project::<Self>(x, weight),
+            Some(rows) if few => project::project_widened(&Values::new(&x), &rows, m, n, k),
+            Some(rows) => project::by_panels(&Values::new(&x), &rows, m, n, k),
         };
         from_vec(y, [m, n])
+    }
+
+    fn project_backward(weight: Weight<Self>, grad: FlexTensor) -> FlexTensor {
+        let ([m, _], [n, k]) = (dims(&grad), weight.dims());
+        match Rows::new(&weight).filter(|_| grad.dtype() == DType::F32) {
+            None | Some(Rows::F32(_)) => composed::project_backward::<Self>(weight, grad),
+            Some(rows) => {
+                let dx = project::backward_by_panels(&Values::new(&grad), &rows, m, n, k);
+                from_vec(dx, [m, k])
+            }
+        }
     }
 
     fn project_int8(x: FlexTensor, weight: &Int8Matrix) -> FlexTensor {
@@ -262,22 +278,23 @@ impl ModelBackend for Flex {
 
     fn head_logprobs(
         hidden: FlexTensor,
-        head: FlexTensor,
+        head: Weight<Self>,
         targets: IntTensor<Self>,
         temperature: f64,
         max_logits: usize,
     ) -> (FlexTensor, FlexTensor) {
-        if !all_f32(&[&hidden, &head]) || targets.dtype() != DType::I32 {
+        let rows = Rows::new(&head).filter(|_| all_f32(&[&hidden]));
+        let (Some(rows), DType::I32) = (rows, targets.dtype()) else {
             return composed::head_logprobs::<Self>(hidden, head, targets, temperature, max_logits);
-        }
-        let [m, d] = dims(&hidden);
-        let (hidden, head) = (Values::new(&hidden), Values::new(&head));
+        };
+        let ([m, d], [v, _]) = (dims(&hidden), head.dims());
         let targets = targets.to_contiguous();
         let (logprobs, entropy) = head::forward(head::Operands {
-            hidden: &hidden,
-            head: &head,
+            hidden: &Values::new(&hidden),
+            head: &rows,
             targets: targets.storage(),
             d,
+            v,
             inverse_temperature: (1.0 / temperature) as f32,
             max_logits,
         });
@@ -286,15 +303,16 @@ impl ModelBackend for Flex {
 
     fn head_logprobs_backward(
         hidden: FlexTensor,
-        head: FlexTensor,
+        head: Weight<Self>,
         targets: IntTensor<Self>,
         temperature: f64,
         max_logits: usize,
         scores: HeadScores<Self>,
-    ) -> (FlexTensor, FlexTensor) {
-        if !all_f32(&[&hidden, &head, &scores.logprobs, &scores.grad])
-            || targets.dtype() != DType::I32
-        {
+        is_trained: bool,
+    ) -> (FlexTensor, Option<FlexTensor>) {
+        let is_f32 = all_f32(&[&hidden, &scores.logprobs, &scores.grad]);
+        let rows = Rows::new(&head).filter(|_| is_f32);
+        let (Some(rows), DType::I32) = (rows, targets.dtype()) else {
             return composed::head_logprobs_backward::<Self>(
                 hidden,
                 head,
@@ -302,28 +320,27 @@ impl ModelBackend for Flex {
                 temperature,
                 max_logits,
                 scores,
+                is_trained,
             );
-        }
-        let ([m, d], [v, _]) = (dims(&hidden), dims(&head));
-        let (hidden, head) = (Values::new(&hidden), Values::new(&head));
+        };
+        let ([m, d], [v, _]) = (dims(&hidden), head.dims());
         let targets = targets.to_contiguous();
         let operands = head::Operands {
-            hidden: &hidden,
-            head: &head,
+            hidden: &Values::new(&hidden),
+            head: &rows,
             targets: targets.storage(),
             d,
+            v,
             inverse_temperature: (1.0 / temperature) as f32,
             max_logits,
         };
         let (logprobs, grad) = (Values::new(&scores.logprobs), Values::new(&scores.grad));
-        let (d_hidden, d_head) = match &scores.entropy {
-            None => head::backward(operands, &logprobs, &grad, None),
-            Some((entropy, entropy_grad)) => {
-                let (entropy, entropy_grad) = (Values::new(entropy), Values::new(entropy_grad));
-                head::backward(operands, &logprobs, &grad, Some((&entropy, &entropy_grad)))
-            }
-        };
-        (from_vec(d_hidden, [m, d]), from_vec(d_head, [v, d]))
+        let entropy = scores.entropy.as_ref();
+        let entropy = entropy.map(|(value, grad)| (Values::new(value), Values::new(grad)));
+        let of_entropy = entropy.as_ref().map(|(value, grad)| (&**value, &**grad));
+        let (d_hidden, d_head) = head::backward(operands, &logprobs, &grad, of_entropy, is_trained);
+        let d_head = d_head.map(|d_head| from_vec(d_head, [v, d]));
+        (from_vec(d_hidden, [m, d]), d_head)
     }
 }
 

@@ -8,6 +8,8 @@
 //! Weights that are kept as bf16 are read two at a time, as one `u32`. A shift and a mask turn a vector of them
 //! into two vectors of f32, one of the even columns and one of the odd ones; `x` is brought into that order first.
 
+use super::matmul::{Matrix, Threads, matmul};
+use super::rows::Rows;
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 use std::borrow::Cow;
@@ -182,6 +184,64 @@ pub(super) fn project<W: Stored>(
         .zip(weight.par_chunks(BLOCK * k / W::PER))
         .for_each(|(out, weight)| pulp::Arch::new().dispatch(Block { x, weight, out, k }));
     out
+}
+
+/// The same with weights of any type: those of a unit of work are widened before they are used.
+pub(super) fn project_widened(x: &[f32], weight: &Rows, m: usize, n: usize, k: usize) -> Vec<f32> {
+    let mut out = vec![0f32; m * n];
+    by_columns(&mut out, n, BLOCK)
+        .into_par_iter()
+        .enumerate()
+        .for_each_init(Vec::new, |space, (i, out)| {
+            let rows = i * BLOCK..n.min((i + 1) * BLOCK);
+            space.resize(rows.len() * k, 0.0);
+            weight.widen_here(rows, k, space);
+            pulp::Arch::new().dispatch(Block {
+                x,
+                weight: &space[..],
+                out,
+                k,
+            });
+        });
+    out
+}
+
+/// The same for many rows of `x`: some weights are widened at a time.
+pub(super) fn by_panels(x: &[f32], weight: &Rows, m: usize, n: usize, k: usize) -> Vec<f32> {
+    let mut out = vec![0f32; m * n];
+    weight.for_each_panel(n, k, |rows, panel| {
+        let shape = [m, rows.len(), k];
+        let out = (&mut out[rows.start..], n);
+        let (x, panel) = (Matrix::rows(x, k), Matrix::rows(panel, k).transposed());
+        matmul(Threads::All, out, false, 1.0, x, panel, shape);
+    });
+    out
+}
+
+/// `grad * weight`, likewise: `[m, n]` to `[m, k]`.
+pub(super) fn backward_by_panels(
+    grad: &[f32],
+    weight: &Rows,
+    m: usize,
+    n: usize,
+    k: usize,
+) -> Vec<f32> {
+    let mut dx = vec![0f32; m * k];
+    weight.for_each_panel(n, k, |rows, panel| {
+        let shape = [m, k, rows.len()];
+        let grad = Matrix::rows(&grad[rows.start..], n);
+        let (out, keep) = ((&mut dx[..], k), rows.start > 0);
+        matmul(
+            Threads::All,
+            out,
+            keep,
+            1.0,
+            grad,
+            Matrix::rows(panel, k),
+            shape,
+        );
+    });
+    dx
 }
 
 /// A matrix of `n` columns as blocks of so many columns, each a list of the pieces of the rows.
