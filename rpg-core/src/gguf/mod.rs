@@ -10,7 +10,9 @@ mod tokenizer;
 
 use crate::files::{POINTER, is_pointer};
 use crate::model::ConfigError;
+use crate::ops::PackedFormat;
 use candle_core::Device;
+use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, TensorInfo, Value};
 use memmap2::Mmap;
 use std::fs::File;
@@ -157,6 +159,24 @@ impl GgufFile {
         values.map_err(|error| damaged(sentence(&error)))
     }
 
+    /// The blocks of a tensor whose shape has been checked, if it has some of a format that products read as it is.
+    pub(crate) fn blocks(&self, name: &str) -> Option<(PackedFormat, &[u8])> {
+        let info = self.info(name)?;
+        let format = match info.ggml_dtype {
+            GgmlDType::Q8_0 => PackedFormat::Q8_0,
+            GgmlDType::Q4K => PackedFormat::Q4K,
+            GgmlDType::Q6K => PackedFormat::Q6K,
+            _ => return None,
+        };
+        let (weights, _) = format.block();
+        if !info.shape.dims().last()?.is_multiple_of(weights) {
+            return None;
+        }
+        let first = usize::try_from(self.content.tensor_data_offset + info.offset).ok()?;
+        let end = first.checked_add(format.bytes(info.shape.elem_count()))?;
+        Some((format, self.bytes.get(first..end)?))
+    }
+
     fn value(&self, key: &str) -> Option<&Value> {
         self.content.metadata.get(key)
     }
@@ -301,6 +321,7 @@ fn number(value: &Value) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::PackedMatrix;
     use std::collections::BTreeMap;
 
     #[test]
@@ -320,5 +341,24 @@ mod tests {
                 assert!(error <= 1e-6 * largest, "{kind}: {found} for {expected}");
             }
         }
+    }
+
+    #[test]
+    fn blocks_that_products_read_have_the_same_values() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gguf");
+        let file = GgufFile::open(&fixtures.join("blocks.gguf")).unwrap();
+        for kind in ["Q8_0", "Q4_K", "Q6_K"] {
+            let values = file.values(kind).unwrap();
+            let columns = *file.shape(kind).unwrap().last().unwrap();
+            let (format, blocks) = file.blocks(kind).unwrap();
+            let packed = PackedMatrix::gguf(format, blocks.to_vec(), columns).to_f32();
+            assert_eq!(packed.len(), values.len(), "{kind}");
+            let largest = values.iter().fold(0f32, |most, x| most.max(x.abs()));
+            for (found, expected) in packed.iter().zip(&values) {
+                let error = (found - expected).abs();
+                assert!(error <= 1e-6 * largest, "{kind}: {found} for {expected}");
+            }
+        }
+        assert!(file.blocks("Q5_K").is_none());
     }
 }

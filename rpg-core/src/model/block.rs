@@ -34,12 +34,12 @@ impl<B: Backend> Block<B> {
         ]
     }
 
-    pub(super) fn linears_mut(&mut self) -> [&mut Linear<B>; 4] {
+    pub(super) fn linears_mut(&mut self) -> [(&'static str, &mut Linear<B>); 4] {
         [
-            &mut self.qkv,
-            &mut self.output,
-            &mut self.gate_up,
-            &mut self.down,
+            ("qkv", &mut self.qkv),
+            ("output", &mut self.output),
+            ("gate_up", &mut self.gate_up),
+            ("down", &mut self.down),
         ]
     }
 }

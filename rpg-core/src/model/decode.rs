@@ -2,7 +2,7 @@
 
 use super::CausalLm;
 use super::block::Block;
-use super::linear::Matrix;
+use super::weights::is_bf16;
 use crate::cache::KvCache;
 use crate::ops::{CacheRows, DecodeBackend, Int8Matrix, Packing};
 use burn::module::{Module, ModuleMapper, Param};
@@ -46,9 +46,12 @@ impl<B: DecodeBackend> CausalLm<B> {
     /// # Panics
     /// If a matrix has more than [`Int8Matrix::MAX_INPUTS`] inputs.
     pub fn int8(mut self) -> Self {
-        self.int8_head = Some(rounded(self.output_layer()));
-        for linear in self.blocks.iter_mut().flat_map(Block::linears_mut) {
-            linear.int8 = Some(rounded(&linear.matrix));
+        let head = self.output_layer();
+        let shape = head.weight().dims();
+        self.int8_head = Some(rounded(&head.rows(0..shape[0]), shape));
+        for (_, linear) in self.blocks.iter_mut().flat_map(Block::linears_mut) {
+            let shape = linear.matrix.weight().dims();
+            linear.int8 = Some(rounded(&linear.merged_rows(0..shape[0]), shape));
         }
         self
     }
@@ -113,18 +116,14 @@ impl<B: DecodeBackend> CausalLm<B> {
 }
 
 /// A matrix as 8-bit integers.
-fn rounded<B: DecodeBackend>(matrix: &Matrix<B>) -> Arc<Int8Matrix> {
-    let [n_outputs, n_inputs] = matrix.weight().dims();
-    let values = matrix.rows(0..n_outputs);
-    Arc::new(Int8Matrix::new(&values, n_outputs, n_inputs))
+fn rounded(values: &[f32], [n_outputs, n_inputs]: [usize; 2]) -> Arc<Int8Matrix> {
+    Arc::new(Int8Matrix::new(values, n_outputs, n_inputs))
 }
 
 /// The weights as bf16 if that loses nothing, else as they are.
 fn exact_bf16<B: DecodeBackend, const D: usize>(weight: Tensor<B, D>) -> Tensor<B, D> {
     let data = weight.to_data();
-    let exact = data
-        .as_slice::<f32>()
-        .is_ok_and(|values| values.iter().all(|value| value.to_bits() & 0xffff == 0));
+    let exact = data.as_slice::<f32>().is_ok_and(is_bf16);
     if exact {
         weight.cast(DType::BF16)
     } else {
@@ -136,6 +135,7 @@ fn exact_bf16<B: DecodeBackend, const D: usize>(weight: Tensor<B, D>) -> Tensor<
 mod tests {
     use super::*;
     use crate::model::SaveDtype;
+    use crate::model::linear::Matrix;
     use burn::backend::Flex;
     use burn::module::AutodiffModule;
     use std::path::Path;

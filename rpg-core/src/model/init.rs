@@ -2,6 +2,7 @@
 
 use super::block::Block;
 use super::linear::{Linear, Matrix};
+use super::weights::{Storage, StoredMatrix};
 use super::{CausalLm, ModelConfig, Origin, param_id};
 use crate::ops::ModelBackend;
 use crate::seed::{derive, stream};
@@ -9,6 +10,7 @@ use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::convert::Infallible;
 
 /// Standard deviation of the weights (the default of Hugging Face's `initializer_range`).
 const DEVIATION: f64 = 0.02;
@@ -18,7 +20,7 @@ impl<B: ModelBackend> CausalLm<B> {
     /// `1 / sqrt(2 * layers)` where a block writes to the residual stream (GPT-2); norms are 1.
     pub fn init(config: &ModelConfig, seed: u64, device: &B::Device) -> Self {
         let residual = DEVIATION / (2.0 * config.num_hidden_layers as f64).sqrt();
-        Self::build(config, device, |name, shape| {
+        Self::build(config, Storage::F32, device, |name, shape| {
             let deviation = match name.rsplit('.').next() {
                 Some("output" | "down") => residual,
                 _ => DEVIATION,
@@ -26,10 +28,11 @@ impl<B: ModelBackend> CausalLm<B> {
             let n = shape.iter().product();
             if shape.len() == 1 {
                 let value = if name.ends_with("norm") { 1.0 } else { 0.0 };
-                return Ok::<_, std::convert::Infallible>(vec![value; n]);
+                return Ok::<_, Infallible>(StoredMatrix::Values(vec![value; n]));
             }
             let seed = derive(seed, &[stream::INIT, param_id(name).val()]);
-            Ok(normal(&mut ChaCha8Rng::seed_from_u64(seed), n, deviation))
+            let values = normal(&mut ChaCha8Rng::seed_from_u64(seed), n, deviation);
+            Ok(StoredMatrix::Values(values))
         })
         .unwrap_or_else(|never| match never {})
     }
@@ -37,14 +40,14 @@ impl<B: ModelBackend> CausalLm<B> {
     /// Assembles a model from the values of each parameter, asked for by name and shape.
     pub(super) fn build<E>(
         config: &ModelConfig,
+        storage: Storage,
         device: &B::Device,
-        mut values: impl FnMut(&str, &[usize]) -> Result<Vec<f32>, E>,
+        mut values: impl FnMut(&str, &[usize]) -> Result<StoredMatrix, E>,
     ) -> Result<Self, E> {
         let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
         let mut matrix = |name: String, rows, columns| -> Result<Matrix<B>, E> {
-            let data = TensorData::new(values(&name, &[rows, columns])?, [rows, columns]);
-            let tensor = Tensor::from_data(data, device);
-            Ok(Matrix::Float(Param::initialized(param_id(&name), tensor)))
+            let stored = values(&name, &[rows, columns])?;
+            Ok(storage.matrix(&name, stored, [rows, columns], device))
         };
         let embedding = matrix("embedding".into(), config.vocab_size, d)?;
         let lm_head = if config.tie_word_embeddings {
@@ -62,16 +65,11 @@ impl<B: ModelBackend> CausalLm<B> {
             ));
         }
         let mut vector = |name: String, n| -> Result<Param<Tensor<B, 1>>, E> {
-            let data = TensorData::new(values(&name, &[n])?, [n]);
-            Ok(Param::initialized(
-                param_id(&name),
-                Tensor::from_data(data, device),
-            ))
-        };
-        let linear = |matrix, bias| Linear {
-            matrix,
-            bias,
-            int8: None,
+            let StoredMatrix::Values(values) = values(&name, &[n])? else {
+                unreachable!("vectors have no blocks");
+            };
+            let tensor = Tensor::from_data(TensorData::new(values, [n]), device);
+            Ok(Param::initialized(param_id(&name), tensor))
         };
         let mut blocks = Vec::new();
         for (i, (qkv, output, gate_up, down)) in matrices.into_iter().enumerate() {
@@ -89,13 +87,13 @@ impl<B: ModelBackend> CausalLm<B> {
             let k_norm = optional(config.qk_norm, "k_norm", config.head_dim)?;
             blocks.push(Block {
                 input_norm: vector(name("input_norm"), d)?,
-                qkv: linear(qkv, qkv_bias),
+                qkv: Linear::new(qkv, qkv_bias),
                 q_norm,
                 k_norm,
-                output: linear(output, output_bias),
+                output: Linear::new(output, output_bias),
                 post_norm: vector(name("post_norm"), d)?,
-                gate_up: linear(gate_up, None),
-                down: linear(down, None),
+                gate_up: Linear::new(gate_up, None),
+                down: Linear::new(down, None),
             });
         }
         let norm = vector("norm".into(), d)?;
@@ -106,6 +104,7 @@ impl<B: ModelBackend> CausalLm<B> {
             norm,
             lm_head,
             int8_head: None,
+            lora: None,
             config: config.clone(),
             rope,
             origin: Origin::default(),

@@ -1,10 +1,11 @@
 //! A weight matrix, and the product with it.
 
-use super::{float, primitive};
+use super::lora::{self, Adapter};
+use super::{float, param_id, primitive};
 use crate::ops::{Int8Matrix, ModelBackend, PackedMatrix, Weight};
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -35,6 +36,15 @@ impl<B: ModelBackend> Matrix<B> {
 }
 
 impl<B: ModelBackend> Matrix<B> {
+    /// Makes a packed matrix the parameter `name`, of f32.
+    pub(super) fn unpack(&mut self, name: &str, device: &B::Device) {
+        if let Self::Packed(packed) = self {
+            let data = TensorData::new(packed.matrix.to_f32(), packed.matrix.shape());
+            let weight = Tensor::from_data(data, device);
+            *self = Self::Float(Param::initialized(param_id(name), weight));
+        }
+    }
+
     /// Some rows as f32.
     pub(super) fn rows(&self, rows: Range<usize>) -> Vec<f32> {
         match self {
@@ -61,15 +71,37 @@ pub(super) struct Linear<B: Backend> {
     pub(super) matrix: Matrix<B>,
     /// `[outputs]`.
     pub(super) bias: Option<Param<Tensor<B, 1>>>,
-    /// Takes the place of the matrix in products; only sampling has it.
+    /// What is added to the product, in the order of the outputs.
+    pub(super) adapters: Vec<Adapter<B>>,
+    /// Takes the place of the matrix and the adapters in products; only sampling has it.
     #[module(skip)]
     pub(super) int8: Option<Arc<Int8Matrix>>,
 }
 
 impl<B: ModelBackend> Linear<B> {
+    pub(super) fn new(matrix: Matrix<B>, bias: Option<Param<Tensor<B, 1>>>) -> Self {
+        Self {
+            matrix,
+            bias,
+            adapters: Vec::new(),
+            int8: None,
+        }
+    }
+
     /// `x * weight' + bias`: `[N, inputs]` to `[N, outputs]`.
     pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let y = product(x, &self.matrix, self.int8.as_deref());
+        let int8 = self.int8.as_deref();
+        let y = match &self.adapters[..] {
+            adapters if int8.is_none() && !adapters.is_empty() => {
+                let y = product(x.clone(), &self.matrix, None);
+                let [_, n_outputs] = y.dims();
+                match lora::sum(adapters, &x, n_outputs) {
+                    Some(sum) => y + sum,
+                    None => y,
+                }
+            }
+            _ => product(x, &self.matrix, int8),
+        };
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),
             None => y,

@@ -5,12 +5,14 @@ mod config;
 mod decode;
 mod init;
 mod linear;
+mod lora;
 mod tape;
 mod weights;
 
 pub use config::{ConfigError, Family, ModelConfig, RopeScaling, SlidingWindow, Yarn};
+pub use lora::{ADAPTER_CONFIG, AdapterError, AdapterFolder, LoraConfig};
 pub use tape::{Activations, Tape};
-pub use weights::{LoadError, SaveDtype};
+pub use weights::{LoadError, SaveDtype, Storage};
 
 use crate::ops::{Int8Matrix, ModelBackend, Packing, RopeTable, Weight};
 use block::Block;
@@ -19,6 +21,7 @@ use burn::module::{AutodiffModule, Module, ModuleMapper, Param, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 use linear::{Matrix, product};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A causal language model.
@@ -34,6 +37,9 @@ pub struct CausalLm<B: Backend> {
     // Takes the place of the output layer in products; only sampling has it.
     #[module(skip)]
     int8_head: Option<Arc<Int8Matrix>>,
+    // If the blocks have an adapter.
+    #[module(skip)]
+    lora: Option<LoraConfig>,
     #[module(skip)]
     config: ModelConfig,
     #[module(skip)]
@@ -52,25 +58,38 @@ struct Origin {
 }
 
 impl<B: ModelBackend> CausalLm<B> {
-    /// The model on the differentiating backend, with gradients for every parameter.
+    /// The model on the differentiating backend, with gradients for every parameter; for a model with an adapter, for
+    /// those of the adapter alone, and the others stay as they are stored.
     pub fn into_trainable(self) -> CausalLm<Autodiff<B>> {
-        struct Track;
-        impl<B: AutodiffBackend> ModuleMapper<B> for Track {
-            fn map_float<const D: usize>(
-                &mut self,
-                param: Param<Tensor<B, D>>,
-            ) -> Param<Tensor<B, D>> {
-                param.map(Tensor::require_grad)
+        let trained: Option<HashSet<ParamId>> =
+            self.lora.is_some().then(|| self.adapter_params().collect());
+        let mut model = self.without_int8();
+        if trained.is_none() {
+            model = model.widened();
+        }
+        CausalLm::<Autodiff<B>>::from_inner(model).map(&mut Track(trained))
+    }
+
+    /// The model with f32 in place of fewer bits.
+    fn widened(self) -> Self {
+        let device = self.device();
+        let mut model = self.map(&mut Widen);
+        model.embedding.unpack("embedding", &device);
+        if let Some(head) = &mut model.lm_head {
+            head.unpack("lm_head", &device);
+        }
+        for (i, block) in model.blocks.iter_mut().enumerate() {
+            for (name, linear) in block.linears_mut() {
+                linear.matrix.unpack(&format!("blocks.{i}.{name}"), &device);
             }
         }
-        let model = self.without_int8().map(&mut Widen);
-        CausalLm::<Autodiff<B>>::from_inner(model).map(&mut Track)
+        model
     }
 
     /// The model whose products are those with its weights.
     fn without_int8(mut self) -> Self {
         self.int8_head = None;
-        for linear in self.blocks.iter_mut().flat_map(Block::linears_mut) {
+        for (_, linear) in self.blocks.iter_mut().flat_map(Block::linears_mut) {
             linear.int8 = None;
         }
         self
@@ -149,6 +168,16 @@ impl<B: ModelBackend> CausalLm<B> {
 fn token_ids<B: Backend>(tokens: &[u32], device: &B::Device) -> Tensor<B, 1, Int> {
     let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
     Tensor::from_data(TensorData::new(ids, [tokens.len()]), device)
+}
+
+/// Asks for gradients: of these parameters, or of all.
+struct Track(Option<HashSet<ParamId>>);
+
+impl<B: AutodiffBackend> ModuleMapper<B> for Track {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let is_trained = self.0.as_ref().is_none_or(|all| all.contains(&param.id));
+        param.map(|tensor| tensor.set_require_grad(is_trained))
+    }
 }
 
 /// Undoes [`CausalLm::compact`].

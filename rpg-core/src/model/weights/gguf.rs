@@ -1,9 +1,9 @@
 //! Reading GGUF files.
 
-use super::{LoadError, Source, Tensors, check_finite, check_shape};
+use super::{LoadError, Source, Storage, Tensors, check_finite, check_shape};
 use crate::gguf::GgufFile;
 use crate::model::{CausalLm, Family, ModelConfig};
-use crate::ops::ModelBackend;
+use crate::ops::{ModelBackend, PackedMatrix};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -32,12 +32,21 @@ const PARTS: [(&str, &str); 3] = [
 impl<B: ModelBackend> CausalLm<B> {
     /// Loads the model of a GGUF file; quantised weights become f32.
     pub fn from_gguf(file: &GgufFile, device: &B::Device) -> Result<Self, LoadError> {
+        Self::from_gguf_as(file, Storage::F32, device)
+    }
+
+    /// The same with matrices in the form that `storage` says.
+    pub fn from_gguf_as(
+        file: &GgufFile,
+        storage: Storage,
+        device: &B::Device,
+    ) -> Result<Self, LoadError> {
         let config = file.config()?;
         let tensors = GgufTensors {
             file,
             config: &config,
         };
-        Self::from_tensors(&config, &tensors, device)
+        Self::from_tensors(&config, &tensors, storage, device)
     }
 }
 
@@ -100,10 +109,30 @@ impl Tensors for GgufTensors<'_> {
         }
         Ok(())
     }
+
+    fn blocks(&self, source: &Source) -> Option<PackedMatrix> {
+        let name = gguf_name(&source.name);
+        let shape = self.file.shape(&name)?;
+        // A wrong shape is an error of `append`.
+        let &[_, n_inputs] = shape else { return None };
+        if shape != source.shape {
+            return None;
+        }
+        let (format, blocks) = self.file.blocks(&name)?;
+        let blocks = match self.paired_heads(&source.name) {
+            None => blocks.to_vec(),
+            Some(n_heads) => {
+                let mut ordered = Vec::with_capacity(blocks.len());
+                append_halves(blocks, n_heads, self.config.head_dim, &mut ordered);
+                ordered
+            }
+        };
+        Some(PackedMatrix::gguf(format, blocks, n_inputs))
+    }
 }
 
 /// Appends rows, stored as pairs (0, half), (1, half + 1), ... within each head, in their plain order.
-fn append_halves(stored: &[f32], n_heads: usize, head_dim: usize, values: &mut Vec<f32>) {
+fn append_halves<T: Copy>(stored: &[T], n_heads: usize, head_dim: usize, values: &mut Vec<T>) {
     let columns = stored.len() / (n_heads * head_dim);
     for head in stored.chunks_exact(head_dim * columns) {
         for part in 0..2 {

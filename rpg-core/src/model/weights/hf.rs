@@ -1,6 +1,6 @@
 //! Reading Hugging Face folders.
 
-use super::{LoadError, Source, Tensors, check_finite, check_shape};
+use super::{LoadError, Source, Storage, Tensors, check_finite, check_shape};
 use crate::files::{is_pointer, python_json};
 use crate::model::config::{IDS, token_ids};
 use crate::model::{CausalLm, ModelConfig};
@@ -18,6 +18,11 @@ use std::path::{Path, PathBuf};
 impl<B: ModelBackend> CausalLm<B> {
     /// Loads a Hugging Face folder: `config.json` and safetensors in one file or in shards.
     pub fn load_hf(dir: &Path, device: &B::Device) -> Result<Self, LoadError> {
+        Self::load_hf_as(dir, Storage::F32, device)
+    }
+
+    /// The same with matrices in the form that `storage` says.
+    pub fn load_hf_as(dir: &Path, storage: Storage, device: &B::Device) -> Result<Self, LoadError> {
         let path = dir.join("config.json");
         let text = match read(&path) {
             Err(LoadError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
@@ -28,7 +33,7 @@ impl<B: ModelBackend> CausalLm<B> {
         let (config, generation) = read_config(dir, &text)?;
         let loaded = Checkpoint::open(dir).and_then(|checkpoint| {
             let views = checkpoint.views()?;
-            Self::from_tensors(&config, &Views { dir, views }, device)
+            Self::from_tensors(&config, &Views { dir, views }, storage, device)
         });
         let mut model = loaded.map_err(|error| match quantisation(&text) {
             Some(method) => LoadError::Quantised {
@@ -246,32 +251,37 @@ impl Tensors for Views<'_> {
                 name: source.name.clone(),
             })?;
         check_shape(self.dir, &source.name, view.shape(), &source.shape)?;
-        let start = values.len();
-        let bytes = view.data();
-        match view.dtype() {
-            Dtype::F32 => values.par_extend(
-                bytes
-                    .par_chunks_exact(4)
-                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-            ),
-            Dtype::BF16 => values.par_extend(
-                bytes
-                    .par_chunks_exact(2)
-                    .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()),
-            ),
-            Dtype::F16 => values.par_extend(
-                bytes
-                    .par_chunks_exact(2)
-                    .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()),
-            ),
-            found => {
-                return Err(LoadError::Dtype {
-                    path: self.dir.into(),
-                    name: source.name.clone(),
-                    found,
-                });
-            }
+        let stored = floats(view).ok_or_else(|| LoadError::Dtype {
+            path: self.dir.into(),
+            name: source.name.clone(),
+            found: view.dtype(),
+        })?;
+        check_finite(self.dir, &source.name, &stored)?;
+        if values.is_empty() {
+            *values = stored;
+        } else {
+            values.extend(stored);
         }
-        check_finite(self.dir, &source.name, &values[start..])
+        Ok(())
     }
+}
+
+/// A tensor's numbers; none if it has another type than F32, F16 and BF16.
+pub(in crate::model) fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let bytes = view.data();
+    Some(match view.dtype() {
+        Dtype::F32 => bytes
+            .par_chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect(),
+        Dtype::BF16 => bytes
+            .par_chunks_exact(2)
+            .map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32())
+            .collect(),
+        Dtype::F16 => bytes
+            .par_chunks_exact(2)
+            .map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32())
+            .collect(),
+        _ => return None,
+    })
 }

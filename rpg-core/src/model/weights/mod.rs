@@ -4,13 +4,18 @@
 mod gguf;
 mod hf;
 mod save;
+mod storage;
 
+pub(super) use hf::floats;
 pub use save::SaveDtype;
+pub(super) use save::set_permissions_like;
+pub use storage::Storage;
+pub(super) use storage::{StoredMatrix, is_bf16};
 
 use super::{CausalLm, ConfigError, ModelConfig};
 #[cfg(feature = "gguf")]
 use crate::gguf::GgufError;
-use crate::ops::ModelBackend;
+use crate::ops::{ModelBackend, PackedMatrix};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensorError};
 use std::collections::BTreeSet;
@@ -150,12 +155,18 @@ trait Tensors {
     /// Appends a tensor's values, row by row. Memory is allocated for what the file holds: a config may promise
     /// anything.
     fn append(&self, source: &Source, values: &mut Vec<f32>) -> Result<(), LoadError>;
+
+    /// The blocks of a matrix, if it has some that products read as they are.
+    fn blocks(&self, _source: &Source) -> Option<PackedMatrix> {
+        None
+    }
 }
 
 impl<B: ModelBackend> CausalLm<B> {
     fn from_tensors(
         config: &ModelConfig,
         tensors: &impl Tensors,
+        storage: Storage,
         device: &B::Device,
     ) -> Result<Self, LoadError> {
         let mut unused = tensors.names();
@@ -180,14 +191,26 @@ impl<B: ModelBackend> CausalLm<B> {
             }
         }
         let config = &config;
-        let mut model = Self::build(config, device, |name, shape| -> Result<_, LoadError> {
-            let mut values = Vec::new();
-            for source in sources(config, name) {
+        let mut model = Self::build(config, storage, device, |name, shape| {
+            let sources = sources(config, name);
+            for source in &sources {
                 unused.remove(&source.name);
-                tensors.append(&source, &mut values)?;
+            }
+            if storage.keeps_blocks(name) && shape.len() == 2 {
+                let blocks: Option<Vec<_>> = sources
+                    .iter()
+                    .map(|source| tensors.blocks(source))
+                    .collect();
+                if let Some(blocks) = blocks {
+                    return Ok(StoredMatrix::Blocks(PackedMatrix::stacked(blocks)));
+                }
+            }
+            let mut values = Vec::new();
+            for source in &sources {
+                tensors.append(source, &mut values)?;
             }
             assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}");
-            Ok(values)
+            Ok::<_, LoadError>(StoredMatrix::Values(values))
         })?;
         // Old checkpoints store their rotary frequencies.
         unused.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
@@ -244,6 +267,29 @@ fn check_finite(path: &Path, name: &str, values: &[f32]) -> Result<(), LoadError
             name: name.into(),
         })
     }
+}
+
+/// The modules of a layer of the blocks, such as `blocks.0.qkv`, one below the other: their names, outputs and inputs.
+pub(super) fn modules(config: &ModelConfig, layer: &str) -> Vec<(String, [usize; 2])> {
+    let of_source = |source: Source| {
+        let name = source.name.strip_suffix(".weight")?;
+        Some((name.to_owned(), source.shape.try_into().ok()?))
+    };
+    let sources = sources(config, layer).into_iter();
+    sources.filter_map(of_source).collect()
+}
+
+/// The last parts of the names of all modules of a block.
+pub(super) fn block_modules(config: &ModelConfig) -> Vec<String> {
+    let layers = ["qkv", "output", "gate_up", "down"];
+    let modules = layers.map(|layer| modules(config, &format!("blocks.0.{layer}")));
+    let last = |(name, _): (String, _)| name.rsplit('.').next().map(str::to_owned);
+    modules.into_iter().flatten().filter_map(last).collect()
+}
+
+/// The name of a parameter of an adapter.
+pub(super) fn param_name(module: &str, part: &str) -> String {
+    format!("{module}.lora_{part}")
 }
 
 /// A tensor as Hugging Face names it.

@@ -2,7 +2,7 @@
 
 use super::{LoadError, sources};
 use crate::model::CausalLm;
-use crate::model::linear::{Matrix, values};
+use crate::model::linear::{Linear, Matrix, values};
 use crate::ops::ModelBackend;
 use burn::module::Param;
 use burn::tensor::Tensor;
@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, View};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 
@@ -36,7 +37,8 @@ impl SaveDtype {
 }
 
 impl<B: ModelBackend> CausalLm<B> {
-    /// Writes `config.json`, `generation_config.json` and `model.safetensors` into `dir`.
+    /// Writes `config.json`, `generation_config.json` and `model.safetensors` into `dir`. An adapter becomes part of the
+    /// weights; [`save_adapter`](Self::save_adapter) writes it alone.
     ///
     /// The files appear one after the other; a caller who needs all or nothing writes to a temporary folder and
     /// renames it.
@@ -70,10 +72,8 @@ impl<B: ModelBackend> CausalLm<B> {
                 source,
             }
         })?;
-        // The library makes the file readable by its owner alone; whoever may read the config may read the weights.
-        let like_the_others = fs::metadata(dir.join("config.json"))
-            .and_then(|config| fs::set_permissions(&path, config.permissions()));
-        like_the_others.map_err(|source| LoadError::Io { path, source })
+        set_permissions_like(&path, &dir.join("config.json"))
+            .map_err(|source| LoadError::Io { path, source })
     }
 
     /// The `generation_config.json` that the model came with, with its tokens as they are now.
@@ -101,7 +101,7 @@ impl<B: ModelBackend> CausalLm<B> {
                 let name = format!("blocks.{i}.{name}");
                 let bias = linear.bias.as_ref();
                 all.extend(bias.map(|bias| (format!("{name}_bias"), vector(bias))));
-                all.push((name, matrix(&linear.matrix)));
+                all.push((name, Parameter::Layer(linear.clone())));
             }
             let norms = [
                 ("input_norm", Some(&block.input_norm)),
@@ -118,10 +118,18 @@ impl<B: ModelBackend> CausalLm<B> {
     }
 }
 
+/// Gives a file of safetensors, which the library makes readable by its owner alone, the permissions of another: whoever
+/// may read the config may read the weights.
+pub(in crate::model) fn set_permissions_like(path: &Path, other: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::metadata(other)?.permissions())
+}
+
 /// A parameter of the model.
 #[derive(Debug, Clone)]
 enum Parameter<B: ModelBackend> {
     Matrix(Matrix<B>),
+    /// The matrix of a layer, with what an adapter adds to it.
+    Layer(Linear<B>),
     Vector(Tensor<B, 1>),
 }
 
@@ -130,6 +138,7 @@ impl<B: ModelBackend> Parameter<B> {
     fn rows(&self, rows: Range<usize>) -> Vec<f32> {
         match self {
             Self::Matrix(matrix) => matrix.rows(rows),
+            Self::Layer(linear) => linear.merged_rows(rows),
             Self::Vector(vector) => values(vector.clone().slice([rows])),
         }
     }
