@@ -9,6 +9,7 @@
 //! All sequences of a batch lie one after the other in one `[N, ...]` tensor, without padding;
 //! [`Packing`] says where each begins.
 
+mod adamw;
 mod autodiff;
 mod composed;
 #[cfg(feature = "cpu")]
@@ -17,6 +18,7 @@ mod flex;
 mod gpu;
 mod int8;
 mod layout;
+mod moments8;
 mod packed;
 mod row;
 #[cfg_attr(
@@ -28,6 +30,7 @@ mod simd;
 pub(crate) use autodiff::seeded;
 pub use int8::Int8Matrix;
 pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
+pub use moments8::{Codes8, Moments8};
 pub use packed::{PackedFormat, PackedMatrix};
 pub use row::RowWeights;
 
@@ -420,6 +423,21 @@ pub trait DecodeBackend: ModelBackend {
     ) -> FloatTensor<Self> {
         composed::adamw::<Self>(param, grad, moment_1, moment_2, update)
     }
+
+    /// The same with moments that are kept as 8-bit codes; arithmetic is done in f32. The provided method works in host
+    /// memory: it is right, not fast.
+    ///
+    /// # Panics
+    /// If the moments are those of another number of values.
+    fn adamw_8bit(
+        param: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        moments: &mut Moments8,
+        update: AdamWUpdate,
+    ) -> FloatTensor<Self> {
+        composed::adamw_8bit::<Self>(param, grad, moments, update)
+    }
+
     /// One update of schedule-free AdamW. Returns `y`, at which the gradient was taken; `z` and the second moment are
     /// updated in place.
     ///

@@ -1,10 +1,10 @@
 //! One update of AdamW and of its schedule-free form.
 
 use super::{unwrap, wrap};
-use crate::ops::{AdamWUpdate, ScheduleFreeUpdate};
+use crate::ops::{AdamWUpdate, Moments8, ScheduleFreeUpdate};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Tensor, TensorMetadata};
+use burn::tensor::{DType, Tensor, TensorData, TensorMetadata};
 
 pub(in crate::ops) fn adamw<B: Backend>(
     param: FloatTensor<B>,
@@ -35,6 +35,25 @@ pub(in crate::ops) fn adamw<B: Backend>(
     *moment_1 = back(m);
     *moment_2 = back(v);
     back(param)
+}
+
+pub(in crate::ops) fn adamw_8bit<B: Backend>(
+    param: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    moments: &mut Moments8,
+    update: AdamWUpdate,
+) -> FloatTensor<B> {
+    let (shape, dtype, device) = (param.shape(), param.dtype(), B::float_device(&param));
+    let [mut values, grad] = [param, grad].map(host_values::<B>);
+    moments.step(&mut values, &grad, update);
+    let data = TensorData::new(values, [shape.num_elements()]);
+    let flat = Tensor::<B, 1>::from_data(data.convert_dtype(dtype), (&device, dtype));
+    B::float_reshape(unwrap(flat), shape)
+}
+
+fn host_values<B: Backend>(tensor: FloatTensor<B>) -> Vec<f32> {
+    let data = flat::<B>(tensor).into_data().convert_dtype(DType::F32);
+    data.into_vec().expect("converted to f32")
 }
 
 pub(in crate::ops) fn adamw_schedule_free<B: Backend>(

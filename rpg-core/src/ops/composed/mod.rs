@@ -5,7 +5,7 @@ mod adamw;
 mod attention;
 mod cache;
 
-pub(super) use adamw::{adamw, adamw_schedule_free};
+pub(super) use adamw::{adamw, adamw_8bit, adamw_schedule_free};
 pub(super) use attention::{attention, attention_backward};
 pub(super) use cache::{cache_copy, cache_write, cached_attention};
 

@@ -1,5 +1,6 @@
 //! One update of AdamW, or of its schedule-free form, in one pass over parameter, gradient and state.
 
+use crate::ops::adamw::AdamWStep;
 use crate::ops::simd::vectorized;
 use crate::ops::{AdamWUpdate, ScheduleFreeUpdate};
 use rayon::prelude::*;
@@ -13,20 +14,13 @@ pub(super) fn step(
     moment_2: &mut [f32],
     update: AdamWUpdate,
 ) {
-    let (m_correction, v_correction) = update.bias_corrections();
-    let decay = 1.0 - update.lr * update.weight_decay;
+    let step = AdamWStep::new(update);
     pass(
         param,
         grad,
         [moment_1, moment_2],
         #[inline(always)]
-        |param, grad, m, v| {
-            let grad = grad * update.grad_scale;
-            *m = update.beta_1 * *m + (1.0 - update.beta_1) * grad;
-            *v = update.beta_2 * *v + (1.0 - update.beta_2) * grad * grad;
-            let denominator = (*v / v_correction).sqrt() + update.eps;
-            *param = *param * decay - update.lr * (*m / m_correction) / denominator;
-        },
+        |param, grad, m, v| step.apply(param, grad, m, v),
     );
 }
 

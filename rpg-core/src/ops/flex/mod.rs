@@ -18,7 +18,7 @@ mod swiglu;
 
 use super::{
     AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, HeadScores, Int8Matrix, ModelBackend,
-    Packing, RopeTable, ScheduleFreeUpdate, Weight, composed,
+    Moments8, Packing, RopeTable, ScheduleFreeUpdate, Weight, composed,
 };
 use burn::backend::Flex;
 use burn::tensor::ops::IntTensor;
@@ -426,6 +426,20 @@ impl DecodeBackend for Flex {
                 in_place(moment_2, |v| adamw::step(param, &grad, m, v, update));
             });
         });
+        param
+    }
+
+    fn adamw_8bit(
+        mut param: FlexTensor,
+        grad: FlexTensor,
+        moments: &mut Moments8,
+        update: AdamWUpdate,
+    ) -> FlexTensor {
+        if !all_f32(&[&param, &grad]) {
+            return composed::adamw_8bit::<Self>(param, grad, moments, update);
+        }
+        let grad = Values::new(&grad);
+        in_place(&mut param, |param| moments.step(param, &grad, update));
         param
     }
 
