@@ -231,15 +231,8 @@ impl OptimizerConfig {
     /// Refuses keys that the kind of optimizer does not read, and a schedule for one that needs none.
     fn check(&self) -> Result<(), Failure> {
         match self.kind {
-            OptimizerKind::Adamw => {
-                for (key, value) in [("r", self.r), ("weight_lr_power", self.weight_lr_power)] {
-                    if let Some(value) = value {
-                        let key = format!("optimizer.{key}");
-                        let hint = "remove it, or set optimizer.kind to \"adamw_schedule_free\"";
-                        return Err(bad(&key, value, "none with the kind `adamw`").hint(hint));
-                    }
-                }
-            }
+            OptimizerKind::Adamw => self.check_no_average("adamw")?,
+            OptimizerKind::Adamw8bit => self.check_no_average("adamw_8bit")?,
             OptimizerKind::AdamwScheduleFree => self.check_schedule_free()?,
         }
         if self.schedule == Schedule::WarmupStableDecay && self.decay_steps == 0 {
@@ -251,6 +244,19 @@ impl OptimizerConfig {
             let expected = format!("0, as optimizer.warmup_updates = {updates} is the warm-up");
             let hint = "set one of the two to 0";
             return Err(bad("optimizer.warmup_steps", steps, &expected).hint(hint));
+        }
+        Ok(())
+    }
+
+    /// Refuses the keys of an average that this kind does not make.
+    fn check_no_average(&self, kind: &str) -> Result<(), Failure> {
+        for (key, value) in [("r", self.r), ("weight_lr_power", self.weight_lr_power)] {
+            if let Some(value) = value {
+                let key = format!("optimizer.{key}");
+                let expected = format!("none with the kind `{kind}`");
+                let hint = "remove it, or set optimizer.kind to \"adamw_schedule_free\"";
+                return Err(bad(&key, value, &expected).hint(hint));
+            }
         }
         Ok(())
     }

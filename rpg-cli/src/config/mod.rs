@@ -539,7 +539,7 @@ mod tests {
         );
         check(
             "optimizer.kind=sgd",
-            "optimizer.kind: unknown variant `sgd`, expected `adamw` or `adamw_schedule_free`",
+            "optimizer.kind: unknown variant `sgd`, expected one of `adamw`, `adamw_8bit`, `adamw_schedule_free`",
         );
         check(
             "optimizer.kind=adamw_schedule_free",
@@ -560,6 +560,10 @@ mod tests {
         check(
             "optimizer.weight_lr_power=0.5",
             "optimizer.weight_lr_power: found 0.5; expected none with the kind `adamw`",
+        );
+        check(
+            "optimizer={kind='adamw_8bit', lr=0.1, r=1.0}",
+            "optimizer.r: found 1; expected none with the kind `adamw_8bit`",
         );
         check("seed.deep=1", "`seed` is not a table");
         check(

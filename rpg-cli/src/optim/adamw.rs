@@ -1,6 +1,6 @@
 //! AdamW (Loshchilov and Hutter, 2019), in one pass over parameters, gradients and moments.
 
-use super::slots::Slots;
+use super::slots::{Primitive, Slots};
 use super::{Optimizer, OptimizerState, StateError, n_updates, zeros};
 use burn::backend::Autodiff;
 use burn::optim::GradientsParams;
@@ -18,12 +18,27 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
 }
 
+impl AdamWConfig {
+    /// The update of this number.
+    pub(super) fn update(&self, lr: f64, time: u32, grad_scale: f64) -> AdamWUpdate {
+        AdamWUpdate {
+            lr: lr as f32,
+            beta_1: self.betas[0] as f32,
+            beta_2: self.betas[1] as f32,
+            eps: self.eps as f32,
+            weight_decay: self.weight_decay as f32,
+            time,
+            grad_scale: grad_scale as f32,
+        }
+    }
+}
+
 /// The optimizer and its state: two moments per parameter.
 #[derive(Debug)]
 pub struct AdamW<B: DecodeBackend> {
     config: AdamWConfig,
     n_updates: u32,
-    moments: Slots<B>,
+    moments: Slots<[Primitive<B>; 2]>,
 }
 
 impl<B: DecodeBackend> AdamW<B> {
@@ -46,15 +61,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
         grad_scale: f64,
     ) -> CausalLm<Autodiff<B>> {
         self.n_updates += 1;
-        let update = AdamWUpdate {
-            lr: lr as f32,
-            beta_1: self.config.betas[0] as f32,
-            beta_2: self.config.betas[1] as f32,
-            eps: self.config.eps as f32,
-            weight_decay: self.config.weight_decay as f32,
-            time: self.n_updates,
-            grad_scale: grad_scale as f32,
-        };
+        let update = self.config.update(lr, self.n_updates, grad_scale);
         self.moments.update(
             policy,
             grads,
@@ -71,7 +78,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
     fn state(&self, _point: &CausalLm<B>) -> OptimizerState {
         OptimizerState {
             n_updates: self.n_updates(),
-            tensors: self.moments.tensors().collect(),
+            tensors: self.moments.tensors::<B>(),
         }
     }
 
@@ -80,12 +87,10 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
         policy: CausalLm<B>,
         state: &OptimizerState,
     ) -> Result<CausalLm<B>, StateError> {
+        state.check_kind(None)?;
         let mut loaded = Self::new(self.config);
         // A state without moments is the one before the first update.
         if !state.tensors.is_empty() {
-            if state.tensors.contains_key(super::schedule_free::LR_MAX) {
-                return Err(StateError::Other);
-            }
             loaded.moments = Slots::load(&policy, &state.tensors)?;
         }
         loaded.n_updates = n_updates(state)?;

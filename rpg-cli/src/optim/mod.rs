@@ -1,6 +1,7 @@
-//! Optimizers: the trait, AdamW and its schedule-free form, the gradient's global norm, the learning rate.
+//! Optimizers: the trait, AdamW, with f32 or 8-bit moments, and its schedule-free form, the gradient's global norm, the learning rate.
 
 mod adamw;
+mod adamw_8bit;
 mod norm;
 mod schedule;
 mod schedule_free;
@@ -8,6 +9,7 @@ mod slots;
 mod state;
 
 pub use adamw::{AdamW, AdamWConfig};
+pub use adamw_8bit::AdamW8bit;
 pub use norm::global_norm;
 pub use schedule::{Schedule, constant_with_warmup, cosine, linear_warmup, stable_decay};
 pub use schedule_free::{AdamWScheduleFree, ScheduleFreeConfig};
@@ -28,6 +30,9 @@ pub enum OptimizerKind {
     /// [`AdamW`].
     #[default]
     Adamw,
+    /// [`AdamW8bit`].
+    #[serde(rename = "adamw_8bit")]
+    Adamw8bit,
     /// [`AdamWScheduleFree`].
     AdamwScheduleFree,
 }

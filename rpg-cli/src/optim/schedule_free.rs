@@ -5,10 +5,11 @@
 //! of the `z` of all updates. It agrees with `AdamWScheduleFree` of the authors' Python package `schedulefree`
 //! (`tests/schedule_free.rs`), and keeps what that keeps: `z` and the second moment, beside the `y` that is trained.
 
-use super::slots::{self, Slots};
+use super::slots::{self, Primitive, Saved, Slots};
+use super::state::SCHEDULE_FREE as LR_MAX;
 use super::{Optimizer, OptimizerState, StateError, StateTensor, n_updates};
 use burn::backend::Autodiff;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use rpg_core::model::CausalLm;
@@ -37,13 +38,15 @@ pub struct AdamWScheduleFree<B: DecodeBackend> {
     n_updates: u32,
     lr_max: f64,
     weight_sum: f64,
-    slots: Slots<B>,
+    slots: Slots<[Primitive<B>; 2]>,
 }
 
-/// The names of the numbers in the state.
-pub(super) const LR_MAX: &str = "lr_max";
+/// The names of the other numbers in the state.
 const WEIGHT_SUM: &str = "weight_sum";
 const BETA_1: &str = "beta_1";
+
+/// The end of the names of the trained point's tensors.
+const POINT: &str = "y";
 
 impl<B: DecodeBackend> AdamWScheduleFree<B> {
     /// An optimizer before its first update.
@@ -124,7 +127,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
     /// `z` and the second moment as flat tensors, named by the parameter's id, `ID.0` and `ID.1`; `y` as `ID.y`: what
     /// is computed from `x` and `z` is it only up to rounding.
     fn state(&self, point: &CausalLm<B>) -> OptimizerState {
-        let mut tensors: BTreeMap<String, StateTensor> = self.slots.tensors().collect();
+        let mut tensors = self.slots.tensors::<B>();
         if !tensors.is_empty() {
             point.visit(&mut ReadPoint(&mut tensors));
             for (name, value) in [
@@ -146,24 +149,16 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
         policy: CausalLm<B>,
         state: &OptimizerState,
     ) -> Result<CausalLm<B>, StateError> {
+        state.check_kind(Some(LR_MAX))?;
         let mut loaded = Self::new(self.config);
         let mut point = policy;
         // A state without tensors is the one before the first update.
         if !state.tensors.is_empty() {
-            let number = |name: &str| {
-                let data = state.tensors.get(name).ok_or(StateError::Other)?.data();
-                let value = data
-                    .as_slice::<f64>()
-                    .ok()
-                    .and_then(|values| values.first());
-                let wrong = || StateError::Mismatch(format!("`{name}` is not a number"));
-                value.copied().ok_or_else(wrong)
-            };
-            loaded.lr_max = number(LR_MAX)?;
-            loaded.weight_sum = number(WEIGHT_SUM)?;
+            loaded.lr_max = state.number(LR_MAX)?;
+            loaded.weight_sum = state.number(WEIGHT_SUM)?;
             loaded.slots = Slots::load(&point, &state.tensors)?;
             let beta_1 = self.config.betas[0];
-            point = if number(BETA_1)? == beta_1 {
+            point = if state.number(BETA_1)? == beta_1 {
                 load_point(point, &state.tensors)?
             } else {
                 // The average and `z` stay; gradients are taken elsewhere between them.
@@ -185,7 +180,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
 
 /// Moves every parameter on the line to its `z`.
 struct Interpolate<'a, B: DecodeBackend> {
-    slots: &'a Slots<B>,
+    slots: &'a Slots<[Primitive<B>; 2]>,
     share_of_z: f64,
 }
 
@@ -204,12 +199,9 @@ struct ReadPoint<'a>(&'a mut BTreeMap<String, StateTensor>);
 impl<B: DecodeBackend> ModuleVisitor<B> for ReadPoint<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
         let y = param.val().into_primitive().tensor();
-        self.0.insert(point_name(param.id), slots::saved::<B>(&y));
+        self.0
+            .insert(slots::name(param.id, POINT), slots::saved::<B>(&y));
     }
-}
-
-fn point_name(id: ParamId) -> String {
-    format!("{}.y", id.val())
 }
 
 fn load_point<B: DecodeBackend>(
@@ -218,29 +210,28 @@ fn load_point<B: DecodeBackend>(
 ) -> Result<CausalLm<B>, StateError> {
     let mut loader = LoadPoint {
         tensors,
-        missing: None,
+        outcome: Ok(()),
     };
     let point = policy.map(&mut loader);
-    match loader.missing {
-        Some(what) => Err(StateError::Mismatch(what)),
-        None => Ok(point),
-    }
+    loader.outcome.map(|()| point)
 }
 
 struct LoadPoint<'a> {
     tensors: &'a BTreeMap<String, StateTensor>,
-    missing: Option<String>,
+    outcome: Result<(), StateError>,
 }
 
 impl<B: DecodeBackend> ModuleMapper<B> for LoadPoint<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let y = self.tensors.get(&point_name(param.id));
-        let Some(y) = slots::loaded(y, &param.val()) else {
-            let shape = param.val().shape().to_vec();
-            let what = format!("no `y` for a parameter of shape {shape:?}");
-            self.missing.get_or_insert(what);
-            return param;
-        };
-        param.map(|_| y)
+        let value = param.val().into_primitive().tensor();
+        let saved = Saved::new(self.tensors, param.id, param.val().shape());
+        match saved.like::<B>(POINT, &value) {
+            Ok(y) => param.map(|_| Tensor::from_primitive(TensorPrimitive::Float(y))),
+            Err(error) => {
+                // The first error is the one that is told.
+                self.outcome = std::mem::replace(&mut self.outcome, Ok(())).and(Err(error));
+                param
+            }
+        }
     }
 }

@@ -5,23 +5,45 @@ use burn::backend::Autodiff;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::backend::BackendTypes;
-use burn::tensor::{DType, Tensor, TensorMetadata, TensorPrimitive};
+use burn::tensor::{DType, Shape, Tensor, TensorMetadata, TensorPrimitive};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use std::collections::{BTreeMap, HashMap};
+use std::marker::PhantomData;
 
 pub(super) type Primitive<B> = <B as BackendTypes>::FloatTensorPrimitive;
 
-/// Two tensors for each parameter that has been updated, of its shape.
-#[derive(Debug)]
-pub(super) struct Slots<B: DecodeBackend>(HashMap<ParamId, [Primitive<B>; 2]>);
+/// What an optimizer keeps for one parameter.
+pub(super) trait Slot<B: DecodeBackend>: Sized {
+    /// Flat tensors to save, by the ends of their names.
+    fn tensors(&self) -> Vec<(&'static str, StateTensor)>;
 
-impl<B: DecodeBackend> Slots<B> {
+    /// What [`tensors`](Self::tensors) has given, for a parameter like `param`.
+    fn load(saved: &Saved<'_>, param: &Primitive<B>) -> Result<Self, StateError>;
+}
+
+/// Two tensors of the parameter's shape.
+impl<B: DecodeBackend> Slot<B> for [Primitive<B>; 2] {
+    fn tensors(&self) -> Vec<(&'static str, StateTensor)> {
+        let [first, second] = self;
+        vec![("0", saved::<B>(first)), ("1", saved::<B>(second))]
+    }
+
+    fn load(saved: &Saved<'_>, param: &Primitive<B>) -> Result<Self, StateError> {
+        Ok([saved.like::<B>("0", param)?, saved.like::<B>("1", param)?])
+    }
+}
+
+/// What is kept for each parameter that has been updated.
+#[derive(Debug)]
+pub(super) struct Slots<S>(HashMap<ParamId, S>);
+
+impl<S> Slots<S> {
     pub(super) fn new() -> Self {
         Self(HashMap::new())
     }
 
-    pub(super) fn get(&self, id: ParamId) -> Option<&[Primitive<B>; 2]> {
+    pub(super) fn get(&self, id: ParamId) -> Option<&S> {
         self.0.get(&id)
     }
 
@@ -30,12 +52,12 @@ impl<B: DecodeBackend> Slots<B> {
     ///
     /// # Panics
     /// If no parameter has a gradient: the policy was not tracked.
-    pub(super) fn update(
+    pub(super) fn update<B: DecodeBackend>(
         &mut self,
         policy: CausalLm<Autodiff<B>>,
         grads: GradientsParams,
-        first: fn(&Primitive<B>) -> [Primitive<B>; 2],
-        each: impl FnMut(Primitive<B>, Primitive<B>, &mut [Primitive<B>; 2]) -> Primitive<B>,
+        first: fn(&Primitive<B>) -> S,
+        each: impl FnMut(Primitive<B>, Primitive<B>, &mut S) -> Primitive<B>,
     ) -> CausalLm<Autodiff<B>> {
         assert!(
             !grads.is_empty(),
@@ -49,34 +71,39 @@ impl<B: DecodeBackend> Slots<B> {
         })
     }
 
-    /// The slots as flat tensors, named by the parameter's id: `ID.0` and `ID.1`.
-    pub(super) fn tensors(&self) -> impl Iterator<Item = (String, StateTensor)> {
-        self.0.iter().flat_map(|(&id, slots)| {
-            let named = move |(i, slot): (usize, &Primitive<B>)| (name(id, i), saved::<B>(slot));
-            slots.iter().enumerate().map(named)
-        })
+    /// What is kept as flat tensors, named by the parameter's id: `ID.0` for the end `0`.
+    pub(super) fn tensors<B: DecodeBackend>(&self) -> BTreeMap<String, StateTensor>
+    where
+        S: Slot<B>,
+    {
+        let named = |(&id, slot): (&ParamId, &S)| {
+            let tensors = slot.tensors().into_iter();
+            tensors.map(move |(end, tensor)| (name(id, end), tensor))
+        };
+        self.0.iter().flat_map(named).collect()
     }
 
-    /// The slots of the parameters of `policy`, as [`tensors`](Self::tensors) has named them.
-    pub(super) fn load(
+    /// What is kept for the parameters of `policy`, as [`tensors`](Self::tensors) has named it.
+    pub(super) fn load<B: DecodeBackend>(
         policy: &CausalLm<B>,
         tensors: &BTreeMap<String, StateTensor>,
-    ) -> Result<Self, StateError> {
-        let mut loader = Loader::<B> {
+    ) -> Result<Self, StateError>
+    where
+        S: Slot<B>,
+    {
+        let mut loader = Loader::<B, S> {
             tensors,
-            slots: HashMap::new(),
-            missing: None,
+            slots: Ok(HashMap::new()),
+            backend: PhantomData,
         };
         policy.visit(&mut loader);
-        match loader.missing {
-            Some(what) => Err(StateError::Mismatch(what)),
-            None => Ok(Self(loader.slots)),
-        }
+        loader.slots.map(Self)
     }
 }
 
-fn name(id: ParamId, i: usize) -> String {
-    format!("{}.{i}", id.val())
+/// The name of a parameter's tensor.
+pub(super) fn name(id: ParamId, end: &str) -> String {
+    format!("{}.{end}", id.val())
 }
 
 /// A tensor as a flat list of f32.
@@ -87,31 +114,68 @@ pub(super) fn saved<B: DecodeBackend>(tensor: &Primitive<B>) -> StateTensor {
     StateTensor::new(DType::F32, vec![n], move || flat.to_data().convert::<f32>())
 }
 
-/// A tensor of the shape of `like` from the flat list that [`saved`] has made of it, if it is one.
-pub(super) fn loaded<B: DecodeBackend, const D: usize>(
-    saved: Option<&StateTensor>,
-    like: &Tensor<B, D>,
-) -> Option<Tensor<B, D>> {
-    let shape = like.shape();
-    let saved = saved.filter(|saved| {
-        saved.dtype() == DType::F32
-            && saved.shape().iter().product::<usize>() == shape.num_elements()
-    })?;
-    let device = (&like.device(), DType::F32);
-    Some(Tensor::<B, 1>::from_data(saved.data(), device).reshape(shape))
+/// The saved tensors of a parameter.
+pub(super) struct Saved<'a> {
+    tensors: &'a BTreeMap<String, StateTensor>,
+    id: ParamId,
+    shape: Shape,
 }
 
-struct Updater<'a, B: DecodeBackend, F> {
-    slots: &'a mut Slots<B>,
+impl<'a> Saved<'a> {
+    pub(super) fn new(
+        tensors: &'a BTreeMap<String, StateTensor>,
+        id: ParamId,
+        shape: Shape,
+    ) -> Self {
+        Self { tensors, id, shape }
+    }
+
+    /// The tensor whose name ends so, if it has `n` numbers of this type.
+    pub(super) fn tensor(
+        &self,
+        end: &str,
+        dtype: DType,
+        n: usize,
+    ) -> Result<&'a StateTensor, StateError> {
+        let name = name(self.id, end);
+        let saved = self.tensors.get(&name);
+        let found = match saved {
+            Some(saved) if saved.dtype() == dtype && saved.shape() == [n] => return Ok(saved),
+            Some(saved) => format!("{:?} {:?}", saved.dtype(), saved.shape()),
+            None => "nothing".to_owned(),
+        };
+        let shape = self.shape.to_vec();
+        Err(StateError::Mismatch(format!(
+            "`{name}`: found {found}; expected {dtype:?} {:?} for a parameter of shape {shape:?}",
+            [n]
+        )))
+    }
+
+    /// A tensor of the shape of `param` from the flat list that [`saved`] has made of it.
+    pub(super) fn like<B: DecodeBackend>(
+        &self,
+        end: &str,
+        param: &Primitive<B>,
+    ) -> Result<Primitive<B>, StateError> {
+        let shape = param.shape();
+        let data = self.tensor(end, DType::F32, shape.num_elements())?.data();
+        let device = B::float_device(param);
+        let flat = Tensor::<B, 1>::from_data(data, (&device, DType::F32));
+        Ok(B::float_reshape(flat.into_primitive().tensor(), shape))
+    }
+}
+
+struct Updater<'a, B: DecodeBackend, S, F> {
+    slots: &'a mut Slots<S>,
     grads: GradientsParams,
-    first: fn(&Primitive<B>) -> [Primitive<B>; 2],
+    first: fn(&Primitive<B>) -> S,
     each: F,
 }
 
-impl<B, F> ModuleMapper<Autodiff<B>> for Updater<'_, B, F>
+impl<B, S, F> ModuleMapper<Autodiff<B>> for Updater<'_, B, S, F>
 where
     B: DecodeBackend,
-    F: FnMut(Primitive<B>, Primitive<B>, &mut [Primitive<B>; 2]) -> Primitive<B>,
+    F: FnMut(Primitive<B>, Primitive<B>, &mut S) -> Primitive<B>,
 {
     fn map_float<const D: usize>(
         &mut self,
@@ -130,23 +194,23 @@ where
     }
 }
 
-struct Loader<'a, B: DecodeBackend> {
+struct Loader<'a, B, S> {
     tensors: &'a BTreeMap<String, StateTensor>,
-    slots: HashMap<ParamId, [Primitive<B>; 2]>,
-    missing: Option<String>,
+    slots: Result<HashMap<ParamId, S>, StateError>,
+    backend: PhantomData<B>,
 }
 
-impl<B: DecodeBackend> ModuleVisitor<B> for Loader<'_, B> {
+impl<B: DecodeBackend, S: Slot<B>> ModuleVisitor<B> for Loader<'_, B, S> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let value = param.val();
-        let load = |i: usize| loaded(self.tensors.get(&name(param.id, i)), &value);
-        if let (Some(first), Some(second)) = (load(0), load(1)) {
-            let slots = [first, second].map(|slot| slot.into_primitive().tensor());
-            self.slots.insert(param.id, slots);
-        } else {
-            let shape = value.shape().to_vec();
-            let what = format!("no moments for a parameter of shape {shape:?}");
-            self.missing.get_or_insert(what);
+        // The first error is the one that is told.
+        let Ok(slots) = &mut self.slots else {
+            return;
+        };
+        let value = param.val().into_primitive().tensor();
+        let saved = Saved::new(self.tensors, param.id, value.shape());
+        match S::load(&saved, &value) {
+            Ok(slot) => drop(slots.insert(param.id, slot)),
+            Err(error) => self.slots = Err(error),
         }
     }
 }

@@ -13,6 +13,35 @@ pub struct OptimizerState {
     pub tensors: BTreeMap<String, StateTensor>,
 }
 
+/// The names of numbers by which a state says that it is not one of plain AdamW.
+const MARKS: [&str; 2] = [SCHEDULE_FREE, EIGHT_BIT];
+
+/// In a state of schedule-free AdamW, the largest learning rate so far.
+pub(super) const SCHEDULE_FREE: &str = "lr_max";
+
+/// In a state with 8-bit moments, how many values share a scale.
+pub(super) const EIGHT_BIT: &str = "block_size";
+
+impl OptimizerState {
+    /// Refuses the state of an optimizer with another mark, or with any where there should be none. One without tensors is that
+    /// of any optimizer before its first update.
+    pub(super) fn check_kind(&self, mark: Option<&str>) -> Result<(), StateError> {
+        let fits = |name: &str| self.tensors.contains_key(name) == (mark == Some(name));
+        if self.tensors.is_empty() || MARKS.into_iter().all(fits) {
+            return Ok(());
+        }
+        Err(StateError::Other)
+    }
+
+    /// One of the numbers that are kept beside the tensors of parameters.
+    pub(super) fn number(&self, name: &str) -> Result<f64, StateError> {
+        let saved = self.tensors.get(name);
+        let saved = saved.filter(|saved| saved.dtype() == DType::F64 && saved.shape() == [1]);
+        let value = saved.and_then(|saved| saved.data().iter::<f64>().next());
+        value.ok_or_else(|| StateError::Mismatch(format!("`{name}` is not a number")))
+    }
+}
+
 /// A tensor of a state.
 pub struct StateTensor {
     dtype: DType,

@@ -96,14 +96,24 @@ fn the_same_seed_gives_the_same_numbers_and_resuming_changes_nothing() {
 
 #[test]
 fn a_killed_run_with_averaged_weights_ends_with_the_same_bytes() {
+    killed_run_ends_with_the_same_bytes("adamw_schedule_free");
+}
+
+#[test]
+fn a_killed_run_with_moments_of_8_bits_ends_with_the_same_bytes() {
+    killed_run_ends_with_the_same_bytes("adamw_8bit");
+}
+
+fn killed_run_ends_with_the_same_bytes(kind: &str) {
     let temp = tempfile::tempdir().unwrap();
+    let kind = format!("optimizer.kind={kind}");
     let more = [
         "--steps",
         "4",
         "--set",
         "checkpoint.every=1",
         "--set",
-        "optimizer.kind=adamw_schedule_free",
+        &kind,
         "--set",
         "optimizer.schedule=constant",
     ];

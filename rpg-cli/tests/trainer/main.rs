@@ -453,13 +453,14 @@ fn a_failing_reward_ends_the_run_after_the_last_whole_step() {
     assert!(checkpoint.ends_with("step-000001"), "{checkpoint:?}");
 }
 
-/// Settings of runs that are stopped: with a reference of its own, and with an optimizer that averages.
-const STOPPED: [&[&str]; 2] = [
+/// Settings of runs that are stopped: with a reference of its own, with an optimizer that averages, and with one that rounds.
+const STOPPED: [&[&str]; 3] = [
     &["train.steps=4", "reference.rule={every_steps=3}"],
     &[
         "train.steps=4",
         "optimizer={kind='adamw_schedule_free', lr=0.01, warmup_updates=3}",
     ],
+    &["train.steps=4", "optimizer={kind='adamw_8bit', lr=0.01}"],
 ];
 
 #[test]
