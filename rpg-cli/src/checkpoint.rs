@@ -6,7 +6,7 @@ use crate::run_folder::RunFolder;
 use crate::train::{Learner, Origin, ReferenceState, UpdateCounts};
 use burn::tensor::{DType, TensorData};
 use memmap2::Mmap;
-use rpg_core::model::{CausalLm, SaveDtype};
+use rpg_core::model::{AdapterFolder, CausalLm, SaveDtype};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use safetensors::SafeTensorError;
@@ -72,6 +72,8 @@ pub struct Checkpoint<'a, B: DecodeBackend> {
     pub reference: Option<&'a CausalLm<B>>,
     /// The policy's tokenizer.
     pub tokenizer: &'a Tokenizer,
+    /// Of a policy with an adapter: the folder or name of the model that it belongs to.
+    pub base: &'a str,
     /// The position in the run.
     pub state: TrainerState,
 }
@@ -82,17 +84,12 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
     pub fn write(&self, folder: &RunFolder, n_kept: usize) -> Result<PathBuf, Failure> {
         let number = self.state.warm_start_steps + self.state.steps;
         folder.write_checkpoint(number, n_kept, |dir| {
-            self.learner
-                .policy()
-                .save_hf(dir, SaveDtype::F32)
-                .map_err(|e| not_written(&e, dir))?;
+            write_model(&self.learner.policy(), self.base, dir)?;
             self.tokenizer.save(dir).map_err(|e| not_written(&e, dir))?;
             if let Some(reference) = self.reference {
                 let dir = dir.join(REFERENCE);
                 fs::create_dir_all(&dir).at(&dir)?;
-                reference
-                    .save_hf(&dir, SaveDtype::F32)
-                    .map_err(|e| not_written(&e, &dir))?;
+                write_model(reference, self.base, &dir)?;
             }
             let path = dir.join(OPTIMIZER);
             write_optimizer(&self.learner.optimizer_state(), &path)
@@ -102,6 +99,20 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
             fs::write(&path, state + "\n").at(&path)
         })
     }
+}
+
+/// Writes a model; of one with an adapter, the adapter.
+fn write_model<B: DecodeBackend>(
+    model: &CausalLm<B>,
+    base: &str,
+    dir: &Path,
+) -> Result<(), Failure> {
+    if model.lora().is_some() {
+        let written = model.save_adapter(dir, base);
+        return written.map_err(|e| not_written(&e, dir));
+    }
+    let written = model.save_hf(dir, SaveDtype::F32);
+    written.map_err(|e| not_written(&e, dir))
 }
 
 fn not_written(error: &dyn std::error::Error, dir: &Path) -> Failure {
@@ -144,17 +155,29 @@ pub fn read_optimizer<B: DecodeBackend>(
         .map_err(|e| Failure::input(format!("{}: {e}", path.display())))
 }
 
-/// Reads the reference policy, if the checkpoint contains one.
+/// Reads the reference policy, if the checkpoint contains one. If it has an adapter, its base is that of `policy`.
 pub fn read_reference<B: DecodeBackend>(
     dir: &Path,
-    device: &B::Device,
+    policy: &CausalLm<B>,
 ) -> Result<Option<CausalLm<B>>, Failure> {
     let dir = dir.join(REFERENCE);
     if !dir.exists() {
         return Ok(None);
     }
-    let reference = CausalLm::load_hf(&dir, device).map_err(Failure::input)?;
+    if AdapterFolder::is_one(&dir) {
+        return with_adapter_of(policy.clone(), &dir).map(Some);
+    }
+    let reference = CausalLm::load_hf(&dir, &policy.device()).map_err(Failure::input)?;
     Ok(Some(reference))
+}
+
+/// The model with the adapter of a folder.
+pub fn with_adapter_of<B: DecodeBackend>(
+    base: CausalLm<B>,
+    dir: &Path,
+) -> Result<CausalLm<B>, Failure> {
+    let adapter = AdapterFolder::open(dir).map_err(Failure::input)?;
+    base.with_adapter_of(&adapter).map_err(Failure::input)
 }
 
 /// A tensor of an optimizer's state as safetensors store it.
@@ -215,7 +238,8 @@ fn optimizer_state(
     let first = 8 + header_len;
     let mut tensors = BTreeMap::new();
     for (name, info) in metadata.tensors() {
-        let (dtype, read): (DType, fn(&[u8], Vec<usize>) -> TensorData) = match info.dtype {
+        type Read = fn(&[u8], Vec<usize>) -> TensorData;
+        let (dtype, read): (DType, Read) = match info.dtype {
             Dtype::F32 => (DType::F32, |bytes, shape| {
                 TensorData::new(numbers(bytes, f32::from_le_bytes), shape)
             }),

@@ -4,7 +4,7 @@ use crate::config::ScratchModel;
 use crate::data::arithmetic::{TOKENIZER, TOKENIZER_SETTINGS};
 use crate::failure::Failure;
 use rpg_core::gguf::GgufFile;
-use rpg_core::model::{CausalLm, Family, LoadError, ModelConfig};
+use rpg_core::model::{CausalLm, Family, LoadError, ModelConfig, Storage};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::{Tokenizer, TokenizerError};
 use std::io::ErrorKind;
@@ -19,9 +19,18 @@ pub fn load_model<B: DecodeBackend>(
     path: &Path,
     device: &B::Device,
 ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
+    load_model_as(path, Storage::F32, device)
+}
+
+/// The same with matrices in the form that `storage` says.
+pub fn load_model_as<B: DecodeBackend>(
+    path: &Path,
+    storage: Storage,
+    device: &B::Device,
+) -> Result<(CausalLm<B>, Tokenizer), Failure> {
     let (model, tokenizer) = if path.is_dir() {
         (
-            CausalLm::<B>::load_hf(path, device).map_err(|error| match &error {
+            CausalLm::<B>::load_hf_as(path, storage, device).map_err(|error| match &error {
                 LoadError::NoWeights { .. } => Failure::input(error).hint(FOLDER_HINT),
                 LoadError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
                     Failure::input(error).hint(FOLDER_HINT)
@@ -39,7 +48,7 @@ pub fn load_model<B: DecodeBackend>(
         let file = GgufFile::open(path).map_err(Failure::input)?;
         // The tokenizer comes first: a bad one is found sooner than bad weights.
         let tokenizer = Tokenizer::from_gguf(&file).map_err(Failure::input)?;
-        let model = CausalLm::<B>::from_gguf(&file, device).map_err(Failure::input)?;
+        let model = CausalLm::<B>::from_gguf_as(&file, storage, device).map_err(Failure::input)?;
         (model, tokenizer)
     } else {
         let what = if path.exists() {
@@ -59,6 +68,16 @@ pub fn load_model<B: DecodeBackend>(
         tokenizer.max_id()
     ))
     .hint("tokenizer and weights come from different models"))
+}
+
+/// The form in which a model keeps its matrices if nothing trains them: no bits are lost, and on backends that read them
+/// as they are, no memory is either.
+pub fn frozen<B: DecodeBackend>() -> Storage {
+    if B::READS_BF16 {
+        Storage::Stored
+    } else {
+        Storage::F32
+    }
 }
 
 impl ScratchModel {

@@ -198,7 +198,7 @@ fn small_gradients_beside_large_ones_take_no_larger_steps() {
     for time in 1..=200 {
         let before = pair.eight.clone();
         let grad = |_: &[f32]| {
-            let size = |i: usize| if i % 2 == 0 { 1e-4 } else { 1.0 };
+            let size = |i: usize| if i.is_multiple_of(2) { 1e-4 } else { 1.0 };
             (0..n).map(|i| (noise(time, i) + 0.5) * size(i)).collect()
         };
         pair.step(grad, |update| {

@@ -3,8 +3,8 @@
 use super::hub::HubModel;
 use super::say::say;
 use crate::failure::Failure;
-use crate::models::{FOLDER_HINT, is_gguf, load_model};
-use rpg_core::model::{CausalLm, ModelConfig};
+use crate::models::{FOLDER_HINT, is_gguf, load_model_as};
+use rpg_core::model::{ADAPTER_CONFIG, AdapterFolder, CausalLm, ModelConfig, Storage};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,49 @@ use std::path::{Path, PathBuf};
 ///
 /// `given` is a Hugging Face folder, a `.gguf` file, or, if neither exists, a name on the hub:
 /// `ORGANISATION/NAME` or `ORGANISATION/NAME/FILE.gguf`, optionally followed by `@REVISION`.
+///
+/// A folder may also be that of an adapter in PEFT's format: it names the model that it belongs to.
 pub(super) fn load<B: DecodeBackend>(
     given: &Path,
+    storage: Storage,
     device: &B::Device,
 ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
-    let (model, tokenizer) = load_model::<B>(&located(given)?, device)?;
+    if AdapterFolder::is_one(given) {
+        return load_adapter(given, storage, device);
+    }
+    let (model, tokenizer) = load_model_as::<B>(&located(given)?, storage, device)?;
     for note in model.notes() {
         say!("note: {note}");
     }
+    Ok((model, tokenizer))
+}
+
+/// Reads an adapter, the model that it belongs to, and its tokenizer, or else the model's.
+fn load_adapter<B: DecodeBackend>(
+    dir: &Path,
+    storage: Storage,
+    device: &B::Device,
+) -> Result<(CausalLm<B>, Tokenizer), Failure> {
+    let adapter = AdapterFolder::open(dir).map_err(Failure::input)?;
+    let Some(base) = adapter.base.as_deref().filter(|base| !base.is_empty()) else {
+        return Err(Failure::input(format!(
+            "{}: `base_model_name_or_path` names no model that the adapter belongs to",
+            dir.join(ADAPTER_CONFIG).display()
+        ))
+        .hint("write the folder or the name of that model there"));
+    };
+    let (base, mut tokenizer) = load(Path::new(base), storage, device).map_err(|mut failure| {
+        failure.message = format!(
+            "the model of the adapter {}: {}",
+            dir.display(),
+            failure.message
+        );
+        failure
+    })?;
+    if dir.join("tokenizer.json").is_file() {
+        tokenizer = Tokenizer::load(dir).map_err(Failure::input)?;
+    }
+    let model = base.with_adapter_of(&adapter).map_err(Failure::input)?;
     Ok((model, tokenizer))
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod keys;
+mod lora;
 mod reference;
 mod reference_policy;
 mod reward;
@@ -14,6 +15,7 @@ mod values;
 
 pub(crate) use check::check_completions;
 pub use keys::{BadKey, Checked, ConfigType, ForeignSection, KeyDoc, Values};
+pub use lora::{BaseWeights, LoraSection, TargetModules};
 pub(crate) use reference::default_of;
 pub use reference::reference;
 pub use reference_policy::{AdaptiveBeta, ReferenceConfig};
@@ -72,6 +74,8 @@ config_section! {
         backend: DeviceChoice = DeviceChoice::default(),
         /// Where the policy comes from: either `path` or `scratch`.
         model: ModelSource,
+        /// A low-rank adapter that is trained in place of the weights.
+        lora: Option<LoraSection> = None,
         /// Where the problems come from: either a file, `train`, or a built-in task.
         data: DataSource,
         /// Supervised steps on worked examples of the built-in task, before reinforcement learning.

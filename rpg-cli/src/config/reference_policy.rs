@@ -5,7 +5,10 @@ use super::check::bad;
 use super::keys::config_section;
 use super::values::Positive;
 use crate::failure::Failure;
+use crate::models::frozen;
 use crate::train::ReferenceRule;
+use rpg_core::model::Storage;
+use rpg_core::ops::DecodeBackend;
 use serde::Deserialize;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
@@ -83,6 +86,16 @@ impl TryFrom<RawReference> for ReferenceConfig {
             path: raw.path,
             adaptive_beta: raw.adaptive_beta,
         })
+    }
+}
+
+impl ReferenceConfig {
+    /// In which form the weights of the model at `path` are kept: those that are averaged must be f32.
+    pub fn storage<B: DecodeBackend>(&self) -> Storage {
+        match self.rule {
+            ReferenceRule::MovingAverage { .. } => Storage::F32,
+            _ => frozen::<B>(),
+        }
     }
 }
 

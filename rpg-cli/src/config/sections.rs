@@ -146,6 +146,18 @@ impl ConfigType for Task {
     }
 }
 
+impl ModelSource {
+    /// The model by a name that holds in every folder: a path from the root, or a name on the hub; nothing for one from
+    /// scratch.
+    pub fn name(&self) -> String {
+        let Some(path) = &self.path else {
+            return String::new();
+        };
+        let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+        path.display().to_string()
+    }
+}
+
 config_section! {
     /// Supervised training on worked examples of the built-in task.
     pub struct WarmStart {

@@ -129,7 +129,10 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
     fn state(&self, point: &CausalLm<B>) -> OptimizerState {
         let mut tensors = self.slots.tensors::<B>();
         if !tensors.is_empty() {
-            point.visit(&mut ReadPoint(&mut tensors));
+            point.visit(&mut ReadPoint {
+                slots: &self.slots,
+                tensors: &mut tensors,
+            });
             for (name, value) in [
                 (LR_MAX, self.lr_max),
                 (WEIGHT_SUM, self.weight_sum),
@@ -159,7 +162,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
             loaded.slots = Slots::load(&point, &state.tensors)?;
             let beta_1 = self.config.betas[0];
             point = if state.number(BETA_1)? == beta_1 {
-                load_point(point, &state.tensors)?
+                load_point(point, &loaded.slots, &state.tensors)?
             } else {
                 // The average and `z` stay; gradients are taken elsewhere between them.
                 point.map(&mut Interpolate {
@@ -194,21 +197,29 @@ impl<B: DecodeBackend> ModuleMapper<B> for Interpolate<'_, B> {
     }
 }
 
-struct ReadPoint<'a>(&'a mut BTreeMap<String, StateTensor>);
+/// Of the parameters that are trained.
+struct ReadPoint<'a, B: DecodeBackend> {
+    slots: &'a Slots<[Primitive<B>; 2]>,
+    tensors: &'a mut BTreeMap<String, StateTensor>,
+}
 
-impl<B: DecodeBackend> ModuleVisitor<B> for ReadPoint<'_> {
+impl<B: DecodeBackend> ModuleVisitor<B> for ReadPoint<'_, B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let y = param.val().into_primitive().tensor();
-        self.0
-            .insert(slots::name(param.id, POINT), slots::saved::<B>(&y));
+        if self.slots.get(param.id).is_some() {
+            let y = param.val().into_primitive().tensor();
+            let name = slots::name(param.id, POINT);
+            self.tensors.insert(name, slots::saved::<B>(&y));
+        }
     }
 }
 
 fn load_point<B: DecodeBackend>(
     policy: CausalLm<B>,
+    slots: &Slots<[Primitive<B>; 2]>,
     tensors: &BTreeMap<String, StateTensor>,
 ) -> Result<CausalLm<B>, StateError> {
     let mut loader = LoadPoint {
+        slots,
         tensors,
         outcome: Ok(()),
     };
@@ -216,13 +227,18 @@ fn load_point<B: DecodeBackend>(
     loader.outcome.map(|()| point)
 }
 
-struct LoadPoint<'a> {
+/// Of the parameters that are trained.
+struct LoadPoint<'a, B: DecodeBackend> {
+    slots: &'a Slots<[Primitive<B>; 2]>,
     tensors: &'a BTreeMap<String, StateTensor>,
     outcome: Result<(), StateError>,
 }
 
-impl<B: DecodeBackend> ModuleMapper<B> for LoadPoint<'_> {
+impl<B: DecodeBackend> ModuleMapper<B> for LoadPoint<'_, B> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        if self.slots.get(param.id).is_none() {
+            return param;
+        }
         let value = param.val().into_primitive().tensor();
         let saved = Saved::new(self.tensors, param.id, param.val().shape());
         match saved.like::<B>(POINT, &value) {

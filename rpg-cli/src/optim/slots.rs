@@ -8,7 +8,7 @@ use burn::tensor::backend::BackendTypes;
 use burn::tensor::{DType, Shape, Tensor, TensorMetadata, TensorPrimitive};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::marker::PhantomData;
 
 pub(super) type Primitive<B> = <B as BackendTypes>::FloatTensorPrimitive;
@@ -92,6 +92,7 @@ impl<S> Slots<S> {
         S: Slot<B>,
     {
         let mut loader = Loader::<B, S> {
+            trained: policy.trained(),
             tensors,
             slots: Ok(HashMap::new()),
             backend: PhantomData,
@@ -195,6 +196,7 @@ where
 }
 
 struct Loader<'a, B, S> {
+    trained: Option<HashSet<ParamId>>,
     tensors: &'a BTreeMap<String, StateTensor>,
     slots: Result<HashMap<ParamId, S>, StateError>,
     backend: PhantomData<B>,
@@ -202,6 +204,13 @@ struct Loader<'a, B, S> {
 
 impl<B: DecodeBackend, S: Slot<B>> ModuleVisitor<B> for Loader<'_, B, S> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+        if self
+            .trained
+            .as_ref()
+            .is_some_and(|all| !all.contains(&param.id))
+        {
+            return;
+        }
         // The first error is the one that is told.
         let Ok(slots) = &mut self.slots else {
             return;

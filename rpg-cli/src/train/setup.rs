@@ -90,6 +90,12 @@ impl<B: DecodeBackend> Start<B> {
         )?;
         if let ReferenceRule::MovingAverage { .. } = config.reference.rule {
             check_shapes(self.policy.config(), reference.config())?;
+            if self.policy.lora().is_some() {
+                return Err(Failure::input(
+                    "reference.rule: found moving_average together with reference.path and an adapter; expected another \
+                     rule, as what is trained has no counterpart in that model",
+                ));
+            }
         }
         check_context(config, &reference, "reference.path", &mut self.data)?;
         self.reference = Some(reference);

@@ -83,7 +83,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 data.notes.extend(notes);
             }
             policy = read_optimizer(dir, policy, optimizer.as_mut())?;
-            reference.restore(dir, &state.reference, &policy.device())?;
+            reference.restore(dir, &state.reference, &policy)?;
             state.drop_later_lines(folder)?;
         } else {
             folder.retain_lines(|_| false)?;
@@ -478,6 +478,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             learner: &self.learner,
             reference: self.reference.kept_model(),
             tokenizer: &self.tokenizer,
+            base: &self.config.model.name(),
             state: self.state.clone(),
         };
         let written = checkpoint.write(self.folder, self.config.checkpoint.keep.get());

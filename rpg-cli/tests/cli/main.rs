@@ -1,5 +1,6 @@
 //! The `rpg` command as a user meets it: what it prints, what it leaves behind, how it fails.
 
+mod adapters;
 mod common;
 mod faults;
 mod filters;

@@ -140,7 +140,7 @@ fn killed_run_ends_with_the_same_bytes(kind: &str) {
     }
 }
 
-fn resume(dir: &Path) -> Child {
+pub(crate) fn resume(dir: &Path) -> Child {
     rpg()
         .args(["train", "--resume", dir.to_str().unwrap()])
         .stdout(Stdio::null())
@@ -149,7 +149,7 @@ fn resume(dir: &Path) -> Child {
         .unwrap()
 }
 
-fn start(dir: &Path, more: &[&str]) -> Child {
+pub(crate) fn start(dir: &Path, more: &[&str]) -> Child {
     rpg()
         .args(["train", "--run-dir", dir.to_str().unwrap()])
         .args(SMALL)
@@ -160,7 +160,7 @@ fn start(dir: &Path, more: &[&str]) -> Child {
         .unwrap()
 }
 
-fn wait_for(child: &mut Child, dir: &Path, done: impl Fn(&[Value]) -> bool) {
+pub(crate) fn wait_for(child: &mut Child, dir: &Path, done: impl Fn(&[Value]) -> bool) {
     assert!(
         wait_while_running(child, dir, done),
         "the run ended early: {:?}",

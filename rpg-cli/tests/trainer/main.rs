@@ -509,7 +509,7 @@ fn averaged_weights_sample_and_others_are_trained() {
         let differences = steps.map(|line| line.get(&name)?.as_f64());
         differences.collect::<Option<Vec<f64>>>()
     };
-    let [_, averaged] = STOPPED;
+    let [_, averaged, ..] = STOPPED;
     let found = difference(averaged, "averaged").unwrap();
     // Before the first update the two are one, up to the rounding of a batch.
     assert!(found[0] < 1e-5, "{found:?}");

@@ -61,13 +61,29 @@ impl<B: ModelBackend> CausalLm<B> {
     /// The model on the differentiating backend, with gradients for every parameter; for a model with an adapter, for
     /// those of the adapter alone, and the others stay as they are stored.
     pub fn into_trainable(self) -> CausalLm<Autodiff<B>> {
-        let trained: Option<HashSet<ParamId>> =
-            self.lora.is_some().then(|| self.adapter_params().collect());
+        let trained = self.trained();
         let mut model = self.without_int8();
         if trained.is_none() {
             model = model.widened();
         }
         CausalLm::<Autodiff<B>>::from_inner(model).map(&mut Track(trained))
+    }
+
+    /// The parameters that are trained: those of the adapter, or none to name where all are.
+    pub fn trained(&self) -> Option<HashSet<ParamId>> {
+        self.lora.is_some().then(|| self.adapter_params().collect())
+    }
+
+    /// How many numbers the adapter has, if the model has one.
+    pub fn n_trained(&self) -> Option<usize> {
+        let lora = self.lora.as_ref()?;
+        let layers = self.blocks.iter().flat_map(Block::linears);
+        let adapters = layers.flat_map(|(_, linear)| &linear.adapters);
+        Some(
+            adapters
+                .map(|adapter| adapter.n_parameters(lora.rank))
+                .sum(),
+        )
     }
 
     /// The model with f32 in place of fewer bits.

@@ -252,7 +252,7 @@ mod nf4 {
             let scale = scales[i / block];
             for (j, x) in now.iter_mut().enumerate() {
                 let byte = codes[(i + j) / 2];
-                let code = if (i + j) % 2 == 0 {
+                let code = if (i + j).is_multiple_of(2) {
                     byte >> 4
                 } else {
                     byte & 15

@@ -4,6 +4,7 @@ use super::output;
 use crate::cli::args::ExportArgs;
 use crate::cli::policy;
 use crate::failure::{AtPath, Failure};
+use crate::models::frozen;
 use crate::run_folder::RunFolder;
 use burn::backend::Flex;
 use std::fs;
@@ -18,7 +19,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<(), Failure> {
         );
     }
     // Weights are only rewritten, so the CPU is enough.
-    let (model, tokenizer) = policy::load::<Flex>(&source, &Default::default())?;
+    let (model, tokenizer) = policy::load::<Flex>(&source, frozen::<Flex>(), &Default::default())?;
     // The folder appears whole or not at all.
     let partial = partial_path(&args.out)?;
     if partial.exists() {

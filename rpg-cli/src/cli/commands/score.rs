@@ -6,6 +6,7 @@ use crate::cli::args::ScoreArgs;
 use crate::cli::policy;
 use crate::cli::say::say;
 use crate::failure::Failure;
+use crate::models::frozen;
 use rpg_core::Message;
 use rpg_core::batch::TokenBudget;
 use rpg_core::model::CausalLm;
@@ -54,7 +55,7 @@ impl OnBackend for Scoring {
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self(args) = self;
-        let (model, tokenizer) = policy::load::<B>(&args.model, &device)?;
+        let (model, tokenizer) = policy::load::<B>(&args.model, frozen::<B>(), &device)?;
         let mut pending: Vec<Scored> = Vec::new();
         let mut has_noted = false;
         let mut budget = TokenBudget::new(PASS_TOKENS);

@@ -2,20 +2,21 @@
 
 use super::output;
 use crate::backend::{OnBackend, on_backend};
+use crate::checkpoint::with_adapter_of;
 use crate::cli::args::TrainArgs;
 use crate::cli::console::{Console, TrainConsole};
 use crate::cli::say::say;
 use crate::cli::{curve, policy, signals};
-use crate::config::{ScratchModel, TrainConfig};
+use crate::config::{BaseWeights, LoraSection, ScratchModel, TrainConfig};
 use crate::failure::{Failure, FailureKind};
-use crate::models::load_model;
+use crate::models::{frozen, load_model};
 use crate::run_folder::RunFolder;
 use crate::train::{Outcome, Parts, Start, StartedCommand, Trainer};
-use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::model::{AdapterFolder, CausalLm, ModelConfig, Storage};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_losses::{Kind, ObjectiveConfig};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
     let (config, name) = match &args.resume {
@@ -109,7 +110,9 @@ impl OnBackend for Run {
         let mut start = read_problems(&config, policy, tokenizer)?;
         start.check_sampler(&config)?;
         if let Some(given) = &config.reference.path {
-            let (reference, tokenizer) = policy::load(given, &device).map_err(of_reference)?;
+            let storage = config.reference.storage::<B>();
+            let loaded = policy::load(given, storage, &device);
+            let (reference, tokenizer) = loaded.map_err(of_reference)?;
             say!(
                 "reference: {} parameters from {}",
                 reference.config().n_parameters(),
@@ -137,8 +140,12 @@ impl OnBackend for Run {
                 }
             }
         };
+        let trained = match start.policy().n_trained() {
+            Some(n) => format!(", of which {n} are trained,"),
+            None => String::new(),
+        };
         say!(
-            "{} parameters on {}; objective {}, seed {}; run folder {}",
+            "{} parameters{trained} on {}; objective {}, seed {}; run folder {}",
             start.policy().config().n_parameters(),
             B::name(&device),
             describe(&config.objective),
@@ -224,14 +231,55 @@ fn first_policy<B: DecodeBackend>(
     checkpoint: Option<&Path>,
     device: &B::Device,
 ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
-    match (checkpoint, &config.model.path, &config.model.scratch) {
-        (Some(dir), ..) => load_model(dir, device),
-        (None, Some(given), _) => policy::load(given, device),
-        (None, None, Some(shape)) => shape.init(config.seed, device),
-        (None, None, None) => Err(Failure::input(
-            "model: neither `path` nor `scratch` is given",
-        )),
+    let is_whole = |dir: &&Path| !AdapterFolder::is_one(dir);
+    if let Some(dir) = checkpoint.filter(is_whole) {
+        return load_model(dir, device);
     }
+    let storage = base_storage::<B>(config)?;
+    let (policy, tokenizer) = match (&config.model.path, &config.model.scratch) {
+        (Some(given), _) => policy::load(given, storage, device)?,
+        (None, Some(shape)) => shape.init(config.seed, device)?,
+        (None, None) => {
+            return Err(Failure::input(
+                "model: neither `path` nor `scratch` is given",
+            ));
+        }
+    };
+    let policy = match (checkpoint, &config.lora) {
+        (Some(dir), _) => with_adapter_of(policy, dir)?,
+        (None, Some(lora)) => new_adapter(lora, policy, config.seed)?,
+        (None, None) => policy,
+    };
+    Ok((policy, tokenizer))
+}
+
+/// In which form the weights of a policy are kept that are read from files.
+fn base_storage<B: DecodeBackend>(config: &TrainConfig) -> Result<Storage, Failure> {
+    let is_adapter = |path: &PathBuf| AdapterFolder::is_one(path);
+    match &config.lora {
+        Some(lora) if lora.base != BaseWeights::F32 && !B::READS_BF16 => Err(Failure::input(
+            "lora.base: this backend cannot read weights of fewer bits as they are stored; expected f32",
+        )
+        .hint("--set lora.base=f32, or --backend cpu")),
+        Some(lora) => Ok(lora.base.storage()),
+        None if config.model.path.as_ref().is_some_and(is_adapter) => Ok(frozen::<B>()),
+        None => Ok(Storage::F32),
+    }
+}
+
+fn new_adapter<B: DecodeBackend>(
+    lora: &LoraSection,
+    policy: CausalLm<B>,
+    seed: u64,
+) -> Result<CausalLm<B>, Failure> {
+    if policy.lora().is_some() {
+        return Err(Failure::input(
+            "lora: found together with a model.path that is an adapter; expected one of the two",
+        )
+        .hint("without [lora], the training of that adapter goes on"));
+    }
+    let adapted = policy.with_adapter(&lora.adapter(), seed);
+    adapted.map_err(|e| Failure::input(format!("lora: {e}")))
 }
 
 /// Refuses sizes in a run's config that differ from those of its checkpoint.

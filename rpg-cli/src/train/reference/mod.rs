@@ -77,11 +77,11 @@ impl<'a, B: DecodeBackend> Reference<'a, B> {
         &mut self,
         dir: &Path,
         state: &ReferenceState,
-        device: &B::Device,
+        policy: &CausalLm<B>,
     ) -> Result<(), Failure> {
         // The rule may have changed since.
         if self.config.rule.needs_model()
-            && let Some(model) = read_reference(dir, device)?
+            && let Some(model) = read_reference(dir, policy)?
         {
             (self.model, self.is_given) = (Some(model), false);
         }

@@ -7,19 +7,23 @@ use burn::tensor::{Tensor, TensorPrimitive};
 use rpg_core::model::{CausalLm, ModelConfig};
 use rpg_core::ops::DecodeBackend;
 use serde_json::Value;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use xxhash_rust::xxh3::Xxh3;
 
-/// `share * policy + (1 - share) * reference`, weight by weight. The two have one shape.
+/// `share * policy + (1 - share) * reference`, weight by weight. The two have one shape; of models with an adapter, the
+/// adapters' weights are mixed.
 pub(super) fn mixed<B: DecodeBackend>(
     reference: CausalLm<B>,
     policy: &CausalLm<B>,
     share: f64,
 ) -> CausalLm<B> {
-    let mut weights = Weights::<B>(HashMap::new());
+    let mut weights = Weights::<B> {
+        trained: policy.trained(),
+        weights: HashMap::new(),
+    };
     policy.visit(&mut weights);
     reference.map(&mut Mix {
-        policy: weights.0,
+        policy: weights.weights,
         share,
     })
 }
@@ -63,12 +67,18 @@ pub(in crate::train) fn check_shapes(
     Ok(())
 }
 
-struct Weights<B: DecodeBackend>(HashMap<ParamId, B::FloatTensorPrimitive>);
+struct Weights<B: DecodeBackend> {
+    trained: Option<HashSet<ParamId>>,
+    weights: HashMap<ParamId, B::FloatTensorPrimitive>,
+}
 
 impl<B: DecodeBackend> ModuleVisitor<B> for Weights<B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        self.0
-            .insert(param.id, param.val().into_primitive().tensor());
+        let is_trained = |all: &HashSet<ParamId>| all.contains(&param.id);
+        if self.trained.as_ref().is_none_or(is_trained) {
+            let weight = param.val().into_primitive().tensor();
+            self.weights.insert(param.id, weight);
+        }
     }
 }
 
@@ -79,8 +89,10 @@ struct Mix<B: DecodeBackend> {
 
 impl<B: DecodeBackend> ModuleMapper<B> for Mix<B> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
+        let Some(policy) = self.policy.remove(&param.id) else {
+            return param;
+        };
         let (id, reference, mapper) = param.consume();
-        let policy = self.policy.remove(&id).expect("the models have one shape");
         let policy = Tensor::<B, D>::from_primitive(TensorPrimitive::Float(policy));
         let mixed = policy * self.share + reference * (1.0 - self.share);
         Param::from_mapped_value(id, mixed, mapper)

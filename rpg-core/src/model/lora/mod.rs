@@ -41,6 +41,11 @@ struct Place {
 }
 
 impl<B: ModelBackend> Adapter<B> {
+    pub(super) fn n_parameters(&self, rank: usize) -> usize {
+        let [_, n_inputs] = self.a.dims();
+        rank * (n_inputs + self.place.rows.len())
+    }
+
     /// What it adds to its outputs, `[N, rows]`.
     fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         let project = |x: Tensor<B, 2>, weight: &Param<Tensor<B, 2>>| {
@@ -93,7 +98,7 @@ impl<B: ModelBackend> Linear<B> {
                 continue;
             }
             let b = adapter.b.val();
-            let b = b.slice([start - place.rows.start..end - place.rows.start]);
+            let b = b.narrow(0, start - place.rows.start, end - start);
             let added = b.matmul(adapter.a.val()).mul_scalar(place.scale);
             let to = &mut weights[(start - rows.start) * n_inputs..];
             for (to, added) in to.iter_mut().zip(values(added)) {

@@ -1,0 +1,190 @@
+//! Runs that train an adapter.
+
+use crate::common::{checkpoint, metrics, piped, run, small_model, text, train};
+use crate::resume::{resume, start, wait_for};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// Flags of a run that trains an adapter of `base`.
+fn flags(base: &Path, lora: &str) -> Vec<String> {
+    [
+        "--steps=4".to_owned(),
+        "--set=warm_start.steps=0".to_owned(),
+        "--set=checkpoint.every=1".to_owned(),
+        // A learning rate at which four steps change something.
+        "--set=optimizer.lr=0.01".to_owned(),
+        "--set=reference.rule=never".to_owned(),
+        format!("--set=model={{path='{}'}}", base.display()),
+        format!("--set=lora={{{lora}}}"),
+    ]
+    .into()
+}
+
+fn borrowed(flags: &[String]) -> Vec<&str> {
+    flags.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn a_killed_run_ends_with_the_same_adapter() {
+    let temp = tempfile::tempdir().unwrap();
+    let base = small_model(temp.path());
+    let flags = flags(&base, "rank=4, base='nf4'");
+    let straight = temp.path().join("straight");
+    let output = train(&straight, &borrowed(&flags));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("of which"),
+        "{}",
+        text(&output.stderr)
+    );
+    let dir = temp.path().join("killed");
+    let mut child = start(&dir, &borrowed(&flags));
+    wait_for(&mut child, &dir, |lines| {
+        lines.iter().any(|line| line["phase"] == "train")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = resume(&dir).wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(metrics(&dir), metrics(&straight));
+    // The adapter alone: no weights of the base, in the reference neither.
+    for folder in ["", "reference"] {
+        let [found, expected] = [&dir, &straight].map(|dir| {
+            let folder = checkpoint(dir).join(folder);
+            assert!(!folder.join("model.safetensors").exists());
+            fs::read(folder.join("adapter_model.safetensors")).unwrap()
+        });
+        assert!(found == expected, "{folder}: the adapters differ");
+    }
+    let [found, expected] = [&dir, &straight]
+        .map(|dir| fs::read(checkpoint(dir).join("optimizer.safetensors")).unwrap());
+    assert!(found == expected, "the moments differ");
+}
+
+/// The log-probs of a few responses.
+fn scores(model: &Path) -> Vec<f64> {
+    let input = r#"{"prompt": "12+34=", "completion": "46"}
+{"prompt": "9+8=", "completion": "17 or so"}
+"#;
+    let output = piped(
+        &["score", "--model", model.to_str().unwrap(), "--input", "-"],
+        input,
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let text = text(&output.stdout);
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines
+        .flat_map(|line| {
+            let logprobs = line["logprobs"].as_array().expect("log-probs").clone();
+            logprobs
+                .into_iter()
+                .map(|logprob| logprob.as_f64().unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn an_adapter_is_a_model_like_any_other() {
+    let temp = tempfile::tempdir().unwrap();
+    let base = small_model(temp.path());
+    let dir = temp.path().join("adapter");
+    let output = train(&dir, &borrowed(&flags(&base, "alpha=64")));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let adapter = checkpoint(&dir);
+    let merged = temp.path().join("merged");
+    let output = run(&[
+        "export",
+        "--model",
+        dir.to_str().unwrap(),
+        "--out",
+        merged.to_str().unwrap(),
+        "--dtype",
+        "f32",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(!merged.join("adapter_config.json").exists());
+    let [of_base, of_adapter, of_merged] = [&base, &adapter, &merged].map(|model| scores(model));
+    let worst = |a: &[f64], b: &[f64]| {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).fold(0f64, |m, (a, b)| m.max((a - b).abs()))
+    };
+    assert!(
+        worst(&of_adapter, &of_merged) < 1e-5,
+        "{of_adapter:?} {of_merged:?}"
+    );
+    assert!(
+        worst(&of_adapter, &of_base) > 1e-3,
+        "{of_adapter:?} {of_base:?}"
+    );
+
+    // Its training goes on without [lora], and not with another one.
+    let more = |lora: bool| {
+        let mut flags = flags(&adapter, "rank=2");
+        if !lora {
+            flags.pop();
+        }
+        train(&temp.path().join("more"), &borrowed(&flags))
+    };
+    let refused = more(true);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("a model.path that is an adapter"));
+    assert!(!temp.path().join("more").exists());
+    let output = more(false);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let again = checkpoint(&temp.path().join("more"));
+    assert!(again.join("adapter_model.safetensors").exists());
+
+    // Without the model that it belongs to it is none.
+    let config = adapter.join("adapter_config.json");
+    let json = fs::read_to_string(&config).unwrap();
+    let nowhere = json.replace(base.to_str().unwrap(), "/no/such/folder");
+    assert!(nowhere != json);
+    fs::write(&config, nowhere).unwrap();
+    let output = piped(
+        &[
+            "score",
+            "--model",
+            adapter.to_str().unwrap(),
+            "--input",
+            "-",
+        ],
+        "",
+    );
+    assert_eq!(output.status.code(), Some(2));
+    let error = text(&output.stderr);
+    assert!(error.contains("the model of the adapter"), "{error}");
+    assert!(
+        error.contains("/no/such/folder: no such folder or file"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_no_adapter_can_be_is_refused_before_the_run_folder_appears() {
+    let temp = tempfile::tempdir().unwrap();
+    let base = small_model(temp.path());
+    for (lora, message) in [
+        ("rank=0", "lora.rank: found 0; expected"),
+        ("alpha=-1.0", "lora.alpha: found -1"),
+        (
+            "target_modules=[]",
+            "lora.target_modules: found []; expected at least one module",
+        ),
+        (
+            "target_modules=['query']",
+            "lora: `target_modules`: found \"query\"; expected some of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, \
+             down_proj",
+        ),
+        ("base='nf8'", "lora.base: "),
+    ] {
+        let dir = temp.path().join("refused");
+        let output = train(&dir, &borrowed(&flags(&base, lora)));
+        assert_eq!(output.status.code(), Some(2), "{lora}");
+        let error = text(&output.stderr);
+        assert!(error.contains(message), "{lora}: {error}");
+        assert!(!dir.exists());
+    }
+}
