@@ -144,32 +144,36 @@ impl Rounding<'_> {
         (first, first_scale): (&mut [u8], &mut f32),
         (second, second_scale): (&mut [u8], &mut f32),
     ) {
-        let (mut m, mut v) = ([0f32; Moments8::BLOCK], [0f32; Moments8::BLOCK]);
-        let (m, v) = (&mut m[..param.len()], &mut v[..param.len()]);
-        read(self.signed, first, *first_scale, m);
-        read(self.unsigned, second, *second_scale, v);
-        for ((param, &grad), (m, v)) in param.iter_mut().zip(grad).zip(m.iter_mut().zip(&mut *v)) {
+        // A shorter block is followed by zeros: all loops but one have a fixed length.
+        let mut m = read(self.signed, first, *first_scale);
+        let mut v = read(self.unsigned, second, *second_scale);
+        let moments = m.iter_mut().zip(&mut v);
+        for ((param, &grad), (m, v)) in param.iter_mut().zip(grad).zip(moments) {
             self.step.apply(param, grad, m, v);
         }
-        let inverse = scale(m, first_scale);
-        for (code, m) in first.iter_mut().zip(m) {
-            *code = self.signed.nearest(*m * inverse);
+        let inverse = scale(&m, first_scale);
+        for m in &mut m {
+            *m *= inverse;
         }
-        let inverse = scale(v, second_scale);
+        let inverse = scale(&v, second_scale);
         let smallest = self.unsigned.smallest();
-        for (code, v) in second.iter_mut().zip(v) {
+        for v in &mut v {
             let least = if *v > 0.0 { smallest } else { 0.0 };
-            *code = self.unsigned.nearest((*v * inverse).max(least));
+            *v = (*v * inverse).max(least);
         }
+        first.copy_from_slice(&self.signed.nearest(&m)[..first.len()]);
+        second.copy_from_slice(&self.unsigned.nearest(&v)[..second.len()]);
     }
 }
 
-/// Writes what a block's codes stand for into `values`.
+/// What a block's codes stand for.
 #[inline(always)]
-fn read(map: &Map, codes: &[u8], scale: f32, values: &mut [f32]) {
+fn read(map: &Map, codes: &[u8], scale: f32) -> [f32; Moments8::BLOCK] {
+    let mut values = [0f32; Moments8::BLOCK];
     for (value, &code) in values.iter_mut().zip(codes) {
         *value = map.value(code) * scale;
     }
+    values
 }
 
 /// Sets a block's scale to its largest magnitude, and returns what its values are multiplied by. Both are 0 for a block
