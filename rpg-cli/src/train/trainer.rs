@@ -225,9 +225,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         self.rollouts.sync(&policy).map_err(Failure::internal)
     }
 
-    /// Samples and grades until the step has its groups, and returns them with the position in the data after them.
-    /// Where groups are left out that `train.filter` takes for equal, others replace them as far as
-    /// `train.max_generation_batches` allows.
+    /// Samples and grades until the step has its groups, and returns them with the position in the data after them. Groups
+    /// that `train.filter` leaves out are replaced as far as `train.max_generation_batches` allows.
     fn collect(&mut self, step: u64, timing: &mut Timing) -> Result<(Rollout, u64), Failure> {
         let config = self.config;
         let wanted = config.rollout.prompts_per_step.get();
