@@ -2,11 +2,12 @@
 
 use crate::config::ScratchModel;
 use crate::data::arithmetic::{TOKENIZER, TOKENIZER_SETTINGS};
-use crate::failure::Failure;
+use crate::failure::{AtPath, Failure};
 use rpg_core::gguf::GgufFile;
 use rpg_core::model::{CausalLm, Family, LoadError, ModelConfig, Storage};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::{Tokenizer, TokenizerError};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -80,6 +81,53 @@ pub fn frozen<B: DecodeBackend>() -> Storage {
     }
 }
 
+/// What is known of a model before its weights are read.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    /// Its shape.
+    pub config: ModelConfig,
+    /// The bytes of its weights as they are stored.
+    pub stored_bytes: usize,
+}
+
+/// Reads the shape of a model and its tokenizer from a Hugging Face folder or a `.gguf` file.
+pub fn outline(path: &Path) -> Result<(Outline, Tokenizer), Failure> {
+    if is_gguf(path) {
+        let file = GgufFile::open(path).map_err(Failure::input)?;
+        let outline = Outline {
+            config: file.config().map_err(Failure::input)?,
+            stored_bytes: size(&fs::metadata(path).at(path)?),
+        };
+        return Ok((
+            outline,
+            Tokenizer::from_gguf(&file).map_err(Failure::input)?,
+        ));
+    }
+    let file = path.join("config.json");
+    let text = fs::read_to_string(&file).at(&file)?;
+    let config = ModelConfig::from_hf_json(&text)
+        .map_err(|e| Failure::input(format!("{}: {e}", file.display())))?;
+    let mut stored_bytes = 0;
+    for entry in fs::read_dir(path).at(path)? {
+        let entry = entry.at(path)?.path();
+        if entry
+            .extension()
+            .is_some_and(|extension| extension == "safetensors")
+        {
+            stored_bytes += size(&fs::metadata(&entry).at(&entry)?);
+        }
+    }
+    let outline = Outline {
+        config,
+        stored_bytes,
+    };
+    Ok((outline, Tokenizer::load(path).map_err(Failure::input)?))
+}
+
+fn size(metadata: &fs::Metadata) -> usize {
+    usize::try_from(metadata.len()).unwrap_or(usize::MAX)
+}
+
 impl ScratchModel {
     /// A Qwen3-like model with random weights for the built-in task, and the task's tokenizer.
     pub fn init<B: DecodeBackend>(
@@ -87,6 +135,12 @@ impl ScratchModel {
         seed: u64,
         device: &B::Device,
     ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
+        let (model, tokenizer) = self.config()?;
+        Ok((CausalLm::init(&model, seed, device), tokenizer))
+    }
+
+    /// The shape of that model, and the tokenizer.
+    pub fn config(&self) -> Result<(ModelConfig, Tokenizer), Failure> {
         let tokenizer =
             Tokenizer::from_json(TOKENIZER, Some(TOKENIZER_SETTINGS)).map_err(Failure::internal)?;
         let id = |token: &str| {
@@ -119,7 +173,7 @@ impl ScratchModel {
         model
             .check()
             .map_err(|e| Failure::input(format!("model.scratch: {e}")))?;
-        Ok((CausalLm::init(&model, seed, device), tokenizer))
+        Ok((model, tokenizer))
     }
 }
 

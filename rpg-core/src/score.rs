@@ -8,7 +8,7 @@ use std::borrow::Borrow;
 use std::ops::Range;
 
 /// At most this many logits exist at a time: 16 MiB of f32.
-const MAX_LOGITS: usize = 4 << 20;
+pub const MAX_LOGITS: usize = 4 << 20;
 
 /// A text whose tail is scored: `tokens[scored]`, each given all tokens before it.
 #[derive(Debug, Clone, PartialEq, Eq)]

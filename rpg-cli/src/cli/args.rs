@@ -81,6 +81,10 @@ pub struct TrainArgs {
     /// Print the resolved config and exit
     #[arg(long)]
     pub print_config: bool,
+    /// Print the resolved config, the number of parameters, the tokens of a step and the memory that the run will take, by
+    /// its parts, and exit; with --json as JSON
+    #[arg(long)]
+    pub dry_run: bool,
     /// Print the summary as JSON on standard output
     #[arg(long)]
     pub json: bool,

@@ -30,6 +30,15 @@ pub(super) fn load<B: DecodeBackend>(
     Ok((model, tokenizer))
 }
 
+/// The local folder or file of a model; of an adapter, that of its base.
+pub(super) fn model_of(given: &Path) -> Result<PathBuf, Failure> {
+    if !AdapterFolder::is_one(given) {
+        return located(given);
+    }
+    let adapter = AdapterFolder::open(given).map_err(Failure::input)?;
+    located(Path::new(adapter.base.as_deref().unwrap_or_default()))
+}
+
 /// Reads an adapter, the model that it belongs to, and its tokenizer, or else the model's.
 fn load_adapter<B: DecodeBackend>(
     dir: &Path,

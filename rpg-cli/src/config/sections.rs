@@ -293,7 +293,7 @@ config_section! {
         /// Tokens per forward and backward pass; the gradient does not depend on it.
         micro_batch_tokens: Count = Count::of(4096),
         /// Whether the backward pass computes what is inside of a block once more, instead of keeping it since the forward
-        /// pass: less memory, more time, the same gradients. `auto`: where a micro-batch would keep more than 1 GiB.
+        /// pass: less memory, more time, the same gradients. `auto`: where a micro-batch would keep more than 256 MiB.
         gradient_checkpointing: GradientCheckpointing = GradientCheckpointing::default(),
         /// Dynamic sampling. Above 0, equal groups (`train.filter`) are left out, and more prompts are sampled until
         /// the step is full, in at most this many rollouts: with 1, nothing replaces what is left out. With 0, all
@@ -321,7 +321,7 @@ pub enum GradientCheckpointing {
 
 impl LoopConfig {
     /// The largest size of the activations of a micro-batch, in bytes, that `gradient_checkpointing = "auto"` keeps.
-    const MAX_KEPT: usize = 1 << 30;
+    const MAX_KEPT: usize = 256 << 20;
 
     /// What forward passes of a model keep for the backward pass.
     pub fn activations(&self, model: &ModelConfig) -> Activations {

@@ -1,5 +1,6 @@
 //! The commands, each a thin file over the library.
 
+mod dry_run;
 mod export;
 mod generate;
 mod input;

@@ -1,6 +1,6 @@
 //! `rpg train`: starts or resumes a training run.
 
-use super::output;
+use super::{dry_run, output};
 use crate::backend::{OnBackend, on_backend};
 use crate::checkpoint::with_adapter_of;
 use crate::cli::args::TrainArgs;
@@ -31,6 +31,9 @@ pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
     };
     if args.print_config {
         return output::line(config.to_toml().trim_end());
+    }
+    if args.dry_run {
+        return dry_run::run(&config, args.json);
     }
     for warning in config.objective.warnings() {
         say!("warning: objective: {warning}");
@@ -102,6 +105,7 @@ impl OnBackend for Run {
         for note in notes {
             say!("warning: {note}");
         }
+        dry_run::check_memory(&config)?;
         let (policy, tokenizer) = first_policy::<B>(&config, checkpoint.as_deref(), &device)?;
         if let (Some(folder), Some(_)) = (&resumed, &checkpoint) {
             check_shape(&config, policy.config(), folder)?;

@@ -1,7 +1,7 @@
 //! What an adapter is, and what can be wrong with one.
 
 use crate::model::ModelConfig;
-use crate::model::weights::block_modules;
+use crate::model::weights::{block_layers, block_modules};
 use safetensors::SafeTensorError;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -25,6 +25,14 @@ impl LoraConfig {
     pub fn scale(&self) -> f64 {
         let rank = self.rank as f64;
         self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
+    }
+
+    /// The numbers of an adapter of a model of this shape.
+    pub fn n_parameters(&self, model: &ModelConfig) -> usize {
+        let layers = block_layers(model).into_iter();
+        let targets = layers.filter(|(module, _)| self.targets(module));
+        let of_block: usize = targets.map(|(_, [outputs, inputs])| outputs + inputs).sum();
+        self.rank * of_block * model.num_hidden_layers
     }
 
     /// Whether a module has an adapter.

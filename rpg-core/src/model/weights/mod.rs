@@ -279,12 +279,17 @@ pub(super) fn modules(config: &ModelConfig, layer: &str) -> Vec<(String, [usize;
     sources.filter_map(of_source).collect()
 }
 
-/// The last parts of the names of all modules of a block.
-pub(super) fn block_modules(config: &ModelConfig) -> Vec<String> {
+/// All modules of the first block.
+pub(super) fn block_layers(config: &ModelConfig) -> Vec<(String, [usize; 2])> {
     let layers = ["qkv", "output", "gate_up", "down"];
     let modules = layers.map(|layer| modules(config, &format!("blocks.0.{layer}")));
+    modules.into_iter().flatten().collect()
+}
+
+/// The last parts of their names.
+pub(super) fn block_modules(config: &ModelConfig) -> Vec<String> {
     let last = |(name, _): (String, _)| name.rsplit('.').next().map(str::to_owned);
-    modules.into_iter().flatten().filter_map(last).collect()
+    block_layers(config).into_iter().filter_map(last).collect()
 }
 
 /// The name of a parameter of an adapter.

@@ -1,0 +1,216 @@
+//! `rpg train --dry-run`: what a run would be, and whether the machine has the memory for it.
+
+use super::output;
+use crate::cli::policy;
+use crate::cli::say::say;
+use crate::config::TrainConfig;
+use crate::data::{self, TrainData};
+use crate::failure::Failure;
+use crate::models::{Outline, outline};
+use crate::train::{MemoryPlan, RunSizes, advice};
+use rpg_core::model::ModelConfig;
+use rpg_core::tokenizer::Tokenizer;
+use serde_json::json;
+use std::fmt::Write;
+use sysinfo::System;
+
+/// Problems of a task that are looked at.
+const SAMPLED: u64 = 64;
+
+/// Prints the resolved config, the parameters, the tokens of a step and the memory by its parts; fails if the machine has
+/// less.
+pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
+    let (outline, tokenizer) = of_policy(config)?;
+    let (longest_prompt, mean_prompt) = prompts(config, tokenizer)?;
+    let sizes = RunSizes {
+        model: outline.config,
+        stored_bytes: outline.stored_bytes,
+        longest_prompt,
+        mean_prompt,
+        reference: of_reference(config)?,
+    };
+    let plan = MemoryPlan::new(config, &sizes);
+    let (total, available) = machine();
+    let advice = advice(config, &sizes, total);
+    let fits = plan.peak() <= total;
+    if json {
+        let [sampling, updating] = plan.phases();
+        let advice: Vec<_> = advice
+            .iter()
+            .map(|(set, bytes)| json!({"set": set, "peak_bytes": bytes}))
+            .collect();
+        let report = json!({
+            "config": config,
+            "parameters": plan.parameters,
+            "trained_parameters": plan.trained_parameters,
+            "tokens_per_step": plan.tokens_per_step,
+            "memory": {
+                "parts": plan.parts,
+                "sampling_bytes": sampling,
+                "updating_bytes": updating,
+                "peak_bytes": plan.peak(),
+            },
+            "machine": {"total_bytes": total, "available_bytes": available},
+            "fits": fits,
+            "advice": advice,
+        });
+        output::line(format_args!("{report:#}"))?;
+    } else {
+        output::line(config.to_toml().trim_end())?;
+        output::line(table(&plan, total, available))?;
+    }
+    if plan.peak() > available && fits {
+        say!(
+            "warning: {} of memory are free now, and the run will take {}",
+            gib(available),
+            gib(plan.peak())
+        );
+    }
+    check(&plan, &advice, total)
+}
+
+/// Refuses a run that the machine has too little memory for, before anything is loaded. Estimates may be off by a fifth.
+pub(super) fn check_memory(config: &TrainConfig) -> Result<(), Failure> {
+    // A model that cannot be read says so when it is loaded.
+    let Ok((outline, _)) = of_policy(config) else {
+        return Ok(());
+    };
+    let prompt = config.data.max_prompt_tokens.get() / 4;
+    let sizes = RunSizes {
+        model: outline.config,
+        stored_bytes: outline.stored_bytes,
+        longest_prompt: prompt,
+        mean_prompt: prompt,
+        reference: of_reference(config).unwrap_or(None),
+    };
+    let plan = MemoryPlan::new(config, &sizes);
+    let (total, _) = machine();
+    let limit = total + total / 5;
+    check(&plan, &advice(config, &sizes, total), limit)
+}
+
+fn check(plan: &MemoryPlan, advice: &[(String, usize)], limit: usize) -> Result<(), Failure> {
+    if plan.peak() <= limit {
+        return Ok(());
+    }
+    let (total, _) = machine();
+    let failure = Failure::input(format!(
+        "the run would take about {} of memory; the machine has {}",
+        gib(plan.peak()),
+        gib(total)
+    ));
+    let steps: Vec<String> = advice
+        .iter()
+        .map(|(set, peak)| format!("--set {set} ({})", gib(*peak)))
+        .collect();
+    if steps.is_empty() {
+        return Err(failure);
+    }
+    Err(failure.hint(format!("in this order: {}", steps.join(", "))))
+}
+
+fn of_policy(config: &TrainConfig) -> Result<(Outline, Tokenizer), Failure> {
+    match (&config.model.path, &config.model.scratch) {
+        (Some(given), _) => outline(&policy::model_of(given)?),
+        (None, Some(shape)) => {
+            let (config, tokenizer) = shape.config()?;
+            let stored_bytes = 4 * config.n_parameters();
+            let outline = Outline {
+                config,
+                stored_bytes,
+            };
+            Ok((outline, tokenizer))
+        }
+        (None, None) => Err(Failure::input(
+            "model: neither `path` nor `scratch` is given",
+        )),
+    }
+}
+
+fn of_reference(config: &TrainConfig) -> Result<Option<ModelConfig>, Failure> {
+    let Some(given) = &config.reference.path else {
+        return Ok(None);
+    };
+    let (outline, _) = outline(&policy::model_of(given)?)?;
+    Ok(Some(outline.config))
+}
+
+/// The longest prompt of the problems, and the mean length.
+fn prompts(config: &TrainConfig, tokenizer: Tokenizer) -> Result<(usize, usize), Failure> {
+    let n_eval = config.evaluate.problems;
+    let mut data = data::load(
+        &config.data,
+        &tokenizer,
+        config.seed,
+        n_eval,
+        &mut |_, _| {},
+    )?;
+    let lengths: Vec<usize> = match &mut data.train {
+        TrainData::File(file) => {
+            let problems = file.problems().iter();
+            problems
+                .map(|problem| problem.prompt_tokens.len())
+                .collect()
+        }
+        task => (0..SAMPLED)
+            .map(|index| Ok(task.get(index)?.prompt_tokens.len()))
+            .collect::<Result<_, Failure>>()?,
+    };
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    let mean = lengths.iter().sum::<usize>().div_ceil(lengths.len().max(1));
+    Ok((longest, mean))
+}
+
+/// The memory of the machine or of the container that the process is in: all, and what is free.
+fn machine() -> (usize, usize) {
+    let mut system = System::new();
+    system.refresh_memory();
+    let (mut total, mut available) = (system.total_memory(), system.available_memory());
+    if let Some(limits) = system.cgroup_limits() {
+        total = total.min(limits.total_memory);
+        available = available.min(limits.free_memory);
+    }
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    (size(total), size(available))
+}
+
+fn table(plan: &MemoryPlan, total: usize, available: usize) -> String {
+    let mut text = format!(
+        "\n{} parameters, of which {} are trained; up to {} tokens a step\n\n{:<22} {:>10} {:>10}\n",
+        plan.parameters,
+        plan.trained_parameters,
+        plan.tokens_per_step,
+        "memory",
+        "sampling",
+        "updating"
+    );
+    let cell = |exists: bool, bytes: usize| {
+        let shown = exists.then(|| gib(bytes));
+        shown.unwrap_or_default()
+    };
+    for part in &plan.parts {
+        let _ = writeln!(
+            text,
+            "{:<22} {:>10} {:>10}",
+            part.name,
+            cell(part.sampling, part.bytes),
+            cell(part.updating, part.bytes)
+        );
+    }
+    let [sampling, updating] = plan.phases();
+    let _ = write!(
+        text,
+        "{:<22} {:>10} {:>10}\n\npeak {} of {}, of which {} are free now",
+        "all",
+        gib(sampling),
+        gib(updating),
+        gib(plan.peak()),
+        gib(total),
+        gib(available)
+    );
+    text
+}
+
+fn gib(bytes: usize) -> String {
+    format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64)
+}

@@ -1,0 +1,355 @@
+//! How much memory a run will take, before anything is loaded.
+
+use crate::config::{GradientCheckpointing, LoraSection, TrainConfig};
+use crate::optim::OptimizerKind;
+use rpg_core::model::{Activations, ModelConfig, Storage};
+use rpg_core::ops::PackedFormat;
+use rpg_rollout::rollouts::RolloutWeights;
+use serde::Serialize;
+
+/// Bytes of an f32.
+const F32: usize = 4;
+
+/// The program, its tokenizer and its problems.
+const PROGRAM: usize = 64 << 20;
+
+/// What the memory of a run depends on, besides its config.
+#[derive(Debug, Clone)]
+pub struct RunSizes {
+    /// The shape of the policy.
+    pub model: ModelConfig,
+    /// The bytes of its weights as they are stored.
+    pub stored_bytes: usize,
+    /// The longest prompt, in tokens.
+    pub longest_prompt: usize,
+    /// The mean length of prompts.
+    pub mean_prompt: usize,
+    /// The shape of the model at `reference.path`.
+    pub reference: Option<ModelConfig>,
+}
+
+/// A part of the memory of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct MemoryPart {
+    /// What it is.
+    pub name: &'static str,
+    /// Its size.
+    pub bytes: usize,
+    /// Whether it exists while the policy samples.
+    pub sampling: bool,
+    /// Whether it exists during an update.
+    pub updating: bool,
+}
+
+/// The memory of a run by its parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemoryPlan {
+    /// The parts; none is empty.
+    pub parts: Vec<MemoryPart>,
+    /// The parameters of the policy.
+    pub parameters: usize,
+    /// Those that are trained.
+    pub trained_parameters: usize,
+    /// Tokens of a step's prompts and completions, if these are as long as they may be.
+    pub tokens_per_step: usize,
+}
+
+impl MemoryPlan {
+    /// The memory that a run with this config will take.
+    pub fn new(config: &TrainConfig, sizes: &RunSizes) -> Self {
+        let model = &sizes.model;
+        let parameters = model.n_parameters();
+        let trained_parameters = match &config.lora {
+            Some(lora) => lora.adapter().n_parameters(model),
+            None => parameters,
+        };
+        let (weights, of_adapter) = match &config.lora {
+            Some(lora) => (base_bytes(lora, sizes), F32 * trained_parameters),
+            None => (F32 * parameters, 0),
+        };
+        let moments = match config.optimizer.kind {
+            OptimizerKind::Adamw8bit => 2 * trained_parameters + trained_parameters / 32,
+            _ => 2 * F32 * trained_parameters,
+        };
+        let n_completions =
+            config.rollout.prompts_per_step.get() * config.rollout.samples_per_prompt.get();
+        let new_tokens = config.rollout.max_new_tokens.get();
+        let tokens_per_step = n_completions * (sizes.mean_prompt + new_tokens);
+        let part = |name, bytes, sampling, updating| MemoryPart {
+            name,
+            bytes,
+            sampling,
+            updating,
+        };
+        let mut parts = vec![
+            part("program and problems", PROGRAM, true, true),
+            part("weights", weights + of_adapter, true, true),
+            part(
+                "reference",
+                reference_bytes(config, sizes, trained_parameters),
+                true,
+                true,
+            ),
+            part("moments", moments, true, true),
+            part(
+                "gradients",
+                gradient_bytes(config, model, trained_parameters),
+                false,
+                true,
+            ),
+            part(
+                "activations",
+                activation_bytes(config, sizes, tokens_per_step),
+                false,
+                true,
+            ),
+            part("logits", logit_bytes(config, model), false, true),
+            part(
+                "copies for sampling",
+                sampler_bytes(config, sizes, trained_parameters),
+                true,
+                false,
+            ),
+            part(
+                "KV cache",
+                cache_bytes(config, sizes, n_completions),
+                true,
+                false,
+            ),
+        ];
+        parts.retain(|part| part.bytes > 0);
+        Self {
+            parts,
+            parameters,
+            trained_parameters,
+            tokens_per_step,
+        }
+    }
+
+    /// The memory while the policy samples, and that during an update.
+    pub fn phases(&self) -> [usize; 2] {
+        let sum = |of: fn(&MemoryPart) -> bool| {
+            let parts = self.parts.iter().filter(|part| of(part));
+            parts.map(|part| part.bytes).sum()
+        };
+        [sum(|part| part.sampling), sum(|part| part.updating)]
+    }
+
+    /// The most memory at any time.
+    pub fn peak(&self) -> usize {
+        let [sampling, updating] = self.phases();
+        sampling.max(updating)
+    }
+}
+
+/// What would lower the memory of a run to `limit`, in the order in which it costs least: keys and their values, and the
+/// memory with all up to there. Where nothing is enough, it is all that helps.
+pub fn advice(config: &TrainConfig, sizes: &RunSizes, limit: usize) -> Vec<(String, usize)> {
+    let mut config = config.clone();
+    let mut peak = MemoryPlan::new(&config, sizes).peak();
+    let mut advice = Vec::new();
+    for set in [
+        "train.gradient_checkpointing=on",
+        "train.micro_batch_tokens=1024",
+        "rollout.max_slots=64",
+        "rollout.max_slots=16",
+        "optimizer.kind=adamw_8bit",
+        "lora={}",
+        "lora.base=nf4",
+    ] {
+        if peak <= limit {
+            break;
+        }
+        let mut changed = config.clone();
+        match set {
+            "train.gradient_checkpointing=on" => {
+                changed.train.gradient_checkpointing = GradientCheckpointing::On;
+            }
+            "lora={}" if config.lora.is_some() => continue,
+            _ => {
+                let Ok(other) = TrainConfig::from_toml(&config.to_toml(), "", &[set.to_owned()])
+                else {
+                    continue;
+                };
+                changed = other;
+            }
+        }
+        let lower = MemoryPlan::new(&changed, sizes).peak();
+        if lower < peak {
+            (config, peak) = (changed, lower);
+            advice.push((set.to_owned(), peak));
+        }
+    }
+    advice
+}
+
+/// The base of an adapter.
+fn base_bytes(lora: &LoraSection, sizes: &RunSizes) -> usize {
+    let model = &sizes.model;
+    let all = model.n_parameters();
+    match lora.base.storage() {
+        Storage::Stored => sizes.stored_bytes.min(F32 * all),
+        Storage::Nf4 => {
+            let outside = embedding_parameters(model);
+            let stored = sizes.stored_bytes as f64 / all as f64;
+            PackedFormat::Nf4.bytes(all - outside) + (stored * outside as f64) as usize
+        }
+        _ => F32 * all,
+    }
+}
+
+fn embedding_parameters(model: &ModelConfig) -> usize {
+    let matrices = if model.tie_word_embeddings { 1 } else { 2 };
+    matrices * model.vocab_size * model.hidden_size
+}
+
+fn reference_bytes(config: &TrainConfig, sizes: &RunSizes, n_trained: usize) -> usize {
+    if let Some(reference) = &sizes.reference {
+        return F32 * reference.n_parameters();
+    }
+    if config.reference.rule.needs_model() {
+        // A copy of what is trained; the rest is shared.
+        return F32 * n_trained;
+    }
+    0
+}
+
+/// The gradients, and that of the output layer a second time, before it is added.
+fn gradient_bytes(config: &TrainConfig, model: &ModelConfig, n_trained: usize) -> usize {
+    let head = match config.lora {
+        Some(_) => 0,
+        None => F32 * model.vocab_size * model.hidden_size,
+    };
+    F32 * n_trained + head
+}
+
+fn activation_bytes(config: &TrainConfig, sizes: &RunSizes, tokens_per_step: usize) -> usize {
+    let model = &sizes.model;
+    let longest = sizes.longest_prompt + config.rollout.max_new_tokens.get();
+    let per_update = tokens_per_step.div_ceil(config.train.mini_batches.get());
+    let n_tokens = config
+        .train
+        .micro_batch_tokens
+        .get()
+        .max(longest)
+        .min(per_update.max(longest));
+    let all = model.activation_bytes(n_tokens);
+    let block = all / model.num_hidden_layers;
+    // The backward pass of a block has gradients of most of what it has computed.
+    let residual = F32 * n_tokens * model.hidden_size;
+    match config.train.activations(model) {
+        Activations::Keep => all + block / 2,
+        Activations::Recompute => residual * (model.num_hidden_layers + 2) + block + block / 2,
+    }
+}
+
+/// The logits of some tokens at a time.
+fn logit_bytes(config: &TrainConfig, model: &ModelConfig) -> usize {
+    let n_tokens = config.train.micro_batch_tokens.get();
+    F32 * (n_tokens * model.vocab_size).min(rpg_core::score::MAX_LOGITS)
+}
+
+fn sampler_bytes(config: &TrainConfig, sizes: &RunSizes, n_trained: usize) -> usize {
+    let model = &sizes.model;
+    let averaged = match config.optimizer.kind {
+        OptimizerKind::AdamwScheduleFree => F32 * n_trained,
+        _ => 0,
+    };
+    let int8 = match config.rollout.weights {
+        RolloutWeights::Int8 => model.n_parameters(),
+        _ => 0,
+    };
+    averaged + int8
+}
+
+fn cache_bytes(config: &TrainConfig, sizes: &RunSizes, n_completions: usize) -> usize {
+    let model = &sizes.model;
+    let capacity = sizes.longest_prompt + config.rollout.max_new_tokens.get();
+    let of_slot = 2 * F32 * model.num_hidden_layers * capacity * model.heads().kv_width();
+    let options = config.generate_options(config.sampling());
+    let affordable = (options.max_cache_bytes / of_slot.max(1)).max(1);
+    let n_slots = options.max_slots.min(n_completions).min(affordable);
+    // The logits of a token of each, twice.
+    n_slots * (of_slot + 2 * F32 * model.vocab_size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes() -> RunSizes {
+        let smol = serde_json::json!({
+            "model_type": "llama", "hidden_size": 576, "intermediate_size": 1536,
+            "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+            "max_position_embeddings": 8192, "vocab_size": 49152, "tie_word_embeddings": true,
+        });
+        let model = ModelConfig::from_hf_json(&smol.to_string()).unwrap();
+        RunSizes {
+            stored_bytes: 2 * model.n_parameters(),
+            model,
+            longest_prompt: 200,
+            mean_prompt: 80,
+            reference: None,
+        }
+    }
+
+    fn plan(sets: &[&str]) -> MemoryPlan {
+        let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+        let config = TrainConfig::recipe("finetune", &sets).unwrap();
+        MemoryPlan::new(&config, &sizes())
+    }
+
+    fn part(plan: &MemoryPlan, name: &str) -> usize {
+        let part = plan.parts.iter().find(|part| part.name == name);
+        part.map_or(0, |part| part.bytes)
+    }
+
+    const FILES: [&str; 2] = ["model.path='m'", "data.train='d'"];
+
+    #[test]
+    fn what_is_trained_decides_over_gradients_and_moments() {
+        let full = plan(&FILES);
+        assert_eq!(full.parameters, 134_515_008);
+        assert_eq!(part(&full, "moments"), 8 * full.parameters);
+        let eight = plan(&[FILES[0], FILES[1], "optimizer.kind=adamw_8bit"]);
+        assert!(part(&eight, "moments") * 100 < part(&full, "moments") * 26);
+        let lora = plan(&[FILES[0], FILES[1], "lora={rank=16}"]);
+        // For each of 30 blocks: rank * (inputs + outputs) of seven modules.
+        let outputs = [576, 192, 192, 576, 1536, 1536, 576];
+        let inputs = [576, 576, 576, 576, 576, 576, 1536];
+        let of_block: usize = outputs.iter().zip(inputs).map(|(o, i)| 16 * (o + i)).sum();
+        assert_eq!(lora.trained_parameters, 30 * of_block);
+        assert_eq!(part(&lora, "gradients"), 4 * lora.trained_parameters);
+        assert_eq!(
+            part(&lora, "weights"),
+            2 * full.parameters + 4 * lora.trained_parameters
+        );
+        let nf4 = plan(&[FILES[0], FILES[1], "lora={base='nf4'}"]);
+        let embedding = 49152 * 576;
+        assert_eq!(
+            part(&nf4, "weights"),
+            2 * embedding
+                + (full.parameters - embedding).div_ceil(64) * 36
+                + 4 * lora.trained_parameters
+        );
+        assert!(nf4.peak() < lora.peak() && lora.peak() < full.peak());
+    }
+
+    #[test]
+    fn what_helps_is_named_until_it_fits() {
+        let sets = FILES.map(str::to_owned);
+        let config = TrainConfig::recipe("finetune", &sets).unwrap();
+        let sizes = sizes();
+        let peak = MemoryPlan::new(&config, &sizes).peak();
+        assert_eq!(advice(&config, &sizes, peak), []);
+        let all = advice(&config, &sizes, 0);
+        let keys: Vec<&str> = all.iter().map(|(set, _)| set.as_str()).collect();
+        assert!(
+            keys.contains(&"lora={}") && keys.contains(&"lora.base=nf4"),
+            "{keys:?}"
+        );
+        assert!(all.windows(2).all(|pair| pair[1].1 < pair[0].1), "{all:?}");
+        let some = advice(&config, &sizes, all[0].1);
+        assert_eq!(some, all[..1]);
+    }
+}

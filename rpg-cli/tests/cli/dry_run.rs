@@ -1,0 +1,136 @@
+//! `rpg train --dry-run`.
+
+use crate::common::{run, text};
+use serde_json::Value;
+
+/// Flags of a run of one step, in which samples are as long as they may be.
+fn flags(more: &[&str]) -> Vec<String> {
+    let sets = [
+        "warm_start.steps=0",
+        "train.steps=2",
+        "train.mini_batches=1",
+        "train.max_generation_batches=0",
+        "evaluate.problems=0",
+        "rollout.prompts_per_step=8",
+        "rollout.samples_per_prompt=16",
+        "rollout.max_new_tokens=16",
+    ];
+    let sets = sets.iter().chain(more);
+    sets.map(|set| format!("--set={set}")).collect()
+}
+
+fn dry_run(flags: &[String]) -> Value {
+    let flags = flags.iter().map(String::as_str);
+    let args: Vec<&str> = ["train", "--dry-run", "--json"]
+        .into_iter()
+        .chain(flags)
+        .collect();
+    let output = run(&args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The most memory that the process of a run has had.
+#[cfg(target_os = "linux")]
+fn measured(flags: &[String]) -> f64 {
+    use std::os::unix::process::CommandExt;
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("run");
+    let mut command = crate::common::rpg();
+    command
+        .args(["train", "--run-dir", dir.to_str().unwrap()])
+        .args(flags)
+        .process_group(0)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0.0;
+    while child.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+        peak = kib.map_or(peak, |kib| kib * 1024.0);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(child.wait().unwrap().success());
+    peak
+}
+
+/// Three shapes: mostly weights, mostly activations, and an adapter.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_memory_is_within_a_fifth_of_what_is_measured() {
+    let shape = |hidden: usize, layers: usize| {
+        format!(
+            "model={{scratch={{hidden_size={hidden}, intermediate_size={}, num_hidden_layers={layers}, \
+             num_attention_heads=8, num_key_value_heads=4}}}}",
+            4 * hidden
+        )
+    };
+    for (shape, more) in [
+        (shape(512, 8), &["train.micro_batch_tokens=512"][..]),
+        (
+            shape(128, 16),
+            &[
+                "train.micro_batch_tokens=16384",
+                "train.gradient_checkpointing=off",
+            ],
+        ),
+        (
+            shape(512, 8),
+            &["lora={base='nf4'}", "train.micro_batch_tokens=2048"],
+        ),
+    ] {
+        let flags = flags(&[&[&*shape], more].concat());
+        let predicted = dry_run(&flags)["memory"]["peak_bytes"].as_f64().unwrap();
+        let measured = measured(&flags);
+        let ratio = predicted / measured;
+        assert!(
+            (0.8..1.2).contains(&ratio),
+            "{shape} {more:?}: {predicted:e} for {measured:e}"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_said_before_anything_is_loaded() {
+    // Some 60 TB.
+    let shape = "model={scratch={hidden_size=65536, intermediate_size=262144, num_hidden_layers=96, num_attention_heads=512, \
+                 num_key_value_heads=512}}";
+    let flags = flags(&[shape]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("run");
+    for first in [
+        vec!["train", "--dry-run"],
+        vec!["train", "--run-dir", dir.to_str().unwrap()],
+    ] {
+        let output = run(&[first, flags.clone()].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+        let error = text(&output.stderr);
+        assert!(error.contains("the run would take about"), "{error}");
+        assert!(error.contains("--set lora={}"), "{error}");
+        assert!(!dir.exists());
+    }
+}
+
+#[test]
+fn the_report_has_the_config_and_every_part() {
+    let report = dry_run(&flags(&["lora={rank=4}"]));
+    assert_eq!(report["config"]["lora"]["rank"], 4);
+    assert!(report["trained_parameters"].as_u64() < report["parameters"].as_u64());
+    let parts = report["memory"]["parts"].as_array().unwrap();
+    let sum = |phase: &str| -> u64 {
+        let parts = parts.iter().filter(|part| part[phase] == true);
+        parts.map(|part| part["bytes"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(report["memory"]["sampling_bytes"], sum("sampling"));
+    assert_eq!(report["memory"]["updating_bytes"], sum("updating"));
+    assert_eq!(report["fits"], true);
+    let output = run(&["train", "--dry-run"]);
+    let table = text(&output.stdout);
+    for line in ["[optimizer]", "parameters, of which", "KV cache", "peak "] {
+        assert!(table.contains(line), "{line}: {table}");
+    }
+}
