@@ -4,9 +4,10 @@ use crate::config::ScratchModel;
 use crate::data::arithmetic::{TOKENIZER, TOKENIZER_SETTINGS};
 use crate::failure::{AtPath, Failure};
 use rpg_core::gguf::GgufFile;
-use rpg_core::model::{CausalLm, Family, LoadError, ModelConfig, Storage};
+use rpg_core::model::{CausalLm, LoadError, ModelConfig, Storage};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::{Tokenizer, TokenizerError};
+use serde_json::json;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -148,30 +149,22 @@ impl ScratchModel {
                 .token_id(token)
                 .ok_or_else(|| Failure::internal(format!("the built-in tokenizer has no {token}")))
         };
-        let model = ModelConfig {
-            model_type: Family::Qwen3,
-            vocab_size: tokenizer.vocab_size(),
-            hidden_size: self.hidden_size.get(),
-            intermediate_size: self.intermediate_size.get(),
-            num_hidden_layers: self.num_hidden_layers.get(),
-            num_attention_heads: self.num_attention_heads.get(),
-            num_key_value_heads: self.num_key_value_heads.get(),
-            head_dim: self.hidden_size.get() / self.num_attention_heads.get(),
-            max_position_embeddings: 128,
-            sliding_window: None,
-            rope_theta: 10_000.0,
-            rms_norm_eps: 1e-6,
-            tie_word_embeddings: true,
-            qkv_bias: false,
-            output_bias: false,
-            rope_scaling: None,
-            qk_norm: true,
-            eos_token_ids: vec![id("<eos>")?],
-            pad_token_id: Some(id("<pad>")?),
-            bos_token_id: None,
-        };
-        model
-            .check()
+        let head_dim = self.hidden_size.get() / self.num_attention_heads.get();
+        let model = json!({
+            "model_type": "qwen3",
+            "vocab_size": tokenizer.vocab_size(),
+            "hidden_size": self.hidden_size.get(),
+            "intermediate_size": self.intermediate_size.get(),
+            "num_hidden_layers": self.num_hidden_layers.get(),
+            "num_attention_heads": self.num_attention_heads.get(),
+            "num_key_value_heads": self.num_key_value_heads.get(),
+            "head_dim": head_dim,
+            "max_position_embeddings": 128,
+            "tie_word_embeddings": true,
+            "eos_token_id": [id("<eos>")?],
+            "pad_token_id": id("<pad>")?,
+        });
+        let model = ModelConfig::from_hf_json(&model.to_string())
             .map_err(|e| Failure::input(format!("model.scratch: {e}")))?;
         Ok((model, tokenizer))
     }

@@ -1,6 +1,6 @@
 //! The key-value cache. It belongs to the caller, not to the model.
 
-use crate::ops::{CacheRows, DecodeBackend, HeadLayout};
+use crate::ops::{Attention, CacheRows, DecodeBackend, HeadLayout};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
@@ -73,10 +73,10 @@ impl<B: DecodeBackend> KvCache<B> {
         &self,
         layer: usize,
         qkv: B::FloatTensorPrimitive,
-        heads: HeadLayout,
+        attention: Attention,
         rows: &CacheRows,
     ) -> B::FloatTensorPrimitive {
         let (keys, values) = &self.layers[layer];
-        B::cached_attention(qkv, keys, values, heads, rows)
+        B::cached_attention(qkv, keys, values, attention, rows)
     }
 }

@@ -2,19 +2,28 @@
 //! checkpoint when it is written again.
 
 use burn::backend::Flex;
+use burn::module::Module;
 use rpg_core::model::{CausalLm, LoadError, SaveDtype};
 use rpg_core::ops::{CacheRows, Packing};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const FAMILIES: [&str; 6] = [
+const FAMILIES: [&str; 14] = [
     "llama",
     "llama_untied_bias",
     "llama3",
     "mistral",
     "qwen2",
     "qwen3",
+    "llama_mlp_bias",
+    "mistral_window",
+    "qwen2_window",
+    "smollm3",
+    "olmo2",
+    "granite",
+    "phi3",
+    "gemma3",
 ];
 
 fn fixture(name: &str) -> PathBuf {
@@ -87,6 +96,31 @@ fn decoding_token_by_token_gives_the_same_logits() {
             let error = worst(&logits, &expected[position * vocab_size..][..vocab_size]);
             assert!(error < 1e-5, "{name} position {position}: {error:e}");
         }
+    }
+}
+
+/// LongRoPE has a list of factors for texts within the original context, and one for longer ones.
+#[test]
+fn long_texts_are_rotated_with_the_long_factors() {
+    let (tokens, expected) = expected("phi3_long");
+    let short = load(&fixture("phi3_long")).unwrap();
+    assert_eq!(short.config().context(), 8);
+    let long = short.clone().with_long_context();
+    assert_eq!(long.config().context(), 64);
+    let error = worst(&logits(&long, &tokens), &expected);
+    assert!(error < 1e-5, "{error:e}");
+    assert!(worst(&logits(&short, &tokens[..8]), &logits(&long, &tokens[..8])) > 1e-3);
+    // Others have one list.
+    let other = load(&fixture("gemma3")).unwrap();
+    let config = other.config().clone();
+    assert_eq!(*other.with_long_context().config(), config);
+}
+
+#[test]
+fn sizes_are_those_of_the_checkpoints() {
+    for name in FAMILIES {
+        let model = load(&fixture(name)).unwrap();
+        assert_eq!(model.config().n_parameters(), model.num_params(), "{name}");
     }
 }
 

@@ -55,11 +55,16 @@ fn absent_keys_have_the_defaults_of_transformers() {
         "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
         "num_attention_heads": 32, "tie_word_embeddings": null,
     });
-    for (family, kv_heads, head_dim, positions, window, eos) in [
-        ("llama", 32, 2, 2048, None, vec![2]),
-        ("mistral", 8, 2, 131_072, Some(4096), vec![2]),
-        ("qwen2", 32, 2, 32_768, None, vec![]),
-        ("qwen3", 32, 128, 32_768, None, vec![]),
+    for (family, kv_heads, head_dim, positions, window, theta, local_theta) in [
+        ("llama", 32, 2, 2048, None, 1e4, None),
+        ("mistral", 8, 2, 131_072, Some(4096), 1e4, None),
+        ("qwen2", 32, 2, 32_768, None, 1e4, None),
+        ("qwen3", 32, 128, 32_768, None, 1e4, None),
+        ("smollm3", 4, 2, 32_768, None, 2e6, None),
+        ("olmo2", 32, 2, 2048, None, 1e4, None),
+        ("granite", 32, 2, 2048, None, 1e4, None),
+        ("phi3", 32, 2, 4096, None, 1e4, None),
+        ("gemma3_text", 4, 256, 131_072, Some(4096), 1e6, Some(1e4)),
     ] {
         let mut json = sizes.clone();
         json["model_type"] = family.into();
@@ -68,11 +73,38 @@ fn absent_keys_have_the_defaults_of_transformers() {
         assert_eq!(config.num_key_value_heads, kv_heads, "{family}");
         assert_eq!(config.head_dim, head_dim, "{family}");
         assert_eq!(config.max_position_embeddings, positions, "{family}");
-        let found = config.sliding_window.as_ref().map(|window| window.size);
-        assert_eq!(found, window, "{family}");
-        assert_eq!(config.eos_token_ids, eos, "{family}");
-        assert!(!config.tie_word_embeddings, "{family}");
-        assert_eq!((config.rms_norm_eps, config.rope_theta), (1e-6, 1e4));
+        assert_eq!(config.layers[0].window, window, "{family}");
+        let found = (config.rope_theta, config.local_rope_theta);
+        assert_eq!(found, (theta, local_theta), "{family}");
+        let is_tied = matches!(family, "smollm3" | "gemma3_text");
+        assert_eq!(config.tie_word_embeddings, is_tied, "{family}");
+        let is_larger = matches!(family, "olmo2" | "phi3");
+        let eps = if is_larger { 1e-5 } else { 1e-6 };
+        assert_eq!(config.rms_norm_eps, eps, "{family}");
+    }
+    // Tokens, in a vocabulary that has them all.
+    for (family, eos, bos, pad) in [
+        ("llama", Some(2), Some(1), None),
+        ("mistral", Some(2), Some(1), None),
+        ("qwen2", None, None, None),
+        ("qwen3", None, None, None),
+        ("smollm3", Some(128_001), Some(128_000), Some(128_004)),
+        ("olmo2", Some(50_279), None, Some(1)),
+        ("granite", Some(2), Some(1), None),
+        ("phi3", Some(32_000), Some(1), Some(32_000)),
+        ("gemma3_text", Some(1), Some(2), Some(0)),
+    ] {
+        let mut json = sizes.clone();
+        json["model_type"] = family.into();
+        json["vocab_size"] = 200_000.into();
+        let config = ModelConfig::from_hf_json(&json.to_string()).unwrap();
+        let ends: Vec<u32> = eos.into_iter().collect();
+        let found = (
+            config.eos_token_ids,
+            config.bos_token_id,
+            config.pad_token_id,
+        );
+        assert_eq!(found, (ends, bos, pad), "{family}");
     }
 }
 
@@ -107,7 +139,7 @@ fn a_window_is_written_as_it_was_read() {
             }
         });
         let model = load(dir.path()).unwrap();
-        assert_eq!(model.config().context(), 16, "{family}");
+        assert_eq!(model.config().context(), 64, "{family}");
         let out = tempfile::tempdir().unwrap();
         model.save_hf(out.path(), SaveDtype::F32).unwrap();
         let written = read(&out.path().join("config.json"));

@@ -6,8 +6,8 @@ use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rpg_core::ops::{
-    AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, ModelBackend, PackedMatrix, Packing,
-    RopeTable, ScheduleFreeUpdate, Weight,
+    Activation, AdamWUpdate, Attention, CacheRows, DecodeBackend, HeadLayout, ModelBackend,
+    PackedMatrix, Packing, RopeTable, ScheduleFreeUpdate, Weight,
 };
 use std::sync::Arc;
 
@@ -255,11 +255,21 @@ fn head_norm_agrees() {
             let [qkv, q, k] = take(floats);
             Grad::head_norm(qkv, q, k, heads, 1e-6)
         });
+        // All heads together.
+        let inputs = [
+            input(1, &[37, heads.width()]),
+            input(2, &[heads.q_width()]),
+            input(3, &[heads.kv_width()]),
+        ];
+        check(&format!("norm of all {heads:?}"), &inputs, &|floats| {
+            let [qkv, q, k] = take(floats);
+            Grad::head_norm(qkv, q, k, heads, 1e-6)
+        });
     }
 }
 
-fn rope(head_dim: usize) -> RopeTable {
-    let half = head_dim / 2;
+fn rope(rotated: usize) -> RopeTable {
+    let half = rotated / 2;
     let frequencies: Vec<f64> = (0..half)
         .map(|i| 100f64.powf(-(i as f64) / half as f64))
         .collect();
@@ -268,11 +278,13 @@ fn rope(head_dim: usize) -> RopeTable {
 
 #[test]
 fn rotary_agrees() {
-    for heads in LAYOUTS {
-        let rope = rope(heads.head_dim);
+    // All of a head, and its first dimensions alone.
+    let cases = LAYOUTS.map(|heads| (heads, heads.head_dim));
+    for (heads, rotated) in cases.into_iter().chain([(LAYOUTS[1], 6), (LAYOUTS[2], 2)]) {
+        let rope = rope(rotated);
         let packing = Packing::new([5, 1, 40]);
         check(
-            &format!("rotary {heads:?}"),
+            &format!("rotary {heads:?}, {rotated} dimensions"),
             &[input(1, &[46, heads.width()])],
             &|floats| {
                 let [qkv] = take(floats);
@@ -290,28 +302,89 @@ fn causal_attention_agrees() {
     {
         let packing = Packing::new(lengths.clone());
         let inputs = [input(1, &[packing.n_tokens(), heads.width()])];
-        check(
-            &format!("attention {heads:?} {lengths:?}"),
-            &inputs,
-            &|floats| {
+        // Windows within a block of queries, across several, of a token alone, and longer than the texts.
+        for window in [None, Some(1), Some(5), Some(64), Some(65), Some(1000)] {
+            let attention = Attention {
+                scale: 0.7,
+                window,
+                ..Attention::new(heads)
+            };
+            let name = format!("{attention:?} {lengths:?}");
+            check(&name, &inputs, &|floats| {
                 let [qkv] = take(floats);
-                Grad::causal_attention(qkv, heads, &packing).0
-            },
-        );
+                Grad::causal_attention(qkv, attention, &packing).0
+            });
+        }
     }
 }
 
 #[test]
-fn swiglu_agrees() {
-    for (n, f) in [(1, 1), (40, 19)] {
-        check(
-            &format!("swiglu {n}x{f}"),
-            &[input(1, &[n, 2 * f])],
-            &|floats| {
+fn tokens_outside_the_window_change_nothing() {
+    let (heads, n, window) = (LAYOUTS[1], 130, 20);
+    let shape = [n, heads.width()];
+    let qkv: Tensor<Flex, 2> = flex(1, &shape, DType::F32).reshape(shape);
+    let of = |qkv: Tensor<Flex, 2>, window: Option<usize>| -> Vec<f32> {
+        let attention = Attention {
+            window,
+            ..Attention::new(heads)
+        };
+        let packing = Packing::new([qkv.dims()[0]]);
+        let (output, _) = Flex::causal_attention(primitive(qkv), attention, &packing);
+        let output = Tensor::<Flex, 2>::from_primitive(TensorPrimitive::Float(output));
+        output.into_data().into_vec().unwrap()
+    };
+    let (all, width) = (of(qkv.clone(), Some(window)), heads.q_width());
+    for token in [0, 19, 20, 64, 129] {
+        let first = (token + 1usize).saturating_sub(window);
+        let seen = of(qkv.clone().narrow(0, first, token + 1 - first), None);
+        let last = &seen[seen.len() - width..];
+        for (a, b) in all[token * width..][..width].iter().zip(last) {
+            assert!((a - b).abs() < 1e-6, "token {token}: {a} against {b}");
+        }
+    }
+}
+
+#[test]
+fn gated_layers_agree() {
+    for activation in [Activation::Silu, Activation::GeluTanh] {
+        for (n, f) in [(1, 1), (40, 19)] {
+            let mut inputs = input(1, &[n, 2 * f]);
+            inputs.0.iter_mut().for_each(|x| *x *= 4.0);
+            check(&format!("{activation:?} {n}x{f}"), &[inputs], &|floats| {
                 let [gate_up] = take(floats);
-                Grad::swiglu(gate_up)
-            },
-        );
+                Grad::glu(gate_up, activation)
+            });
+        }
+    }
+}
+
+/// Arguments, and what SiLU and GELU make of them.
+const ACTIVATIONS: [(f64, f64, f64); 8] = [
+    (-9.0, -0.0011105511838760856, -0.0),
+    (-3.0, -0.14227761953270035, -0.0036373920817729943),
+    (-0.7, -0.2322685594822837, -0.16942986529488321),
+    (0.0, 0.0, 0.0),
+    (0.4, 0.2394750640449808, 0.2621611694273562),
+    (1.0, 0.7310585786300049, 0.8411919906082768),
+    (2.5, 2.3103545499468914, 2.484915733910001),
+    (20.0, 19.999999958776925, 20.0),
+];
+
+#[test]
+fn activations_are_those_of_torch() {
+    // torch 2.15: `silu(x)`, `gelu(x, approximate="tanh")`, in f64.
+    for (x, silu, gelu) in ACTIVATIONS {
+        for (activation, expected) in [(Activation::Silu, silu), (Activation::GeluTanh, gelu)] {
+            for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 1e-6)] {
+                let data = TensorData::new(vec![x, 1.0], [1, 2]).convert_dtype(dtype);
+                let gate_up = Tensor::<Flex, 2>::from_data(data, (&Default::default(), dtype));
+                let y = Flex::glu(primitive(gate_up), activation);
+                let y = Tensor::<Flex, 2>::from_primitive(TensorPrimitive::Float(y));
+                let y = y.into_data().iter::<f64>().next().unwrap();
+                let error = (y - expected).abs() / expected.abs().max(1.0);
+                assert!(error < tolerance, "{activation:?}({x}) in {dtype:?}: {y}");
+            }
+        }
     }
 }
 
@@ -432,19 +505,27 @@ fn primitive<const D: usize>(tensor: Tensor<Flex, D>) -> burn::backend::flex::Fl
 fn decoding_with_a_cache_equals_attention_over_the_whole_sequence() {
     for dtype in [DType::F32, DType::F64] {
         for heads in LAYOUTS {
-            check_cache(heads, dtype);
+            for window in [None, Some(1), Some(4), Some(10), Some(12)] {
+                let attention = Attention {
+                    window,
+                    ..Attention::new(heads)
+                };
+                check_cache(attention, dtype);
+            }
         }
     }
 }
 
-fn check_cache(heads: HeadLayout, dtype: DType) {
+fn check_cache(attention: Attention, dtype: DType) {
+    let heads = attention.heads;
     let (n_slots, capacity, len, prompt) = (4, 20, 13, 9);
     let cache_shape = [n_slots, heads.n_kv_heads, capacity, heads.head_dim];
     // What a slot held before must not matter.
     let mut keys = primitive(flex(8, &cache_shape, dtype).reshape(cache_shape));
     let mut values = primitive(flex(9, &cache_shape, dtype).reshape(cache_shape));
     let qkv: Tensor<Flex, 2> = flex(7, &[len, heads.width()], dtype).reshape([len, heads.width()]);
-    let (whole, _) = Flex::causal_attention(primitive(qkv.clone()), heads, &Packing::new([len]));
+    let packing = Packing::new([len]);
+    let (whole, _) = Flex::causal_attention(primitive(qkv.clone()), attention, &packing);
     let whole: Tensor<Flex, 2> = Tensor::from_primitive(TensorPrimitive::Float(whole));
 
     // The prompt goes into slot 3 and is copied to slots 0 and 2, which then decode.
@@ -464,14 +545,14 @@ fn check_cache(heads: HeadLayout, dtype: DType) {
             positions: &[position as u32; 2],
         };
         Flex::cache_write(&mut keys, &mut values, primitive(row.clone()), heads, &rows);
-        let out = Flex::cached_attention(primitive(row), &keys, &values, heads, &rows);
+        let out = Flex::cached_attention(primitive(row), &keys, &values, attention, &rows);
         let out: Tensor<Flex, 2> = Tensor::from_primitive(TensorPrimitive::Float(out));
         let expected = whole.clone().narrow(0, position, 1).repeat_dim(0, 2);
         let error = (out - expected).abs().max().into_data().convert::<f64>();
         let error = error.to_vec::<f64>().unwrap()[0];
         assert!(
             error < 1e-6,
-            "{heads:?} {dtype:?} position {position}: {error:e}"
+            "{attention:?} {dtype:?} position {position}: {error:e}"
         );
     }
 }

@@ -15,6 +15,20 @@ fn fixture(name: &str) -> CausalLm<Flex> {
     CausalLm::load_hf(&fixtures.join(name), &Default::default()).unwrap()
 }
 
+const FAMILIES: [&str; 11] = [
+    "llama",
+    "llama_untied_bias",
+    "qwen2",
+    "qwen3",
+    "llama_mlp_bias",
+    "qwen2_window",
+    "smollm3",
+    "olmo2",
+    "granite",
+    "phi3",
+    "gemma3",
+];
+
 /// Texts of `n` tokens in all, with tails that are scored.
 fn items(model: &Model, n: usize) -> Vec<ScoreItem> {
     let vocab = model.config().vocab_size as u32;
@@ -53,7 +67,7 @@ fn on_tape(model: &Model, items: &[ScoreItem], activations: Activations) -> Vec<
 
 #[test]
 fn what_is_computed_again_gives_the_same_gradients_bit_for_bit() {
-    for name in ["llama", "llama_untied_bias", "qwen2", "qwen3"] {
+    for name in FAMILIES {
         let model = fixture(name).into_trainable();
         // More rows than the product of few rows takes, and fewer.
         for n in [300, 48] {
@@ -67,7 +81,7 @@ fn what_is_computed_again_gives_the_same_gradients_bit_for_bit() {
 
 #[test]
 fn the_gradients_are_those_of_one_graph() {
-    for name in ["llama_untied_bias", "qwen3"] {
+    for name in FAMILIES {
         let model = fixture(name).into_trainable();
         let items = items(&model, 300);
         let loss = score(&model, &items, 0.7).logprobs.square().sum();

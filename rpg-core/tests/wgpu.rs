@@ -6,7 +6,10 @@ use burn::optim::GradientsParams;
 use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 use rpg_core::model::{CausalLm, ModelConfig};
-use rpg_core::ops::{CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable};
+use rpg_core::ops::{
+    Activation, Attention, CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable,
+    Weight,
+};
 use rpg_core::score::{ScoreItem, score};
 
 fn config() -> ModelConfig {
@@ -32,20 +35,28 @@ enum Op {
     RmsNorm,
     HeadNorm,
     Rotary,
+    WidthNorm,
+    PartialRotary,
     CausalAttention,
+    Window,
     Swiglu,
+    Geglu,
     TokenLogprobs,
     HeadLogprobs,
 }
 
-const OPS: [(Op, &[&[usize]]); 9] = [
+const OPS: [(Op, &[&[usize]]); 13] = [
     (Op::Embed, &[&[31, 16]]),
     (Op::Linear, &[&[9, 16], &[16, 24]]),
     (Op::RmsNorm, &[&[9, 16], &[16]]),
     (Op::HeadNorm, &[&[9, 64], &[8], &[8]]),
     (Op::Rotary, &[&[9, 64]]),
+    (Op::WidthNorm, &[&[9, 64], &[32], &[16]]),
+    (Op::PartialRotary, &[&[9, 64]]),
     (Op::CausalAttention, &[&[9, 64]]),
+    (Op::Window, &[&[9, 64]]),
     (Op::Swiglu, &[&[9, 48]]),
+    (Op::Geglu, &[&[9, 48]]),
     (Op::TokenLogprobs, &[&[9, 31]]),
     (Op::HeadLogprobs, &[&[9, 16], &[31, 16]]),
 ];
@@ -70,13 +81,24 @@ impl Op {
             }
             Self::Embed => B::embed(Weight::Float(next()), targets()),
             Self::RmsNorm => B::rms_norm(next(), next(), 1e-6),
-            Self::HeadNorm => B::head_norm(next(), next(), next(), HEADS, 1e-6),
+            Self::HeadNorm | Self::WidthNorm => B::head_norm(next(), next(), next(), HEADS, 1e-6),
             Self::Rotary => {
                 let rope = RopeTable::new(&[1.0, 0.3, 0.1, 0.03], 16);
                 B::rotary(next(), HEADS, &rope, &packing)
             }
-            Self::CausalAttention => B::causal_attention(next(), HEADS, &packing).0,
-            Self::Swiglu => B::swiglu(next()),
+            Self::PartialRotary => {
+                let rope = RopeTable::new(&[1.0, 0.3, 0.1], 16);
+                B::rotary(next(), HEADS, &rope, &packing)
+            }
+            Self::CausalAttention | Self::Window => {
+                let attention = Attention {
+                    window: matches!(self, Self::Window).then_some(3),
+                    ..Attention::new(HEADS)
+                };
+                B::causal_attention(next(), attention, &packing).0
+            }
+            Self::Swiglu => B::glu(next(), Activation::Silu),
+            Self::Geglu => B::glu(next(), Activation::GeluTanh),
             Self::TokenLogprobs => B::token_logprobs(next(), targets(), 0.8).0,
             Self::HeadLogprobs => {
                 B::head_logprobs(next(), Weight::Float(next()), targets(), 0.8, 100).0

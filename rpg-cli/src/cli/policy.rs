@@ -81,8 +81,7 @@ pub(super) fn note_on_ends<B: DecodeBackend>(model: &CausalLm<B>, tokenizer: &To
 pub(super) fn context(config: &ModelConfig, context: usize) -> String {
     if context < config.max_position_embeddings {
         format!(
-            "the model's sliding window of {context}, beyond which it is not run \
-             (its `max_position_embeddings` is {})",
+            "{context}, the context before LongRoPE stretched the model's to {}, beyond which it is not run",
             config.max_position_embeddings
         )
     } else {

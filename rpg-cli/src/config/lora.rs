@@ -2,7 +2,7 @@
 
 use super::keys::{config_section, one_of, plain_values};
 use super::values::{Count, NotAllowed, Positive};
-use rpg_core::model::{LoraConfig, Storage};
+use rpg_core::model::{LoraConfig, ModelConfig, Storage};
 use serde::{Deserialize, Serialize};
 
 config_section! {
@@ -14,8 +14,9 @@ config_section! {
         rank: Count = Count::of(16),
         /// What is added is multiplied by `alpha / rank`.
         alpha: Positive = Positive::of(32.0),
-        /// The modules that have an adapter, by the last parts of their names.
-        target_modules: TargetModules = TargetModules::default(),
+        /// The modules that have an adapter, by the last parts of their names, such as `q_proj`; without it, all linear layers
+        /// of the blocks.
+        target_modules: Option<TargetModules> = None,
         /// Whether it is multiplied by `alpha / sqrt(rank)` instead (rsLoRA; Kalajdzievski, 2023, arXiv 2312.03732).
         use_rslora: bool = false,
         /// In which form the weights are kept. `stored`: as they are stored, in bf16 or the blocks `Q8_0`, `Q4_K` and `Q6_K`
@@ -55,22 +56,6 @@ impl BaseWeights {
 #[serde(try_from = "Vec<String>")]
 pub struct TargetModules(Vec<String>);
 
-impl Default for TargetModules {
-    /// All linear layers of the blocks of most families.
-    fn default() -> Self {
-        const ALL: [&str; 7] = [
-            "q_proj",
-            "k_proj",
-            "v_proj",
-            "o_proj",
-            "gate_proj",
-            "up_proj",
-            "down_proj",
-        ];
-        Self(ALL.map(str::to_owned).into())
-    }
-}
-
 impl TryFrom<Vec<String>> for TargetModules {
     type Error = NotAllowed;
 
@@ -88,12 +73,16 @@ plain_values! {
 }
 
 impl LoraSection {
-    /// The adapter's shape.
-    pub fn adapter(&self) -> LoraConfig {
+    /// The adapter's shape for a model of this shape.
+    pub fn adapter(&self, model: &ModelConfig) -> LoraConfig {
+        let given = self.target_modules.as_ref();
         LoraConfig {
             rank: self.rank.get(),
             alpha: self.alpha.get(),
-            target_modules: self.target_modules.0.clone(),
+            target_modules: match given {
+                Some(modules) => modules.0.clone(),
+                None => LoraConfig::all_modules(model),
+            },
             use_rslora: self.use_rslora,
         }
     }

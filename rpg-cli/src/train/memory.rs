@@ -60,7 +60,7 @@ impl MemoryPlan {
         let model = &sizes.model;
         let parameters = model.n_parameters();
         let trained_parameters = match &config.lora {
-            Some(lora) => lora.adapter().n_parameters(model),
+            Some(lora) => lora.adapter(model).n_parameters(model),
             None => parameters,
         };
         let (weights, of_adapter) = match &config.lora {

@@ -1,7 +1,7 @@
 //! Commands that read a model: `generate`, `score`, `export`.
 
 use crate::common::{metrics, piped, run, small_model, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 
@@ -362,7 +362,7 @@ fn scores_keep_the_id_of_their_line_and_render_conversations() {
 }
 
 #[test]
-fn a_prompt_beyond_the_window_says_so_and_a_date_is_asked_for() {
+fn a_prompt_beyond_the_context_says_so_and_a_date_is_asked_for() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());
     let edit = |file: &str, key: &str, value: Value| {
@@ -371,13 +371,12 @@ fn a_prompt_beyond_the_window_says_so_and_a_date_is_asked_for() {
         json[key] = value;
         fs::write(path, json.to_string()).unwrap();
     };
-    for (key, value) in [
-        ("sliding_window", 8.into()),
-        ("use_sliding_window", true.into()),
-        ("max_window_layers", 0.into()),
-    ] {
-        edit("config.json", key, value);
-    }
+    let config: Value =
+        serde_json::from_slice(&fs::read(model.join("config.json")).unwrap()).unwrap();
+    let factors = vec![1.0; config["head_dim"].as_u64().unwrap() as usize / 2];
+    let long_rope = json!({"rope_type": "longrope", "short_factor": factors, "long_factor": factors,
+        "original_max_position_embeddings": 8});
+    edit("config.json", "rope_scaling", long_rope);
     edit(
         "tokenizer_config.json",
         "chat_template",
@@ -387,7 +386,7 @@ fn a_prompt_beyond_the_window_says_so_and_a_date_is_asked_for() {
         (
             ["score", "--input"],
             "{\"text\": \"1+2=3 1+2=3\"}",
-            "sliding window of 8, beyond which it is not run (its `max_position_embeddings` is 128)",
+            "more than 8, the context before LongRoPE stretched the model's to 128, beyond which it is not run",
         ),
         (["generate", "--prompts"], "1+2=", "--date, or data.date"),
     ] {

@@ -82,7 +82,10 @@ impl GgufFile {
 
     fn architecture(&self) -> Result<&str, GgufError> {
         let key = "general.architecture";
-        let expected = format!("one of {}", ARCHITECTURES.join(", "));
+        let expected = format!(
+            "one of {} (other families are read from Hugging Face folders)",
+            ARCHITECTURES.join(", ")
+        );
         match self.text(key)? {
             None => Err(self.missing(key, &expected)),
             Some(found) if ARCHITECTURES.contains(&found) => Ok(found),

@@ -1,26 +1,34 @@
 //! One transformer block.
 
 use super::linear::Linear;
-use super::{ModelConfig, float, norm, primitive};
-use crate::ops::{HeadLayout, ModelBackend, Packing, RopeTable};
+use super::{Attends, ModelConfig, Ropes, float, norm, primitive, times};
+use crate::ops::{Attention, ModelBackend, Packing};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::backend::Backend;
 
-/// Attention and feed-forward, each applied after a norm and added to the residual stream.
+/// Attention and feed-forward, each added to the residual stream, with norms before or after them.
 #[derive(Module, Debug)]
 pub(super) struct Block<B: Backend> {
-    pub(super) input_norm: Param<Tensor<B, 1>>,
+    #[module(skip)]
+    pub(super) attends: Attends,
+    /// Before attention.
+    pub(super) input_norm: Option<Param<Tensor<B, 1>>>,
     /// To `(n_heads + 2 * n_kv_heads) * head_dim` outputs: queries, keys, values.
     pub(super) qkv: Linear<B>,
     pub(super) q_norm: Option<Param<Tensor<B, 1>>>,
     pub(super) k_norm: Option<Param<Tensor<B, 1>>>,
     /// From `n_heads * head_dim` inputs.
     pub(super) output: Linear<B>,
-    pub(super) post_norm: Param<Tensor<B, 1>>,
+    /// After attention.
+    pub(super) output_norm: Option<Param<Tensor<B, 1>>>,
+    /// Before the feed-forward layer.
+    pub(super) post_norm: Option<Param<Tensor<B, 1>>>,
     /// To `2F` outputs: gate, up.
     pub(super) gate_up: Linear<B>,
     pub(super) down: Linear<B>,
+    /// After the feed-forward layer.
+    pub(super) down_norm: Option<Param<Tensor<B, 1>>>,
 }
 
 impl<B: Backend> Block<B> {
@@ -31,6 +39,18 @@ impl<B: Backend> Block<B> {
             ("output", &self.output),
             ("gate_up", &self.gate_up),
             ("down", &self.down),
+        ]
+    }
+
+    /// Its norms and their names.
+    pub(super) fn norms(&self) -> [(&'static str, Option<&Param<Tensor<B, 1>>>); 6] {
+        [
+            ("input_norm", self.input_norm.as_ref()),
+            ("q_norm", self.q_norm.as_ref()),
+            ("k_norm", self.k_norm.as_ref()),
+            ("output_norm", self.output_norm.as_ref()),
+            ("post_norm", self.post_norm.as_ref()),
+            ("down_norm", self.down_norm.as_ref()),
         ]
     }
 
@@ -51,21 +71,30 @@ impl<B: ModelBackend> Block<B> {
         &self,
         x: Tensor<B, 2>,
         config: &ModelConfig,
-        rope: &RopeTable,
+        ropes: &Ropes,
         packing: &Packing,
-        attend: impl FnOnce(B::FloatTensorPrimitive, HeadLayout) -> B::FloatTensorPrimitive,
+        attend: impl FnOnce(B::FloatTensorPrimitive, Attention) -> B::FloatTensorPrimitive,
     ) -> Tensor<B, 2> {
         let (heads, eps) = (config.heads(), config.rms_norm_eps);
-        let normed = norm(x.clone(), &self.input_norm, eps);
-        let mut qkv = primitive(self.qkv.forward(normed));
+        let normed = |x: Tensor<B, 2>, weight: &Option<Param<Tensor<B, 1>>>| match weight {
+            Some(weight) => norm(x, weight, config),
+            None => x,
+        };
+        let added = |x, y| x + times(y, config.residual_multiplier);
+        let mut qkv = primitive(self.qkv.forward(normed(x.clone(), &self.input_norm)));
         if let (Some(q), Some(k)) = (&self.q_norm, &self.k_norm) {
-            qkv = B::head_norm(qkv, primitive(q.val()), primitive(k.val()), heads, eps);
+            let [q, k] = [q, k].map(|weight| primitive(config.norm_factor(weight.val())));
+            qkv = B::head_norm(qkv, q, k, heads, eps);
         }
-        let qkv = B::rotary(qkv, heads, rope, packing);
-        let attended = float(attend(qkv, heads));
-        let x = x + self.output.forward(attended);
-        let normed = norm(x.clone(), &self.post_norm, eps);
-        let gate_up = primitive(self.gate_up.forward(normed));
-        x + self.down.forward(float(B::swiglu(gate_up)))
+        if let Some(rope) = ropes.of(self.attends.rotary) {
+            qkv = B::rotary(qkv, heads, rope, packing);
+        }
+        let attended = float(attend(qkv, config.attention(self.attends)));
+        let output = self.output.forward(attended);
+        let x = added(x, normed(output, &self.output_norm));
+        let gate_up = self.gate_up.forward(normed(x.clone(), &self.post_norm));
+        let activated = B::glu(primitive(gate_up), config.activation);
+        let output = self.down.forward(float(activated));
+        added(x, normed(output, &self.down_norm))
     }
 }

@@ -87,9 +87,9 @@ impl<B: DecodeBackend> CausalLm<B> {
         let x = self.embed(tokens);
         let blocks = self.blocks.iter().enumerate();
         let x = blocks.fold(x, |x, (layer, block)| {
-            block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
-                cache.write(layer, qkv.clone(), heads, &rows);
-                B::causal_attention(qkv, heads, packing).0
+            block.forward(x, &self.config, &self.ropes, packing, |qkv, attention| {
+                cache.write(layer, qkv.clone(), attention.heads, &rows);
+                B::causal_attention(qkv, attention, packing).0
             })
         });
         self.final_norm(x)
@@ -106,9 +106,9 @@ impl<B: DecodeBackend> CausalLm<B> {
         let x = self.embed(tokens);
         let blocks = self.blocks.iter().enumerate();
         let x = blocks.fold(x, |x, (layer, block)| {
-            block.forward(x, &self.config, &self.rope, &packing, |qkv, heads| {
-                cache.write(layer, qkv.clone(), heads, rows);
-                cache.attend(layer, qkv, heads, rows)
+            block.forward(x, &self.config, &self.ropes, &packing, |qkv, attention| {
+                cache.write(layer, qkv.clone(), attention.heads, rows);
+                cache.attend(layer, qkv, attention, rows)
             })
         });
         self.final_norm(x)
@@ -161,7 +161,8 @@ mod tests {
         assert_eq!(matrices(&rounded), [DType::F32; 5]);
         let compact = rounded.clone().compact();
         assert_eq!(matrices(&compact), [DType::BF16; 5]);
-        assert_eq!(compact.blocks[0].input_norm.val().dtype(), DType::F32);
+        let norm = compact.blocks[0].input_norm.as_ref().unwrap();
+        assert_eq!(norm.val().dtype(), DType::F32);
         assert_eq!(matrices(&model.compact()), [DType::F32; 5]);
         // Nothing is lost, and the trainable model has f32.
         let widened = compact.into_trainable();

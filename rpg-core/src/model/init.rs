@@ -3,7 +3,7 @@
 use super::block::Block;
 use super::linear::{Linear, Matrix};
 use super::weights::{Storage, StoredMatrix};
-use super::{CausalLm, ModelConfig, Origin, param_id};
+use super::{CausalLm, ModelConfig, Origin, Ropes, param_id};
 use crate::ops::ModelBackend;
 use crate::seed::{derive, stream};
 use burn::module::Param;
@@ -17,7 +17,7 @@ const DEVIATION: f64 = 0.02;
 
 impl<B: ModelBackend> CausalLm<B> {
     /// Random weights, the same on every backend: normal with a standard deviation of 0.02, times
-    /// `1 / sqrt(2 * layers)` where a block writes to the residual stream (GPT-2); norms are 1.
+    /// `1 / sqrt(2 * layers)` where a block writes to the residual stream (GPT-2); norms multiply by 1.
     pub fn init(config: &ModelConfig, seed: u64, device: &B::Device) -> Self {
         let residual = DEVIATION / (2.0 * config.num_hidden_layers as f64).sqrt();
         Self::build(config, Storage::F32, device, |name, shape| {
@@ -27,7 +27,8 @@ impl<B: ModelBackend> CausalLm<B> {
             };
             let n = shape.iter().product();
             if shape.len() == 1 {
-                let value = if name.ends_with("norm") { 1.0 } else { 0.0 };
+                let is_one = name.ends_with("norm") && !config.norms_add_one;
+                let value = if is_one { 1.0 } else { 0.0 };
                 return Ok::<_, Infallible>(StoredMatrix::Values(vec![value; n]));
             }
             let seed = derive(seed, &[stream::INIT, param_id(name).val()]);
@@ -83,21 +84,26 @@ impl<B: ModelBackend> CausalLm<B> {
             };
             let qkv_bias = optional(config.qkv_bias, "qkv_bias", heads.width())?;
             let output_bias = optional(config.output_bias, "output_bias", d)?;
-            let q_norm = optional(config.qk_norm, "q_norm", config.head_dim)?;
-            let k_norm = optional(config.qk_norm, "k_norm", config.head_dim)?;
+            let gate_up_bias = optional(config.mlp_bias, "gate_up_bias", 2 * f)?;
+            let down_bias = optional(config.mlp_bias, "down_bias", d)?;
+            let has_qk_norm = config.qk_norm.is_some();
+            let [q_width, k_width] = config.qk_norm_widths().unwrap_or_default();
+            let (before, after) = (config.norms.is_before(), config.norms.is_after());
             blocks.push(Block {
-                input_norm: vector(name("input_norm"), d)?,
+                attends: config.layers[i],
+                input_norm: optional(before, "input_norm", d)?,
                 qkv: Linear::new(qkv, qkv_bias),
-                q_norm,
-                k_norm,
+                q_norm: optional(has_qk_norm, "q_norm", q_width)?,
+                k_norm: optional(has_qk_norm, "k_norm", k_width)?,
                 output: Linear::new(output, output_bias),
-                post_norm: vector(name("post_norm"), d)?,
-                gate_up: Linear::new(gate_up, None),
-                down: Linear::new(down, None),
+                output_norm: optional(after, "output_norm", d)?,
+                post_norm: optional(before, "post_norm", d)?,
+                gate_up: Linear::new(gate_up, gate_up_bias),
+                down: Linear::new(down, down_bias),
+                down_norm: optional(after, "down_norm", d)?,
             });
         }
         let norm = vector("norm".into(), d)?;
-        let rope = config.rope(config.context());
         Ok(Self {
             embedding,
             blocks,
@@ -106,7 +112,7 @@ impl<B: ModelBackend> CausalLm<B> {
             int8_head: None,
             lora: None,
             config: config.clone(),
-            rope,
+            ropes: Ropes::new(config),
             origin: Origin::default(),
         })
     }

@@ -9,7 +9,10 @@ mod lora;
 mod tape;
 mod weights;
 
-pub use config::{ConfigError, Family, ModelConfig, RopeScaling, SlidingWindow, Yarn};
+pub use config::{
+    Attends, ConfigError, Family, LongRope, ModelConfig, NormPlacement, QkNorm, RopeScaling,
+    Rotary, Yarn,
+};
 pub use lora::{ADAPTER_CONFIG, AdapterError, AdapterFolder, LoraConfig};
 pub use tape::{Activations, Tape};
 pub use weights::{LoadError, SaveDtype, Storage};
@@ -43,9 +46,39 @@ pub struct CausalLm<B: Backend> {
     #[module(skip)]
     config: ModelConfig,
     #[module(skip)]
-    rope: RopeTable,
+    ropes: Ropes,
     #[module(skip)]
     origin: Origin,
+}
+
+/// The rotary tables of the layers.
+#[derive(Debug, Clone)]
+struct Ropes {
+    global: RopeTable,
+    /// Where some layer has it.
+    local: Option<RopeTable>,
+}
+
+impl Ropes {
+    fn new(config: &ModelConfig) -> Self {
+        let n = config.context();
+        let has_local = config
+            .layers
+            .iter()
+            .any(|layer| layer.rotary == Rotary::Local);
+        Self {
+            global: config.rope(n),
+            local: has_local.then(|| config.local_rope(n)),
+        }
+    }
+
+    fn of(&self, rotary: Rotary) -> Option<&RopeTable> {
+        match rotary {
+            Rotary::Global => Some(&self.global),
+            Rotary::Local => self.local.as_ref(),
+            Rotary::None => None,
+        }
+    }
 }
 
 /// What a model's folder says besides its shape and weights.
@@ -121,6 +154,16 @@ impl<B: ModelBackend> CausalLm<B> {
         &self.origin.notes
     }
 
+    /// The model for sequences up to `max_position_embeddings` also where LongRoPE was fitted for two lengths: all of them
+    /// are rotated with the long factors, as transformers does with those that are longer than the original context
+    /// ([`LongRope`]). Other models stay as they are.
+    pub fn with_long_context(mut self) -> Self {
+        self.config.long_context =
+            matches!(self.config.rope_scaling, Some(RopeScaling::LongRope(_)));
+        self.ropes = Ropes::new(&self.config);
+        self
+    }
+
     /// Where the weights are.
     pub fn device(&self) -> B::Device {
         self.norm.val().device()
@@ -135,7 +178,8 @@ impl<B: ModelBackend> CausalLm<B> {
         self.lm_head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Hidden states after the final norm, `[N, D]`, of packed sequences of N `tokens`.
+    /// Hidden states as the output layer takes them, `[N, D]`, of packed sequences of N `tokens`: after the final norm, and
+    /// divided by what divides the logits.
     ///
     /// # Panics
     /// If there is not one token per position of the packing.
@@ -161,8 +205,8 @@ impl<B: ModelBackend> CausalLm<B> {
         x: Tensor<A, 2>,
         packing: &Packing,
     ) -> Tensor<A, 2> {
-        block.forward(x, &self.config, &self.rope, packing, |qkv, heads| {
-            A::causal_attention(qkv, heads, packing).0
+        block.forward(x, &self.config, &self.ropes, packing, |qkv, attention| {
+            A::causal_attention(qkv, attention, packing).0
         })
     }
 
@@ -173,11 +217,15 @@ impl<B: ModelBackend> CausalLm<B> {
 
     fn embed(&self, tokens: &[u32]) -> Tensor<B, 2> {
         let ids = token_ids::<B>(tokens, &self.device()).into_primitive();
-        widened(float(B::embed(self.embedding.weight(), ids)))
+        let x = widened(float(B::embed(self.embedding.weight(), ids)));
+        times(x, self.config.embedding_multiplier)
     }
 
     fn final_norm(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        norm(x, &self.norm, self.config.rms_norm_eps)
+        times(
+            norm(x, &self.norm, &self.config),
+            1.0 / self.config.logits_divisor,
+        )
     }
 }
 
@@ -212,12 +260,29 @@ fn widened<B: ModelBackend, const D: usize>(weight: Tensor<B, D>) -> Tensor<B, D
     }
 }
 
-pub(crate) fn norm<B: ModelBackend>(
+fn norm<B: ModelBackend>(
     x: Tensor<B, 2>,
     weight: &Param<Tensor<B, 1>>,
-    eps: f64,
+    config: &ModelConfig,
 ) -> Tensor<B, 2> {
-    float(B::rms_norm(primitive(x), primitive(weight.val()), eps))
+    let weight = primitive(config.norm_factor(weight.val()));
+    float(B::rms_norm(primitive(x), weight, config.rms_norm_eps))
+}
+
+impl ModelConfig {
+    /// What a norm multiplies by, given its weight.
+    fn norm_factor<B: Backend>(&self, weight: Tensor<B, 1>) -> Tensor<B, 1> {
+        if self.norms_add_one {
+            weight + 1.0
+        } else {
+            weight
+        }
+    }
+}
+
+/// `factor * x`; `x` itself for a factor of 1.
+fn times<B: Backend>(x: Tensor<B, 2>, factor: f64) -> Tensor<B, 2> {
+    if factor == 1.0 { x } else { x * factor }
 }
 
 pub(crate) fn primitive<B: ModelBackend, const D: usize>(

@@ -1,7 +1,7 @@
 //! Backward passes block by block.
 
 use super::linear::Matrix;
-use super::{CausalLm, float, primitive, token_ids};
+use super::{CausalLm, float, primitive, times, token_ids};
 use crate::ops::{ModelBackend, Packing, seeded};
 use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, Module, ModuleVisitor, Param};
@@ -129,6 +129,7 @@ impl<B: ModelBackend> Tape<B> {
             add(block, GradientsParams::from_grads(grads, block), sums);
         }
         if let (Some(grad), Matrix::Float(embedding)) = (grad, &model.embedding) {
+            let grad = times(grad, model.config.embedding_multiplier);
             embed_backward(embedding, &self.tokens, grad, sums);
         }
     }

@@ -1,6 +1,9 @@
 //! The operations on `Autodiff`: each forward and backward pair is one node of the graph.
 
-use super::{HeadLayout, HeadScores, ModelBackend, Packing, RopeTable, Weight, composed};
+use super::{
+    Activation, Attention, HeadLayout, HeadScores, ModelBackend, Packing, RopeTable, Weight,
+    composed,
+};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -58,18 +61,21 @@ node!(
     |(heads, rope, packing), grad| [B::rotary_backward(heads, &rope, &packing, grad)]
 );
 node!(
-    Attention,
+    CausalAttention,
     1,
-    (Float<B>, Float<B>, Float<B>, HeadLayout, Packing),
-    |(qkv, output, lse, heads, packing), grad| {
+    (Float<B>, Float<B>, Float<B>, Attention, Packing),
+    |(qkv, output, lse, attention, packing), grad| {
         [B::causal_attention_backward(
-            qkv, output, lse, heads, &packing, grad,
+            qkv, output, lse, attention, &packing, grad,
         )]
     }
 );
-node!(SwiGlu, 1, Float<B>, |gate_up, grad| [B::swiglu_backward(
-    gate_up, grad
-)]);
+node!(
+    Glu,
+    1,
+    (Float<B>, Activation),
+    |(gate_up, activation), grad| [B::glu_backward(gate_up, activation, grad)]
+);
 node!(
     TokenLogprobs,
     1,
@@ -333,27 +339,27 @@ impl<B: ModelBackend, C: CheckpointStrategy> ModelBackend for Autodiff<B, C> {
 
     fn causal_attention(
         qkv: Float<Self>,
-        heads: HeadLayout,
+        attention: Attention,
         packing: &Packing,
     ) -> (Float<Self>, Float<Self>) {
         let nodes = [qkv.node.clone()];
-        let (output, lse) = B::causal_attention(qkv.primitive.clone(), heads, packing);
+        let (output, lse) = B::causal_attention(qkv.primitive.clone(), attention, packing);
         let state = (
             qkv.primitive,
             output.clone(),
             lse.clone(),
-            heads,
+            attention,
             packing.clone(),
         );
         // Only the backward pass uses the log-sum-exp: it leaves the graph here.
         let constant = <Self as AutodiffBackend>::from_inner(lse);
-        (record!(Attention, nodes, state, output), constant)
+        (record!(CausalAttention, nodes, state, output), constant)
     }
 
-    fn swiglu(gate_up: Float<Self>) -> Float<Self> {
+    fn glu(gate_up: Float<Self>, activation: Activation) -> Float<Self> {
         let nodes = [gate_up.node.clone()];
-        let output = B::swiglu(gate_up.primitive.clone());
-        record!(SwiGlu, nodes, gate_up.primitive, output)
+        let output = B::glu(gate_up.primitive.clone(), activation);
+        record!(Glu, nodes, (gate_up.primitive, activation), output)
     }
 
     fn token_logprobs(

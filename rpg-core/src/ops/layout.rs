@@ -1,5 +1,6 @@
 //! Where things lie in packed tensors.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// How a row of queries, keys and values is divided: all query heads, then all key heads, then all
@@ -34,12 +35,54 @@ impl HeadLayout {
     pub fn group(self) -> usize {
         self.n_heads / self.n_kv_heads
     }
+}
 
-    /// The factor of the scores, `1 / sqrt(head_dim)`.
-    pub fn scale(self) -> f64 {
-        1.0 / (self.head_dim as f64).sqrt()
+/// What the tokens of a layer attend to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// How a row of queries, keys and values is divided.
+    pub heads: HeadLayout,
+    /// The factor of the scores.
+    pub scale: f64,
+    /// To how many tokens a token attends, the last of which is itself; without it, to all up to itself.
+    pub window: Option<usize>,
+}
+
+impl Attention {
+    /// To all tokens before, with scores scaled by `1 / sqrt(head_dim)`.
+    pub fn new(heads: HeadLayout) -> Self {
+        Self {
+            heads,
+            scale: 1.0 / (heads.head_dim as f64).sqrt(),
+            window: None,
+        }
+    }
+
+    /// The first position to which the token at `position` attends.
+    pub fn first(self, position: usize) -> usize {
+        let window = self.window.unwrap_or(usize::MAX);
+        (position + 1).saturating_sub(window)
     }
 }
+
+/// The function of the gate in a gated feed-forward layer. Both are `x * sigmoid(inner(x))`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Activation {
+    /// SiLU: `inner(x) = x`.
+    #[default]
+    Silu,
+    /// GELU with its tangent (Hendrycks and Gimpel, 2016): `inner(x) = sqrt(8 / pi) * (x + 0.044715 * x^3)`, as
+    /// `(1 + tanh(y)) / 2 = sigmoid(2 * y)`.
+    GeluTanh,
+}
+
+/// `sqrt(8 / pi)`.
+pub(super) const GELU_SCALE: f64 = 1.595_769_121_605_730_7;
+
+/// The share of the cube in [`Activation::GeluTanh`].
+pub(super) const GELU_CUBE: f64 = 0.044_715;
 
 /// Sequences laid one after the other. Cheap to clone: the graph of a forward pass holds many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +162,7 @@ impl CacheRows<'_> {
     }
 }
 
-/// Cosines and sines of the rotary embedding, `[max_positions, head_dim / 2]`.
+/// Cosines and sines of the rotary embedding, `[max_positions, half]`: a head's first `2 * half` dimensions are rotated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeTable {
     half: usize,
@@ -145,7 +188,7 @@ impl RopeTable {
         }
     }
 
-    /// Half of `head_dim`.
+    /// Half of the dimensions that are rotated.
     pub fn half(&self) -> usize {
         self.half
     }

@@ -29,7 +29,7 @@ mod simd;
 
 pub(crate) use autodiff::seeded;
 pub use int8::Int8Matrix;
-pub use layout::{CacheRows, HeadLayout, Packing, RopeTable};
+pub use layout::{Activation, Attention, CacheRows, HeadLayout, Packing, RopeTable};
 pub use moments8::{Codes8, Moments8};
 pub use packed::{PackedFormat, PackedMatrix};
 pub use row::RowWeights;
@@ -192,7 +192,7 @@ pub trait ModelBackend: Backend {
     }
 
     /// Rotates the queries and keys of `qkv` (`[N, W]`) by their positions, in the half-split form of
-    /// Hugging Face; values pass through.
+    /// Hugging Face; values, and what of a head is beyond the table's dimensions, pass through.
     fn rotary(
         qkv: FloatTensor<Self>,
         heads: HeadLayout,
@@ -212,7 +212,8 @@ pub trait ModelBackend: Backend {
         composed::rotary::<Self>(grad, heads, rope, packing, -1.0)
     }
 
-    /// RMSNorm over `head_dim` of every query and key head (Qwen3). `q_weight`, `k_weight`: `[head_dim]`.
+    /// RMSNorm of queries and keys, over as many numbers at a time as the weight has: `head_dim` of them are a norm per
+    /// head (Qwen3), the width of all queries, or keys, is one norm per token (OLMo 2).
     fn head_norm(
         qkv: FloatTensor<Self>,
         q_weight: FloatTensor<Self>,
@@ -235,16 +236,16 @@ pub trait ModelBackend: Backend {
         composed::head_norm_backward::<Self>(qkv, q_weight, k_weight, heads, eps, grad)
     }
 
-    /// Causal grouped-query attention within each sequence of `packing`.
+    /// Causal grouped-query attention within each sequence of `packing`, as far back as the window reaches.
     ///
     /// `qkv`: `[N, W]`, rotated. Returns the heads' outputs `[N, n_heads * head_dim]` and, for the
     /// backward pass, the log-sum-exp of every row of scores `[N, n_heads]`.
     fn causal_attention(
         qkv: FloatTensor<Self>,
-        heads: HeadLayout,
+        attention: Attention,
         packing: &Packing,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        composed::attention::<Self>(qkv, heads, packing)
+        composed::attention::<Self>(qkv, attention, packing)
     }
 
     /// Gradient of [`causal_attention`](Self::causal_attention) with respect to `qkv`.
@@ -252,21 +253,25 @@ pub trait ModelBackend: Backend {
         qkv: FloatTensor<Self>,
         output: FloatTensor<Self>,
         lse: FloatTensor<Self>,
-        heads: HeadLayout,
+        attention: Attention,
         packing: &Packing,
         grad: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
-        composed::attention_backward::<Self>(qkv, output, lse, heads, packing, grad)
+        composed::attention_backward::<Self>(qkv, output, lse, attention, packing, grad)
     }
 
-    /// `silu(gate) * up` of `gate_up = [gate | up]`: `[N, 2F]` to `[N, F]`.
-    fn swiglu(gate_up: FloatTensor<Self>) -> FloatTensor<Self> {
-        composed::swiglu::<Self>(gate_up)
+    /// `activation(gate) * up` of `gate_up = [gate | up]`: `[N, 2F]` to `[N, F]`.
+    fn glu(gate_up: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        composed::glu::<Self>(gate_up, activation)
     }
 
-    /// Gradient of [`swiglu`](Self::swiglu) with respect to `gate_up`.
-    fn swiglu_backward(gate_up: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        composed::swiglu_backward::<Self>(gate_up, grad)
+    /// Gradient of [`glu`](Self::glu) with respect to `gate_up`.
+    fn glu_backward(
+        gate_up: FloatTensor<Self>,
+        activation: Activation,
+        grad: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        composed::glu_backward::<Self>(gate_up, activation, grad)
     }
 
     /// For each row of `logits` (`[M, V]`): the log-probability of its target and the entropy, under
@@ -402,15 +407,15 @@ pub trait DecodeBackend: ModelBackend {
     }
 
     /// Attention of one new token per row over the filled part of its slot's cache, itself included
-    /// (its key and value have been written). `qkv`: `[N, W]`; returns `[N, n_heads * head_dim]`.
+    /// (its key and value have been written), as far back as the window reaches. `qkv`: `[N, W]`; returns `[N, n_heads * head_dim]`.
     fn cached_attention(
         qkv: FloatTensor<Self>,
         keys: &FloatTensor<Self>,
         values: &FloatTensor<Self>,
-        heads: HeadLayout,
+        attention: Attention,
         rows: &CacheRows,
     ) -> FloatTensor<Self> {
-        composed::cached_attention::<Self>(qkv, keys, values, heads, rows)
+        composed::cached_attention::<Self>(qkv, keys, values, attention, rows)
     }
 
     /// One AdamW update. Returns the parameter; the moments are updated in place.

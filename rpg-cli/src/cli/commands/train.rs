@@ -282,7 +282,8 @@ fn new_adapter<B: DecodeBackend>(
         )
         .hint("without [lora], the training of that adapter goes on"));
     }
-    let adapted = policy.with_adapter(&lora.adapter(), seed);
+    let lora = lora.adapter(policy.config());
+    let adapted = policy.with_adapter(&lora, seed);
     adapted.map_err(|e| Failure::input(format!("lora: {e}")))
 }
 

@@ -41,13 +41,21 @@ pub(in crate::train) fn check_shapes(
     reference: &ModelConfig,
 ) -> Result<(), Failure> {
     /// The keys of [`ModelConfig`] that say nothing about the weights.
-    const OTHERS: [&str; 9] = [
+    const OTHERS: [&str; 17] = [
         "model_type",
         "max_position_embeddings",
-        "sliding_window",
+        "layers",
         "rope_theta",
         "rope_scaling",
+        "local_rope_theta",
+        "rotary_dim",
+        "long_context",
         "rms_norm_eps",
+        "activation",
+        "attention_scale",
+        "embedding_multiplier",
+        "residual_multiplier",
+        "logits_divisor",
         "eos_token_ids",
         "pad_token_id",
         "bos_token_id",
@@ -134,6 +142,6 @@ mod tests {
         let expected = "reference.path: its hidden_size is 7, the policy's 128: weights of";
         assert!(error.starts_with(expected), "{error}");
         assert!(with(&|other| other.tie_word_embeddings = false).is_err());
-        assert!(with(&|other| other.qk_norm = false).is_err());
+        assert!(with(&|other| other.qk_norm = None).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! The keys of a `config.json`, and what transformers takes them to be where they are absent.
 
-use super::{ConfigError, Family, RopeScaling, SlidingWindow};
+use super::{ConfigError, Family, RopeScaling};
+use crate::ops::Activation;
 use serde_json::{Map, Value};
 
 /// The keys of a `config.json`.
@@ -16,70 +17,57 @@ impl Keys {
         !self.0.contains_key(key)
     }
 
-    // What transformers takes the number to be where it is absent; null asks for one per head.
-    pub(super) fn default_kv_heads(&self, family: Family, n_heads: usize) -> usize {
-        match family {
-            _ if !self.is_absent("num_key_value_heads") => n_heads,
-            Family::Llama => n_heads,
-            Family::Mistral => 8,
-            Family::Qwen2 | Family::Qwen3 => 32,
+    /// For each layer whether it slides: as `layer_types` says, else by `rule`.
+    pub(super) fn sliding_layers(
+        &self,
+        n_layers: usize,
+        rule: impl Fn(usize) -> bool,
+    ) -> Result<Vec<bool>, ConfigError> {
+        let Some(value) = self.get("layer_types") else {
+            return Ok((0..n_layers).map(rule).collect());
+        };
+        let kinds = ["full_attention", "sliding_attention"];
+        match serde_json::from_value::<Vec<String>>(value.clone()) {
+            Ok(types) if types.len() == n_layers && types.iter().all(|t| kinds.contains(&&**t)) => {
+                Ok(types.iter().map(|t| t == kinds[1]).collect())
+            }
+            _ => {
+                let expected = "`full_attention` or `sliding_attention` for each layer";
+                Err(self.error("layer_types", value, expected))
+            }
         }
     }
 
-    /// The window that layers attend over, if one of them has it.
-    pub(super) fn sliding_window(
-        &self,
-        family: Family,
-        n_layers: usize,
-    ) -> Result<Option<SlidingWindow>, ConfigError> {
-        // transformers' default, for Mistral and, where the switch is on, for Qwen.
-        const DEFAULT: usize = 4096;
-        let size = match self.optional_count("sliding_window")? {
-            None if self.is_absent("sliding_window") => Some(DEFAULT),
-            size => size,
+    /// For each layer whether it rotates queries and keys (SmolLM3).
+    pub(super) fn rotated_layers(&self, n_layers: usize) -> Result<Vec<bool>, ConfigError> {
+        let Some(value) = self.get("no_rope_layers") else {
+            let interval = self.optional_count("no_rope_layer_interval")?.unwrap_or(4);
+            let is_rotated = |layer: usize| !(layer + 1).is_multiple_of(interval);
+            return Ok((0..n_layers).map(is_rotated).collect());
         };
-        let is_on = self.flag("use_sliding_window")?;
-        let Some(size) = size else { return Ok(None) };
-        let (max_window_layers, layer_types) = match family {
-            Family::Llama => return Ok(None),
-            Family::Mistral => (None, None),
-            Family::Qwen2 | Family::Qwen3 => {
-                if !is_on.unwrap_or(false) {
-                    return Ok(None);
-                }
-                let expected = "an integer from 0 on";
-                let first = match self.get("max_window_layers") {
-                    None => 28,
-                    Some(value) => match value.as_u64().and_then(|n| usize::try_from(n).ok()) {
-                        Some(n) => n,
-                        None => return Err(self.error("max_window_layers", value, expected)),
-                    },
-                };
-                let types = match self.get("layer_types") {
-                    None => None,
-                    Some(value) => match serde_json::from_value::<Vec<String>>(value.clone()) {
-                        Ok(types) if types.len() == n_layers => Some(types),
-                        _ => {
-                            let expected = "the kind of attention of each layer";
-                            return Err(self.error("layer_types", value, expected));
-                        }
-                    },
-                };
-                let is_used = match &types {
-                    Some(types) => types.iter().any(|kind| kind == "sliding_attention"),
-                    None => first < n_layers,
-                };
-                if !is_used {
-                    return Ok(None);
-                }
-                (Some(first), types)
+        // Lists may be longer than the model.
+        match serde_json::from_value::<Vec<u8>>(value.clone()) {
+            Ok(flags) if flags.len() >= n_layers && flags.iter().all(|&flag| flag <= 1) => {
+                Ok(flags[..n_layers].iter().map(|&flag| flag == 1).collect())
             }
+            _ => Err(self.error("no_rope_layers", value, "0 or 1 for each layer")),
+        }
+    }
+
+    pub(super) fn activation(&self, family: Family) -> Result<Activation, ConfigError> {
+        let key = family.activation_key();
+        let absent = match family {
+            Family::Gemma3 => Activation::GeluTanh,
+            _ => Activation::Silu,
         };
-        Ok(Some(SlidingWindow {
-            size,
-            max_window_layers,
-            layer_types,
-        }))
+        let Some(value) = self.get(key) else {
+            return Ok(absent);
+        };
+        match value.as_str() {
+            Some("silu") => Ok(Activation::Silu),
+            Some("gelu_pytorch_tanh") => Ok(Activation::GeluTanh),
+            _ => Err(self.error(key, value, "\"silu\" or \"gelu_pytorch_tanh\"")),
+        }
     }
 
     pub(super) fn error(
@@ -124,6 +112,16 @@ impl Keys {
         }
     }
 
+    pub(super) fn count_from_0(&self, key: &'static str) -> Result<Option<usize>, ConfigError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let count = value.as_u64().and_then(|n| usize::try_from(n).ok());
+        count
+            .map(Some)
+            .ok_or_else(|| self.error(key, value, "an integer from 0 on"))
+    }
+
     pub(super) fn count(&self, key: &'static str) -> Result<usize, ConfigError> {
         self.optional_count(key)?
             .ok_or_else(|| Self::missing(key, "an integer above 0"))
@@ -149,53 +147,129 @@ impl Keys {
             .ok_or_else(|| self.error(key, value, "true or false"))
     }
 
-    // transformers 5 moves `rope_theta` into `rope_parameters`; before that, a scaling was in `rope_scaling`.
-    pub(super) fn rope(&self, context: usize) -> Result<(f64, Option<RopeScaling>), ConfigError> {
-        let mut theta = self.number("rope_theta")?.unwrap_or(10_000.0);
+    /// The keys of rotary embeddings. transformers 5 moves `rope_theta` and others into `rope_parameters`, where models
+    /// with two kinds of layers have a table for each; before that, a scaling was in `rope_scaling`.
+    pub(super) fn rope(
+        &self,
+        family: Family,
+        context: usize,
+        head_dim: usize,
+    ) -> Result<Rope, ConfigError> {
+        let default = family.defaults().rope_theta;
+        let mut rope = Rope {
+            theta: self.number("rope_theta")?.unwrap_or(default),
+            scaling: None,
+            local_theta: match family {
+                Family::Gemma3 => Some(self.number("rope_local_base_freq")?.unwrap_or(10_000.0)),
+                _ => None,
+            },
+            rotary_dim: head_dim,
+        };
+        let mut partial = self.number("partial_rotary_factor")?;
         for key in ["rope_scaling", "rope_parameters"] {
-            let Some(value) = self.get(key) else { continue };
-            if let Some(inside) = value.get("rope_theta").filter(|v| !v.is_null()) {
-                theta = match inside.as_f64() {
-                    Some(x) if x > 0.0 => x,
-                    _ => return Err(self.error(key, value, "a `rope_theta` above 0")),
-                };
+            let Some(given) = self.get(key) else { continue };
+            if let (Some(local), Some(theta)) =
+                (given.get("sliding_attention"), &mut rope.local_theta)
+            {
+                if scaling_kind(local).is_some() {
+                    return Err(self.error(key, given, "`default` for `sliding_attention`"));
+                }
+                *theta = self.inside(key, local, "rope_theta")?.unwrap_or(*theta);
             }
-            let kind = value.get("rope_type").or(value.get("type"));
-            let Some(kind) = kind.and_then(Value::as_str).filter(|k| *k != "default") else {
-                continue;
+            let value = given.get("full_attention").unwrap_or(given);
+            rope.theta = self.inside(key, value, "rope_theta")?.unwrap_or(rope.theta);
+            partial = self
+                .inside(key, value, "partial_rotary_factor")?
+                .or(partial);
+            if rope.scaling.is_none() {
+                rope.scaling = self.scaling(key, value, family, context)?;
+            }
+        }
+        let partial = partial.unwrap_or(1.0);
+        if partial > 1.0 || (partial < 1.0 && family != Family::Phi3) {
+            let expected = match family {
+                Family::Phi3 => "at most 1",
+                _ => "1, as transformers takes it to be in this family",
             };
-            let given = value;
-            let mut value = given.clone();
-            value["rope_type"] = kind.into();
-            let original = "original_max_position_embeddings";
-            // As transformers has it.
-            if let Some(own) = self.get(original) {
-                value[original] = own.clone();
-            } else if value.get(original).is_none() {
-                value[original] = context.into();
-            }
-            return match serde_json::from_value::<RopeScaling>(value) {
-                Ok(scaling) if scaling.is_usable() => Ok((theta, Some(scaling))),
+            return Err(self.error("partial_rotary_factor", &partial.into(), expected));
+        }
+        // Rounded down, as in transformers.
+        rope.rotary_dim = (head_dim as f64 * partial) as usize;
+        let has_factors = match &rope.scaling {
+            Some(RopeScaling::LongRope(long)) => long.has_factors(rope.rotary_dim / 2),
+            _ => true,
+        };
+        if has_factors {
+            return Ok(rope);
+        }
+        Err(ConfigError::Key {
+            key: "rope_scaling",
+            found: "lists of another length".into(),
+            expected: "a short and a long factor for each pair of dimensions that is rotated",
+        })
+    }
+
+    /// A number above 0 inside the value of `key`.
+    fn inside(
+        &self,
+        key: &'static str,
+        value: &Value,
+        name: &str,
+    ) -> Result<Option<f64>, ConfigError> {
+        match value.get(name).filter(|v| !v.is_null()) {
+            None => Ok(None),
+            Some(number) => match number.as_f64() {
+                Some(x) if x > 0.0 => Ok(Some(x)),
                 _ => Err(self.error(
                     key,
-                    given,
-                    "the type `default`, `linear`, `llama3` or `yarn`, with all its factors",
+                    value,
+                    "a `rope_theta` and a `partial_rotary_factor` above 0",
                 )),
-            };
+            },
         }
-        Ok((theta, None))
+    }
+
+    fn scaling(
+        &self,
+        key: &'static str,
+        given: &Value,
+        family: Family,
+        context: usize,
+    ) -> Result<Option<RopeScaling>, ConfigError> {
+        let Some(kind) = scaling_kind(given) else {
+            return Ok(None);
+        };
+        let kind = match (family, kind) {
+            // Earlier names of the same.
+            (_, "su") | (Family::Phi3, "yarn") => "longrope",
+            _ => kind,
+        };
+        let mut value = given.clone();
+        value["rope_type"] = kind.into();
+        let original = "original_max_position_embeddings";
+        // As transformers has it.
+        if let Some(own) = self.get(original) {
+            value[original] = own.clone();
+        } else if family == Family::Phi3 {
+            value[original] = 4096.into();
+        } else if value.get(original).is_none() {
+            value[original] = context.into();
+        }
+        match serde_json::from_value::<RopeScaling>(value) {
+            Ok(scaling) if scaling.is_usable() => Ok(Some(scaling)),
+            _ => Err(self.error(
+                key,
+                given,
+                "the type `default`, `linear`, `dynamic`, `llama3`, `yarn` or `longrope`, with all its factors",
+            )),
+        }
     }
 
     /// The tokens that end a completion.
-    pub(super) fn ends(&self, family: Family) -> Result<Vec<u32>, ConfigError> {
+    pub(super) fn ends(&self, absent: Option<u32>) -> Result<Vec<u32>, ConfigError> {
         let key = "eos_token_id";
         if self.is_absent(key) {
-            let id = family.default_ends();
-            let vocab_size = self.count("vocab_size")?;
-            return Ok(id
-                .into_iter()
-                .filter(|&id| (id as usize) < vocab_size)
-                .collect());
+            return Ok(absent.into_iter().collect());
         }
         let value = self.get(key).unwrap_or(&Value::Null);
         token_ids(value).ok_or_else(|| self.error(key, value, IDS))
@@ -212,6 +286,20 @@ impl Keys {
         let ids = token_ids(value).ok_or_else(|| self.error(key, value, IDS))?;
         Ok(ids.first().copied())
     }
+}
+
+/// What `config.json` says of rotary embeddings.
+pub(super) struct Rope {
+    pub(super) theta: f64,
+    pub(super) scaling: Option<RopeScaling>,
+    pub(super) local_theta: Option<f64>,
+    pub(super) rotary_dim: usize,
+}
+
+/// The type of a scaling, unless it is none.
+fn scaling_kind(value: &Value) -> Option<&str> {
+    let kind = value.get("rope_type").or(value.get("type"));
+    kind.and_then(Value::as_str).filter(|k| *k != "default")
 }
 
 /// What a list of tokens is in `config.json` and `generation_config.json`.

@@ -1,17 +1,17 @@
 //! A model's shape, read from a Hugging Face `config.json`.
 
+mod family;
+mod json;
 mod keys;
 mod rope;
 
-pub use rope::{RopeScaling, Yarn};
+pub use family::Family;
+pub use rope::{LongRope, RopeScaling, Yarn};
 
 pub(crate) use keys::{IDS, token_ids};
 
-use crate::files::python_json;
-use crate::ops::HeadLayout;
-use keys::Keys;
+use crate::ops::{Activation, Attention, HeadLayout};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Why a `config.json` cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -38,83 +38,17 @@ pub enum ConfigError {
     Json(#[from] serde_json::Error),
 }
 
-/// The families of models that this crate implements, by the `model_type` of their `config.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Family {
-    /// Llama 3, SmolLM2.
-    Llama,
-    /// Mistral.
-    Mistral,
-    /// Qwen2, Qwen2.5.
-    Qwen2,
-    /// Qwen3.
-    Qwen3,
-}
-
-impl Family {
-    /// All of them.
-    pub const ALL: &[Self] = &[Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
-
-    /// The `model_type`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Mistral => "mistral",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-        }
-    }
-
-    fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|family| family.name() == name)
-    }
-
-    fn names() -> String {
-        let names: Vec<&str> = Self::ALL.iter().map(|family| family.name()).collect();
-        names.join(", ")
-    }
-
-    /// What transformers takes `max_position_embeddings` to be where it is absent.
-    fn default_context(self) -> usize {
-        match self {
-            Self::Llama => 2048,
-            Self::Mistral => 131_072,
-            Self::Qwen2 | Self::Qwen3 => 32_768,
-        }
-    }
-
-    /// What transformers takes `eos_token_id` to be where it is absent; `bos_token_id` is 1 in the same families.
-    fn default_ends(self) -> Option<u32> {
-        match self {
-            Self::Llama | Self::Mistral => Some(2),
-            Self::Qwen2 | Self::Qwen3 => None,
-        }
-    }
-
-    /// The class of transformers that loads it.
-    fn architecture(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Mistral => "MistralForCausalLM",
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Qwen3 => "Qwen3ForCausalLM",
-        }
-    }
-}
-
 /// The rotary table has a row for each position.
 const MAX_POSITIONS: usize = 1 << 21;
 
-/// The shape of a decoder-only transformer: RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
+/// The config has an entry for each layer.
+const MAX_LAYERS: usize = 1 << 16;
+
+/// The shape of a decoder-only transformer: RMSNorm, rotary embedding, grouped-query attention, a gated feed-forward layer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelConfig {
-    /// Decides how the checkpoint's `config.json` is read and written.
+    /// Decides how the checkpoint's `config.json` is read and written, and what its tensors are called.
     pub model_type: Family,
     /// Number of tokens of the vocabulary, V.
     pub vocab_size: usize,
@@ -132,24 +66,48 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// The longest sequence that the checkpoint was made for; see [`ModelConfig::context`].
     pub max_position_embeddings: usize,
-    /// The window that attention slides over, if some layer has one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sliding_window: Option<SlidingWindow>,
+    /// What each layer attends to. All windows have the same size.
+    pub layers: Vec<Attends>,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
     /// How the rotary frequencies are stretched for longer contexts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rope_scaling: Option<RopeScaling>,
+    /// Base of the rotary frequencies of layers with [`Rotary::Local`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_rope_theta: Option<f64>,
+    /// How many dimensions of a head are rotated, the first ones; the others know no position.
+    pub rotary_dim: usize,
+    /// With LongRoPE: whether the model is run on sequences longer than the original context, and so all of them, the
+    /// short ones too, are rotated with the long factors. No key of `config.json`: see
+    /// [`CausalLm::with_long_context`](crate::model::CausalLm::with_long_context).
+    pub long_context: bool,
     /// Added to the mean square in RMSNorm.
     pub rms_norm_eps: f64,
+    /// Where a block's norms are.
+    pub norms: NormPlacement,
+    /// Whether norms multiply by 1 plus their weight (Gemma).
+    pub norms_add_one: bool,
+    /// Whether, and over what, queries and keys are normalised.
+    pub qk_norm: Option<QkNorm>,
+    /// The function of the feed-forward layer's gate.
+    pub activation: Activation,
+    /// The factor of the attention scores, where it is not `1 / sqrt(head_dim)`.
+    pub attention_scale: Option<f64>,
+    /// Embedded tokens are multiplied by this. Gemma's `sqrt(hidden_size)` is rounded to the type of the arithmetic, f32.
+    pub embedding_multiplier: f64,
+    /// What attention and feed-forward add to the residual stream is multiplied by this.
+    pub residual_multiplier: f64,
+    /// Logits are divided by this.
+    pub logits_divisor: f64,
     /// Whether the output layer shares the embedding's weights.
     pub tie_word_embeddings: bool,
     /// Whether query, key and value projections have a bias (Qwen2).
     pub qkv_bias: bool,
     /// Whether the output projection of attention has a bias too.
     pub output_bias: bool,
-    /// Whether queries and keys are normalised per head (Qwen3).
-    pub qk_norm: bool,
+    /// Whether the projections of the feed-forward layer have a bias.
+    pub mlp_bias: bool,
     /// Tokens that end a completion.
     pub eos_token_ids: Vec<u32>,
     /// The padding token that the checkpoint names; not used here.
@@ -158,86 +116,69 @@ pub struct ModelConfig {
     pub bos_token_id: Option<u32>,
 }
 
-/// A sliding window of attention, as `config.json` gives it. It is written again; sequences end within it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What the tokens of a layer attend to, and how they know where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SlidingWindow {
-    /// How many tokens a token attends to.
-    pub size: usize,
-    /// The first layer that has the window (Qwen).
+pub struct Attends {
+    /// To how many tokens, the last of which is the token itself; without it, to all up to itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_window_layers: Option<usize>,
-    /// The kind of attention of each layer, where the checkpoint lists them (Qwen).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub layer_types: Option<Vec<String>>,
+    pub window: Option<usize>,
+    /// How queries and keys are rotated.
+    pub rotary: Rotary,
+}
+
+/// How a layer rotates its queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Rotary {
+    /// By the frequencies of `rope_theta` and `rope_scaling`.
+    #[default]
+    Global,
+    /// By those of `local_rope_theta`, which are not stretched (the layers with a window of Gemma 3).
+    Local,
+    /// Not at all (every fourth layer of SmolLM3).
+    None,
+}
+
+/// Where the norms of attention and feed-forward are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum NormPlacement {
+    /// What goes into them is normalised.
+    #[default]
+    Before,
+    /// What they give is, before it is added to the residual stream (OLMo 2).
+    After,
+    /// Both are (Gemma 3).
+    Both,
+}
+
+impl NormPlacement {
+    /// Whether what goes into attention and feed-forward is normalised.
+    pub fn is_before(self) -> bool {
+        self != Self::After
+    }
+
+    /// Whether what they give is.
+    pub fn is_after(self) -> bool {
+        self != Self::Before
+    }
+}
+
+/// Over what queries and keys are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum QkNorm {
+    /// Each head by itself, all with the same weights (Qwen3, Gemma 3).
+    Heads,
+    /// All heads of a token together (OLMo 2).
+    Whole,
 }
 
 impl ModelConfig {
-    /// Reads a Hugging Face `config.json`.
-    pub fn from_hf_json(text: &str) -> Result<Self, ConfigError> {
-        let keys = Keys(serde_json::from_str(&python_json(text))?);
-        let found = keys.text("model_type")?;
-        let Some(model_type) = Family::named(&found) else {
-            return Err(ConfigError::UnsupportedModelType { found });
-        };
-        if let Some(activation) = keys.get("hidden_act").filter(|v| *v != "silu") {
-            return Err(keys.error("hidden_act", activation, "\"silu\""));
-        }
-        if keys.flag("mlp_bias")?.unwrap_or(false) {
-            return Err(keys.error("mlp_bias", &Value::Bool(true), "false"));
-        }
-        let max_position_embeddings = keys
-            .optional_count("max_position_embeddings")?
-            .unwrap_or(model_type.default_context());
-        let (rope_theta, rope_scaling) = keys.rope(max_position_embeddings)?;
-        let num_hidden_layers = keys.count("num_hidden_layers")?;
-        let sliding_window = keys.sliding_window(model_type, num_hidden_layers)?;
-        let attention_bias = keys.flag("attention_bias")?.unwrap_or(false);
-        let hidden_size = keys.count("hidden_size")?;
-        let num_attention_heads = keys.count("num_attention_heads")?;
-        let config = Self {
-            vocab_size: keys.count("vocab_size")?,
-            hidden_size,
-            intermediate_size: keys.count("intermediate_size")?,
-            num_hidden_layers,
-            num_attention_heads,
-            num_key_value_heads: keys
-                .optional_count("num_key_value_heads")?
-                .unwrap_or(keys.default_kv_heads(model_type, num_attention_heads)),
-            head_dim: match keys.optional_count("head_dim")? {
-                Some(n) => n,
-                // Where it is absent; null asks for the quotient.
-                None if model_type == Family::Qwen3 && keys.is_absent("head_dim") => 128,
-                None => hidden_size / num_attention_heads,
-            },
-            max_position_embeddings,
-            sliding_window,
-            rope_theta,
-            rope_scaling,
-            rms_norm_eps: keys.number("rms_norm_eps")?.unwrap_or(1e-6),
-            tie_word_embeddings: keys.flag("tie_word_embeddings")?.unwrap_or(false),
-            qkv_bias: match model_type {
-                Family::Qwen2 => true,
-                Family::Mistral => false,
-                Family::Llama | Family::Qwen3 => attention_bias,
-            },
-            output_bias: match model_type {
-                Family::Qwen2 | Family::Mistral => false,
-                Family::Llama | Family::Qwen3 => attention_bias,
-            },
-            qk_norm: model_type == Family::Qwen3,
-            eos_token_ids: keys.ends(model_type)?,
-            pad_token_id: keys.optional_id("pad_token_id")?,
-            bos_token_id: match keys.optional_id("bos_token_id")? {
-                None if keys.is_absent("bos_token_id") => model_type.default_ends().map(|_| 1),
-                id => id,
-            },
-            model_type,
-        };
-        config.check()?;
-        Ok(config)
-    }
-
     /// Refuses shapes that cannot work.
     pub fn check(&self) -> Result<(), ConfigError> {
         let refuse = |key, found: usize, expected| {
@@ -266,68 +207,27 @@ impl ModelConfig {
         if self.head_dim == 0 || !self.head_dim.is_multiple_of(2) {
             return refuse("head_dim", self.head_dim, "an even number above 0");
         }
+        let (found, most) = (self.rotary_dim, self.head_dim);
+        if found == 0 || found > most || !found.is_multiple_of(2) {
+            let expected = "an even number of dimensions, not more than head_dim";
+            return refuse("partial_rotary_factor", found, expected);
+        }
+        if self.layers.len() != self.num_hidden_layers {
+            return refuse("layers", self.layers.len(), "one entry per layer");
+        }
         Ok(())
     }
 
-    /// The `config.json` that Hugging Face transformers loads, with weights stored as `dtype`.
-    pub fn to_hf_json(&self, dtype: &str) -> String {
-        let eos = match self.eos_token_ids.as_slice() {
-            [one] => Value::from(*one),
-            many => Value::from(many.to_vec()),
-        };
-        let mut json = serde_json::json!({
-            "architectures": [self.model_type.architecture()],
-            "model_type": self.model_type.name(),
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_hidden_layers,
-            "num_attention_heads": self.num_attention_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            "head_dim": self.head_dim,
-            "hidden_act": "silu",
-            "max_position_embeddings": self.max_position_embeddings,
-            "rope_theta": self.rope_theta,
-            "rms_norm_eps": self.rms_norm_eps,
-            "tie_word_embeddings": self.tie_word_embeddings,
-            "eos_token_id": eos,
-            "pad_token_id": self.pad_token_id,
-            "bos_token_id": self.bos_token_id,
-            "torch_dtype": dtype,
-        });
-        if let Some(scaling) = &self.rope_scaling {
-            json["rope_scaling"] = serde_json::json!(scaling);
-        }
-        match self.model_type {
-            Family::Llama => {
-                json["attention_bias"] = self.qkv_bias.into();
-                json["mlp_bias"] = false.into();
-            }
-            Family::Mistral => json["sliding_window"] = Value::Null,
-            Family::Qwen2 => {}
-            Family::Qwen3 => json["attention_bias"] = self.qkv_bias.into(),
-        }
-        if let Some(window) = &self.sliding_window {
-            json["sliding_window"] = window.size.into();
-            if self.model_type != Family::Mistral {
-                json["use_sliding_window"] = true.into();
-            }
-            if let Some(n) = window.max_window_layers {
-                json["max_window_layers"] = n.into();
-            }
-            if let Some(types) = &window.layer_types {
-                json["layer_types"] = types.clone().into();
-            }
-        }
-        format!("{json:#}\n")
-    }
-
-    /// The longest sequence that this crate runs: `max_position_embeddings`, or the sliding window where that is
-    /// shorter, within which attention is the same.
+    /// The longest sequence that this crate runs: `max_position_embeddings`; with LongRoPE, the original context unless
+    /// [`long_context`](Self::long_context) is set.
     pub fn context(&self) -> usize {
-        let window = self.sliding_window.as_ref().map(|window| window.size);
-        self.max_position_embeddings
-            .min(window.unwrap_or(usize::MAX))
+        let original = match &self.rope_scaling {
+            Some(RopeScaling::LongRope(rope)) if !self.long_context => {
+                rope.original_max_position_embeddings as usize
+            }
+            _ => usize::MAX,
+        };
+        self.max_position_embeddings.min(original)
     }
 
     /// How a row of queries, keys and values is divided.
@@ -339,25 +239,58 @@ impl ModelConfig {
         }
     }
 
+    /// How attention works in a layer.
+    pub fn attention(&self, layer: Attends) -> Attention {
+        let plain = Attention::new(self.heads());
+        Attention {
+            scale: self.attention_scale.unwrap_or(plain.scale),
+            window: layer.window,
+            ..plain
+        }
+    }
+
+    /// Widths of the weights by which queries and keys are normalised.
+    pub(super) fn qk_norm_widths(&self) -> Option<[usize; 2]> {
+        let heads = self.heads();
+        self.qk_norm.map(|norm| match norm {
+            QkNorm::Heads => [heads.head_dim; 2],
+            QkNorm::Whole => [heads.q_width(), heads.kv_width()],
+        })
+    }
+
+    /// The number of norms of a block, those of queries and keys aside.
+    fn n_block_norms(&self) -> usize {
+        match self.norms {
+            NormPlacement::Before | NormPlacement::After => 2,
+            NormPlacement::Both => 4,
+        }
+    }
+
     /// The bytes of f32 that a forward pass over so many tokens keeps for the backward pass, if nothing is computed twice
     /// ([`Activations::Keep`](super::Activations::Keep)).
     pub fn activation_bytes(&self, n_tokens: usize) -> usize {
         let (d, heads) = (self.hidden_size, self.heads());
-        // Inputs of both norms and what they give, rows of queries, keys and values, what attention gives and its
+        // Inputs of attention, feed-forward and the norms, rows of queries, keys and values, what attention gives and its
         // log-sum-exp, gate, up and their product.
-        let rows = heads.width() * if self.qk_norm { 2 } else { 1 };
+        let rows = heads.width() * (1 + usize::from(self.qk_norm.is_some()));
         let attended = heads.q_width() + heads.n_heads;
-        let block = 4 * d + rows + attended + 3 * self.intermediate_size;
+        let inputs = (2 + self.n_block_norms()) * d;
+        let block = inputs + rows + attended + 3 * self.intermediate_size;
         4 * n_tokens * self.num_hidden_layers * block
     }
 
     /// Number of parameters.
     pub fn n_parameters(&self) -> usize {
         let (d, f, heads) = (self.hidden_size, self.intermediate_size, self.heads());
-        let bias =
-            if self.qkv_bias { heads.width() } else { 0 } + if self.output_bias { d } else { 0 };
-        let norms = 2 * d + if self.qk_norm { 2 * self.head_dim } else { 0 };
-        let block = d * heads.width() + heads.q_width() * d + 3 * d * f + bias + norms;
+        let biases = [
+            (self.qkv_bias, heads.width()),
+            (self.output_bias, d),
+            (self.mlp_bias, 2 * f + d),
+        ];
+        let biases: usize = biases.iter().filter(|b| b.0).map(|b| b.1).sum();
+        let qk_norms: usize = self.qk_norm_widths().into_iter().flatten().sum();
+        let norms = self.n_block_norms() * d + qk_norms;
+        let block = d * heads.width() + heads.q_width() * d + 3 * d * f + biases + norms;
         let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
         self.num_hidden_layers * block + embeddings * self.vocab_size * d + d
     }
@@ -366,6 +299,7 @@ impl ModelConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
 
     fn smol(change: impl FnOnce(&mut Value)) -> Result<ModelConfig, ConfigError> {
         let mut json = serde_json::json!({
@@ -425,33 +359,115 @@ mod tests {
             "`rope_scaling`",
         );
         check(
-            |j| j["rope_scaling"] = serde_json::json!({"type": "dynamic", "factor": 4.0}),
-            "found {\"type\":\"dynamic\",\"factor\":4.0}; expected the type `default`, `linear`, `llama3` or `yarn`",
+            |j| {
+                j["model_type"] = "phi3".into();
+                j["rope_scaling"] =
+                    serde_json::json!({"type": "su", "short_factor": [1.0], "long_factor": [2.0]});
+            },
+            "`rope_scaling`: lists of another length; expected a short and a long factor for each pair",
+        );
+        check(
+            |j| j["partial_rotary_factor"] = 0.5.into(),
+            "`partial_rotary_factor`: found 0.5; expected 1, as transformers",
+        );
+        check(
+            |j| j["num_hidden_layers"] = 65_537.into(),
+            "`num_hidden_layers`: found 65537; expected at most 65536",
+        );
+        let gemma = |j: &mut Value| {
+            j["model_type"] = "gemma3_text".into();
+            j["num_hidden_layers"] = 2.into();
+        };
+        assert!(smol(gemma).is_ok());
+        check(
+            |j| {
+                j["model_type"] = "gemma3_text".into();
+                j["layer_types"] = serde_json::json!(["full_attention", "chunked_attention"]);
+            },
+            "`layer_types`: found [\"full_attention\",\"chunked_attention\"]; expected `full_attention` or",
+        );
+        check(
+            |j| {
+                j["model_type"] = "gemma3_text".into();
+                j["final_logit_softcapping"] = 30.0.into();
+            },
+            "`final_logit_softcapping`: found 30.0; expected null",
+        );
+        check(
+            |j| {
+                j["model_type"] = "gemma3_text".into();
+                j["hidden_activation"] = "gelu".into();
+            },
+            "`hidden_activation`: found \"gelu\"; expected \"silu\" or \"gelu_pytorch_tanh\"",
+        );
+        check(
+            |j| {
+                j["model_type"] = "smollm3".into();
+                j["no_rope_layers"] = serde_json::json!([1, 0]);
+            },
+            "`no_rope_layers`: found [1,0]; expected 0 or 1 for each layer",
+        );
+        check(
+            |j| j["model_type"] = "gemma3".into(),
+            "granite, phi3, gemma3_text",
+        );
+        check(
+            |j| j["rope_scaling"] = serde_json::json!({"type": "stretched", "factor": 4.0}),
+            "found {\"type\":\"stretched\",\"factor\":4.0}; expected the type `default`, `linear`, `dynamic`, `llama3`, `yarn` or `longrope`",
         );
     }
 
     #[test]
-    fn a_sliding_window_limits_the_context() {
-        let mistral = |change: fn(&mut Value)| {
-            smol(|j| {
-                j["model_type"] = "mistral".into();
+    fn layers_have_the_windows_of_their_family() {
+        let read = |family: &str, change: fn(&mut Value)| {
+            let config = smol(|j| {
+                j["model_type"] = family.into();
+                j["num_hidden_layers"] = 4.into();
                 change(j);
-            })
-            .unwrap()
-            .context()
+            });
+            let config = config.unwrap();
+            assert_eq!(config.context(), 8192, "{family}");
+            let again = ModelConfig::from_hf_json(&config.to_hf_json("float32")).unwrap();
+            assert_eq!(again, config, "{family}");
+            let window = |layer: &Attends| layer.window.unwrap_or(0);
+            let all: Vec<usize> = config.layers.iter().map(window).collect();
+            (all, config.layers)
         };
-        assert_eq!(mistral(|j| j["sliding_window"] = Value::Null), 8192);
-        assert_eq!(mistral(|_| ()), 4096);
-        assert_eq!(mistral(|j| j["sliding_window"] = 2048.into()), 2048);
-        let qwen = |is_used: bool| {
-            smol(|j| {
-                j["model_type"] = "qwen2".into();
-                j["sliding_window"] = 4096.into();
-                j["use_sliding_window"] = is_used.into();
-            })
-            .unwrap()
-            .context()
+        let windows = |family: &str, change| read(family, change).0;
+        let none = |j: &mut Value| j["sliding_window"] = Value::Null;
+        assert_eq!(windows("mistral", none), [0; 4]);
+        assert_eq!(windows("mistral", |_| ()), [4096; 4]);
+        assert_eq!(windows("phi3", |_| ()), [0; 4]);
+        assert_eq!(windows("phi3", |j| j["sliding_window"] = 9.into()), [9; 4]);
+        assert_eq!(windows("qwen2", |j| j["sliding_window"] = 9.into()), [0; 4]);
+        let on = |j: &mut Value| {
+            j["use_sliding_window"] = true.into();
+            j["max_window_layers"] = 3.into();
         };
-        assert_eq!((qwen(true), qwen(false)), (4096, 8192));
+        assert_eq!(windows("qwen3", on), [0, 0, 0, 4096]);
+        let listed = |j: &mut Value| {
+            j["use_sliding_window"] = true.into();
+            j["sliding_window"] = 7.into();
+            j["layer_types"] = serde_json::json!([
+                "sliding_attention",
+                "full_attention",
+                "sliding_attention",
+                "full_attention"
+            ]);
+        };
+        assert_eq!(windows("qwen2", listed), [7, 0, 7, 0]);
+        // Every fourth layer of SmolLM3 knows no position.
+        let (windows, layers) = read("smollm3", |j| {
+            j["use_sliding_window"] = true.into();
+            j["sliding_window"] = 8.into();
+        });
+        assert_eq!(windows, [0, 0, 0, 8]);
+        let rotary: Vec<Rotary> = layers.iter().map(|layer| layer.rotary).collect();
+        let [g, n, l] = [Rotary::Global, Rotary::None, Rotary::Local];
+        assert_eq!(rotary, [g, g, g, n]);
+        let (windows, layers) = read("gemma3_text", |j| j["sliding_window_pattern"] = 2.into());
+        assert_eq!(windows, [4096, 0, 4096, 0]);
+        let rotary: Vec<Rotary> = layers.iter().map(|layer| layer.rotary).collect();
+        assert_eq!(rotary, [l, g, l, g]);
     }
 }

@@ -3,11 +3,10 @@
 use super::ModelConfig;
 use crate::ops::RopeTable;
 use serde::{Deserialize, Serialize};
-#[cfg(feature = "gguf")]
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How rotary frequencies are stretched, as `rope_scaling` gives it.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "rope_type", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum RopeScaling {
@@ -31,6 +30,77 @@ pub enum RopeScaling {
     },
     /// YaRN (Peng et al., 2023).
     Yarn(Yarn),
+    /// LongRoPE (Ding et al., 2024, arXiv 2402.13753).
+    LongRope(LongRope),
+    /// Dynamic NTK: a base that grows with a sequence as soon as it is longer than `max_position_embeddings`, beyond which no
+    /// model is run here. The frequencies are kept.
+    Dynamic {
+        /// By how much the base would grow; only noted.
+        factor: f64,
+    },
+}
+
+/// LongRoPE: every frequency is divided by a factor of its own, from one list for sequences within the original context and
+/// from another for longer ones. Queries and keys grow by the attention factor. As in transformers, except that there each
+/// batch takes the list of its longest sequence, so that what comes later changes what a token's probability was: here a
+/// model has one list, the short one unless [`ModelConfig::long_context`] is set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LongRope {
+    /// Divisors within the original context.
+    pub short_factor: Vec<f64>,
+    /// Divisors beyond it.
+    pub long_factor: Vec<f64>,
+    /// By how much the context was stretched; without it, as its lengths say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub factor: Option<f64>,
+    /// By how much queries and keys grow; without it, that of the paper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention_factor: Option<f64>,
+    /// Length of the context before it was stretched.
+    pub original_max_position_embeddings: u32,
+}
+
+impl LongRope {
+    /// Whether there are so many factors in either list.
+    pub(super) fn has_factors(&self, n: usize) -> bool {
+        self.short_factor.len() == n && self.long_factor.len() == n
+    }
+
+    /// As Phi-3's `config.json` has it, with the original context beside it.
+    pub(super) fn with_three_keys(&self) -> Value {
+        let mut json = json!({
+            "type": "longrope",
+            "short_factor": self.short_factor,
+            "long_factor": self.long_factor,
+        });
+        for (key, number) in [
+            ("factor", self.factor),
+            ("attention_factor", self.attention_factor),
+        ] {
+            if let Some(number) = number {
+                json[key] = number.into();
+            }
+        }
+        json
+    }
+
+    /// By how much queries and keys grow in a model of this context.
+    fn growth(&self, context: usize) -> f64 {
+        let original = f64::from(self.original_max_position_embeddings);
+        let factor = self.factor.unwrap_or(context as f64 / original);
+        match self.attention_factor {
+            Some(growth) => growth,
+            None if factor <= 1.0 => 1.0,
+            None => (1.0 + factor.ln() / original.ln()).sqrt(),
+        }
+    }
+
+    fn is_usable(&self) -> bool {
+        let lists = self.short_factor.iter().chain(&self.long_factor).copied();
+        let numbers = [self.factor, self.attention_factor].into_iter().flatten();
+        self.original_max_position_embeddings > 1
+            && lists.chain(numbers).all(|x| x > 0.0 && x.is_finite())
+    }
 }
 
 /// YaRN: dimensions that turn more than `beta_fast` times in the original context are kept, those that turn less than
@@ -120,43 +190,54 @@ impl Yarn {
 }
 
 impl RopeScaling {
-    /// Stretches the frequencies of a base.
-    fn apply(&self, frequencies: &mut [f64], theta: f64) {
+    /// Stretches the frequencies of a base, for sequences within the original context or for longer ones too.
+    fn apply(&self, frequencies: &mut [f64], theta: f64, is_long: bool) {
         match self {
+            Self::Dynamic { .. } => {}
             Self::Yarn(yarn) => yarn.apply(frequencies, theta),
-            _ => frequencies.iter_mut().for_each(|f| *f = self.stretched(*f)),
-        }
-    }
-
-    fn growth(&self) -> f64 {
-        match self {
-            Self::Yarn(yarn) => yarn.growth(),
-            Self::Linear { .. } | Self::Llama3 { .. } => 1.0,
-        }
-    }
-
-    fn stretched(&self, frequency: f64) -> f64 {
-        match *self {
-            Self::Yarn(_) => frequency,
-            Self::Linear { factor } => frequency / factor,
-            Self::Llama3 {
+            Self::LongRope(rope) => {
+                let factors = if is_long {
+                    &rope.long_factor
+                } else {
+                    &rope.short_factor
+                };
+                for (frequency, factor) in frequencies.iter_mut().zip(factors) {
+                    *frequency /= factor;
+                }
+            }
+            &Self::Linear { factor } => frequencies.iter_mut().for_each(|f| *f /= factor),
+            &Self::Llama3 {
                 factor,
                 low_freq_factor: low,
                 high_freq_factor: high,
                 original_max_position_embeddings: context,
             } => {
-                let turns = f64::from(context) * frequency / std::f64::consts::TAU;
-                let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
-                frequency * (kept + (1.0 - kept) / factor)
+                for frequency in frequencies {
+                    let turns = f64::from(context) * *frequency / std::f64::consts::TAU;
+                    let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                    *frequency *= kept + (1.0 - kept) / factor;
+                }
             }
         }
     }
 
+    /// By how much queries and keys grow in a model of this context.
+    fn growth(&self, context: usize) -> f64 {
+        match self {
+            Self::Yarn(yarn) => yarn.growth(),
+            Self::LongRope(rope) => rope.growth(context),
+            Self::Linear { .. } | Self::Llama3 { .. } | Self::Dynamic { .. } => 1.0,
+        }
+    }
+
     pub(super) fn is_usable(&self) -> bool {
-        match *self {
+        match self {
             Self::Yarn(yarn) => yarn.is_usable(),
-            Self::Linear { factor } => factor >= 1.0 && factor.is_finite(),
-            Self::Llama3 {
+            Self::LongRope(rope) => rope.is_usable(),
+            &Self::Linear { factor } | &Self::Dynamic { factor } => {
+                factor >= 1.0 && factor.is_finite()
+            }
+            &Self::Llama3 {
                 factor,
                 low_freq_factor: low,
                 high_freq_factor: high,
@@ -170,17 +251,24 @@ impl RopeScaling {
 }
 
 impl ModelConfig {
-    /// The rotary table of `max_positions` positions.
+    /// The rotary table of `max_positions` positions, for layers with [`Rotary::Global`](super::Rotary::Global).
     pub fn rope(&self, max_positions: usize) -> RopeTable {
-        let half = self.head_dim / 2;
+        let half = self.rotary_dim / 2;
         // transformers computes the exponent in f32; in f64 the angles differ by less than f32 resolves.
         let mut frequencies: Vec<f64> = frequencies(self.rope_theta, half).collect();
         let mut growth = 1.0;
         if let Some(scaling) = &self.rope_scaling {
-            scaling.apply(&mut frequencies, self.rope_theta);
-            growth = scaling.growth();
+            scaling.apply(&mut frequencies, self.rope_theta, self.long_context);
+            growth = scaling.growth(self.max_position_embeddings);
         }
         RopeTable::scaled(&frequencies, max_positions, growth)
+    }
+
+    /// The same for layers with [`Rotary::Local`](super::Rotary::Local).
+    pub fn local_rope(&self, max_positions: usize) -> RopeTable {
+        let theta = self.local_rope_theta.unwrap_or(self.rope_theta);
+        let frequencies: Vec<f64> = frequencies(theta, self.rotary_dim / 2).collect();
+        RopeTable::new(&frequencies, max_positions)
     }
 
     /// By how much `scaling`, as `config.json` gives it, divides each of `half` rotary frequencies.
@@ -189,9 +277,9 @@ impl ModelConfig {
         let scaling: RopeScaling = serde_json::from_value(scaling.clone()).ok()?;
         let plain: Vec<f64> = frequencies(theta, half).collect();
         let mut stretched = plain.clone();
-        scaling.apply(&mut stretched, theta);
+        scaling.apply(&mut stretched, theta, false);
         let divisors = plain.iter().zip(stretched).map(|(f, s)| f / s);
-        (scaling.is_usable() && scaling.growth() == 1.0).then(|| divisors.collect())
+        scaling.is_usable().then(|| divisors.collect())
     }
 }
 
@@ -202,7 +290,6 @@ fn frequencies(theta: f64, half: usize) -> impl Iterator<Item = f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn yarn_is_that_of_transformers() {

@@ -21,6 +21,11 @@ pub struct LoraConfig {
 }
 
 impl LoraConfig {
+    /// The names of all modules that can have an adapter in a model of this shape.
+    pub fn all_modules(model: &ModelConfig) -> Vec<String> {
+        block_modules(model)
+    }
+
     /// The factor of what is added.
     pub fn scale(&self) -> f64 {
         let rank = self.rank as f64;

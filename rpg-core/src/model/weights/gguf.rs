@@ -63,7 +63,7 @@ impl GgufTensors<'_> {
     fn paired_heads(&self, name: &str) -> Option<usize> {
         let is_paired = match self.config.model_type {
             Family::Llama | Family::Mistral => true,
-            Family::Qwen2 | Family::Qwen3 => false,
+            _ => false,
         };
         let heads = self.config.heads();
         if is_paired && name.contains(".q_proj.") {

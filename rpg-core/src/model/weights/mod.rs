@@ -3,6 +3,7 @@
 #[cfg(feature = "gguf")]
 mod gguf;
 mod hf;
+mod names;
 mod save;
 mod storage;
 
@@ -16,6 +17,7 @@ use super::{CausalLm, ConfigError, ModelConfig};
 #[cfg(feature = "gguf")]
 use crate::gguf::GgufError;
 use crate::ops::{ModelBackend, PackedMatrix};
+use names::{Source, sources};
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensorError};
 use std::collections::BTreeSet;
@@ -295,58 +297,4 @@ pub(super) fn block_modules(config: &ModelConfig) -> Vec<String> {
 /// The name of a parameter of an adapter.
 pub(super) fn param_name(module: &str, part: &str) -> String {
     format!("{module}.lora_{part}")
-}
-
-/// A tensor as Hugging Face names it.
-struct Source {
-    name: String,
-    shape: Vec<usize>,
-}
-
-/// The tensors whose rows, stacked, make up the parameter `name`.
-fn sources(config: &ModelConfig, name: &str) -> Vec<Source> {
-    let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
-    let (q, kv) = (heads.q_width(), heads.kv_width());
-    let one = |name: String, shape: &[usize]| {
-        vec![Source {
-            name,
-            shape: shape.to_vec(),
-        }]
-    };
-    let mut parts = name.split('.');
-    if parts.next() != Some("blocks") {
-        return match name {
-            "embedding" => one("model.embed_tokens.weight".into(), &[config.vocab_size, d]),
-            "lm_head" => one("lm_head.weight".into(), &[config.vocab_size, d]),
-            "norm" => one("model.norm.weight".into(), &[d]),
-            _ => unreachable!("no parameter is called {name}"),
-        };
-    }
-    let layer = parts.next().unwrap_or_default();
-    let at = |rest: &str| format!("model.layers.{layer}.{rest}");
-    let stacked = |names: &[(&str, usize)], kind: &str, columns: &[usize]| {
-        names
-            .iter()
-            .map(|(part, rows)| Source {
-                name: at(&format!("{part}_proj.{kind}")),
-                shape: std::iter::once(*rows)
-                    .chain(columns.iter().copied())
-                    .collect(),
-            })
-            .collect()
-    };
-    let qkv = [("self_attn.q", q), ("self_attn.k", kv), ("self_attn.v", kv)];
-    match parts.next().unwrap_or_default() {
-        "qkv" => stacked(&qkv, "weight", &[d]),
-        "qkv_bias" => stacked(&qkv, "bias", &[]),
-        "gate_up" => stacked(&[("mlp.gate", f), ("mlp.up", f)], "weight", &[d]),
-        "output" => one(at("self_attn.o_proj.weight"), &[d, q]),
-        "output_bias" => one(at("self_attn.o_proj.bias"), &[d]),
-        "down" => one(at("mlp.down_proj.weight"), &[d, f]),
-        "input_norm" => one(at("input_layernorm.weight"), &[d]),
-        "post_norm" => one(at("post_attention_layernorm.weight"), &[d]),
-        "q_norm" => one(at("self_attn.q_norm.weight"), &[config.head_dim]),
-        "k_norm" => one(at("self_attn.k_norm.weight"), &[config.head_dim]),
-        _ => unreachable!("no parameter is called {name}"),
-    }
 }

@@ -103,13 +103,8 @@ impl<B: ModelBackend> CausalLm<B> {
                 all.extend(bias.map(|bias| (format!("{name}_bias"), vector(bias))));
                 all.push((name, Parameter::Layer(linear.clone())));
             }
-            let norms = [
-                ("input_norm", Some(&block.input_norm)),
-                ("post_norm", Some(&block.post_norm)),
-                ("q_norm", block.q_norm.as_ref()),
-                ("k_norm", block.k_norm.as_ref()),
-            ];
-            let named = norms
+            let named = block
+                .norms()
                 .into_iter()
                 .filter_map(|(part, norm)| Some((format!("blocks.{i}.{part}"), vector(norm?))));
             all.extend(named);

@@ -1,7 +1,7 @@
 //! Causal attention over packed sequences, through padded blocks.
 
 use super::{MASKED_SCORE, unwrap, wrap};
-use crate::ops::{HeadLayout, Packing};
+use crate::ops::{Attention, Packing};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
@@ -12,11 +12,11 @@ struct Padding<B: Backend> {
     max_len: usize,
     to_padded: Tensor<B, 1, Int>,
     to_packed: Tensor<B, 1, Int>,
-    future: Tensor<B, 2, Bool>,
+    hidden: Tensor<B, 2, Bool>,
 }
 
 impl<B: Backend> Padding<B> {
-    fn new(packing: &Packing, device: &Device<B>) -> Self {
+    fn new(packing: &Packing, window: Option<usize>, device: &Device<B>) -> Self {
         let (n_sequences, max_len) = (packing.n_sequences(), packing.max_len());
         let mut to_padded = vec![0i32; n_sequences * max_len];
         let mut to_packed = Vec::with_capacity(packing.n_tokens());
@@ -27,15 +27,18 @@ impl<B: Backend> Padding<B> {
             }
         }
         // Padding comes after every sequence, so the causal mask hides it from real queries.
-        let future = Tensor::<B, 2, Int>::ones([max_len, max_len], device)
-            .triu(1)
-            .bool();
+        let ones = Tensor::<B, 2, Int>::ones([max_len, max_len], device);
+        let future = ones.clone().triu(1);
+        let hidden = match window {
+            Some(window) if window < max_len => future + ones.tril(-(window as i64)),
+            _ => future,
+        };
         Self {
             n_sequences,
             max_len,
             to_padded: Tensor::from_data(TensorData::from(to_padded.as_slice()), device),
             to_packed: Tensor::from_data(TensorData::from(to_packed.as_slice()), device),
-            future,
+            hidden: hidden.bool(),
         }
     }
 
@@ -64,7 +67,8 @@ struct Scores<B: Backend> {
 }
 
 // Key and value heads are repeated to the query heads they serve.
-fn scores<B: Backend>(qkv: Tensor<B, 2>, heads: HeadLayout, padding: &Padding<B>) -> Scores<B> {
+fn scores<B: Backend>(qkv: Tensor<B, 2>, attention: Attention, padding: &Padding<B>) -> Scores<B> {
+    let heads = attention.heads;
     let (q, kv, d) = (heads.q_width(), heads.kv_width(), heads.head_dim);
     let queries = padding.pad(qkv.clone().narrow(1, 0, q), d);
     let keys = repeat_heads(padding.pad(qkv.clone().narrow(1, q, kv), d), heads.group());
@@ -72,8 +76,8 @@ fn scores<B: Backend>(qkv: Tensor<B, 2>, heads: HeadLayout, padding: &Padding<B>
     let scores = queries
         .clone()
         .matmul(keys.clone().swap_dims(2, 3))
-        .mul_scalar(heads.scale())
-        .mask_fill(padding.future.clone().unsqueeze(), MASKED_SCORE);
+        .mul_scalar(attention.scale)
+        .mask_fill(padding.hidden.clone().unsqueeze(), MASKED_SCORE);
     Scores {
         queries,
         keys,
@@ -100,12 +104,12 @@ fn sum_heads<B: Backend>(x: Tensor<B, 4>, group: usize) -> Tensor<B, 4> {
 
 pub(in crate::ops) fn attention<B: Backend>(
     qkv: FloatTensor<B>,
-    heads: HeadLayout,
+    attention: Attention,
     packing: &Packing,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let qkv = wrap::<B, 2>(qkv);
-    let padding = Padding::new(packing, &qkv.device());
-    let Scores { values, scores, .. } = scores(qkv, heads, &padding);
+    let padding = Padding::new(packing, attention.window, &qkv.device());
+    let Scores { values, scores, .. } = scores(qkv, attention, &padding);
     let max = scores.clone().max_dim(3);
     let weights = (scores - max.clone()).exp();
     let total = weights.clone().sum_dim(3);
@@ -120,18 +124,18 @@ pub(in crate::ops) fn attention_backward<B: Backend>(
     qkv: FloatTensor<B>,
     output: FloatTensor<B>,
     lse: FloatTensor<B>,
-    heads: HeadLayout,
+    attention: Attention,
     packing: &Packing,
     grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let qkv = wrap::<B, 2>(qkv);
-    let padding = Padding::new(packing, &qkv.device());
+    let (qkv, heads) = (wrap::<B, 2>(qkv), attention.heads);
+    let padding = Padding::new(packing, attention.window, &qkv.device());
     let Scores {
         queries,
         keys,
         values,
         scores,
-    } = scores(qkv, heads, &padding);
+    } = scores(qkv, attention, &padding);
     let output = padding.pad(wrap::<B, 2>(output), heads.head_dim);
     let lse = padding.pad(wrap::<B, 2>(lse), 1);
     // A padded row repeats token 0; it must not contribute, so its gradient is set to zero.
@@ -141,7 +145,7 @@ pub(in crate::ops) fn attention_backward<B: Backend>(
     let delta = (grad.clone() * output).sum_dim(3);
     let d_values = weights.clone().swap_dims(2, 3).matmul(grad.clone());
     let d_weights = grad.matmul(values.swap_dims(2, 3));
-    let d_scores = (weights * (d_weights - delta)).mul_scalar(heads.scale());
+    let d_scores = (weights * (d_weights - delta)).mul_scalar(attention.scale);
     let d_queries = d_scores.clone().matmul(keys);
     let d_keys = d_scores.swap_dims(2, 3).matmul(queries);
     let group = heads.group();

@@ -1,7 +1,7 @@
 //! The KV cache: writing, copying, and attention of one token per slot.
 
 use super::{MASKED_SCORE, unwrap, wrap};
-use crate::ops::{CacheRows, HeadLayout};
+use crate::ops::{Attention, CacheRows, HeadLayout};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -67,10 +67,10 @@ pub(in crate::ops) fn cached_attention<B: Backend>(
     qkv: FloatTensor<B>,
     keys: &FloatTensor<B>,
     values: &FloatTensor<B>,
-    heads: HeadLayout,
+    attention: Attention,
     rows: &CacheRows,
 ) -> FloatTensor<B> {
-    let qkv = wrap::<B, 2>(qkv);
+    let (qkv, heads) = (wrap::<B, 2>(qkv), attention.heads);
     let device = qkv.device();
     let n = qkv.dims()[0];
     let (keys, values) = (wrap::<B, 4>(keys.clone()), wrap::<B, 4>(values.clone()));
@@ -83,18 +83,26 @@ pub(in crate::ops) fn cached_attention<B: Backend>(
     let filled = |cache: Tensor<B, 4>| {
         cache.narrow(2, 0, visible).select(0, slots.clone()) // [N, kv, visible, d]
     };
-    let positions: Vec<i32> = rows.positions.iter().map(|&p| p as i32).collect();
-    let positions = Tensor::<B, 1, Int>::from_data(TensorData::from(positions.as_slice()), &device)
-        .reshape([n, 1, 1, 1]);
-    let hidden = Tensor::<B, 1, Int>::arange(0..visible as i64, &device)
-        .reshape([1, 1, 1, visible])
-        .greater(positions);
+    let of_rows = |bound: &dyn Fn(usize) -> usize| {
+        let bounds = rows.positions.iter().map(|&p| bound(p as usize) as i32);
+        let data = TensorData::new(bounds.collect(), [n, 1, 1, 1]);
+        Tensor::<B, 4, Int>::from_data(data, &device)
+    };
+    let all = Tensor::<B, 1, Int>::arange(0..visible as i64, &device).reshape([1, 1, 1, visible]);
+    let future = all.clone().greater(of_rows(&|position| position));
+    let hidden = match attention.window {
+        Some(window) if window < longest => {
+            let past = all.lower(of_rows(&|position| attention.first(position)));
+            future.bool_or(past)
+        }
+        _ => future,
+    };
     let queries = qkv
         .narrow(1, 0, heads.q_width())
         .reshape([n, kv_heads, heads.group(), d]);
     let scores = queries
         .matmul(filled(keys).swap_dims(2, 3))
-        .mul_scalar(heads.scale())
+        .mul_scalar(attention.scale)
         .mask_fill(hidden, MASKED_SCORE);
     let weights = burn::tensor::activation::softmax(scores, 3);
     unwrap(weights.matmul(filled(values)).reshape([n, heads.q_width()]))

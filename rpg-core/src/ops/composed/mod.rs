@@ -9,8 +9,11 @@ pub(super) use adamw::{adamw, adamw_8bit, adamw_schedule_free};
 pub(super) use attention::{attention, attention_backward};
 pub(super) use cache::{cache_copy, cache_write, cached_attention};
 
-use super::{HeadLayout, HeadScores, Int8Matrix, ModelBackend, Packing, RopeTable, Weight};
-use burn::tensor::activation::log_softmax;
+use super::layout::{GELU_CUBE, GELU_SCALE};
+use super::{
+    Activation, HeadLayout, HeadScores, Int8Matrix, ModelBackend, Packing, RopeTable, Weight,
+};
+use burn::tensor::activation::{log_softmax, sigmoid};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
@@ -200,17 +203,28 @@ pub(in crate::ops) fn rotary<B: Backend>(
     };
     let (cos, sin) = (table(cos), table(sin));
     let rotate = |x: Tensor<B, 3>| {
-        let (a, b) = (x.clone().narrow(2, 0, half), x.narrow(2, half, half));
-        Tensor::cat(
-            vec![
-                a.clone() * cos.clone() - b.clone() * sin.clone(),
-                b * cos.clone() + a * sin.clone(),
-            ],
-            2,
-        )
+        let (a, b) = (
+            x.clone().narrow(2, 0, half),
+            x.clone().narrow(2, half, half),
+        );
+        let mut parts = vec![
+            a.clone() * cos.clone() - b.clone() * sin.clone(),
+            b * cos.clone() + a * sin.clone(),
+        ];
+        let rest = heads.head_dim - 2 * half;
+        if rest > 0 {
+            parts.push(x.narrow(2, 2 * half, rest));
+        }
+        Tensor::cat(parts, 2)
     };
     let (queries, keys, values) = split_qkv(qkv, heads);
     join_qkv(rotate(queries), rotate(keys), values)
+}
+
+/// `[N, heads, head_dim]` as `[N, groups, width]`.
+fn grouped<B: Backend>(x: Tensor<B, 3>, width: usize) -> Tensor<B, 3> {
+    let [n, heads, head_dim] = x.dims();
+    x.reshape([n, heads * head_dim / width, width])
 }
 
 pub(in crate::ops) fn head_norm<B: Backend>(
@@ -222,8 +236,10 @@ pub(in crate::ops) fn head_norm<B: Backend>(
 ) -> FloatTensor<B> {
     let (queries, keys, values) = split_qkv(wrap::<B, 2>(qkv), heads);
     let norm = |x: Tensor<B, 3>, weight: FloatTensor<B>| {
+        let weight = wrap::<B, 1>(weight);
+        let x = grouped(x, weight.dims()[0]);
         let scale = rms_scale(x.clone(), eps);
-        x * scale * wrap::<B, 1>(weight).unsqueeze()
+        x * scale * weight.unsqueeze()
     };
     join_qkv(norm(queries, q_weight), norm(keys, k_weight), values)
 }
@@ -239,8 +255,11 @@ pub(in crate::ops) fn head_norm_backward<B: Backend>(
     let (queries, keys, _) = split_qkv(wrap::<B, 2>(qkv), heads);
     let (grad_q, grad_k, grad_v) = split_qkv(wrap::<B, 2>(grad), heads);
     let back = |x: Tensor<B, 3>, weight: FloatTensor<B>, grad: Tensor<B, 3>| {
-        let (dx, dweight) = normalized_backward(x, wrap::<B, 1>(weight).unsqueeze(), eps, grad);
-        let dweight = dweight.sum_dim(0).sum_dim(1).reshape([heads.head_dim]);
+        let weight = wrap::<B, 1>(weight);
+        let [width] = weight.dims();
+        let (x, grad) = (grouped(x, width), grouped(grad, width));
+        let (dx, dweight) = normalized_backward(x, weight.unsqueeze(), eps, grad);
+        let dweight = dweight.sum_dim(0).sum_dim(1).reshape([width]);
         (dx, unwrap::<B, 1>(dweight))
     };
     let (dq, dq_weight) = back(queries, q_weight, grad_q);
@@ -248,31 +267,51 @@ pub(in crate::ops) fn head_norm_backward<B: Backend>(
     (join_qkv(dq, dk, grad_v), dq_weight, dk_weight)
 }
 
-pub(in crate::ops) fn swiglu<B: Backend>(gate_up: FloatTensor<B>) -> FloatTensor<B> {
-    let gate_up = wrap::<B, 2>(gate_up);
-    let width = gate_up.dims()[1] / 2;
-    let (gate, up) = (
-        gate_up.clone().narrow(1, 0, width),
-        gate_up.narrow(1, width, width),
-    );
-    unwrap(burn::tensor::activation::silu(gate) * up)
+/// `inner(x)` of an activation `x * sigmoid(inner(x))`, and its slope.
+fn inner<B: Backend>(x: Tensor<B, 2>, activation: Activation) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    match activation {
+        Activation::Silu => (x.clone(), x.ones_like()),
+        Activation::GeluTanh => {
+            let square = x.clone().square().mul_scalar(GELU_CUBE);
+            let slope = square.clone().mul_scalar(3.0) + 1.0;
+            (
+                (x.clone() * (square + 1.0)).mul_scalar(GELU_SCALE),
+                slope.mul_scalar(GELU_SCALE),
+            )
+        }
+    }
 }
 
-// silu'(g) = s * (1 + g * (1 - s)) with s = sigmoid(g).
-pub(in crate::ops) fn swiglu_backward<B: Backend>(
+fn split_gate_up<B: Backend>(gate_up: FloatTensor<B>) -> [Tensor<B, 2>; 2] {
+    let gate_up = wrap::<B, 2>(gate_up);
+    let width = gate_up.dims()[1] / 2;
+    [0, width].map(|start| gate_up.clone().narrow(1, start, width))
+}
+
+pub(in crate::ops) fn glu<B: Backend>(
     gate_up: FloatTensor<B>,
+    activation: Activation,
+) -> FloatTensor<B> {
+    let [gate, up] = split_gate_up::<B>(gate_up);
+    let (inner, _) = inner(gate.clone(), activation);
+    unwrap(gate * sigmoid(inner) * up)
+}
+
+// With s = sigmoid(inner(g)): the slope of g * s is s * (1 + g * (1 - s) * inner'(g)).
+pub(in crate::ops) fn glu_backward<B: Backend>(
+    gate_up: FloatTensor<B>,
+    activation: Activation,
     grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let (gate_up, grad) = (wrap::<B, 2>(gate_up), wrap::<B, 2>(grad));
-    let width = gate_up.dims()[1] / 2;
-    let (gate, up) = (
-        gate_up.clone().narrow(1, 0, width),
-        gate_up.narrow(1, width, width),
-    );
-    let sigmoid = burn::tensor::activation::sigmoid(gate.clone());
-    let silu = gate.clone() * sigmoid.clone();
-    let slope = sigmoid.clone() * (gate * (sigmoid.neg() + 1.0) + 1.0);
-    unwrap(Tensor::cat(vec![grad.clone() * up * slope, grad * silu], 1))
+    let ([gate, up], grad) = (split_gate_up::<B>(gate_up), wrap::<B, 2>(grad));
+    let (inner, inner_slope) = inner(gate.clone(), activation);
+    let s = sigmoid(inner);
+    let activated = gate.clone() * s.clone();
+    let slope = s.clone() * (gate * (s.neg() + 1.0) * inner_slope + 1.0);
+    unwrap(Tensor::cat(
+        vec![grad.clone() * up * slope, grad * activated],
+        1,
+    ))
 }
 
 pub(in crate::ops) fn token_logprobs<B: Backend>(

@@ -1,12 +1,13 @@
 //! Causal grouped-query attention over packed sequences, forward and backward, in blocks of queries.
 //!
 //! One unit of work is a key-value head of a sequence with the query heads it serves. Scores exist for
-//! one block of queries at a time and cover only the keys that the block can see; the backward pass
+//! one block of queries at a time and cover only the keys that the block can see, from the first key in the window of
+//! its first query; the backward pass
 //! computes them again from the log-sum-exp (FlashAttention-2, Dao 2023).
 
 use super::matmul::{Matrix, Threads, matmul};
 use crate::ops::simd::{dot, exp, max, sum, vectorized};
-use crate::ops::{HeadLayout, Packing};
+use crate::ops::{Attention, HeadLayout, Packing};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -15,22 +16,32 @@ const QUERY_BLOCK: usize = 64;
 /// One sequence of the batch and one of its key-value heads.
 struct Unit<'a> {
     qkv: &'a [f32],
+    attention: Attention,
     heads: HeadLayout,
     tokens: Range<usize>,
     kv_head: usize,
 }
 
+/// Some queries of a sequence, and the keys that one of them sees.
+#[derive(Clone)]
+struct Block {
+    queries: Range<usize>,
+    keys: Range<usize>,
+}
+
 impl<'a> Unit<'a> {
     fn all(
         qkv: &'a [f32],
-        heads: HeadLayout,
+        attention: Attention,
         packing: &Packing,
     ) -> impl IndexedParallelIterator<Item = Unit<'a>> {
+        let heads = attention.heads;
         let ranges: Vec<_> = packing.ranges().collect();
         (0..ranges.len() * heads.n_kv_heads)
             .into_par_iter()
             .map(move |i| Unit {
                 qkv,
+                attention,
                 heads,
                 tokens: ranges[i / heads.n_kv_heads].clone(),
                 kv_head: i % heads.n_kv_heads,
@@ -50,36 +61,56 @@ impl<'a> Unit<'a> {
         self.columns(token, self.query_head(member) * self.heads.head_dim)
     }
 
-    fn keys(&self) -> Matrix<'a> {
-        self.columns(0, self.heads.q_width() + self.kv_head * self.heads.head_dim)
+    fn keys(&self, block: &Block) -> Matrix<'a> {
+        let first = block.keys.start;
+        self.columns(
+            first,
+            self.heads.q_width() + self.kv_head * self.heads.head_dim,
+        )
     }
 
-    fn values(&self) -> Matrix<'a> {
+    fn values(&self, block: &Block) -> Matrix<'a> {
         let start = self.heads.q_width() + self.heads.kv_width();
-        self.columns(0, start + self.kv_head * self.heads.head_dim)
+        self.columns(block.keys.start, start + self.kv_head * self.heads.head_dim)
     }
 
     fn query_head(&self, member: usize) -> usize {
         self.kv_head * self.heads.group() + member
     }
 
-    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
-        let len = self.len();
-        (0..len)
-            .step_by(QUERY_BLOCK)
-            .map(move |start| start..len.min(start + QUERY_BLOCK))
+    fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
+        let (len, attention) = (self.len(), self.attention);
+        (0..len).step_by(QUERY_BLOCK).map(move |start| {
+            let queries = start..len.min(start + QUERY_BLOCK);
+            Block {
+                keys: attention.first(start)..queries.end,
+                queries,
+            }
+        })
     }
 
-    /// Scaled scores of a block of queries against all keys up to its end.
-    fn scores(&self, out: &mut [f32], block: &Range<usize>, member: usize) {
+    /// Which of the keys of a block a token sees.
+    fn seen(&self, block: &Block, token: usize) -> Range<usize> {
+        let first = block.keys.start;
+        self.attention.first(token) - first..token + 1 - first
+    }
+
+    /// Room for the scores of any block.
+    fn room(&self) -> Vec<f32> {
+        let sizes = self.blocks().map(|b| b.queries.len() * b.keys.len());
+        vec![0f32; sizes.max().unwrap_or(0)]
+    }
+
+    /// Scaled scores of the queries of a block against its keys.
+    fn scores(&self, out: &mut [f32], block: &Block, member: usize) {
         matmul(
             Threads::One,
-            (out, block.end),
+            (out, block.keys.len()),
             false,
-            self.heads.scale() as f32,
-            self.queries(block.start, member),
-            self.keys().transposed(),
-            [block.len(), block.end, self.heads.head_dim],
+            self.attention.scale as f32,
+            self.queries(block.queries.start, member),
+            self.keys(block).transposed(),
+            [block.queries.len(), block.keys.len(), self.heads.head_dim],
         );
     }
 }
@@ -87,8 +118,13 @@ impl<'a> Unit<'a> {
 /// Results of a unit, one per query head of its group: outputs `[len, head_dim]`, log-sum-exp `[len]`.
 type Forward = Vec<(Vec<f32>, Vec<f32>)>;
 
-pub(super) fn forward(qkv: &[f32], heads: HeadLayout, packing: &Packing) -> (Vec<f32>, Vec<f32>) {
-    let results: Vec<Forward> = Unit::all(qkv, heads, packing)
+pub(super) fn forward(
+    qkv: &[f32],
+    attention: Attention,
+    packing: &Packing,
+) -> (Vec<f32>, Vec<f32>) {
+    let heads = attention.heads;
+    let results: Vec<Forward> = Unit::all(qkv, attention, packing)
         .map(|u| forward_unit(&u))
         .collect();
     let n = packing.n_tokens();
@@ -110,7 +146,7 @@ pub(super) fn forward(qkv: &[f32], heads: HeadLayout, packing: &Packing) -> (Vec
 
 fn forward_unit(unit: &Unit) -> Forward {
     let (len, d) = (unit.len(), unit.heads.head_dim);
-    let mut scores = vec![0f32; QUERY_BLOCK.min(len) * len];
+    let mut scores = unit.room();
     (0..unit.heads.group())
         .map(|member| {
             let mut output = vec![0f32; len * d];
@@ -120,8 +156,12 @@ fn forward_unit(unit: &Unit) -> Forward {
                 vectorized(
                     #[inline(always)]
                     || {
-                        for (row, token) in scores.chunks_exact_mut(block.end).zip(block.clone()) {
-                            let (seen, hidden) = row.split_at_mut(token + 1);
+                        let rows = scores.chunks_exact_mut(block.keys.len());
+                        for (row, token) in rows.zip(block.queries.clone()) {
+                            let range = unit.seen(&block, token);
+                            row[..range.start].fill(0.0);
+                            row[range.end..].fill(0.0);
+                            let seen = &mut row[range];
                             let top = max(seen);
                             for s in seen.iter_mut() {
                                 *s = exp(*s - top);
@@ -131,19 +171,18 @@ fn forward_unit(unit: &Unit) -> Forward {
                             for s in seen.iter_mut() {
                                 *s *= normalizer;
                             }
-                            hidden.fill(0.0);
                             lse[token] = top + total.ln();
                         }
                     },
                 );
                 matmul(
                     Threads::One,
-                    (&mut output[block.start * d..], d),
+                    (&mut output[block.queries.start * d..], d),
                     false,
                     1.0,
-                    Matrix::rows(&scores, block.end),
-                    unit.values(),
-                    [block.len(), d, block.end],
+                    Matrix::rows(&scores, block.keys.len()),
+                    unit.values(&block),
+                    [block.queries.len(), d, block.keys.len()],
                 );
             }
             (output, lse)
@@ -163,10 +202,11 @@ pub(super) fn backward(
     output: &[f32],
     lse: &[f32],
     grad: &[f32],
-    heads: HeadLayout,
+    attention: Attention,
     packing: &Packing,
 ) -> Vec<f32> {
-    let results: Vec<Gradients> = Unit::all(qkv, heads, packing)
+    let heads = attention.heads;
+    let results: Vec<Gradients> = Unit::all(qkv, attention, packing)
         .map(|unit| backward_unit(&unit, output, lse, grad))
         .collect();
     let d = heads.head_dim;
@@ -189,25 +229,25 @@ pub(super) fn backward(
 
 fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Gradients {
     let (heads, len, d) = (unit.heads, unit.len(), unit.heads.head_dim);
-    let (width, scale) = (heads.q_width(), heads.scale() as f32);
+    let (width, scale) = (heads.q_width(), unit.attention.scale as f32);
     let mut keys = vec![0f32; len * d];
     let mut values = vec![0f32; len * d];
-    let mut weights = vec![0f32; QUERY_BLOCK.min(len) * len];
-    let mut d_scores = vec![0f32; QUERY_BLOCK.min(len) * len];
+    let (mut weights, mut d_scores) = (unit.room(), unit.room());
     let queries = (0..heads.group())
         .map(|member| {
             let head = unit.query_head(member);
             let at = |token: usize| (unit.tokens.start + token) * width + head * d;
             let mut queries = vec![0f32; len * d];
             for block in unit.blocks() {
-                let (n, end) = (block.len(), block.end);
-                let grad_out = Matrix::rows(&grad[at(block.start)..], width);
+                let (n, n_keys) = (block.queries.len(), block.keys.len());
+                let start = block.queries.start;
+                let grad_out = Matrix::rows(&grad[at(start)..], width);
                 unit.scores(&mut weights, &block, member);
-                let d_weights = [n, end, d];
-                let to_values = unit.values().transposed();
+                let d_weights = [n, n_keys, d];
+                let to_values = unit.values(&block).transposed();
                 matmul(
                     Threads::One,
-                    (&mut d_scores, end),
+                    (&mut d_scores, n_keys),
                     false,
                     1.0,
                     grad_out,
@@ -218,45 +258,50 @@ fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Grad
                     #[inline(always)]
                     || {
                         let rows = weights
-                            .chunks_exact_mut(end)
-                            .zip(d_scores.chunks_exact_mut(end));
-                        for ((weights, d_scores), token) in rows.zip(block.clone()) {
+                            .chunks_exact_mut(n_keys)
+                            .zip(d_scores.chunks_exact_mut(n_keys));
+                        for ((weights, d_scores), token) in rows.zip(block.queries.clone()) {
                             let row = at(token);
                             let delta = dot(&grad[row..row + d], &output[row..row + d]);
                             let lse = lse[(unit.tokens.start + token) * heads.n_heads + head];
-                            let seen = weights[..=token].iter_mut();
-                            for (w, ds) in seen.zip(d_scores.iter_mut()) {
+                            let range = unit.seen(&block, token);
+                            for row in [&mut *weights, &mut *d_scores] {
+                                row[..range.start].fill(0.0);
+                                row[range.end..].fill(0.0);
+                            }
+                            let seen = weights[range.clone()].iter_mut();
+                            for (w, ds) in seen.zip(&mut d_scores[range]) {
                                 *w = exp(*w - lse);
                                 *ds = *w * (*ds - delta) * scale;
                             }
-                            weights[token + 1..].fill(0.0);
-                            d_scores[token + 1..].fill(0.0);
                         }
                     },
                 );
-                let w = Matrix::rows(&weights, end);
-                let ds = Matrix::rows(&d_scores, end);
-                let block_queries = unit.queries(block.start, member);
+                let w = Matrix::rows(&weights, n_keys);
+                let ds = Matrix::rows(&d_scores, n_keys);
+                let block_queries = unit.queries(start, member);
+                let first_key = block.keys.start * d;
                 matmul(
                     Threads::One,
-                    (&mut values, d),
+                    (&mut values[first_key..], d),
                     true,
                     1.0,
                     w.transposed(),
                     grad_out,
-                    [end, d, n],
+                    [n_keys, d, n],
                 );
                 matmul(
                     Threads::One,
-                    (&mut keys, d),
+                    (&mut keys[first_key..], d),
                     true,
                     1.0,
                     ds.transposed(),
                     block_queries,
-                    [end, d, n],
+                    [n_keys, d, n],
                 );
-                let out = (&mut queries[block.start * d..], d);
-                matmul(Threads::One, out, false, 1.0, ds, unit.keys(), [n, d, end]);
+                let out = (&mut queries[start * d..], d);
+                let (of_keys, sizes) = (unit.keys(&block), [n, d, n_keys]);
+                matmul(Threads::One, out, false, 1.0, ds, of_keys, sizes);
             }
             queries
         })

@@ -4,7 +4,7 @@
 //! which attention reads them.
 
 use crate::ops::simd::{exp, max, sum};
-use crate::ops::{CacheRows, HeadLayout};
+use crate::ops::{Attention, CacheRows, HeadLayout};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -48,9 +48,10 @@ pub(super) fn attention(
     keys: &[f32],
     values: &[f32],
     capacity: usize,
-    heads: HeadLayout,
+    attention: Attention,
     rows: &CacheRows,
 ) -> Vec<f32> {
+    let heads = attention.heads;
     let (d, width) = (heads.head_dim, heads.group() * heads.head_dim);
     let n = qkv.len() / heads.width();
     let mut out = vec![0f32; n * heads.q_width()];
@@ -60,15 +61,15 @@ pub(super) fn attention(
         .for_each(|(unit, out)| {
             let (i, kv_head) = (unit / heads.n_kv_heads, unit % heads.n_kv_heads);
             let (slot, position) = rows.of(i);
-            let first = (slot * heads.n_kv_heads + kv_head) * capacity;
-            let filled = first * d..(first + position + 1) * d;
+            let start = (slot * heads.n_kv_heads + kv_head) * capacity;
+            let seen = (start + attention.first(position)) * d..(start + position + 1) * d;
             pulp::Arch::new().dispatch(Unit {
                 queries: &qkv[i * heads.width() + kv_head * width..][..width],
-                keys: &keys[filled.clone()],
-                values: &values[filled],
+                keys: &keys[seen.clone()],
+                values: &values[seen],
                 out,
                 d,
-                scale: heads.scale() as f32,
+                scale: attention.scale as f32,
             });
         });
     out

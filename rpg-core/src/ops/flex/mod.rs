@@ -7,6 +7,7 @@
 mod adamw;
 mod attention;
 mod cache;
+mod glu;
 mod head;
 mod int8;
 mod matmul;
@@ -14,11 +15,10 @@ mod norm;
 mod project;
 mod rotary;
 mod rows;
-mod swiglu;
 
 use super::{
-    AdamWUpdate, CacheRows, DecodeBackend, HeadLayout, HeadScores, Int8Matrix, ModelBackend,
-    Moments8, Packing, RopeTable, ScheduleFreeUpdate, Weight, composed,
+    Activation, AdamWUpdate, Attention, CacheRows, DecodeBackend, HeadLayout, HeadScores,
+    Int8Matrix, ModelBackend, Moments8, Packing, RopeTable, ScheduleFreeUpdate, Weight, composed,
 };
 use burn::backend::Flex;
 use burn::tensor::ops::IntTensor;
@@ -218,21 +218,21 @@ impl ModelBackend for Flex {
         });
         (
             grad,
-            from_vec(dq, [heads.head_dim]),
-            from_vec(dk, [heads.head_dim]),
+            from_vec(dq, [weights[0].len()]),
+            from_vec(dk, [weights[1].len()]),
         )
     }
 
     fn causal_attention(
         qkv: FlexTensor,
-        heads: HeadLayout,
+        attention: Attention,
         packing: &Packing,
     ) -> (FlexTensor, FlexTensor) {
         if !all_f32(&[&qkv]) {
-            return composed::attention::<Self>(qkv, heads, packing);
+            return composed::attention::<Self>(qkv, attention, packing);
         }
-        let n = packing.n_tokens();
-        let (output, lse) = attention::forward(&Values::new(&qkv), heads, packing);
+        let (n, heads) = (packing.n_tokens(), attention.heads);
+        let (output, lse) = attention::forward(&Values::new(&qkv), attention, packing);
         (
             from_vec(output, [n, heads.q_width()]),
             from_vec(lse, [n, heads.n_heads]),
@@ -243,37 +243,40 @@ impl ModelBackend for Flex {
         qkv: FlexTensor,
         output: FlexTensor,
         lse: FlexTensor,
-        heads: HeadLayout,
+        attention: Attention,
         packing: &Packing,
         grad: FlexTensor,
     ) -> FlexTensor {
         if !all_f32(&[&qkv, &output, &lse, &grad]) {
-            return composed::attention_backward::<Self>(qkv, output, lse, heads, packing, grad);
+            return composed::attention_backward::<Self>(
+                qkv, output, lse, attention, packing, grad,
+            );
         }
         let (qkv, output) = (Values::new(&qkv), Values::new(&output));
         let (lse, grad) = (Values::new(&lse), Values::new(&grad));
-        let dqkv = attention::backward(&qkv, &output, &lse, &grad, heads, packing);
-        from_vec(dqkv, [packing.n_tokens(), heads.width()])
+        let dqkv = attention::backward(&qkv, &output, &lse, &grad, attention, packing);
+        from_vec(dqkv, [packing.n_tokens(), attention.heads.width()])
     }
 
-    fn swiglu(gate_up: FlexTensor) -> FlexTensor {
+    fn glu(gate_up: FlexTensor, activation: Activation) -> FlexTensor {
         if !all_f32(&[&gate_up]) {
-            return composed::swiglu::<Self>(gate_up);
+            return composed::glu::<Self>(gate_up, activation);
         }
         let [n, width] = dims(&gate_up);
-        from_vec(
-            swiglu::forward(&Values::new(&gate_up), width / 2),
-            [n, width / 2],
-        )
+        let values = glu::forward(&Values::new(&gate_up), width / 2, activation);
+        from_vec(values, [n, width / 2])
     }
 
-    fn swiglu_backward(gate_up: FlexTensor, grad: FlexTensor) -> FlexTensor {
+    fn glu_backward(gate_up: FlexTensor, activation: Activation, grad: FlexTensor) -> FlexTensor {
         if !all_f32(&[&gate_up, &grad]) {
-            return composed::swiglu_backward::<Self>(gate_up, grad);
+            return composed::glu_backward::<Self>(gate_up, activation, grad);
         }
         let [n, width] = dims(&gate_up);
-        let values = swiglu::backward(&Values::new(&gate_up), &Values::new(&grad), width / 2);
-        from_vec(values, [n, width])
+        let (gate_up, grad) = (Values::new(&gate_up), Values::new(&grad));
+        from_vec(
+            glu::backward(&gate_up, &grad, width / 2, activation),
+            [n, width],
+        )
     }
 
     fn head_logprobs(
@@ -397,17 +400,18 @@ impl DecodeBackend for Flex {
         qkv: FlexTensor,
         keys: &FlexTensor,
         values: &FlexTensor,
-        heads: HeadLayout,
+        attention: Attention,
         rows: &CacheRows,
     ) -> FlexTensor {
         if !all_f32(&[&qkv, keys, values]) {
-            return composed::cached_attention::<Self>(qkv, keys, values, heads, rows);
+            return composed::cached_attention::<Self>(qkv, keys, values, attention, rows);
         }
         let [n, _] = dims(&qkv);
         let [_, _, capacity, _] = dims(keys);
         let (keys, values) = (Values::new(keys), Values::new(values));
-        let output = cache::attention(&Values::new(&qkv), &keys, &values, capacity, heads, rows);
-        from_vec(output, [n, heads.q_width()])
+        let qkv = Values::new(&qkv);
+        let output = cache::attention(&qkv, &keys, &values, capacity, attention, rows);
+        from_vec(output, [n, attention.heads.q_width()])
     }
 
     fn adamw(

@@ -90,20 +90,20 @@ pub(super) fn head_norm(
     heads: HeadLayout,
     eps: f32,
 ) {
-    let d = heads.head_dim;
     qkv.par_chunks_mut(ROW_BLOCK * heads.width())
         .for_each(|rows| {
             vectorized(
                 #[inline(always)]
                 || {
-                    let mut normalized = vec![0f32; d];
+                    let mut normalized = vec![0f32; q_weight.len().max(k_weight.len())];
                     for row in rows.chunks_exact_mut(heads.width()) {
                         let (queries, rest) = row.split_at_mut(heads.q_width());
                         let keys = &mut rest[..heads.kv_width()];
                         for (part, weight) in [(queries, q_weight), (keys, k_weight)] {
-                            for head in part.chunks_exact_mut(d) {
-                                normalize(&mut normalized, head, weight, eps);
-                                head.copy_from_slice(&normalized);
+                            let normalized = &mut normalized[..weight.len()];
+                            for group in part.chunks_exact_mut(weight.len()) {
+                                normalize(normalized, group, weight, eps);
+                                group.copy_from_slice(normalized);
                             }
                         }
                     }
@@ -120,27 +120,26 @@ pub(super) fn head_norm_backward(
     eps: f32,
     grad: &mut [f32],
 ) -> [Vec<f32>; 2] {
-    let d = heads.head_dim;
+    let (dq, dk) = (q_weight.len(), k_weight.len());
     let block = ROW_BLOCK * heads.width();
     let (q, kv) = (heads.q_width(), heads.kv_width());
     let partial: Vec<[Vec<f32>; 2]> = grad
         .par_chunks_mut(block)
         .zip(qkv.par_chunks(block))
         .map(|(grad, x)| {
-            let mut dq_weight = vec![0f32; d];
-            let mut dk_weight = vec![0f32; d];
+            let mut dq_weight = vec![0f32; dq];
+            let mut dk_weight = vec![0f32; dk];
             vectorized(
                 #[inline(always)]
                 || {
                     let rows = grad.chunks_exact_mut(heads.width());
                     for (grad, x) in rows.zip(x.chunks_exact(heads.width())) {
-                        let heads_of = |range: std::ops::Range<usize>| range.step_by(d);
-                        for at in heads_of(0..q) {
-                            let (g, x) = (&mut grad[at..at + d], &x[at..at + d]);
+                        for at in (0..q).step_by(dq) {
+                            let (g, x) = (&mut grad[at..at + dq], &x[at..at + dq]);
                             normalize_backward(g, x, q_weight, eps, &mut dq_weight);
                         }
-                        for at in heads_of(q..q + kv) {
-                            let (g, x) = (&mut grad[at..at + d], &x[at..at + d]);
+                        for at in (q..q + kv).step_by(dk) {
+                            let (g, x) = (&mut grad[at..at + dk], &x[at..at + dk]);
                             normalize_backward(g, x, k_weight, eps, &mut dk_weight);
                         }
                     }
@@ -149,6 +148,6 @@ pub(super) fn head_norm_backward(
             [dq_weight, dk_weight]
         })
         .collect();
-    let (dq, dk): (Vec<_>, Vec<_>) = partial.into_iter().map(|[q, k]| (q, k)).unzip();
-    [sum_blocks(&dq, d), sum_blocks(&dk, d)]
+    let (of_q, of_k): (Vec<_>, Vec<_>) = partial.into_iter().map(|[q, k]| (q, k)).unzip();
+    [sum_blocks(&of_q, dq), sum_blocks(&of_k, dk)]
 }

@@ -1,0 +1,89 @@
+//! What Hugging Face calls the tensors of each parameter.
+
+use crate::model::{Family, ModelConfig, NormPlacement};
+
+/// A tensor as Hugging Face names it.
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+}
+
+/// The tensors whose rows, stacked, make up the parameter `name`.
+pub(super) fn sources(config: &ModelConfig, name: &str) -> Vec<Source> {
+    let (d, vocab_size) = (config.hidden_size, config.vocab_size);
+    let one = |name: &str, shape: &[usize]| {
+        vec![Source {
+            name: name.into(),
+            shape: shape.to_vec(),
+        }]
+    };
+    match name {
+        "embedding" => return one("model.embed_tokens.weight", &[vocab_size, d]),
+        "lm_head" => return one("lm_head.weight", &[vocab_size, d]),
+        "norm" => return one("model.norm.weight", &[d]),
+        _ => {}
+    }
+    let mut parts = name.split('.');
+    let (Some("blocks"), Some(layer), Some(part), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        unreachable!("no parameter is called {name}");
+    };
+    let source = |(tensor, shape): (String, Vec<usize>)| Source {
+        name: format!("model.layers.{layer}.{tensor}"),
+        shape,
+    };
+    of_block(config, part).into_iter().map(source).collect()
+}
+
+/// The tensors of a part of a block, and their shapes.
+fn of_block(config: &ModelConfig, part: &str) -> Vec<(String, Vec<usize>)> {
+    let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
+    let (q, kv) = (heads.q_width(), heads.kv_width());
+    let is_fused = config.model_type == Family::Phi3;
+    let qkv: &[(&str, usize)] = if is_fused {
+        &[("self_attn.qkv_proj", heads.width())]
+    } else {
+        &[
+            ("self_attn.q_proj", q),
+            ("self_attn.k_proj", kv),
+            ("self_attn.v_proj", kv),
+        ]
+    };
+    let gate_up: &[(&str, usize)] = if is_fused {
+        &[("mlp.gate_up_proj", 2 * f)]
+    } else {
+        &[("mlp.gate_proj", f), ("mlp.up_proj", f)]
+    };
+    let output = [("self_attn.o_proj", d)];
+    let down = [("mlp.down_proj", d)];
+    let weights = |tensors: &[(&str, usize)], columns: usize| -> Vec<_> {
+        let of = |&(name, rows): &(&str, usize)| (format!("{name}.weight"), vec![rows, columns]);
+        tensors.iter().map(of).collect()
+    };
+    let vectors = |tensors: &[(&str, usize)], kind: &str| -> Vec<_> {
+        let of = |&(name, rows): &(&str, usize)| (format!("{name}.{kind}"), vec![rows]);
+        tensors.iter().map(of).collect()
+    };
+    let norm = |name: &str, width: usize| vectors(&[(name, width)], "weight");
+    let [q_norm, k_norm] = config.qk_norm_widths().unwrap_or_default();
+    match part {
+        "qkv" => weights(qkv, d),
+        "qkv_bias" => vectors(qkv, "bias"),
+        "output" => weights(&output, q),
+        "output_bias" => vectors(&output, "bias"),
+        "gate_up" => weights(gate_up, d),
+        "gate_up_bias" => vectors(gate_up, "bias"),
+        "down" => weights(&down, f),
+        "down_bias" => vectors(&down, "bias"),
+        "q_norm" => norm("self_attn.q_norm", q_norm),
+        "k_norm" => norm("self_attn.k_norm", k_norm),
+        "input_norm" => norm("input_layernorm", d),
+        // With two norms this one is before the feed-forward layer; where others are after, it is after attention.
+        "post_norm" if config.norms == NormPlacement::Before => norm("post_attention_layernorm", d),
+        "post_norm" => norm("pre_feedforward_layernorm", d),
+        "output_norm" => norm("post_attention_layernorm", d),
+        "down_norm" => norm("post_feedforward_layernorm", d),
+        _ => unreachable!("no part of a block is called {part}"),
+    }
+}
