@@ -136,8 +136,18 @@ impl ScratchModel {
         seed: u64,
         device: &B::Device,
     ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
+        self.init_as(seed, Storage::F32, device)
+    }
+
+    /// The same with matrices in the form that `storage` says.
+    pub fn init_as<B: DecodeBackend>(
+        &self,
+        seed: u64,
+        storage: Storage,
+        device: &B::Device,
+    ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
         let (model, tokenizer) = self.config()?;
-        Ok((CausalLm::init(&model, seed, device), tokenizer))
+        Ok((CausalLm::init_as(&model, seed, storage, device), tokenizer))
     }
 
     /// The shape of that model, and the tokenizer.

@@ -1,7 +1,8 @@
 //! `rpg train --dry-run`.
 
-use crate::common::{run, text};
+use crate::common::{run, small_model, text};
 use serde_json::Value;
+use std::fs;
 
 /// Flags of a run of one step, in which samples are as long as they may be.
 fn flags(more: &[&str]) -> Vec<String> {
@@ -95,13 +96,24 @@ fn the_memory_is_within_a_fifth_of_what_is_measured() {
 
 #[test]
 fn what_does_not_fit_is_said_before_anything_is_loaded() {
-    // Some 60 TB.
-    let shape = "model={scratch={hidden_size=65536, intermediate_size=262144, num_hidden_layers=96, num_attention_heads=512, \
-                 num_key_value_heads=512}}";
-    let flags = flags(&[shape]);
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let temp = tempfile::tempdir().unwrap();
-    let dir = temp.path().join("run");
+    let huge = temp.path().join("huge");
+    fs::create_dir(&huge).unwrap();
+    let small = small_model(temp.path());
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        fs::copy(small.join(file), huge.join(file)).unwrap();
+    }
+    let config = fs::read(small.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    // Some 60 TB, and no weights.
+    config["hidden_size"] = 65536.into();
+    config["intermediate_size"] = 262_144.into();
+    config["num_hidden_layers"] = 96.into();
+    fs::write(huge.join("config.json"), config.to_string()).unwrap();
+    let model = format!("model={{path='{}'}}", huge.display());
+    let flags = flags(&[&model]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let dir = temp.path().join("new");
     for first in [
         vec!["train", "--dry-run"],
         vec!["train", "--run-dir", dir.to_str().unwrap()],

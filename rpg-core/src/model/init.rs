@@ -19,8 +19,13 @@ impl<B: ModelBackend> CausalLm<B> {
     /// Random weights, the same on every backend: normal with a standard deviation of 0.02, times
     /// `1 / sqrt(2 * layers)` where a block writes to the residual stream (GPT-2); norms multiply by 1.
     pub fn init(config: &ModelConfig, seed: u64, device: &B::Device) -> Self {
+        Self::init_as(config, seed, Storage::F32, device)
+    }
+
+    /// The same with matrices in the form that `storage` says.
+    pub fn init_as(config: &ModelConfig, seed: u64, storage: Storage, device: &B::Device) -> Self {
         let residual = DEVIATION / (2.0 * config.num_hidden_layers as f64).sqrt();
-        Self::build(config, Storage::F32, device, |name, shape| {
+        Self::build(config, storage, device, |name, shape| {
             let deviation = match name.rsplit('.').next() {
                 Some("output" | "down") => residual,
                 _ => DEVIATION,

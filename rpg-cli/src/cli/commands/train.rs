@@ -242,7 +242,7 @@ fn first_policy<B: DecodeBackend>(
     let storage = base_storage::<B>(config)?;
     let (policy, tokenizer) = match (&config.model.path, &config.model.scratch) {
         (Some(given), _) => policy::load(given, storage, device)?,
-        (None, Some(shape)) => shape.init(config.seed, device)?,
+        (None, Some(shape)) => shape.init_as(config.seed, storage, device)?,
         (None, None) => {
             return Err(Failure::input(
                 "model: neither `path` nor `scratch` is given",
