@@ -61,10 +61,7 @@ impl GgufTensors<'_> {
     /// llama.cpp rotates neighbouring pairs of a head in its Llama models and halves in the others, and GGUF files
     /// have the rows of queries and keys in that order.
     fn paired_heads(&self, name: &str) -> Option<usize> {
-        let is_paired = match self.config.model_type {
-            Family::Llama | Family::Mistral => true,
-            _ => false,
-        };
+        let is_paired = matches!(self.config.model_type, Family::Llama | Family::Mistral);
         let heads = self.config.heads();
         if is_paired && name.contains(".q_proj.") {
             Some(heads.n_heads)
