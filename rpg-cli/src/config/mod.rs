@@ -149,6 +149,7 @@ impl TrainConfig {
         options.sampling = sampling;
         options.max_new_tokens = self.rollout.max_new_tokens.get();
         options.max_slots = self.rollout.max_slots.get();
+        options.ignore_eos = self.rollout.ignore_eos;
         options
     }
 

@@ -195,6 +195,9 @@ config_section! {
         weights: RolloutWeights = RolloutWeights::default(),
         /// The largest number of completions that are sampled at a time.
         max_slots: Count = Count::of(512),
+        /// Does not end completions at end-of-sequence tokens: each has `max_new_tokens` (for measurements, as
+        /// `ignore_eos` of verl's rollouts).
+        ignore_eos: bool = false,
     }
 }
 

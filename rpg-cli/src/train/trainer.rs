@@ -168,6 +168,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
 
             if self.pace.asks_for_checkpoint() {
                 self.save()?;
+                timing.lap("save_checkpoint");
             }
 
             // Several updates, each from its share of the groups.
@@ -353,12 +354,10 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         if self.data.eval.is_empty() {
             return Ok(None);
         }
+        let during = config.evaluate.problems_during;
         let n_problems = match moment {
             Moment::Before | Moment::After => usize::MAX,
-            Moment::During => config
-                .evaluate
-                .problems_during
-                .map_or(usize::MAX, Count::get),
+            Moment::During => during.map_or(usize::MAX, Count::get),
         };
         let policy = self.learner.policy();
         self.rollouts

@@ -338,3 +338,23 @@ fn rollouts_with_8_bit_weights_are_corrected_and_evaluations_exact() {
     let expected = "rollout.weights: found int8 without objective.rollout_correction";
     assert!(warnings.contains(expected), "{warnings}");
 }
+
+#[test]
+fn completions_end_at_their_limit_where_end_of_sequence_is_ignored() {
+    let temp = tempfile::tempdir().unwrap();
+    let lengths = |name: &str, more: &[&str]| {
+        let dir = temp.path().join(name);
+        let fixed = ["--steps", "1", "--set", "rollout.max_new_tokens=16"];
+        let output = train(&dir, &[&fixed, more].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let metrics = metrics(&dir);
+        let step = metrics
+            .iter()
+            .find(|line| line["phase"] == "train")
+            .unwrap();
+        ["min", "max"].map(|end| step[format!("response_length/{end}")].as_f64().unwrap())
+    };
+    assert!(lengths("ends", &[])[0] < 16.0);
+    let ignored = lengths("ignored", &["--set", "rollout.ignore_eos=true"]);
+    assert_eq!(ignored, [16.0, 16.0]);
+}

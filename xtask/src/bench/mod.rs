@@ -1,6 +1,8 @@
 //! Benchmarks against what users would run otherwise, both sides in one run.
 
+mod process;
 mod reward;
+mod train;
 
 use crate::{root, target_dir};
 use anyhow::{Context, Result, bail, ensure};
@@ -16,15 +18,19 @@ cargo xtask bench NAME [OPTIONS]
   rollout            sampling and training passes of a model, against transformers; needs --model
   int8               sampling with products of 8-bit integers, against the exact sampler; needs --model
   reward             answers graded per second, against Math-Verify; needs --cases
+  train              whole steps of training, against TRL's GRPOTrainer; needs --model, an hour
   scorer             log-probs over a vocabulary of 151,936: some logits at a time, against all at once
 
   --model DIR        a Hugging Face model folder
   --cases FILE       JSONL of cases to grade: {\"id\", \"gold\", \"pred\", \"expect\", \"source\"} per line; those
                      whose source begins with `adversarial` are timed separately
   --python PYTHON    a Python that has the packages of the other side (numpy, torch, transformers,
-                     math-verify)
+                     math-verify, trl)
   --venv             install these packages into a virtual environment in the target folder; later runs use it
   --rounds N         rounds; each runs every side once (default 3)
+  --pass N           train: completions per forward and backward pass of both sides (default: all 64 of a step, which
+                     takes TRL about 24 GB)
+  --smoke            train: steps of a few tokens, to see that both sides run
 ";
 
 /// `cargo xtask bench`.
@@ -38,6 +44,7 @@ pub(crate) fn run(shell: &Shell, args: &[String]) -> Result<()> {
         "rollout" => rollout(shell, &options),
         "int8" => int8(shell, &options),
         "reward" => reward::run(shell, &options),
+        "train" => train::run(shell, &options),
         "scorer" => scorer(shell, &options),
         "--help" | "-h" | "help" => {
             print!("{HELP}");
@@ -53,6 +60,8 @@ struct Options {
     python: Option<PathBuf>,
     venv: bool,
     rounds: usize,
+    pass: Option<usize>,
+    smoke: bool,
 }
 
 impl Options {
@@ -63,6 +72,8 @@ impl Options {
             python: None,
             venv: false,
             rounds: 3,
+            pass: None,
+            smoke: false,
         };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
@@ -75,13 +86,9 @@ impl Options {
                 "--cases" => options.cases = Some(value()?.into()),
                 "--python" => options.python = Some(value()?.into()),
                 "--venv" => options.venv = true,
-                "--rounds" => {
-                    let text = value()?;
-                    let n = text.parse().ok().filter(|&n: &usize| n > 0);
-                    options.rounds = n.with_context(|| {
-                        format!("--rounds: found `{text}`; expected a number of at least 1")
-                    })?;
-                }
+                "--smoke" => options.smoke = true,
+                "--rounds" => options.rounds = count(arg, value()?)?,
+                "--pass" => options.pass = Some(count(arg, value()?)?),
                 other => bail!("unknown option `{other}`\n\n{HELP}"),
             }
         }
@@ -114,6 +121,11 @@ impl Options {
         );
         Ok(python)
     }
+}
+
+fn count(option: &str, text: &str) -> Result<usize> {
+    let n = text.parse().ok().filter(|&n: &usize| n > 0);
+    n.with_context(|| format!("{option}: found `{text}`; expected a number of at least 1"))
 }
 
 /// One line of JSON from a process.
