@@ -1,6 +1,6 @@
 //! Training: what a run leaves behind, and which input is refused before it begins.
 
-use crate::common::{metrics, checkpoint, lines, run, small_model, text, train};
+use crate::common::{checkpoint, lines, metrics, run, small_model, text, train};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
