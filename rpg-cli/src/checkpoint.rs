@@ -167,7 +167,10 @@ pub fn read_reference<B: DecodeBackend>(
     if AdapterFolder::is_one(&dir) {
         return with_adapter_of(policy.clone(), &dir).map(Some);
     }
-    let reference = CausalLm::load_hf(&dir, &policy.device()).map_err(Failure::input)?;
+    let mut reference = CausalLm::load_hf(&dir, &policy.device()).map_err(Failure::input)?;
+    if policy.config().long_context {
+        reference = reference.with_long_context();
+    }
     Ok(Some(reference))
 }
 

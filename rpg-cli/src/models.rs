@@ -82,6 +82,21 @@ pub fn frozen<B: DecodeBackend>() -> Storage {
     }
 }
 
+/// The model for texts beyond the context that LongRoPE stretched; `given` is what asks for that.
+pub(crate) fn long_context<B: DecodeBackend>(
+    given: &str,
+    model: CausalLm<B>,
+) -> Result<CausalLm<B>, Failure> {
+    if model.config().has_long_context() {
+        return Ok(model.with_long_context());
+    }
+    Err(Failure::input(format!(
+        "{given}: this model's `rope_scaling` is no LongRoPE: there is one list of factors for all lengths, and it runs to its \
+         context of {}",
+        model.config().context()
+    )))
+}
+
 /// What is known of a model before its weights are read.
 #[derive(Debug, Clone)]
 pub struct Outline {

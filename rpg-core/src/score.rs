@@ -26,6 +26,15 @@ impl ScoreItem {
         let scored = prompt.len()..tokens.len();
         Self { tokens, scored }
     }
+
+    /// What comes before the scored tokens, which other texts may have too, and the rest; all, where none is scored.
+    fn parts(&self) -> (Option<&[u32]>, &[u32]) {
+        if self.scored.is_empty() {
+            return (None, &self.tokens);
+        }
+        let (prompt, rest) = self.tokens.split_at(self.scored.start);
+        (Some(prompt), rest)
+    }
 }
 
 /// The result of scoring: all scored tokens of all items, concatenated.
@@ -77,7 +86,36 @@ pub fn score_on_tape<B: ModelBackend>(
     (packed.scores(model, hidden, temperature, entropy), tape)
 }
 
-/// Texts one after the other.
+/// Cuts a list into passes over the model of at most `max_tokens` tokens. Neighbours with the same prompt share it, so that it
+/// counts once in a pass. One that has more tokens by itself is a pass of its own; none is empty.
+pub fn passes<T>(
+    items: &[T],
+    max_tokens: usize,
+    item: impl Fn(&T) -> &ScoreItem,
+) -> impl Iterator<Item = &[T]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let (mut n_tokens, mut n) = (0usize, 0);
+        let mut prompt = None;
+        for item in rest.iter().map(&item) {
+            let (own, response) = item.parts();
+            let is_shared = own.is_some() && own == prompt;
+            let n_prompt = own.filter(|_| !is_shared).map_or(0, <[u32]>::len);
+            let with_it = n_tokens.saturating_add(n_prompt + response.len());
+            if n > 0 && with_it > max_tokens {
+                break;
+            }
+            (n_tokens, prompt, n) = (with_it, own, n + 1);
+        }
+        let (pass, later) = rest.split_at(n);
+        rest = later;
+        (!pass.is_empty()).then_some(pass)
+    })
+}
+
+/// Texts one after the other: the prompt of neighbours, if it is the same, and then what each has after it.
+///
+/// A prompt is a sequence of its own also where nobody shares it, so that attention makes the same sums in both cases.
 struct Packed {
     tokens: Vec<u32>,
     packing: Packing,
@@ -88,26 +126,41 @@ struct Packed {
 
 impl Packed {
     fn new(items: &[impl Borrow<ScoreItem>], vocab_size: usize) -> Self {
-        let items = || items.iter().map(Borrow::borrow);
-        let packing = Packing::new(items().map(|item| item.tokens.len()));
-        let mut tokens = Vec::with_capacity(packing.n_tokens());
+        let mut tokens = Vec::new();
+        let mut sequences: Vec<(usize, Option<usize>)> = Vec::new();
         let (mut sources, mut targets) = (Vec::new(), Vec::new());
-        for (item, range) in items().zip(packing.ranges()) {
+        // The prompt that a text may go on from, its sequence and its last token.
+        let mut prompt: Option<(&[u32], usize, usize)> = None;
+        for item in items.iter().map(Borrow::borrow) {
             assert!(
                 item.scored.is_empty() || item.scored.start > 0,
                 "the first token of a text has no log-probability"
             );
-            tokens.extend(&item.tokens);
-            for i in item.scored.clone() {
+            let (own, response) = item.parts();
+            prompt = match (own, prompt) {
+                (Some(own), Some(shared)) if own == shared.0 => Some(shared),
+                (Some(own), _) => {
+                    tokens.extend(own);
+                    sequences.push((own.len(), None));
+                    Some((own, sequences.len() - 1, tokens.len() - 1))
+                }
+                (None, _) => None,
+            };
+            let mut source = prompt.map(|(_, _, last)| last);
+            let start = tokens.len();
+            tokens.extend(response);
+            sequences.push((response.len(), prompt.map(|(_, sequence, _)| sequence)));
+            for (i, &target) in item.tokens[item.scored.clone()].iter().enumerate() {
                 assert!(
-                    (item.tokens[i] as usize) < vocab_size,
-                    "token {} of {vocab_size}",
-                    item.tokens[i]
+                    (target as usize) < vocab_size,
+                    "token {target} of {vocab_size}"
                 );
-                sources.push((range.start + i - 1) as i32);
-                targets.push(item.tokens[i] as i32);
+                sources.push(source.unwrap_or_default() as i32);
+                targets.push(target as i32);
+                source = Some(start + i);
             }
         }
+        let packing = Packing::branched(sequences);
         Self {
             tokens,
             packing,
@@ -158,5 +211,61 @@ impl Packed {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cuts(items: &[ScoreItem], max_tokens: usize) -> Vec<usize> {
+        passes(items, max_tokens, |item| item)
+            .map(<[ScoreItem]>::len)
+            .collect()
+    }
+
+    #[test]
+    fn a_prompt_counts_once_in_a_pass() {
+        let response = |prompt: &[u32], n: u32| {
+            let response: Vec<u32> = (0..n).collect();
+            ScoreItem::response(prompt, &response)
+        };
+        let (a, b) = ([7; 10], [8; 10]);
+        let items = [
+            response(&a, 5),
+            response(&a, 5),
+            response(&b, 5),
+            response(&b, 4),
+        ];
+        assert_eq!(cuts(&items, 39), [4]);
+        assert_eq!(cuts(&items, 38), [3, 1]);
+        assert_eq!(cuts(&items, 34), [2, 2]);
+        assert_eq!(cuts(&items, 19), [1, 1, 2]);
+        assert_eq!(cuts(&items, 0), [1, 1, 1, 1]);
+        assert_eq!(cuts(&[], 9), [0; 0]);
+        // Nothing is scored, and nothing is shared.
+        let unscored = ScoreItem {
+            tokens: vec![7; 10],
+            scored: 0..0,
+        };
+        assert_eq!(cuts(&[unscored.clone(), unscored], 19), [1, 1]);
+    }
+
+    #[test]
+    fn neighbours_share_a_prompt() {
+        let items = [
+            ScoreItem::response(&[1, 2], &[3, 4]),
+            ScoreItem::response(&[1, 2], &[5]),
+            ScoreItem::response(&[1], &[2, 6]),
+            ScoreItem::response(&[1, 2], &[7]),
+        ];
+        let packed = Packed::new(&items, 8);
+        assert_eq!(packed.tokens, [1, 2, 3, 4, 5, 1, 2, 6, 1, 2, 7]);
+        assert_eq!(
+            packed.packing.positions(),
+            [0, 1, 2, 3, 2, 0, 1, 2, 0, 1, 2]
+        );
+        assert_eq!(packed.sources, [1, 2, 1, 5, 6, 9]);
+        assert_eq!(packed.targets, [3, 4, 5, 2, 6, 7]);
     }
 }

@@ -296,11 +296,24 @@ fn rotary_agrees() {
 
 #[test]
 fn causal_attention_agrees() {
-    for (heads, lengths) in LAYOUTS
-        .into_iter()
-        .zip([vec![3, 1, 9], vec![70, 2], vec![130]])
-    {
-        let packing = Packing::new(lengths.clone());
+    // Several sequences, some of which go on from others.
+    let alone = |lengths: &[usize]| lengths.iter().map(|&n| (n, None)).collect::<Vec<_>>();
+    let sequences = [
+        alone(&[3, 1, 9]),
+        alone(&[70, 2]),
+        alone(&[130]),
+        vec![
+            (1, None),
+            (2, Some(0)),
+            (5, None),
+            (3, Some(2)),
+            (4, Some(2)),
+        ],
+        vec![(70, None), (66, Some(0)), (0, Some(0)), (3, Some(0))],
+        vec![(4, None), (130, Some(0))],
+    ];
+    for (heads, sequences) in LAYOUTS.into_iter().cycle().zip(sequences) {
+        let packing = Packing::branched(sequences.clone());
         let inputs = [input(1, &[packing.n_tokens(), heads.width()])];
         // Windows within a block of queries, across several, of a token alone, and longer than the texts.
         for window in [None, Some(1), Some(5), Some(64), Some(65), Some(1000)] {
@@ -309,11 +322,53 @@ fn causal_attention_agrees() {
                 window,
                 ..Attention::new(heads)
             };
-            let name = format!("{attention:?} {lengths:?}");
+            let name = format!("{attention:?} {sequences:?}");
             check(&name, &inputs, &|floats| {
                 let [qkv] = take(floats);
                 Grad::causal_attention(qkv, attention, &packing).0
             });
+        }
+    }
+}
+
+#[test]
+fn sequences_that_go_on_from_one_attend_as_whole_ones() {
+    let attend = |qkv: &Tensor<Flex, 2>, attention: Attention, packing: &Packing| {
+        let (output, _) = Flex::causal_attention(primitive(qkv.clone()), attention, packing);
+        Tensor::<Flex, 2>::from_primitive(TensorPrimitive::Float(output))
+    };
+    for (heads, [prompt, first, second]) in
+        LAYOUTS
+            .into_iter()
+            .zip([[5, 3, 7], [70, 66, 1], [1, 130, 64]])
+    {
+        let n = prompt + first + second;
+        let shape = [n, heads.width()];
+        let qkv: Tensor<Flex, 2> = flex(1, &shape, DType::F32).reshape(shape);
+        let branched = [(prompt, None), (first, Some(0)), (second, Some(0))];
+        let branched = Packing::branched(branched);
+        let [to_first, to_second] = [prompt..prompt + first, prompt + first..n];
+        for window in [None, Some(2), Some(65)] {
+            let attention = Attention {
+                window,
+                ..Attention::new(heads)
+            };
+            let found = attend(&qkv, attention, &branched);
+            for own in [to_first.clone(), to_second.clone()] {
+                let whole = [
+                    qkv.clone().slice([0..prompt]),
+                    qkv.clone().slice([own.clone()]),
+                ];
+                let whole = Tensor::cat(whole.into(), 0);
+                let packing = Packing::new([whole.dims()[0]]);
+                let expected =
+                    attend(&whole, attention, &packing).slice([prompt..prompt + own.len()]);
+                let error = (found.clone().slice([own]) - expected)
+                    .abs()
+                    .max()
+                    .into_scalar();
+                assert!(error < 1e-6, "{window:?} {heads:?}: {error:e}");
+            }
         }
     }
 }

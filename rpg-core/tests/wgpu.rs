@@ -65,7 +65,7 @@ type Primitive<B> = <B as BackendTypes>::FloatTensorPrimitive;
 
 impl Op {
     fn apply<B: ModelBackend>(self, inputs: Vec<Primitive<B>>) -> Primitive<B> {
-        let packing = Packing::new([6, 1, 2]);
+        let packing = Packing::branched([(6, None), (1, None), (2, Some(0))]);
         let targets = || {
             let targets: Vec<i32> = (0..9).map(|i| i * 7 % 31).collect();
             let data = TensorData::from(targets.as_slice());

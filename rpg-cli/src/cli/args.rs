@@ -96,6 +96,10 @@ pub struct GenerateArgs {
     /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
+    /// For models whose context LongRoPE stretched: rotate all texts with the factors for long ones, so that they may be longer
+    /// than the original context
+    #[arg(long)]
+    pub long_context: bool,
     /// One prompt per line: text, or JSON with `prompt` or `messages`, of which the last is continued if it is the
     /// assistant's; `-` reads standard input. Control tokens in messages are text: only the chat template, and text with
     /// --raw, has them as tokens
@@ -175,6 +179,10 @@ pub struct ScoreArgs {
     /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
+    /// For models whose context LongRoPE stretched: rotate all texts with the factors for long ones, so that they may be longer
+    /// than the original context
+    #[arg(long)]
+    pub long_context: bool,
     /// JSONL of {"prompt", "completion"}, {"messages", "completion"}, {"text"} or {"prompt_tokens",
     /// "completion_tokens"}, each with an "id" or without; `-` reads standard input. Prompt and completion are
     /// tokenised as one text; a token with parts of both is scored as the completion's

@@ -81,7 +81,7 @@ pub(super) fn note_on_ends<B: DecodeBackend>(model: &CausalLm<B>, tokenizer: &To
 pub(super) fn context(config: &ModelConfig, context: usize) -> String {
     if context < config.max_position_embeddings {
         format!(
-            "{context}, the context before LongRoPE stretched the model's to {}, beyond which it is not run",
+            "{context}, the context before LongRoPE stretched the model's to {} (--long-context)",
             config.max_position_embeddings
         )
     } else {

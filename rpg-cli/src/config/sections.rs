@@ -27,6 +27,9 @@ config_section! {
         path: Option<PathBuf> = None,
         /// A Qwen3-like model with random weights and the character tokenizer of the built-in task.
         scratch: Option<ScratchModel> = None,
+        /// For models whose context LongRoPE stretched (Phi-3, Phi-4-mini): whether all sequences are rotated with the factors
+        /// for long texts, so that they may be longer than the original context.
+        long_context: bool = false,
     }
 }
 

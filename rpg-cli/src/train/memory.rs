@@ -50,7 +50,7 @@ pub struct MemoryPlan {
     pub parameters: usize,
     /// Those that are trained.
     pub trained_parameters: usize,
-    /// Tokens of a step's prompts and completions, if these are as long as they may be.
+    /// Tokens of a step's prompts, each of which its samples share, and of the completions, if these are as long as they may be.
     pub tokens_per_step: usize,
 }
 
@@ -71,10 +71,10 @@ impl MemoryPlan {
             OptimizerKind::Adamw8bit => 2 * trained_parameters + trained_parameters / 32,
             _ => 2 * F32 * trained_parameters,
         };
-        let n_completions =
-            config.rollout.prompts_per_step.get() * config.rollout.samples_per_prompt.get();
+        let n_prompts = config.rollout.prompts_per_step.get();
+        let n_completions = n_prompts * config.rollout.samples_per_prompt.get();
         let new_tokens = config.rollout.max_new_tokens.get();
-        let tokens_per_step = n_completions * (sizes.mean_prompt + new_tokens);
+        let tokens_per_step = n_prompts * sizes.mean_prompt + n_completions * new_tokens;
         let part = |name, bytes, sampling, updating| MemoryPart {
             name,
             bytes,

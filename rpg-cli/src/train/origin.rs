@@ -26,6 +26,9 @@ pub struct Origin {
     /// The checksum of the weights of the model that `reference.path` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reference: Option<String>,
+    /// The checksum of the weights that an adapter is added to; the checkpoints of such a run do not hold them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    base: Option<String>,
 }
 
 /// What becomes of a resumed run whose config has another value for a key.
@@ -56,19 +59,21 @@ fn on_change(key: &str) -> Change {
         | "rollout.max_new_tokens" => Change::Refused,
         _ => match section {
             "checkpoint" => Change::Allowed,
-            "seed" | "model" | "data" | "warm_start" => Change::Refused,
+            "seed" | "model" | "data" | "warm_start" | "lora" => Change::Refused,
             _ => Change::Noted,
         },
     }
 }
 
 impl Origin {
-    /// What a run with this config, these problems and this model for `reference.path` starts with.
+    /// What a run with this config, these problems, this policy and this model for `reference.path` starts with.
     pub(super) fn new<B: DecodeBackend>(
         config: &TrainConfig,
         data: &Data,
+        policy: &CausalLm<B>,
         reference: Option<&CausalLm<B>>,
     ) -> Result<Self, Failure> {
+        let has_adapter = policy.lora().is_some();
         let mut keys = BTreeMap::new();
         let table = serde_json::to_value(config).map_err(Failure::internal)?;
         flatten("", table, &mut keys);
@@ -80,6 +85,7 @@ impl Origin {
             },
             eval: checksum(&data.eval),
             reference: reference.map(reference::checksum),
+            base: has_adapter.then(|| reference::checksum(&policy.clone().without_adapter())),
         })
     }
 
@@ -130,11 +136,18 @@ impl Origin {
         if self.eval != now.eval {
             return Err(problems("data.eval"));
         }
-        if self.reference != now.reference {
-            return Err(Failure::input(format!(
-                "{file}: reference.path: the model is not the one that the run was started with"
+        let model = |key: &str| {
+            Failure::input(format!(
+                "{file}: {key}: the model is not the one that the run was started with"
             ))
-            .hint(hint));
+            .hint(hint)
+        };
+        if self.reference != now.reference {
+            return Err(model("reference.path"));
+        }
+        // A version that did not keep it has left none.
+        if self.base.is_some() && self.base != now.base {
+            return Err(model("model.path"));
         }
         Ok(notes)
     }
@@ -187,6 +200,11 @@ mod tests {
 
     /// That of a run whose `reference.path` names a model that was initialised with this seed.
     fn origin_with(sets: &[&str], reference: Option<u64>) -> Origin {
+        origin_of(sets, 0, reference)
+    }
+
+    /// The same with the policy's seed.
+    fn origin_of(sets: &[&str], policy: u64, reference: Option<u64>) -> Origin {
         let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
         let config = TrainConfig::recipe("arithmetic", &sets).unwrap();
         let shape = config.model.scratch.as_ref().unwrap();
@@ -201,7 +219,17 @@ mod tests {
         )
         .unwrap();
         let init = |seed| shape.init::<Flex>(seed, &Default::default()).unwrap().0;
-        Origin::new(&config, &data, reference.map(init).as_ref()).unwrap()
+        let policy = match &config.lora {
+            None => init(policy),
+            Some(lora) => {
+                let storage = lora.base.storage();
+                let base = shape.init_as::<Flex>(policy, storage, &Default::default());
+                let (base, _) = base.unwrap();
+                let adapter = lora.adapter(base.config());
+                base.with_adapter(&adapter, 0).unwrap()
+            }
+        };
+        Origin::new(&config, &data, &policy, reference.map(init).as_ref()).unwrap()
     }
 
     #[test]
@@ -217,6 +245,28 @@ mod tests {
             let error = before.check(&other, file).unwrap_err();
             let expected = "config.toml: reference.path: the model is not the one";
             assert!(error.message.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn of_an_adapter_the_base_counts() {
+        let file = Path::new("config.toml");
+        for lora in ["lora={rank=2}", "lora={rank=2,base='nf4'}"] {
+            let before = origin_of(&[lora], 1, None);
+            let same = origin_of(&[lora], 1, None);
+            assert_eq!(before.check(&same, file), Ok(vec![]), "{lora}");
+            let error = before
+                .check(&origin_of(&[lora], 2, None), file)
+                .unwrap_err();
+            let expected = "config.toml: model.path: the model is not the one";
+            assert!(error.message.starts_with(expected), "{error}");
+            // A version that did not keep its checksum.
+            let older = Origin {
+                base: None,
+                ..before
+            };
+            let now = origin_of(&[lora], 2, None);
+            assert_eq!(older.check(&now, file), Ok(vec![]));
         }
     }
 

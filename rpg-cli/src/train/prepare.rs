@@ -11,10 +11,9 @@ use crate::interrupt::Interrupt;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use rpg_core::batch::by_tokens;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
-use rpg_core::score::{ScoreItem, score};
+use rpg_core::score::{ScoreItem, passes, score};
 use rpg_core::seed::{derive, stream};
 use rpg_losses::{ObjectiveConfig, TokenLogProbs, token_advantages};
 use std::collections::BTreeMap;
@@ -166,9 +165,7 @@ pub(super) fn log_probs<B: DecodeBackend>(
 ) -> Result<Vec<Vec<f32>>, Failure> {
     let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
     let mut log_probs = Vec::with_capacity(items.len());
-    for part in by_tokens(&items, config.train.micro_batch_tokens.get(), |item| {
-        item.tokens.len()
-    }) {
+    for part in passes(&items, config.train.micro_batch_tokens.get(), |item| *item) {
         if interrupt.requested() {
             return Err(Failure::interrupted());
         }

@@ -9,6 +9,7 @@ use crate::config::{TrainConfig, check_completions};
 use crate::data::{self, Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
+use crate::models::long_context;
 use crate::optim::Optimizer;
 use crate::run_folder::RunFolder;
 use rpg_core::model::CausalLm;
@@ -44,10 +45,13 @@ impl<B: DecodeBackend> Start<B> {
     /// all.
     pub fn with_progress(
         config: &TrainConfig,
-        policy: CausalLm<B>,
+        mut policy: CausalLm<B>,
         mut tokenizer: Tokenizer,
         on_progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, Failure> {
+        if config.model.long_context {
+            policy = long_context("model.long_context", policy)?;
+        }
         if let Some(enabled) = config.data.thinking {
             tokenizer.set_thinking(enabled);
         }
@@ -81,9 +85,12 @@ impl<B: DecodeBackend> Start<B> {
     pub fn reference(
         mut self,
         config: &TrainConfig,
-        reference: CausalLm<B>,
+        mut reference: CausalLm<B>,
         tokenizer: &Tokenizer,
     ) -> Result<Self, Failure> {
+        if config.model.long_context {
+            reference = reference.with_long_context();
+        }
         check_vocabulary(
             (&self.tokenizer, self.policy.config().vocab_size),
             (tokenizer, reference.config().vocab_size),
@@ -249,6 +256,7 @@ fn check_context<B: DecodeBackend>(
     data: &mut Data,
 ) -> Result<(), Failure> {
     let context = model.config().context();
+    let may_be_longer = model.config().has_long_context() && !model.config().long_context;
     let fits = |problem: &PromptedProblem| {
         let n = problem.prompt_tokens.len();
         if n + config.rollout.max_new_tokens.get() <= context {
@@ -258,7 +266,11 @@ fn check_context<B: DecodeBackend>(
             "problem {}: its prompt of {n} tokens plus rollout.max_new_tokens = {} exceeds {name}'s context of {context}",
             problem.problem.id, config.rollout.max_new_tokens
         ))
-        .hint("lower rollout.max_new_tokens or data.max_prompt_tokens"))
+        .hint(if may_be_longer {
+            "lower rollout.max_new_tokens or data.max_prompt_tokens, or set model.long_context"
+        } else {
+            "lower rollout.max_new_tokens or data.max_prompt_tokens"
+        }))
     };
     data.eval.iter().try_for_each(fits)?;
     match &mut data.train {

@@ -21,8 +21,8 @@ use crate::data::{Data, PromptedProblem};
 use crate::failure::{Failure, FailureKind};
 use crate::interrupt::Interrupt;
 use crate::run_folder::RunFolder;
-use rpg_core::batch::by_tokens;
 use rpg_core::ops::DecodeBackend;
+use rpg_core::score::passes;
 use rpg_core::seed::of_sample;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_losses::StepTotals;
@@ -74,7 +74,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         check_correction(config, parts.rollouts.as_ref())?;
         let mut optimizer = parts.optimizer;
         let mut state = TrainerState::default();
-        let now = Origin::new(config, &data, reference.as_ref())?;
+        let now = Origin::new(config, &data, &policy, reference.as_ref())?;
         let mut reference = Reference::new(config, reference)?;
         if let Some(dir) = &resume {
             state = read_state(dir)?;
@@ -323,10 +323,10 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             totals: &totals,
         };
         let update = self.learner.step(
-            by_tokens(
+            passes(
                 responses,
                 config.train.micro_batch_tokens.get(),
-                |response| response.item.tokens.len(),
+                |response| &response.item,
             ),
             |policy, part| {
                 if stops.now() {

@@ -15,6 +15,7 @@ fn flags(more: &[&str]) -> Vec<String> {
         "rollout.prompts_per_step=8",
         "rollout.samples_per_prompt=16",
         "rollout.max_new_tokens=16",
+        "rollout.ignore_eos=true",
     ];
     let sets = sets.iter().chain(more);
     sets.map(|set| format!("--set={set}")).collect()

@@ -1,9 +1,11 @@
 //! Commands that read a model: `generate`, `score`, `export`.
 
-use crate::common::{metrics, piped, run, small_model, text};
+use crate::common::{metrics, piped, run, small_model, text, train};
+use crate::resume::{resume, start, wait_for};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
+use std::process::Output;
 
 #[test]
 fn generated_text_scores_the_log_probs_that_it_was_sampled_with() {
@@ -361,24 +363,85 @@ fn scores_keep_the_id_of_their_line_and_render_conversations() {
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
+fn edit(file: &Path, key: &str, value: Value) {
+    let mut json: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    json[key] = value;
+    fs::write(file, json.to_string()).unwrap();
+}
+
+/// Says of a model that LongRoPE stretched its context of 8 tokens, by this factor for longer texts.
+fn stretch(model: &Path, factor: f64) {
+    let file = model.join("config.json");
+    let config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let n = config["head_dim"].as_u64().unwrap() as usize / 2;
+    let long_rope = json!({"rope_type": "longrope", "short_factor": vec![1.0; n],
+        "long_factor": vec![factor; n], "original_max_position_embeddings": 8});
+    edit(&file, "rope_scaling", long_rope);
+}
+
+#[test]
+fn a_stretched_context_is_used_where_that_is_asked_for() {
+    let temp = tempfile::tempdir().unwrap();
+    let model = small_model(temp.path());
+    let score = |text: &str, more: &[&str]| {
+        let args = ["score", "--input=-", "--model", model.to_str().unwrap()];
+        piped(&[&args[..], more].concat(), text)
+    };
+    let (short, long) = (r#"{"text": "1+2=3"}"#, r#"{"text": "1+2=3 1+2=3"}"#);
+    let refused = score(short, &["--long-context"]);
+    let error = text(&refused.stderr);
+    let expected = "--long-context: this model's `rope_scaling` is no LongRoPE";
+    assert!(error.contains(expected), "{error}");
+    stretch(&model, 4.0);
+    // The factors for long texts hold for all.
+    let stdout = |output: Output| {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let [by_short, by_long] = [&[][..], &["--long-context"]].map(|more| stdout(score(short, more)));
+    assert_ne!(by_short, by_long);
+    assert!(!score(long, &[]).status.success());
+    stdout(score(long, &["--long-context"]));
+    // Training, in whose checkpoints the policy and the reference come without that wish.
+    let path = model.display();
+    let flags = |source: &str| {
+        [
+            "--steps=3".to_owned(),
+            "--set=warm_start.steps=0".to_owned(),
+            "--set=checkpoint.every=1".to_owned(),
+            "--set=optimizer.lr=0.01".to_owned(),
+            "--set=reference.rule=never".to_owned(),
+            format!("--set=model={{path='{path}'{source}}}"),
+        ]
+    };
+    let dir = temp.path().join("refused");
+    let output = train(&dir, &flags("").each_ref().map(String::as_str));
+    let error = text(&output.stderr);
+    assert!(error.contains("or set model.long_context"), "{error}");
+    let flags = flags(", long_context=true");
+    let flags = flags.each_ref().map(String::as_str);
+    let straight = temp.path().join("straight");
+    let output = train(&straight, &flags);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let dir = temp.path().join("killed");
+    let mut child = start(&dir, &flags);
+    wait_for(&mut child, &dir, |lines| {
+        lines.iter().any(|line| line["phase"] == "train")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = resume(&dir).wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(metrics(&dir), metrics(&straight));
+}
+
 #[test]
 fn a_prompt_beyond_the_context_says_so_and_a_date_is_asked_for() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());
-    let edit = |file: &str, key: &str, value: Value| {
-        let path = model.join(file);
-        let mut json: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        json[key] = value;
-        fs::write(path, json.to_string()).unwrap();
-    };
-    let config: Value =
-        serde_json::from_slice(&fs::read(model.join("config.json")).unwrap()).unwrap();
-    let factors = vec![1.0; config["head_dim"].as_u64().unwrap() as usize / 2];
-    let long_rope = json!({"rope_type": "longrope", "short_factor": factors, "long_factor": factors,
-        "original_max_position_embeddings": 8});
-    edit("config.json", "rope_scaling", long_rope);
+    stretch(&model, 1.0);
     edit(
-        "tokenizer_config.json",
+        &model.join("tokenizer_config.json"),
         "chat_template",
         "{{ strftime_now('%Y') }}".into(),
     );
@@ -386,7 +449,7 @@ fn a_prompt_beyond_the_context_says_so_and_a_date_is_asked_for() {
         (
             ["score", "--input"],
             "{\"text\": \"1+2=3 1+2=3\"}",
-            "more than 8, the context before LongRoPE stretched the model's to 128, beyond which it is not run",
+            "more than 8, the context before LongRoPE stretched the model's to 128 (--long-context)",
         ),
         (["generate", "--prompts"], "1+2=", "--date, or data.date"),
     ] {

@@ -158,8 +158,7 @@ impl<B: ModelBackend> CausalLm<B> {
     /// are rotated with the long factors, as transformers does with those that are longer than the original context
     /// ([`LongRope`]). Other models stay as they are.
     pub fn with_long_context(mut self) -> Self {
-        self.config.long_context =
-            matches!(self.config.rope_scaling, Some(RopeScaling::LongRope(_)));
+        self.config.long_context = self.config.has_long_context();
         self.ropes = Ropes::new(&self.config);
         self
     }

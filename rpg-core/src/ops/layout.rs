@@ -1,6 +1,7 @@
 //! Where things lie in packed tensors.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// How a row of queries, keys and values is divided: all query heads, then all key heads, then all
@@ -84,25 +85,51 @@ pub(super) const GELU_SCALE: f64 = 1.595_769_121_605_730_7;
 /// The share of the cube in [`Activation::GeluTanh`].
 pub(super) const GELU_CUBE: f64 = 0.044_715;
 
-/// Sequences laid one after the other. Cheap to clone: the graph of a forward pass holds many.
+/// Sequences laid one after the other, some of which may go on from another one: the responses to a prompt, which is there
+/// once. Cheap to clone: the graph of a forward pass holds many.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packing {
     // Sequence `s` occupies the tokens `starts[s]..starts[s + 1]`.
     starts: Arc<[usize]>,
+    // The tokens that each sequence goes on from.
+    prefixes: Arc<[Range<usize>]>,
     positions: Arc<[u32]>,
 }
 
 impl Packing {
     /// Sequences of these lengths, each counted from position 0.
     pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
+        Self::branched(lengths.into_iter().map(|length| (length, None)))
+    }
+
+    /// Sequences by their lengths and the earlier sequence, if any, that they go on from: their tokens attend to its tokens,
+    /// and are counted from its end. Several may go on from the same one.
+    ///
+    /// # Panics
+    /// If a sequence goes on from one that is not before it, or that itself goes on from another.
+    pub fn branched(sequences: impl IntoIterator<Item = (usize, Option<usize>)>) -> Self {
         let mut starts = vec![0];
+        let mut prefixes: Vec<Range<usize>> = Vec::new();
         let mut positions = Vec::new();
-        for length in lengths {
-            positions.extend(0..length as u32);
+        for (length, from) in sequences {
+            let prefix = match from {
+                None => 0..0,
+                Some(from) => {
+                    assert!(
+                        prefixes.get(from).is_some_and(Range::is_empty),
+                        "a sequence goes on from an earlier one that begins at position 0"
+                    );
+                    starts[from]..starts[from + 1]
+                }
+            };
+            let first = prefix.len();
+            positions.extend((first..first + length).map(|position| position as u32));
             starts.push(positions.len());
+            prefixes.push(prefix);
         }
         Self {
             starts: starts.into(),
+            prefixes: prefixes.into(),
             positions: positions.into(),
         }
     }
@@ -111,6 +138,7 @@ impl Packing {
     pub fn single_tokens(positions: &[u32]) -> Self {
         Self {
             starts: (0..=positions.len()).collect(),
+            prefixes: vec![0..0; positions.len()].into(),
             positions: positions.into(),
         }
     }
@@ -126,21 +154,28 @@ impl Packing {
     }
 
     /// The tokens of sequence `s`.
-    pub fn range(&self, s: usize) -> std::ops::Range<usize> {
+    pub fn range(&self, s: usize) -> Range<usize> {
         self.starts[s]..self.starts[s + 1]
     }
 
     /// The token ranges of all sequences.
-    pub fn ranges(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         (0..self.n_sequences()).map(|s| self.range(s))
     }
 
-    /// The longest sequence.
-    pub fn max_len(&self) -> usize {
-        self.ranges().map(|range| range.len()).max().unwrap_or(0)
+    /// The tokens that sequence `s` goes on from; none, if it begins at position 0.
+    pub fn prefix(&self, s: usize) -> Range<usize> {
+        self.prefixes[s].clone()
     }
 
-    /// The position of every token within its sequence.
+    /// The longest sequence, with the one that it goes on from.
+    pub fn max_len(&self) -> usize {
+        let lengths = self.ranges().zip(self.prefixes.iter());
+        let lengths = lengths.map(|(range, prefix)| prefix.len() + range.len());
+        lengths.max().unwrap_or(0)
+    }
+
+    /// The position of every token within its sequence and what that goes on from.
     pub fn positions(&self) -> &[u32] {
         &self.positions
     }

@@ -133,6 +133,16 @@ impl PackedMatrix {
         self.parts.iter().map(of).sum()
     }
 
+    /// Hands over what is kept, in the order of the rows.
+    pub(crate) fn visit_bytes(&self, visit: &mut impl FnMut(&[u8])) {
+        for part in &self.parts {
+            visit(&part.blocks);
+            for scale in &part.scales {
+                visit(&scale.to_le_bytes());
+            }
+        }
+    }
+
     /// All weights as f32, `[outputs, inputs]`.
     pub fn to_f32(&self) -> Vec<f32> {
         let [n_outputs, n_inputs] = self.shape();
@@ -365,6 +375,25 @@ mod tests {
         let mut rows = vec![0.0; 60];
         matrix.widen(3..5, &mut rows);
         assert_eq!(rows, widened[90..150]);
+    }
+
+    /// tests/fixtures/make_nf4.py.
+    #[test]
+    fn nf4_is_that_of_bitsandbytes() {
+        #[derive(serde::Deserialize)]
+        struct Case {
+            name: String,
+            n_inputs: usize,
+            weight: Vec<f32>,
+            rounded: Vec<f32>,
+        }
+        let text = include_str!("../../tests/fixtures/nf4.json");
+        let cases: Vec<Case> = serde_json::from_str(text).unwrap();
+        assert_eq!(cases.len(), 2);
+        for case in cases {
+            let found = PackedMatrix::nf4(&case.weight, case.n_inputs).to_f32();
+            assert_eq!(found, case.rounded, "{}", case.name);
+        }
     }
 
     #[test]

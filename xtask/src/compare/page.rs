@@ -73,16 +73,28 @@ fn table(name: &str, results: &Results) -> Option<String> {
 /// A row per entry of a part; variants come after the method that they vary.
 fn part_table(results: &Results, part: Part) -> String {
     let mut out = format!(
-        "\n| | seeds | Mean@{SAMPLES}, Last | Best | steps to {LEVEL} | entropy | response length | reward variance \
-         | gradient norm | clipped |\n| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "\n| | seeds | Mean@{SAMPLES}, Last | difference | Best | steps to {LEVEL} | entropy | response length \
+         | reward variance | gradient norm | clipped |\n| --- |{}\n",
+        " ---: |".repeat(10)
     );
+    let base = results.iter().find(|(entry, _)| entry.name == BASE);
+    let base = base.map_or(&[][..], |(_, records)| records);
     for (entry, records) in results.iter().filter(|(entry, _)| entry.part == part) {
-        out += &row(&entry.label, records);
+        out += &row(&entry.label, records, base);
     }
     out + "\n"
 }
 
-fn row(label: &str, records: &[Record]) -> String {
+/// How much more Mean@k each run has at the end than the run of [`BASE`] with its seed.
+fn differences(records: &[Record], base: &[Record]) -> Vec<f64> {
+    let of = |record: &Record| {
+        let base = base.iter().find(|base| base.seed == record.seed)?;
+        Some(record.last() - base.last())
+    };
+    records.iter().filter_map(of).collect()
+}
+
+fn row(label: &str, records: &[Record], base: &[Record]) -> String {
     let cell = |value: fn(&Record) -> f64, digits| {
         spread(&records.iter().map(value).collect::<Vec<_>>(), digits)
     };
@@ -96,9 +108,10 @@ fn row(label: &str, records: &[Record]) -> String {
         format!("reached by {} of {}", steps.len(), records.len())
     };
     format!(
-        "| {label} | {} | {} | {} | {steps} | {} | {} | {} | {} | {} |\n",
+        "| {label} | {} | {} | {} | {} | {steps} | {} | {} | {} | {} | {} |\n",
         records.len(),
         cell(Record::last, 3),
+        spread(&differences(records, base), 3),
         cell(Record::best, 3),
         cell(|r| r.entropy, 3),
         cell(|r| r.response_length, 1),
@@ -191,4 +204,29 @@ fn runs_csv(results: &Results) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(seed: u64, last: f64) -> Record {
+        Record {
+            seed,
+            curve: vec![(0, 0.25), (10, last)],
+            entropy: 0.0,
+            response_length: 0.0,
+            reward_variance: 0.0,
+            grad_norm: 0.0,
+            clipped: 0.0,
+        }
+    }
+
+    #[test]
+    fn runs_are_compared_with_those_of_their_seed() {
+        let base = [record(0, 0.5), record(1, 0.75)];
+        let records = [record(1, 0.5), record(2, 1.0), record(0, 1.0)];
+        assert_eq!(differences(&records, &base), [-0.25, 0.5]);
+        assert!(differences(&records, &[]).is_empty());
+    }
 }

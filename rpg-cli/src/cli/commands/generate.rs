@@ -7,7 +7,7 @@ use crate::cli::console::Console;
 use crate::cli::say::say;
 use crate::cli::{policy, signals};
 use crate::failure::Failure;
-use crate::models::frozen;
+use crate::models::{frozen, long_context};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::seed::of_sample;
 use rpg_core::tokenizer::Tokenizer;
@@ -78,7 +78,10 @@ impl OnBackend for Generation {
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self { args, sampling } = self;
-        let (model, mut tokenizer) = policy::load::<B>(&args.model, frozen::<B>(), &device)?;
+        let (mut model, mut tokenizer) = policy::load::<B>(&args.model, frozen::<B>(), &device)?;
+        if args.long_context {
+            model = long_context("--long-context", model)?;
+        }
         if !args.ignore_eos && args.stop.is_empty() && args.stop_token.is_empty() {
             policy::note_on_ends(&model, &tokenizer);
         }

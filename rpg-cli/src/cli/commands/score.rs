@@ -6,7 +6,7 @@ use crate::cli::args::ScoreArgs;
 use crate::cli::policy;
 use crate::cli::say::say;
 use crate::failure::Failure;
-use crate::models::frozen;
+use crate::models::{frozen, long_context};
 use rpg_core::Message;
 use rpg_core::batch::TokenBudget;
 use rpg_core::model::CausalLm;
@@ -55,7 +55,10 @@ impl OnBackend for Scoring {
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self(args) = self;
-        let (model, tokenizer) = policy::load::<B>(&args.model, frozen::<B>(), &device)?;
+        let (mut model, tokenizer) = policy::load::<B>(&args.model, frozen::<B>(), &device)?;
+        if args.long_context {
+            model = long_context("--long-context", model)?;
+        }
         let mut pending: Vec<Scored> = Vec::new();
         let mut has_noted = false;
         let mut budget = TokenBudget::new(PASS_TOKENS);

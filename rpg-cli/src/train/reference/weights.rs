@@ -30,9 +30,9 @@ pub(super) fn mixed<B: DecodeBackend>(
 
 /// The checksum of a model's weights, whatever file they are from.
 pub(in crate::train) fn checksum<B: DecodeBackend>(model: &CausalLm<B>) -> String {
-    let mut hash = Hash(Xxh3::new());
-    model.visit(&mut hash);
-    checksums::as_text(&hash.0)
+    let mut hash = Xxh3::new();
+    model.visit_bytes(&mut |bytes| hash.update(bytes));
+    checksums::as_text(&hash)
 }
 
 /// Refuses to average models whose weights are not of one shape.
@@ -104,18 +104,6 @@ impl<B: DecodeBackend> ModuleMapper<B> for Mix<B> {
         let policy = Tensor::<B, D>::from_primitive(TensorPrimitive::Float(policy));
         let mixed = policy * self.share + reference * (1.0 - self.share);
         Param::from_mapped_value(id, mixed, mapper)
-    }
-}
-
-struct Hash(Xxh3);
-
-impl<B: DecodeBackend> ModuleVisitor<B> for Hash {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let data = param.val().into_data();
-        for size in data.shape.iter() {
-            self.0.update(&(*size as u64).to_le_bytes());
-        }
-        self.0.update(data.as_bytes());
     }
 }
 

@@ -218,6 +218,12 @@ impl ModelConfig {
         Ok(())
     }
 
+    /// Whether LongRoPE gives the model one list of factors for the original context and another for longer texts, so that
+    /// [`long_context`](Self::long_context) has a meaning.
+    pub fn has_long_context(&self) -> bool {
+        matches!(self.rope_scaling, Some(RopeScaling::LongRope(_)))
+    }
+
     /// The longest sequence that this crate runs: `max_position_embeddings`; with LongRoPE, the original context unless
     /// [`long_context`](Self::long_context) is set.
     pub fn context(&self) -> usize {

@@ -1,9 +1,10 @@
 //! In which form a model keeps its matrices.
 
+use crate::model::block::Block;
 use crate::model::linear::{Matrix, Packed};
-use crate::model::param_id;
+use crate::model::{CausalLm, param_id};
 use crate::ops::{ModelBackend, PackedMatrix};
-use burn::module::Param;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData, bf16};
 use std::sync::Arc;
 
@@ -63,6 +64,38 @@ impl Storage {
             _ => Tensor::from_data(TensorData::new(values, shape), device),
         };
         Matrix::Float(Param::initialized(param_id(name), tensor))
+    }
+}
+
+impl<B: ModelBackend> CausalLm<B> {
+    /// Hands over the bytes of all weights as they are kept, and the sizes of each tensor before it, in an order that only
+    /// depends on the shape: two models of a shape are told apart by a checksum of it, in whatever files they are.
+    pub fn visit_bytes(&self, visit: &mut impl FnMut(&[u8])) {
+        struct Numbers<'a, F>(&'a mut F);
+        impl<B: ModelBackend, F: FnMut(&[u8])> ModuleVisitor<B> for Numbers<'_, F> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+                let data = param.val().into_data();
+                for size in data.shape.iter() {
+                    self.0(&(*size as u64).to_le_bytes());
+                }
+                self.0(data.as_bytes());
+            }
+        }
+        self.visit(&mut Numbers(visit));
+        // These are no parameters.
+        let linears = self.blocks.iter().flat_map(Block::linears);
+        let of_blocks = linears.map(|(_, linear)| &linear.matrix);
+        for matrix in [&self.embedding, self.output_layer()]
+            .into_iter()
+            .chain(of_blocks)
+        {
+            if let Matrix::Packed(packed) = matrix {
+                for size in packed.matrix.shape() {
+                    visit(&(size as u64).to_le_bytes());
+                }
+                packed.matrix.visit_bytes(visit);
+            }
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use super::{MASKED_SCORE, unwrap, wrap};
 use crate::ops::{Attention, Packing};
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, IndexingUpdateOp, Int, Tensor, TensorData};
 
-/// Moves between packed rows and padded `[S, L]` blocks.
+/// Moves between packed rows and padded `[S, L]` blocks. A row of a block has the tokens that the sequence goes on from, and
+/// then its own.
 struct Padding<B: Backend> {
     n_sequences: usize,
     max_len: usize,
@@ -21,9 +22,10 @@ impl<B: Backend> Padding<B> {
         let mut to_padded = vec![0i32; n_sequences * max_len];
         let mut to_packed = Vec::with_capacity(packing.n_tokens());
         for (s, range) in packing.ranges().enumerate() {
-            for (i, token) in range.enumerate() {
+            let prefix = packing.prefix(s);
+            to_packed.extend((0..range.len()).map(|i| (s * max_len + prefix.len() + i) as i32));
+            for (i, token) in prefix.chain(range).enumerate() {
                 to_padded[s * max_len + i] = token as i32;
-                to_packed.push((s * max_len + i) as i32);
             }
         }
         // Padding comes after every sequence, so the causal mask hides it from real queries.
@@ -48,6 +50,16 @@ impl<B: Backend> Padding<B> {
         x.select(0, self.to_padded.clone())
             .reshape([self.n_sequences, self.max_len, n_heads, head_dim])
             .swap_dims(1, 2)
+    }
+
+    /// The gradient of [`pad`](Self::pad), where rows of padding have none: what each row of the blocks got is added to the
+    /// token that it came from.
+    fn unpad(&self, x: Tensor<B, 4>) -> Tensor<B, 2> {
+        let [s, h, l, d] = x.dims();
+        let rows = x.swap_dims(1, 2).reshape([s * l, h * d]);
+        let [n_tokens] = self.to_packed.dims();
+        let zeros = Tensor::zeros([n_tokens, h * d], (&rows.device(), rows.dtype()));
+        zeros.select_assign(0, self.to_padded.clone(), rows, IndexingUpdateOp::Add)
     }
 
     // [S, h, L, d] -> [N, h * d]
@@ -138,7 +150,7 @@ pub(in crate::ops) fn attention_backward<B: Backend>(
     } = scores(qkv, attention, &padding);
     let output = padding.pad(wrap::<B, 2>(output), heads.head_dim);
     let lse = padding.pad(wrap::<B, 2>(lse), 1);
-    // A padded row repeats token 0; it must not contribute, so its gradient is set to zero.
+    // Rows of padding repeat token 0, and those of a prefix are those of another sequence: they have no gradient here.
     let grad = padding.pad(wrap::<B, 2>(grad), heads.head_dim);
     let grad = grad.clone() * padding.real_rows(packing, grad.dtype());
     let weights = (scores - lse).exp();
@@ -152,19 +164,19 @@ pub(in crate::ops) fn attention_backward<B: Backend>(
     unwrap(Tensor::cat(
         vec![
             padding.pack(d_queries),
-            padding.pack(sum_heads(d_keys, group)),
-            padding.pack(sum_heads(d_values, group)),
+            padding.unpad(sum_heads(d_keys, group)),
+            padding.unpad(sum_heads(d_values, group)),
         ],
         1,
     ))
 }
 
 impl<B: Backend> Padding<B> {
-    // 1 where a row of a padded block is a token, 0 where it is padding: [S, 1, L, 1].
+    // 1 where a row of a padded block is a token of the sequence's own, else 0: [S, 1, L, 1].
     fn real_rows(&self, packing: &Packing, dtype: DType) -> Tensor<B, 4> {
         let mut real = vec![0f32; self.n_sequences * self.max_len];
         for (s, range) in packing.ranges().enumerate() {
-            real[s * self.max_len..][..range.len()].fill(1.0);
+            real[s * self.max_len + packing.prefix(s).len()..][..range.len()].fill(1.0);
         }
         let data = TensorData::new(real, [self.n_sequences, 1, self.max_len, 1]);
         Tensor::from_data(data.convert_dtype(dtype), (&self.to_packed.device(), dtype))

@@ -19,14 +19,27 @@ struct Unit<'a> {
     attention: Attention,
     heads: HeadLayout,
     tokens: Range<usize>,
+    /// The tokens that the sequence goes on from.
+    prefix: Range<usize>,
     kv_head: usize,
 }
 
-/// Some queries of a sequence, and the keys that one of them sees.
+/// Some queries of a sequence, counted from its first token, and the positions of the keys that one of them sees.
 #[derive(Clone)]
 struct Block {
     queries: Range<usize>,
     keys: Range<usize>,
+}
+
+/// Keys of a block that lie one below the other.
+struct Run {
+    /// Of the prefix, not of the sequence's own tokens.
+    is_prefix: bool,
+    /// The first one, counted from the first token of the prefix, or the sequence.
+    first: usize,
+    len: usize,
+    /// Where its scores are in a row of the block.
+    column: usize,
 }
 
 impl<'a> Unit<'a> {
@@ -36,14 +49,15 @@ impl<'a> Unit<'a> {
         packing: &Packing,
     ) -> impl IndexedParallelIterator<Item = Unit<'a>> {
         let heads = attention.heads;
-        let ranges: Vec<_> = packing.ranges().collect();
-        (0..ranges.len() * heads.n_kv_heads)
+        let packing = packing.clone();
+        (0..packing.n_sequences() * heads.n_kv_heads)
             .into_par_iter()
             .map(move |i| Unit {
                 qkv,
                 attention,
                 heads,
-                tokens: ranges[i / heads.n_kv_heads].clone(),
+                tokens: packing.range(i / heads.n_kv_heads),
+                prefix: packing.prefix(i / heads.n_kv_heads),
                 kv_head: i % heads.n_kv_heads,
             })
     }
@@ -53,25 +67,33 @@ impl<'a> Unit<'a> {
     }
 
     fn columns(&self, token: usize, column: usize) -> Matrix<'a> {
-        let at = (self.tokens.start + token) * self.heads.width() + column;
+        let at = token * self.heads.width() + column;
         Matrix::rows(&self.qkv[at..], self.heads.width())
     }
 
     fn queries(&self, token: usize, member: usize) -> Matrix<'a> {
-        self.columns(token, self.query_head(member) * self.heads.head_dim)
+        let column = self.query_head(member) * self.heads.head_dim;
+        self.columns(self.tokens.start + token, column)
     }
 
-    fn keys(&self, block: &Block) -> Matrix<'a> {
-        let first = block.keys.start;
-        self.columns(
-            first,
-            self.heads.q_width() + self.kv_head * self.heads.head_dim,
-        )
+    fn keys(&self, run: &Run) -> Matrix<'a> {
+        let column = self.heads.q_width() + self.kv_head * self.heads.head_dim;
+        self.columns(self.first(run), column)
     }
 
-    fn values(&self, block: &Block) -> Matrix<'a> {
+    fn values(&self, run: &Run) -> Matrix<'a> {
         let start = self.heads.q_width() + self.heads.kv_width();
-        self.columns(block.keys.start, start + self.kv_head * self.heads.head_dim)
+        self.columns(self.first(run), start + self.kv_head * self.heads.head_dim)
+    }
+
+    /// The first token of a run in the batch.
+    fn first(&self, run: &Run) -> usize {
+        let tokens = if run.is_prefix {
+            &self.prefix
+        } else {
+            &self.tokens
+        };
+        tokens.start + run.first
     }
 
     fn query_head(&self, member: usize) -> usize {
@@ -79,20 +101,39 @@ impl<'a> Unit<'a> {
     }
 
     fn blocks(&self) -> impl Iterator<Item = Block> + use<> {
-        let (len, attention) = (self.len(), self.attention);
+        let (len, before, attention) = (self.len(), self.prefix.len(), self.attention);
         (0..len).step_by(QUERY_BLOCK).map(move |start| {
             let queries = start..len.min(start + QUERY_BLOCK);
             Block {
-                keys: attention.first(start)..queries.end,
+                keys: attention.first(before + start)..before + queries.end,
                 queries,
             }
         })
     }
 
+    /// The keys of a block as they lie in the batch: at most those of the prefix and the sequence's own.
+    fn runs(&self, block: &Block) -> impl Iterator<Item = Run> + use<> {
+        let (keys, before) = (block.keys.clone(), self.prefix.len());
+        let own = keys.start.max(before)..keys.end;
+        let of_prefix = Run {
+            is_prefix: true,
+            first: keys.start,
+            len: own.start - keys.start,
+            column: 0,
+        };
+        let own = Run {
+            is_prefix: false,
+            first: own.start - before,
+            len: own.len(),
+            column: of_prefix.len,
+        };
+        [of_prefix, own].into_iter().filter(|run| run.len > 0)
+    }
+
     /// Which of the keys of a block a token sees.
     fn seen(&self, block: &Block, token: usize) -> Range<usize> {
-        let first = block.keys.start;
-        self.attention.first(token) - first..token + 1 - first
+        let (first, position) = (block.keys.start, self.prefix.len() + token);
+        self.attention.first(position) - first..position + 1 - first
     }
 
     /// Room for the scores of any block.
@@ -103,15 +144,17 @@ impl<'a> Unit<'a> {
 
     /// Scaled scores of the queries of a block against its keys.
     fn scores(&self, out: &mut [f32], block: &Block, member: usize) {
-        matmul(
-            Threads::One,
-            (out, block.keys.len()),
-            false,
-            self.attention.scale as f32,
-            self.queries(block.queries.start, member),
-            self.keys(block).transposed(),
-            [block.queries.len(), block.keys.len(), self.heads.head_dim],
-        );
+        for run in self.runs(block) {
+            matmul(
+                Threads::One,
+                (&mut out[run.column..], block.keys.len()),
+                false,
+                self.attention.scale as f32,
+                self.queries(block.queries.start, member),
+                self.keys(&run).transposed(),
+                [block.queries.len(), run.len, self.heads.head_dim],
+            );
+        }
     }
 }
 
@@ -175,26 +218,29 @@ fn forward_unit(unit: &Unit) -> Forward {
                         }
                     },
                 );
-                matmul(
-                    Threads::One,
-                    (&mut output[block.queries.start * d..], d),
-                    false,
-                    1.0,
-                    Matrix::rows(&scores, block.keys.len()),
-                    unit.values(&block),
-                    [block.queries.len(), d, block.keys.len()],
-                );
+                for run in unit.runs(&block) {
+                    matmul(
+                        Threads::One,
+                        (&mut output[block.queries.start * d..], d),
+                        run.column > 0,
+                        1.0,
+                        Matrix::rows(&scores[run.column..], block.keys.len()),
+                        unit.values(&run),
+                        [block.queries.len(), d, run.len],
+                    );
+                }
             }
             (output, lse)
         })
         .collect()
 }
 
-/// Gradients of a unit: queries per member of the group, keys and values, each `[len, head_dim]`.
+/// Gradients of a unit: queries per member of the group, `[len, head_dim]`; keys and values of the prefix and of its own
+/// tokens.
 struct Gradients {
     queries: Vec<Vec<f32>>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    of_prefix: [Vec<f32>; 2],
+    own: [Vec<f32>; 2],
 }
 
 pub(super) fn backward(
@@ -213,15 +259,26 @@ pub(super) fn backward(
     let mut dqkv = vec![0f32; packing.n_tokens() * heads.width()];
     for (i, result) in results.iter().enumerate() {
         let (sequence, kv_head) = (i / heads.n_kv_heads, i % heads.n_kv_heads);
-        let first_key = heads.q_width() + kv_head * d;
         for (j, token) in packing.range(sequence).enumerate() {
             let row = &mut dqkv[token * heads.width()..][..heads.width()];
             for (member, queries) in result.queries.iter().enumerate() {
                 let head = kv_head * heads.group() + member;
                 row[head * d..][..d].copy_from_slice(&queries[j * d..][..d]);
             }
-            row[first_key..][..d].copy_from_slice(&result.keys[j * d..][..d]);
-            row[first_key + heads.kv_width()..][..d].copy_from_slice(&result.values[j * d..][..d]);
+        }
+        // A token's key and value serve its own sequence and all that go on from it.
+        let first_key = heads.q_width() + kv_head * d;
+        for (tokens, [keys, values]) in [
+            (packing.prefix(sequence), &result.of_prefix),
+            (packing.range(sequence), &result.own),
+        ] {
+            for (j, token) in tokens.enumerate() {
+                let row = &mut dqkv[token * heads.width() + first_key..];
+                for (to, of) in [(0, keys), (heads.kv_width(), values)] {
+                    let to = row[to..][..d].iter_mut();
+                    to.zip(&of[j * d..][..d]).for_each(|(to, of)| *to += of);
+                }
+            }
         }
     }
     dqkv
@@ -230,8 +287,8 @@ pub(super) fn backward(
 fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Gradients {
     let (heads, len, d) = (unit.heads, unit.len(), unit.heads.head_dim);
     let (width, scale) = (heads.q_width(), unit.attention.scale as f32);
-    let mut keys = vec![0f32; len * d];
-    let mut values = vec![0f32; len * d];
+    let zeros = |n: usize| [vec![0f32; n * d], vec![0f32; n * d]];
+    let (mut of_prefix, mut own) = (zeros(unit.prefix.len()), zeros(len));
     let (mut weights, mut d_scores) = (unit.room(), unit.room());
     let queries = (0..heads.group())
         .map(|member| {
@@ -243,17 +300,17 @@ fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Grad
                 let start = block.queries.start;
                 let grad_out = Matrix::rows(&grad[at(start)..], width);
                 unit.scores(&mut weights, &block, member);
-                let d_weights = [n, n_keys, d];
-                let to_values = unit.values(&block).transposed();
-                matmul(
-                    Threads::One,
-                    (&mut d_scores, n_keys),
-                    false,
-                    1.0,
-                    grad_out,
-                    to_values,
-                    d_weights,
-                );
+                for run in unit.runs(&block) {
+                    matmul(
+                        Threads::One,
+                        (&mut d_scores[run.column..], n_keys),
+                        false,
+                        1.0,
+                        grad_out,
+                        unit.values(&run).transposed(),
+                        [n, run.len, d],
+                    );
+                }
                 vectorized(
                     #[inline(always)]
                     || {
@@ -277,38 +334,31 @@ fn backward_unit(unit: &Unit, output: &[f32], lse: &[f32], grad: &[f32]) -> Grad
                         }
                     },
                 );
-                let w = Matrix::rows(&weights, n_keys);
-                let ds = Matrix::rows(&d_scores, n_keys);
                 let block_queries = unit.queries(start, member);
-                let first_key = block.keys.start * d;
-                matmul(
-                    Threads::One,
-                    (&mut values[first_key..], d),
-                    true,
-                    1.0,
-                    w.transposed(),
-                    grad_out,
-                    [n_keys, d, n],
-                );
-                matmul(
-                    Threads::One,
-                    (&mut keys[first_key..], d),
-                    true,
-                    1.0,
-                    ds.transposed(),
-                    block_queries,
-                    [n_keys, d, n],
-                );
-                let out = (&mut queries[start * d..], d);
-                let (of_keys, sizes) = (unit.keys(&block), [n, d, n_keys]);
-                matmul(Threads::One, out, false, 1.0, ds, of_keys, sizes);
+                for run in unit.runs(&block) {
+                    let w = Matrix::rows(&weights[run.column..], n_keys);
+                    let ds = Matrix::rows(&d_scores[run.column..], n_keys);
+                    let [keys, values] = if run.is_prefix {
+                        &mut of_prefix
+                    } else {
+                        &mut own
+                    };
+                    for (out, of_scores, by) in [(values, w, grad_out), (keys, ds, block_queries)] {
+                        let out = (&mut out[run.first * d..], d);
+                        let (of_scores, sizes) = (of_scores.transposed(), [run.len, d, n]);
+                        matmul(Threads::One, out, true, 1.0, of_scores, by, sizes);
+                    }
+                    let out = (&mut queries[start * d..], d);
+                    let (of_keys, sizes) = (unit.keys(&run), [n, d, run.len]);
+                    matmul(Threads::One, out, run.column > 0, 1.0, ds, of_keys, sizes);
+                }
             }
             queries
         })
         .collect();
     Gradients {
         queries,
-        keys,
-        values,
+        of_prefix,
+        own,
     }
 }
