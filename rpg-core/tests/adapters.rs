@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const ADAPTERS: [(&str, &str); 2] = [("adapter_llama", "llama"), ("adapter_qwen2", "qwen2")];
+const ADAPTERS: [(&str, &str); 3] = [
+    ("adapter_llama", "llama"),
+    ("adapter_qwen2", "qwen2"),
+    ("adapter_qwen3_moe", "qwen3_moe"),
+];
 
 fn fixture(name: &str) -> PathBuf {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -110,17 +114,19 @@ fn a_new_adapter_changes_nothing() {
 
 #[test]
 fn a_base_of_fewer_bits_has_the_logits_of_what_it_stands_for() {
-    let (tokens, _) = expected("adapter_llama");
-    for storage in [Storage::Stored, Storage::Nf4] {
-        let stored = base("llama", storage);
-        // Training would widen it: what is saved is what it stands for.
-        let dir = tempfile::tempdir().unwrap();
-        stored.save_hf(dir.path(), SaveDtype::F32).unwrap();
-        let plain = CausalLm::<Flex>::load_hf(dir.path(), &Default::default()).unwrap();
-        let [stored, plain] =
-            [stored, plain].map(|base| adapted(base, &fixture("adapter_llama")).unwrap());
-        let error = worst(&logits(&stored, &tokens), &logits(&plain, &tokens));
-        assert!(error < 1e-5, "{storage:?}: {error:e}");
+    for (adapter, of) in [ADAPTERS[0], ADAPTERS[2]] {
+        let (tokens, _) = expected(adapter);
+        for storage in [Storage::Stored, Storage::Nf4] {
+            let stored = base(of, storage);
+            // Training would widen it: what is saved is what it stands for.
+            let dir = tempfile::tempdir().unwrap();
+            stored.save_hf(dir.path(), SaveDtype::F32).unwrap();
+            let plain = CausalLm::<Flex>::load_hf(dir.path(), &Default::default()).unwrap();
+            let [stored, plain] =
+                [stored, plain].map(|base| adapted(base, &fixture(adapter)).unwrap());
+            let error = worst(&logits(&stored, &tokens), &logits(&plain, &tokens));
+            assert!(error < 1e-5, "{of}, {storage:?}: {error:e}");
+        }
     }
 }
 
@@ -192,7 +198,7 @@ fn what_cannot_be_used_is_named() {
         "{damaged}"
     );
     // A configuration of our own.
-    let lora = |change: &dyn Fn(&mut LoraConfig)| {
+    let lora_of = |model: &str, change: &dyn Fn(&mut LoraConfig)| {
         let mut lora = LoraConfig {
             rank: 4,
             alpha: 8.0,
@@ -200,9 +206,10 @@ fn what_cannot_be_used_is_named() {
             use_rslora: false,
         };
         change(&mut lora);
-        let model = base("llama", Storage::F32).with_adapter(&lora, 0);
+        let model = base(model, Storage::F32).with_adapter(&lora, 0);
         model.map(|_| ()).unwrap_err().to_string()
     };
+    let lora = |change: &dyn Fn(&mut LoraConfig)| lora_of("llama", change);
     for (error, message) in [
         (
             lora(&|l| l.rank = 0),
@@ -227,4 +234,25 @@ fn what_cannot_be_used_is_named() {
             message.split(", k_proj").next()
         );
     }
+    // Of a model with experts, attention alone.
+    let up = |l: &mut LoraConfig| l.target_modules = vec!["q_proj".into(), "up_proj".into()];
+    assert_eq!(
+        lora_of("qwen3_moe", &up),
+        "`target_modules`: found \"up_proj\"; expected some of q_proj, k_proj, v_proj, o_proj"
+    );
+    let experts = base("qwen3_moe", Storage::F32);
+    let all = LoraConfig::all_modules(experts.config());
+    assert_eq!(all, ["q_proj", "k_proj", "v_proj", "o_proj"]);
+    let lora = LoraConfig {
+        rank: 2,
+        alpha: 4.0,
+        target_modules: vec!["q_proj".into(), "down_proj".into()],
+        use_rslora: false,
+    };
+    let other = base("qwen3", Storage::F32).with_adapter(&lora, 0).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    other.save_adapter(dir.path(), "tiny/qwen3").unwrap();
+    let error = adapted(experts, dir.path()).unwrap_err();
+    let expected = "(3 more) belongs to no module of this model; expected adapters of q_proj, k_proj, v_proj, o_proj (";
+    assert!(error.contains(expected), "{error}");
 }

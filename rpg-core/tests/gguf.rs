@@ -198,10 +198,12 @@ fn what_is_wrong_is_named() {
         &header(&[]),
         "`general.architecture`: missing; expected one of llama",
     );
-    check(
-        &header(&[("general.architecture", Key::Text("mamba"))]),
-        "`general.architecture`: found \"mamba\"",
-    );
+    for other in ["mamba", "qwen3moe"] {
+        check(
+            &header(&[("general.architecture", Key::Text(other))]),
+            &format!("`general.architecture`: found {other:?}"),
+        );
+    }
     check(
         &header(&[("general.architecture", Key::Text("llama"))]),
         "`llama.embedding_length`: missing; expected an integer",

@@ -2,14 +2,19 @@
 //! checkpoint when it is written again.
 
 use burn::backend::Flex;
-use burn::module::Module;
-use rpg_core::model::{CausalLm, LoadError, SaveDtype};
+use burn::module::{AutodiffModule, Module, ModuleMapper, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use rpg_core::model::{Activations, CausalLm, LoadError, SaveDtype};
 use rpg_core::ops::{CacheRows, Packing};
+use rpg_core::score::{Entropy, ScoreItem, score_on_tape};
+use safetensors::SafeTensors;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const FAMILIES: [&str; 14] = [
+const FAMILIES: [&str; 16] = [
     "llama",
     "llama_untied_bias",
     "llama3",
@@ -19,6 +24,8 @@ const FAMILIES: [&str; 14] = [
     "llama_mlp_bias",
     "mistral_window",
     "qwen2_window",
+    "qwen3_moe",
+    "qwen3_moe_step",
     "smollm3",
     "olmo2",
     "granite",
@@ -95,6 +102,61 @@ fn decoding_token_by_token_gives_the_same_logits() {
             let logits: Vec<f32> = model.logits(hidden).into_data().iter::<f32>().collect();
             let error = worst(&logits, &expected[position * vocab_size..][..vocab_size]);
             assert!(error < 1e-5, "{name} position {position}: {error:e}");
+        }
+    }
+}
+
+/// The tensors of a file.
+fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let numbers = |data: &[u8]| {
+        data.as_chunks()
+            .0
+            .iter()
+            .copied()
+            .map(f32::from_le_bytes)
+            .collect()
+    };
+    let named = file.tensors().into_iter();
+    named
+        .map(|(name, view)| (name, numbers(view.data())))
+        .collect()
+}
+
+/// Puts its gradient in the place of every parameter.
+struct ToGradients(GradientsParams);
+
+impl ModuleMapper<Flex> for ToGradients {
+    fn map_float<const D: usize>(
+        &mut self,
+        param: Param<Tensor<Flex, D>>,
+    ) -> Param<Tensor<Flex, D>> {
+        let grad = self.0.remove::<Flex, D>(param.id);
+        param.map(|_| grad.expect("every parameter has one"))
+    }
+}
+
+#[test]
+fn gradients_equal_those_of_transformers() {
+    for name in ["qwen3_moe", "qwen3_moe_step"] {
+        let (tokens, _) = expected(name);
+        let model = load(&fixture(name)).unwrap().into_trainable();
+        let items = [ScoreItem::response(&tokens[..1], &tokens[1..])];
+        let kept = Activations::Keep;
+        let (scores, tape) = score_on_tape(&model, &items, 1.0, Entropy::Measured, kept);
+        let mut sums = GradientsParams::new();
+        tape.backward(&model, scores.logprobs.sum(), &mut sums);
+        let gradients = model.valid().map(&mut ToGradients(sums));
+        let dir = tempfile::tempdir().unwrap();
+        gradients.save_hf(dir.path(), SaveDtype::F32).unwrap();
+        let found = tensors(&dir.path().join("model.safetensors"));
+        let expected = tensors(&fixture(name).join("gradients.safetensors"));
+        assert!(found.keys().eq(expected.keys()), "{name}");
+        for (tensor, expected) in &expected {
+            let largest = expected.iter().fold(1f32, |m, x| m.max(x.abs()));
+            let error = worst(&found[tensor], expected) / largest;
+            assert!(error < 1e-5, "{name}: {tensor}: {error:e}");
         }
     }
 }

@@ -60,6 +60,7 @@ fn absent_keys_have_the_defaults_of_transformers() {
         ("mistral", 8, 2, 131_072, Some(4096), 1e4, None),
         ("qwen2", 32, 2, 32_768, None, 1e4, None),
         ("qwen3", 32, 128, 32_768, None, 1e4, None),
+        ("qwen3_moe", 4, 2, 32_768, None, 1e4, None),
         ("smollm3", 4, 2, 32_768, None, 2e6, None),
         ("olmo2", 32, 2, 2048, None, 1e4, None),
         ("granite", 32, 2, 2048, None, 1e4, None),
@@ -88,6 +89,7 @@ fn absent_keys_have_the_defaults_of_transformers() {
         ("mistral", Some(2), Some(1), None),
         ("qwen2", None, None, None),
         ("qwen3", None, None, None),
+        ("qwen3_moe", None, None, None),
         ("smollm3", Some(128_001), Some(128_000), Some(128_004)),
         ("olmo2", Some(50_279), None, Some(1)),
         ("granite", Some(2), Some(1), None),
@@ -106,6 +108,71 @@ fn absent_keys_have_the_defaults_of_transformers() {
         );
         assert_eq!(found, (ends, bos, pad), "{family}");
     }
+}
+
+/// As transformers 5.24 prints them, and as it and the published checkpoints write them.
+#[test]
+fn layers_have_the_experts_that_the_config_gives_them() {
+    let read = |change: Value| {
+        let mut json = json!({
+            "model_type": "qwen3_moe", "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96,
+            "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 4,
+        });
+        for (key, value) in change.as_object().unwrap() {
+            json[key] = value.clone();
+        }
+        let config = ModelConfig::from_hf_json(&json.to_string()).unwrap();
+        let written: Value = serde_json::from_str(&config.to_hf_json("float32")).unwrap();
+        let again = ModelConfig::from_hf_json(&written.to_string()).unwrap();
+        assert_eq!(again, config);
+        (config, written)
+    };
+    let (config, _) = read(json!({}));
+    let experts = config.experts.unwrap();
+    assert_eq!((experts.num_experts, experts.num_experts_per_tok), (128, 8));
+    assert_eq!(experts.moe_intermediate_size, 768);
+    assert!(!experts.norm_topk_prob);
+    for (change, layers) in [
+        (json!({}), [true; 6]),
+        (json!({"mlp_only_layers": null}), [true; 6]),
+        (
+            json!({"decoder_sparse_step": 3}),
+            [false, false, true, false, false, true],
+        ),
+        (
+            json!({"mlp_only_layers": [1, 4, 5]}),
+            [true, false, true, true, false, false],
+        ),
+        (
+            json!({"mlp_only_layers": [1, 0], "decoder_sparse_step": 2}),
+            [false, false, false, true, false, true],
+        ),
+    ] {
+        let (config, _) = read(change.clone());
+        assert_eq!(config.experts.unwrap().layers, layers, "{change}");
+    }
+    let (config, written) = read(json!({
+        "num_local_experts": 16, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": true,
+        "mlp_only_layers": [0], "router_aux_loss_coef": 0.01, "use_sliding_window": true, "sliding_window": 9,
+    }));
+    for (key, value) in [
+        ("num_experts", json!(16)),
+        ("num_experts_per_tok", json!(2)),
+        ("moe_intermediate_size", json!(32)),
+        ("norm_topk_prob", json!(true)),
+        ("decoder_sparse_step", json!(1)),
+        ("mlp_only_layers", json!([0])),
+        ("router_aux_loss_coef", json!(0.01)),
+        ("sliding_window", json!(9)),
+        ("architectures", json!(["Qwen3MoeForCausalLM"])),
+    ] {
+        assert_eq!(written[key], value, "{key}");
+    }
+    assert!(config.layers.iter().all(|layer| layer.window == Some(9)));
+    // In a family without experts the keys mean nothing.
+    let (config, written) = read(json!({"model_type": "qwen3", "num_experts": 4}));
+    assert_eq!((config.experts, config.router_aux_loss_coef), (None, None));
+    assert!(written.get("num_experts").is_none());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One transformer block.
 
+use super::feed_forward::FeedForward;
 use super::linear::Linear;
 use super::{Attends, ModelConfig, Ropes, float, norm, primitive, times};
 use crate::ops::{Attention, ModelBackend, Packing};
@@ -24,22 +25,18 @@ pub(super) struct Block<B: Backend> {
     pub(super) output_norm: Option<Param<Tensor<B, 1>>>,
     /// Before the feed-forward layer.
     pub(super) post_norm: Option<Param<Tensor<B, 1>>>,
-    /// To `2F` outputs: gate, up.
-    pub(super) gate_up: Linear<B>,
-    pub(super) down: Linear<B>,
+    pub(super) feed_forward: FeedForward<B>,
     /// After the feed-forward layer.
     pub(super) down_norm: Option<Param<Tensor<B, 1>>>,
 }
 
 impl<B: Backend> Block<B> {
     /// Its linear layers and their names.
-    pub(super) fn linears(&self) -> [(&'static str, &Linear<B>); 4] {
-        [
-            ("qkv", &self.qkv),
-            ("output", &self.output),
-            ("gate_up", &self.gate_up),
-            ("down", &self.down),
-        ]
+    pub(super) fn linears(&self) -> Vec<(String, &Linear<B>)> {
+        let attention = [("qkv", &self.qkv), ("output", &self.output)];
+        let attention = attention.map(|(name, linear)| (name.to_owned(), linear));
+        let feed_forward = self.feed_forward.linears();
+        attention.into_iter().chain(feed_forward).collect()
     }
 
     /// Its norms and their names.
@@ -54,13 +51,11 @@ impl<B: Backend> Block<B> {
         ]
     }
 
-    pub(super) fn linears_mut(&mut self) -> [(&'static str, &mut Linear<B>); 4] {
-        [
-            ("qkv", &mut self.qkv),
-            ("output", &mut self.output),
-            ("gate_up", &mut self.gate_up),
-            ("down", &mut self.down),
-        ]
+    pub(super) fn linears_mut(&mut self) -> Vec<(String, &mut Linear<B>)> {
+        let attention = [("qkv", &mut self.qkv), ("output", &mut self.output)];
+        let attention = attention.map(|(name, linear)| (name.to_owned(), linear));
+        let feed_forward = self.feed_forward.linears_mut();
+        attention.into_iter().chain(feed_forward).collect()
     }
 }
 
@@ -92,9 +87,8 @@ impl<B: ModelBackend> Block<B> {
         let attended = float(attend(qkv, config.attention(self.attends)));
         let output = self.output.forward(attended);
         let x = added(x, normed(output, &self.output_norm));
-        let gate_up = self.gate_up.forward(normed(x.clone(), &self.post_norm));
-        let activated = B::glu(primitive(gate_up), config.activation);
-        let output = self.down.forward(float(activated));
+        let input = normed(x.clone(), &self.post_norm);
+        let output = self.feed_forward.forward(input, config.activation);
         added(x, normed(output, &self.down_norm))
     }
 }

@@ -142,8 +142,9 @@ mod tests {
 
     fn matrices(model: &CausalLm<Flex>) -> Vec<DType> {
         let block = &model.blocks[0];
-        let all = block.linears().map(|(_, linear)| &linear.matrix);
-        let stored = all.into_iter().chain([&model.embedding]);
+        let all = block.linears().into_iter();
+        let all = all.map(|(_, linear)| &linear.matrix);
+        let stored = all.chain([&model.embedding]);
         let dtype = |matrix: &Matrix<Flex>| match matrix {
             Matrix::Float(weight) => weight.val().dtype(),
             Matrix::Packed(_) => unreachable!("nothing packs them"),
@@ -172,7 +173,14 @@ mod tests {
 
     #[test]
     fn integers_are_for_products_alone() {
-        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3");
+        for name in ["qwen3", "qwen3_moe"] {
+            check_int8(name);
+        }
+    }
+
+    fn check_int8(name: &str) {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        let fixture = fixtures.join(name);
         let model = CausalLm::<Flex>::load_hf(&fixture, &Default::default()).unwrap();
         let int8 = model.clone().int8();
         let logits = |model: &CausalLm<Flex>| {
@@ -185,7 +193,10 @@ mod tests {
         let square = |values: &mut dyn Iterator<Item = f32>| values.map(|x| x * x).sum::<f32>();
         let error = square(&mut exact.iter().zip(&rounded).map(|(a, b)| a - b));
         let error = (error / square(&mut exact.iter().copied())).sqrt();
-        assert!((1e-4..0.05).contains(&error), "relative error {error}");
+        assert!(
+            (1e-4..0.05).contains(&error),
+            "{name}: relative error {error}"
+        );
         // What is saved and trained are the weights.
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         model.save_hf(a.path(), SaveDtype::F32).unwrap();

@@ -1,6 +1,7 @@
 //! A model with random weights.
 
 use super::block::Block;
+use super::feed_forward::{Dense, FeedForward, Mixture};
 use super::linear::{Linear, Matrix};
 use super::weights::{Storage, StoredMatrix};
 use super::{CausalLm, ModelConfig, Origin, Ropes, param_id};
@@ -50,7 +51,7 @@ impl<B: ModelBackend> CausalLm<B> {
         device: &B::Device,
         mut values: impl FnMut(&str, &[usize]) -> Result<StoredMatrix, E>,
     ) -> Result<Self, E> {
-        let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
+        let (d, heads) = (config.hidden_size, config.heads());
         let mut matrix = |name: String, rows, columns| -> Result<Matrix<B>, E> {
             let stored = values(&name, &[rows, columns])?;
             Ok(storage.matrix(&name, stored, [rows, columns], device))
@@ -66,8 +67,7 @@ impl<B: ModelBackend> CausalLm<B> {
             matrices.push((
                 matrix(format!("blocks.{i}.qkv"), heads.width(), d)?,
                 matrix(format!("blocks.{i}.output"), d, heads.q_width())?,
-                matrix(format!("blocks.{i}.gate_up"), 2 * f, d)?,
-                matrix(format!("blocks.{i}.down"), d, f)?,
+                feed_forward(config, i, &mut matrix)?,
             ));
         }
         let mut vector = |name: String, n| -> Result<Param<Tensor<B, 1>>, E> {
@@ -78,7 +78,7 @@ impl<B: ModelBackend> CausalLm<B> {
             Ok(Param::initialized(param_id(&name), tensor))
         };
         let mut blocks = Vec::new();
-        for (i, (qkv, output, gate_up, down)) in matrices.into_iter().enumerate() {
+        for (i, (qkv, output, mut feed_forward)) in matrices.into_iter().enumerate() {
             let name = |part: &str| format!("blocks.{i}.{part}");
             let mut optional = |wanted: bool, part: &str, n| {
                 if wanted {
@@ -89,8 +89,11 @@ impl<B: ModelBackend> CausalLm<B> {
             };
             let qkv_bias = optional(config.qkv_bias, "qkv_bias", heads.width())?;
             let output_bias = optional(config.output_bias, "output_bias", d)?;
-            let gate_up_bias = optional(config.mlp_bias, "gate_up_bias", 2 * f)?;
-            let down_bias = optional(config.mlp_bias, "down_bias", d)?;
+            if let FeedForward::Dense(Dense { gate_up, down }) = &mut feed_forward {
+                let f = config.intermediate_size;
+                gate_up.bias = optional(config.mlp_bias, "gate_up_bias", 2 * f)?;
+                down.bias = optional(config.mlp_bias, "down_bias", d)?;
+            }
             let has_qk_norm = config.qk_norm.is_some();
             let [q_width, k_width] = config.qk_norm_widths().unwrap_or_default();
             let (before, after) = (config.norms.is_before(), config.norms.is_after());
@@ -103,8 +106,7 @@ impl<B: ModelBackend> CausalLm<B> {
                 output: Linear::new(output, output_bias),
                 output_norm: optional(after, "output_norm", d)?,
                 post_norm: optional(before, "post_norm", d)?,
-                gate_up: Linear::new(gate_up, gate_up_bias),
-                down: Linear::new(down, down_bias),
+                feed_forward,
                 down_norm: optional(after, "down_norm", d)?,
             });
         }
@@ -121,6 +123,32 @@ impl<B: ModelBackend> CausalLm<B> {
             origin: Origin::default(),
         })
     }
+}
+
+/// The feed-forward layer of block `i`, without biases. `matrix` gives the parameter of a name, with its outputs and inputs.
+fn feed_forward<B: ModelBackend, E>(
+    config: &ModelConfig,
+    i: usize,
+    matrix: &mut impl FnMut(String, usize, usize) -> Result<Matrix<B>, E>,
+) -> Result<FeedForward<B>, E> {
+    let d = config.hidden_size;
+    let mut dense = |prefix: &str, f: usize| {
+        let gate_up = matrix(format!("blocks.{i}.{prefix}gate_up"), 2 * f, d)?;
+        let down = matrix(format!("blocks.{i}.{prefix}down"), d, f)?;
+        let [gate_up, down] = [gate_up, down].map(|matrix| Linear::new(matrix, None));
+        Ok(Dense { gate_up, down })
+    };
+    let Some(experts) = config.experts_of(i) else {
+        let dense = dense("", config.intermediate_size)?;
+        return Ok(FeedForward::Dense(dense));
+    };
+    let f = experts.moe_intermediate_size;
+    let layers = (0..experts.num_experts).map(|e| dense(&format!("experts.{e}."), f));
+    Ok(FeedForward::Experts(Mixture {
+        experts: layers.collect::<Result<_, E>>()?,
+        router: matrix(format!("blocks.{i}.router"), experts.num_experts, d)?,
+        routing: experts.into(),
+    }))
 }
 
 /// Normal numbers by the method of Box and Muller.

@@ -3,6 +3,7 @@
 mod block;
 mod config;
 mod decode;
+mod feed_forward;
 mod init;
 mod linear;
 mod lora;
@@ -10,8 +11,8 @@ mod tape;
 mod weights;
 
 pub use config::{
-    Attends, ConfigError, Family, LongRope, ModelConfig, NormPlacement, QkNorm, RopeScaling,
-    Rotary, Yarn,
+    Attends, ConfigError, Experts, Family, LongRope, ModelConfig, NormPlacement, QkNorm,
+    RopeScaling, Rotary, Yarn,
 };
 pub use lora::{ADAPTER_CONFIG, AdapterError, AdapterFolder, LoraConfig};
 pub use tape::{Activations, Tape};
@@ -130,6 +131,9 @@ impl<B: ModelBackend> CausalLm<B> {
         for (i, block) in model.blocks.iter_mut().enumerate() {
             for (name, linear) in block.linears_mut() {
                 linear.matrix.unpack(&format!("blocks.{i}.{name}"), &device);
+            }
+            if let Some(router) = block.feed_forward.router_mut() {
+                router.unpack(&format!("blocks.{i}.router"), &device);
             }
         }
         model

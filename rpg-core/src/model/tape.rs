@@ -101,7 +101,8 @@ impl<B: ModelBackend> CausalLm<Autodiff<B>> {
 
 impl<B: ModelBackend> Tape<B> {
     /// Adds the gradients of `loss`, which was made of the hidden states that came with this tape, to `sums`: those of
-    /// every parameter of `model` that requires one.
+    /// every parameter of `model` that requires one. Where a parameter had no part in the loss, as an expert that no token
+    /// has taken, it is 0.
     pub fn backward(
         self,
         model: &CausalLm<Autodiff<B>>,
@@ -132,6 +133,7 @@ impl<B: ModelBackend> Tape<B> {
             let grad = times(grad, model.config.embedding_multiplier);
             embed_backward(embedding, &self.tokens, grad, sums);
         }
+        complete(model, sums);
     }
 }
 
@@ -191,4 +193,20 @@ fn add<B: AutodiffBackend>(
         }
     }
     module.visit(&mut Add { grads, sums });
+}
+
+/// Gives every parameter that requires a gradient one: 0 where there is none yet. So what an update does depends neither on
+/// how its tokens are divided among tapes nor on what was updated before it.
+fn complete<B: AutodiffBackend>(module: &impl Module<B>, sums: &mut GradientsParams) {
+    struct Complete<'a>(&'a mut GradientsParams);
+    impl<B: AutodiffBackend> ModuleVisitor<B> for Complete<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
+            let value = param.val();
+            if value.is_require_grad() && self.0.get::<B::InnerBackend, D>(param.id).is_none() {
+                let zero = value.inner().zeros_like();
+                self.0.register(param.id, zero);
+            }
+        }
+    }
+    module.visit(&mut Complete(sums));
 }

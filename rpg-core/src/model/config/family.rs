@@ -19,6 +19,9 @@ pub enum Family {
     Qwen2,
     /// Qwen3.
     Qwen3,
+    /// Qwen3 with experts.
+    #[serde(rename = "qwen3_moe")]
+    Qwen3Moe,
     /// SmolLM3.
     SmolLm3,
     /// OLMo 2.
@@ -55,6 +58,7 @@ impl Family {
         Self::Mistral,
         Self::Qwen2,
         Self::Qwen3,
+        Self::Qwen3Moe,
         Self::SmolLm3,
         Self::Olmo2,
         Self::Granite,
@@ -69,6 +73,7 @@ impl Family {
             Self::Mistral => "mistral",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::Qwen3Moe => "qwen3_moe",
             Self::SmolLm3 => "smollm3",
             Self::Olmo2 => "olmo2",
             Self::Granite => "granite",
@@ -96,6 +101,7 @@ impl Family {
             Self::Mistral => "MistralForCausalLM",
             Self::Qwen2 => "Qwen2ForCausalLM",
             Self::Qwen3 => "Qwen3ForCausalLM",
+            Self::Qwen3Moe => "Qwen3MoeForCausalLM",
             Self::SmolLm3 => "SmolLM3ForCausalLM",
             Self::Olmo2 => "Olmo2ForCausalLM",
             Self::Granite => "GraniteForCausalLM",
@@ -129,6 +135,14 @@ impl Family {
                 context: 32_768,
                 kv_heads: Some(32),
                 head_dim: (self == Self::Qwen3).then_some(128),
+                window: Some(4096),
+                eos: None,
+                bos: None,
+                ..llama
+            },
+            Self::Qwen3Moe => Defaults {
+                context: 32_768,
+                kv_heads: Some(4),
                 window: Some(4096),
                 eos: None,
                 bos: None,
@@ -183,6 +197,11 @@ impl Family {
         })
     }
 
+    /// Whether feed-forward layers have experts.
+    pub(super) fn has_experts(self) -> bool {
+        self == Self::Qwen3Moe
+    }
+
     /// Whether `mlp_bias` has a meaning.
     pub(super) fn has_mlp_bias(self) -> bool {
         matches!(self, Self::Llama | Self::SmolLm3 | Self::Granite)
@@ -206,7 +225,7 @@ impl Family {
 
     pub(super) fn qk_norm(self) -> Option<QkNorm> {
         match self {
-            Self::Qwen3 | Self::Gemma3 => Some(QkNorm::Heads),
+            Self::Qwen3 | Self::Qwen3Moe | Self::Gemma3 => Some(QkNorm::Heads),
             Self::Olmo2 => Some(QkNorm::Whole),
             _ => None,
         }
@@ -226,6 +245,7 @@ impl Family {
         Ok(match self {
             Self::Llama | Self::Olmo2 | Self::Granite => vec![Attends::default(); n_layers],
             Self::Mistral | Self::Phi3 => vec![in_window(window); n_layers],
+            Self::Qwen3Moe => vec![in_window(window.filter(|_| is_used)); n_layers],
             Self::Qwen2 | Self::Qwen3 => {
                 let first = keys.count_from_0("max_window_layers")?.unwrap_or(28);
                 let window = window.filter(|_| is_used);

@@ -2,7 +2,7 @@
 
 use super::keys::Keys;
 use super::rope::{LongRope, RopeScaling};
-use super::{Attends, ConfigError, Family, MAX_LAYERS, ModelConfig, Rotary};
+use super::{Attends, ConfigError, Experts, Family, MAX_LAYERS, ModelConfig, Rotary};
 use crate::files::python_json;
 use crate::ops::Activation;
 use serde_json::{Value, json};
@@ -43,6 +43,12 @@ impl ModelConfig {
         let rope = keys.rope(family, max_position_embeddings, head_dim)?;
         let (qkv_bias, output_bias) = family.attention_biases(&keys)?;
         let mlp_bias = keys.flag("mlp_bias")?.unwrap_or(false) && family.has_mlp_bias();
+        let (experts, router_aux_loss_coef) = if family.has_experts() {
+            let coefficient = keys.number_from_0("router_aux_loss_coef")?;
+            (Some(Experts::read(&keys, num_hidden_layers)?), coefficient)
+        } else {
+            (None, None)
+        };
         let multiplier = |key: &'static str| match family {
             Family::Granite => Ok(keys.number(key)?.unwrap_or(1.0)),
             _ => Ok::<_, ConfigError>(1.0),
@@ -96,6 +102,8 @@ impl ModelConfig {
             qkv_bias,
             output_bias,
             mlp_bias,
+            experts,
+            router_aux_loss_coef,
             eos_token_ids: keys.ends(defaults.eos.filter(is_known))?,
             pad_token_id: token("pad_token_id", defaults.pad)?,
             bos_token_id: token("bos_token_id", defaults.bos)?,
@@ -142,6 +150,10 @@ impl ModelConfig {
         }
         if family.has_mlp_bias() {
             json["mlp_bias"] = self.mlp_bias.into();
+        }
+        if let Some(experts) = &self.experts {
+            experts.write(&mut json);
+            json["router_aux_loss_coef"] = self.router_aux_loss_coef.into();
         }
         let scale = self.attention_scale.unwrap_or(1.0);
         match family {
@@ -206,7 +218,7 @@ impl ModelConfig {
         match self.model_type {
             Family::Llama | Family::Olmo2 | Family::Granite => {}
             Family::Mistral | Family::Phi3 => json["sliding_window"] = window.into(),
-            Family::Qwen2 | Family::Qwen3 | Family::SmolLm3 => {
+            Family::Qwen2 | Family::Qwen3 | Family::Qwen3Moe | Family::SmolLm3 => {
                 if let Some(window) = window {
                     json["use_sliding_window"] = true.into();
                     json["sliding_window"] = window.into();

@@ -137,6 +137,16 @@ impl Keys {
         }
     }
 
+    pub(super) fn number_from_0(&self, key: &'static str) -> Result<Option<f64>, ConfigError> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        match value.as_f64() {
+            Some(x) if x >= 0.0 => Ok(Some(x)),
+            _ => Err(self.error(key, value, "a number from 0 on")),
+        }
+    }
+
     pub(super) fn flag(&self, key: &'static str) -> Result<Option<bool>, ConfigError> {
         let Some(value) = self.get(key) else {
             return Ok(None);

@@ -1,10 +1,13 @@
 //! A model's shape, read from a Hugging Face `config.json`.
 
+mod experts;
 mod family;
 mod json;
 mod keys;
 mod rope;
+mod sizes;
 
+pub use experts::Experts;
 pub use family::Family;
 pub use rope::{LongRope, RopeScaling, Yarn};
 
@@ -54,7 +57,7 @@ pub struct ModelConfig {
     pub vocab_size: usize,
     /// Width of the residual stream, D.
     pub hidden_size: usize,
-    /// Width of the feed-forward layer, F.
+    /// Width of a feed-forward layer without experts, F.
     pub intermediate_size: usize,
     /// Number of blocks.
     pub num_hidden_layers: usize,
@@ -108,6 +111,12 @@ pub struct ModelConfig {
     pub output_bias: bool,
     /// Whether the projections of the feed-forward layer have a bias.
     pub mlp_bias: bool,
+    /// The feed-forward layers that have experts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub experts: Option<Experts>,
+    /// The weight that the checkpoint gives a loss by which experts are chosen evenly; written again, not used here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router_aux_loss_coef: Option<f64>,
     /// Tokens that end a completion.
     pub eos_token_ids: Vec<u32>,
     /// The padding token that the checkpoint names; not used here.
@@ -215,6 +224,9 @@ impl ModelConfig {
         if self.layers.len() != self.num_hidden_layers {
             return refuse("layers", self.layers.len(), "one entry per layer");
         }
+        if let Some(experts) = &self.experts {
+            experts.check(self.num_hidden_layers)?;
+        }
         Ok(())
     }
 
@@ -264,41 +276,10 @@ impl ModelConfig {
         })
     }
 
-    /// The number of norms of a block, those of queries and keys aside.
-    fn n_block_norms(&self) -> usize {
-        match self.norms {
-            NormPlacement::Before | NormPlacement::After => 2,
-            NormPlacement::Both => 4,
-        }
-    }
-
-    /// The bytes of f32 that a forward pass over so many tokens keeps for the backward pass, if nothing is computed twice
-    /// ([`Activations::Keep`](super::Activations::Keep)).
-    pub fn activation_bytes(&self, n_tokens: usize) -> usize {
-        let (d, heads) = (self.hidden_size, self.heads());
-        // Inputs of attention, feed-forward and the norms, rows of queries, keys and values, what attention gives and its
-        // log-sum-exp, gate, up and their product.
-        let rows = heads.width() * (1 + usize::from(self.qk_norm.is_some()));
-        let attended = heads.q_width() + heads.n_heads;
-        let inputs = (2 + self.n_block_norms()) * d;
-        let block = inputs + rows + attended + 3 * self.intermediate_size;
-        4 * n_tokens * self.num_hidden_layers * block
-    }
-
-    /// Number of parameters.
-    pub fn n_parameters(&self) -> usize {
-        let (d, f, heads) = (self.hidden_size, self.intermediate_size, self.heads());
-        let biases = [
-            (self.qkv_bias, heads.width()),
-            (self.output_bias, d),
-            (self.mlp_bias, 2 * f + d),
-        ];
-        let biases: usize = biases.iter().filter(|b| b.0).map(|b| b.1).sum();
-        let qk_norms: usize = self.qk_norm_widths().into_iter().flatten().sum();
-        let norms = self.n_block_norms() * d + qk_norms;
-        let block = d * heads.width() + heads.q_width() * d + 3 * d * f + biases + norms;
-        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
-        self.num_hidden_layers * block + embeddings * self.vocab_size * d + d
+    /// The experts of a layer, if its feed-forward layer has some.
+    pub fn experts_of(&self, layer: usize) -> Option<&Experts> {
+        let experts = self.experts.as_ref();
+        experts.filter(|experts| experts.layers[layer])
     }
 }
 
@@ -413,6 +394,58 @@ mod tests {
             },
             "`no_rope_layers`: found [1,0]; expected 0 or 1 for each layer",
         );
+        for (key, value, message) in [
+            ("num_experts", "0", "found 0; expected an integer above 0"),
+            (
+                "num_local_experts",
+                "4",
+                "found 4; expected the number that `num_experts` gives",
+            ),
+            (
+                "num_experts_per_tok",
+                "9",
+                "found 9; expected from 1 to num_experts",
+            ),
+            (
+                "moe_intermediate_size",
+                "\"x\"",
+                "found \"x\"; expected an integer above 0",
+            ),
+            ("norm_topk_prob", "1", "found 1; expected true or false"),
+            (
+                "decoder_sparse_step",
+                "0",
+                "found 0; expected an integer above 0",
+            ),
+            (
+                "mlp_only_layers",
+                "[30]",
+                "found [30]; expected a list of layers, each below",
+            ),
+            (
+                "mlp_only_layers",
+                "[-1]",
+                "found [-1]; expected a list of layers, each below",
+            ),
+            (
+                "mlp_only_layers",
+                "3",
+                "found 3; expected a list of layers, each below",
+            ),
+            (
+                "router_aux_loss_coef",
+                "-0.1",
+                "found -0.1; expected a number from 0 on",
+            ),
+        ] {
+            let config = smol(|j| {
+                j["model_type"] = "qwen3_moe".into();
+                j["num_experts"] = 8.into();
+                j[key] = serde_json::from_str(value).unwrap();
+            });
+            let error = config.unwrap_err().to_string();
+            assert!(error.starts_with(&format!("`{key}`: {message}")), "{error}");
+        }
         check(
             |j| j["model_type"] = "gemma3".into(),
             "granite, phi3, gemma3_text",

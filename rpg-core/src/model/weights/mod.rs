@@ -271,8 +271,22 @@ fn check_finite(path: &Path, name: &str, values: &[f32]) -> Result<(), LoadError
     }
 }
 
-/// The modules of a layer of the blocks, such as `blocks.0.qkv`, one below the other: their names, outputs and inputs.
+/// The layers of a block that adapters can add to. In a model with experts these are attention's: PEFT takes the names of
+/// the others to mean the experts, of which transformers 5 has those of a layer in one tensor.
+fn adapted_layers(config: &ModelConfig) -> &'static [&'static str] {
+    match config.experts {
+        None => &["qkv", "output", "gate_up", "down"],
+        Some(_) => &["qkv", "output"],
+    }
+}
+
+/// The modules of a layer of the blocks, such as `blocks.0.qkv`, that adapters can add to, one below the other: their
+/// names, outputs and inputs.
 pub(super) fn modules(config: &ModelConfig, layer: &str) -> Vec<(String, [usize; 2])> {
+    let part = layer.rsplit('.').next();
+    if !part.is_some_and(|part| adapted_layers(config).contains(&part)) {
+        return Vec::new();
+    }
     let of_source = |source: Source| {
         let name = source.name.strip_suffix(".weight")?;
         Some((name.to_owned(), source.shape.try_into().ok()?))
@@ -281,11 +295,11 @@ pub(super) fn modules(config: &ModelConfig, layer: &str) -> Vec<(String, [usize;
     sources.filter_map(of_source).collect()
 }
 
-/// All modules of the first block.
+/// All of them in the first block; the others have the same.
 pub(super) fn block_layers(config: &ModelConfig) -> Vec<(String, [usize; 2])> {
-    let layers = ["qkv", "output", "gate_up", "down"];
+    let layers = adapted_layers(config).iter();
     let modules = layers.map(|layer| modules(config, &format!("blocks.0.{layer}")));
-    modules.into_iter().flatten().collect()
+    modules.flatten().collect()
 }
 
 /// The last parts of their names.

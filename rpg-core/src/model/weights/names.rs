@@ -1,6 +1,6 @@
 //! What Hugging Face calls the tensors of each parameter.
 
-use crate::model::{Family, ModelConfig, NormPlacement};
+use crate::model::{Experts, Family, ModelConfig, NormPlacement};
 
 /// A tensor as Hugging Face names it.
 pub(super) struct Source {
@@ -23,17 +23,42 @@ pub(super) fn sources(config: &ModelConfig, name: &str) -> Vec<Source> {
         "norm" => return one("model.norm.weight", &[d]),
         _ => {}
     }
-    let mut parts = name.split('.');
-    let (Some("blocks"), Some(layer), Some(part), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let of_layer = name.strip_prefix("blocks.");
+    let Some((layer, part)) = of_layer.and_then(|name| name.split_once('.')) else {
         unreachable!("no parameter is called {name}");
     };
     let source = |(tensor, shape): (String, Vec<usize>)| Source {
         name: format!("model.layers.{layer}.{tensor}"),
         shape,
     };
-    of_block(config, part).into_iter().map(source).collect()
+    let experts = config.experts.as_ref();
+    let of_experts = experts.and_then(|experts| of_experts(config, experts, part));
+    let tensors = of_experts.unwrap_or_else(|| of_block(config, part));
+    tensors.into_iter().map(source).collect()
+}
+
+/// The tensors of a router, or of a part of an expert.
+fn of_experts(
+    config: &ModelConfig,
+    experts: &Experts,
+    part: &str,
+) -> Option<Vec<(String, Vec<usize>)>> {
+    let (d, f) = (config.hidden_size, experts.moe_intermediate_size);
+    if part == "router" {
+        let shape = vec![experts.num_experts, d];
+        return Some(vec![("mlp.gate.weight".into(), shape)]);
+    }
+    let (expert, part) = part.strip_prefix("experts.")?.split_once('.')?;
+    let tensors: &[(&str, [usize; 2])] = match part {
+        "gate_up" => &[("gate_proj", [f, d]), ("up_proj", [f, d])],
+        "down" => &[("down_proj", [d, f])],
+        _ => unreachable!("no part of an expert is called {part}"),
+    };
+    let named = |(name, shape): &(&str, [usize; 2])| {
+        let name = format!("mlp.experts.{expert}.{name}.weight");
+        (name, shape.to_vec())
+    };
+    Some(tensors.iter().map(named).collect())
 }
 
 /// The tensors of a part of a block, and their shapes.

@@ -103,6 +103,8 @@ impl<B: ModelBackend> CausalLm<B> {
                 all.extend(bias.map(|bias| (format!("{name}_bias"), vector(bias))));
                 all.push((name, Parameter::Layer(linear.clone())));
             }
+            let router = block.feed_forward.router();
+            all.extend(router.map(|router| (format!("blocks.{i}.router"), matrix(router))));
             let named = block
                 .norms()
                 .into_iter()

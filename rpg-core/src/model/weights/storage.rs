@@ -17,8 +17,8 @@ pub enum Storage {
     /// As they are stored, where nothing is lost: bf16, and the blocks `Q8_0`, `Q4_K` and `Q6_K` of GGUF files; others are
     /// f32. Such a model can sample, score and be the base of an adapter.
     Stored,
-    /// The matrices of the blocks as 4-bit NormalFloat, as in QLoRA (Dettmers et al., 2023, arXiv 2305.14314); the embedding
-    /// and the output layer as they are stored.
+    /// The matrices of the blocks as 4-bit NormalFloat, as in QLoRA (Dettmers et al., 2023, arXiv 2305.14314); the embedding,
+    /// the output layer and the routers of experts as they are stored.
     Nf4,
 }
 
@@ -34,7 +34,7 @@ impl Storage {
         match self {
             Self::F32 => false,
             Self::Stored => true,
-            Self::Nf4 => !is_in_block(name),
+            Self::Nf4 => !is_layer(name),
         }
     }
 
@@ -56,7 +56,7 @@ impl Storage {
         };
         let shape = [n_outputs, n_inputs];
         let tensor = match self {
-            Self::Nf4 if is_in_block(name) => return packed(PackedMatrix::nf4(&values, n_inputs)),
+            Self::Nf4 if is_layer(name) => return packed(PackedMatrix::nf4(&values, n_inputs)),
             Self::Stored | Self::Nf4 if is_bf16(&values) => {
                 let values: Vec<bf16> = values.into_iter().map(bf16::from_f32).collect();
                 Tensor::from_data(TensorData::new(values, shape), (device, DType::BF16))
@@ -99,9 +99,9 @@ impl<B: ModelBackend> CausalLm<B> {
     }
 }
 
-/// Whether a parameter belongs to a block, not to the embedding or the output layer.
-fn is_in_block(name: &str) -> bool {
-    name.starts_with("blocks.")
+/// Whether a parameter belongs to a linear layer of a block: it is not the embedding, the output layer or a router.
+fn is_layer(name: &str) -> bool {
+    name.starts_with("blocks.") && !name.ends_with(".router")
 }
 
 /// Whether bf16 holds the values exactly.
