@@ -15,7 +15,7 @@ config_section! {
         /// What is added is multiplied by `alpha / rank`.
         alpha: Positive = Positive::of(32.0),
         /// The modules that have an adapter, by the last parts of their names, such as `q_proj`; without it, all linear layers
-        /// of the blocks.
+        /// of the blocks, of a model with experts those of attention, which are all that it can have there.
         target_modules: Option<TargetModules> = None,
         /// Whether it is multiplied by `alpha / sqrt(rank)` instead (rsLoRA; Kalajdzievski, 2023, arXiv 2312.03732).
         use_rslora: bool = false,

@@ -234,7 +234,9 @@ fn activation_bytes(config: &TrainConfig, sizes: &RunSizes, tokens_per_step: usi
         .max(longest)
         .min(per_update.max(longest));
     let all = model.activation_bytes(n_tokens);
-    let block = all / model.num_hidden_layers;
+    let layers = 0..model.num_hidden_layers;
+    let blocks = layers.map(|layer| model.block_activation_bytes(layer, n_tokens));
+    let block = blocks.max().unwrap_or(0);
     // The backward pass of a block has gradients of most of what it has computed.
     let residual = F32 * n_tokens * model.hidden_size;
     match config.train.activations(model) {
@@ -333,6 +335,48 @@ mod tests {
                 + 4 * lora.trained_parameters
         );
         assert!(nf4.peak() < lora.peak() && lora.peak() < full.peak());
+    }
+
+    /// Qwen3-30B-A3B has 30.5 billion parameters, of which a token takes 3.3.
+    #[test]
+    fn experts_are_counted() {
+        let mut json = serde_json::json!({
+            "model_type": "qwen3_moe", "hidden_size": 2048, "intermediate_size": 6144, "num_hidden_layers": 48,
+            "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128, "vocab_size": 151_936,
+            "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768, "norm_topk_prob": true,
+        });
+        let model =
+            |json: &serde_json::Value| ModelConfig::from_hf_json(&json.to_string()).unwrap();
+        let sizes = |json: &serde_json::Value| RunSizes {
+            model: model(json),
+            stored_bytes: 2 * model(json).n_parameters(),
+            longest_prompt: 200,
+            mean_prompt: 80,
+            reference: None,
+        };
+        let lora = [
+            FILES[0],
+            FILES[1],
+            "lora={rank=16}",
+            "train.gradient_checkpointing=on",
+        ]
+        .map(str::to_owned);
+        let config = TrainConfig::recipe("finetune", &lora).unwrap();
+        let plan = MemoryPlan::new(&config, &sizes(&json));
+        assert_eq!(plan.parameters, 30_532_122_624);
+        // Attention alone: queries and the output, keys and values.
+        let of_block = 16 * (2 * (2048 + 4096) + 2 * (2048 + 512));
+        assert_eq!(plan.trained_parameters, 48 * of_block);
+        // More experts of a token need more activations, and a dense layer has its own width.
+        json["num_experts_per_tok"] = 16.into();
+        let more = MemoryPlan::new(&config, &sizes(&json));
+        assert!(part(&more, "activations") > part(&plan, "activations"));
+        json["mlp_only_layers"] = (0..48).collect();
+        let dense = MemoryPlan::new(&config, &sizes(&json));
+        assert_eq!(
+            plan.parameters - dense.parameters,
+            48 * 2048 * (128 * (1 + 3 * 768) - 3 * 6144)
+        );
     }
 
     #[test]

@@ -235,11 +235,7 @@ fn check_int8<B: DecodeBackend>(policy: &CausalLm<B>) -> Result<(), Failure> {
     if !B::MULTIPLIES_INT8 {
         return refused("only the CPU backend has products of 8-bit integers".into());
     }
-    let shape = policy.config();
-    let widest = shape
-        .intermediate_size
-        .max(shape.hidden_size)
-        .max(shape.heads().q_width());
+    let widest = policy.config().widest_input();
     if widest > Int8Matrix::MAX_INPUTS {
         return refused(format!(
             "this model multiplies {widest} inputs, and sums of products of 8-bit integers fit for {}",

@@ -1,6 +1,7 @@
 //! The training loop as a library, with sampling, reward, optimizer, ranks and reporting replaced.
 
 mod correction;
+mod experts;
 mod filter;
 mod mass;
 mod ranks;

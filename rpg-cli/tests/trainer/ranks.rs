@@ -1,5 +1,6 @@
 //! Two ranks, as threads of one process: an update from two halves of a batch equals that from the whole.
 
+use super::experts;
 use burn::backend::{Autodiff, Flex};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -123,13 +124,17 @@ impl ModuleVisitor<Autodiff<Flex>> for Sum {
     }
 }
 
-fn learner() -> Learner<Flex> {
+fn dense() -> CausalLm<Flex> {
     let shape: ScratchModel = toml::from_str(
         "hidden_size = 16\nintermediate_size = 24\nnum_hidden_layers = 1\nnum_attention_heads = 2\n\
          num_key_value_heads = 1",
     )
     .unwrap();
     let (policy, _) = shape.init(1, &Default::default()).unwrap();
+    policy
+}
+
+fn learner(policy: CausalLm<Flex>) -> Learner<Flex> {
     let optimizer = AdamW::new(AdamWConfig {
         betas: [0.9, 0.99],
         eps: 1e-3,
@@ -143,8 +148,12 @@ fn items() -> Vec<ScoreItem> {
     (1..=4).map(item).collect()
 }
 
-fn step(items: &[ScoreItem], ranks: &dyn Ranks<Flex>) -> (StepReport, Vec<f64>) {
-    let mut learner = learner();
+fn step(
+    policy: fn() -> CausalLm<Flex>,
+    items: &[ScoreItem],
+    ranks: &dyn Ranks<Flex>,
+) -> (StepReport, Vec<f64>) {
+    let mut learner = learner(policy());
     let n = ranks.sum(&[items.len() as f64]).unwrap()[0];
     let report = learner.step(
         items.chunks(1),
@@ -166,13 +175,19 @@ fn step(items: &[ScoreItem], ranks: &dyn Ranks<Flex>) -> (StepReport, Vec<f64>) 
 
 #[test]
 fn two_halves_give_the_update_of_the_whole() {
+    check_halves(dense);
+    // What one rank's tokens take, another's need not.
+    check_halves(experts::policy);
+}
+
+fn check_halves(policy: fn() -> CausalLm<Flex>) {
     let items = items();
-    let whole = step(&items, &OneRank);
+    let whole = step(policy, &items, &OneRank);
     let halves: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = items
             .chunks(2)
             .zip(ThreadRank::all())
-            .map(|(half, rank)| scope.spawn(move || step(half, &rank)))
+            .map(|(half, rank)| scope.spawn(move || step(policy, half, &rank)))
             .collect();
         let results = threads.into_iter().map(|thread| thread.join().unwrap());
         results.collect()

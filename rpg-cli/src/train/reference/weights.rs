@@ -41,7 +41,7 @@ pub(in crate::train) fn check_shapes(
     reference: &ModelConfig,
 ) -> Result<(), Failure> {
     /// The keys of [`ModelConfig`] that say nothing about the weights.
-    const OTHERS: [&str; 17] = [
+    const OTHERS: [&str; 18] = [
         "model_type",
         "max_position_embeddings",
         "layers",
@@ -56,6 +56,7 @@ pub(in crate::train) fn check_shapes(
         "embedding_multiplier",
         "residual_multiplier",
         "logits_divisor",
+        "router_aux_loss_coef",
         "eos_token_ids",
         "pad_token_id",
         "bos_token_id",
