@@ -54,7 +54,9 @@ impl<B: DecodeBackend> KvCache<B> {
     /// Copies the first `len` positions of slot `from` to the slots `to`.
     pub fn copy_prefix(&mut self, from: usize, to: &[usize], len: usize) {
         for (keys, values) in &mut self.layers {
-            B::cache_copy(keys, values, from, to, len);
+            for cache in [keys, values] {
+                B::cache_copy(cache, from, to, len);
+            }
         }
     }
 
