@@ -495,7 +495,7 @@ fn a_delta_layer_goes_on_from_its_slot() {
         let [qkv, gates, a_log, dt_bias] = delta_inputs(heads, packing.n_tokens()).map(tensor);
         let weight = tensor(input(5, &[c, kernel]));
         let rows = |x: &Tensor<Flex, 2>, tokens: &[usize]| {
-            let part = |&t: &usize| x.clone().slice([t..t + 1]);
+            let part = |&t: &usize| x.clone().narrow(0, t, 1);
             primitive(Tensor::cat(tokens.iter().map(part).collect(), 0))
         };
         let inputs = |tokens: &[usize]| {
@@ -515,7 +515,7 @@ fn a_delta_layer_goes_on_from_its_slot() {
         let mut states = cache(7, state);
         let of_slot_0 = |x: &burn::backend::flex::FlexTensor| -> Vec<f64> {
             let x = Tensor::<Flex, 4>::from_primitive(TensorPrimitive::Float(x.clone()));
-            x.slice([0..1]).into_data().iter::<f64>().collect()
+            x.narrow(0, 0, 1).into_data().iter::<f64>().collect()
         };
         let before = [of_slot_0(&kept), of_slot_0(&states)];
         let mut found = whole.each_ref().map(|y| vec![0.0; y.len()]);

@@ -70,6 +70,16 @@ impl Default for GenerateOptions {
     }
 }
 
+impl GenerateOptions {
+    /// How many of so many completions, of up to `capacity` tokens with their prompts, a model samples at a time.
+    pub fn n_slots(&self, model: &ModelConfig, n_completions: usize, capacity: usize) -> usize {
+        // Beside the slots there is room for what the next completions of a prompt begin with.
+        let for_slots = self.max_cache_bytes.saturating_sub(model.state_bytes());
+        let affordable = for_slots / model.cache_bytes(capacity).max(1);
+        self.max_slots.min(n_completions).min(affordable).max(1)
+    }
+}
+
 /// Refuses prompts that cannot be continued.
 pub(super) fn check(
     model: &ModelConfig,

@@ -13,7 +13,7 @@ pub(super) use save::set_permissions_like;
 pub use storage::Storage;
 pub(super) use storage::{StoredMatrix, is_bf16};
 
-use super::{CausalLm, ConfigError, ModelConfig};
+use super::{CausalLm, ConfigError, Mixer, ModelConfig};
 #[cfg(feature = "gguf")]
 use crate::gguf::GgufError;
 use crate::ops::{ModelBackend, PackedMatrix};
@@ -158,6 +158,11 @@ trait Tensors {
     /// anything.
     fn append(&self, source: &Source, values: &mut Vec<f32>) -> Result<(), LoadError>;
 
+    /// What should be known of where they come from.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The blocks of a matrix, if it has some that products read as they are.
     fn blocks(&self, _source: &Source) -> Option<PackedMatrix> {
         None
@@ -216,6 +221,7 @@ impl<B: ModelBackend> CausalLm<B> {
         })?;
         // Old checkpoints store their rotary frequencies.
         unused.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
+        notes.extend(tensors.notes());
         model.origin.notes = notes;
         match unused.first() {
             None => Ok(model),
@@ -281,17 +287,32 @@ pub(super) fn modules(config: &ModelConfig, layer: &str) -> Vec<(String, [usize;
     sources.filter_map(of_source).collect()
 }
 
-/// All modules of the first block.
-pub(super) fn block_layers(config: &ModelConfig) -> Vec<(String, [usize; 2])> {
-    let layers = ["qkv", "output", "gate_up", "down"];
-    let modules = layers.map(|layer| modules(config, &format!("blocks.0.{layer}")));
-    modules.into_iter().flatten().collect()
+/// The linear layers of block `i`.
+fn linear_layers(config: &ModelConfig, i: usize) -> impl Iterator<Item = String> {
+    let mixer: &[&str] = match config.layers[i] {
+        Mixer::Attention(_) => &["qkv", "output"],
+        Mixer::GatedDelta(_) => &["delta_qkv", "delta_z", "delta_gates", "delta_output"],
+    };
+    let parts = mixer.iter().chain(&["gate_up", "down"]);
+    parts.map(move |part| format!("blocks.{i}.{part}"))
 }
 
-/// The last parts of their names.
+/// All modules of the blocks.
+pub(super) fn block_layers(config: &ModelConfig) -> Vec<(String, [usize; 2])> {
+    let layers = (0..config.num_hidden_layers).flat_map(|i| linear_layers(config, i));
+    layers.flat_map(|layer| modules(config, &layer)).collect()
+}
+
+/// The last parts of their names, each once.
 pub(super) fn block_modules(config: &ModelConfig) -> Vec<String> {
-    let last = |(name, _): (String, _)| name.rsplit('.').next().map(str::to_owned);
-    block_layers(config).into_iter().filter_map(last).collect()
+    let mut all = Vec::new();
+    for (name, _) in block_layers(config) {
+        let last = name.rsplit('.').next().unwrap_or(&name);
+        if !all.iter().any(|known| known == last) {
+            all.push(last.to_owned());
+        }
+    }
+    all
 }
 
 /// The name of a parameter of an adapter.
