@@ -32,7 +32,7 @@ fn sum_of(a: &[f32], b: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
 
 /// Adds the lanes as a tree.
 #[inline(always)]
-pub(super) fn add_lanes(lanes: [f32; LANES]) -> f32 {
+fn add_lanes(lanes: [f32; LANES]) -> f32 {
     // Arrays of their own lengths, so that each level is one vector operation.
     let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
     let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);

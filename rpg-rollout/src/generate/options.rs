@@ -50,7 +50,7 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// At most this many completions are sampled at a time.
     pub max_slots: usize,
-    /// Upper limit on the memory for keys and values, in bytes. Where it is reached, fewer completions are sampled
+    /// Upper limit on the memory for keys, values and states, in bytes. Where it is reached, fewer completions are sampled
     /// at a time.
     pub max_cache_bytes: usize,
 }

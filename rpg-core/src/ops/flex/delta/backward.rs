@@ -2,7 +2,7 @@
 
 use super::rule::{Directions, Gates, Operands, STATE_ROWS, Token, Unit, sigmoid, softplus};
 use crate::ops::delta::LENGTH_EPS;
-use crate::ops::simd::{LANES, add_lanes, dot, vectorized};
+use crate::ops::simd::{add_scaled, dot, vectorized};
 use crate::ops::{DeltaHeads, Packing};
 use rayon::prelude::*;
 
@@ -288,20 +288,10 @@ impl Token<'_> {
         of_query: &mut [f32],
         of_key: &mut [f32],
     ) -> f32 {
-        let mut lanes = [0f32; LANES];
-        let all = after.chunks(LANES).zip(of_row.chunks_mut(LANES));
-        let tokens = self.query.chunks(LANES).zip(self.key.chunks(LANES));
-        let grads = of_query.chunks_mut(LANES).zip(of_key.chunks_mut(LANES));
-        for (((after, of_row), (query, key)), (of_query, of_key)) in all.zip(tokens).zip(grads) {
-            for i in 0..after.len() {
-                let of = grad.mul_add(query[i], of_row[i]);
-                of_query[i] = grad.mul_add(after[i], of_query[i]);
-                of_key[i] = change.mul_add(of, of_key[i]);
-                lanes[i] = of.mul_add(key[i], lanes[i]);
-                of_row[i] = of;
-            }
-        }
-        add_lanes(lanes)
+        add_scaled(of_row, grad, self.query);
+        add_scaled(of_query, grad, after);
+        add_scaled(of_key, change, of_row);
+        dot(of_row, self.key)
     }
 
     /// The gradient of the share that was kept. Adds what the key has from the error, and makes `of_row` the gradient of
@@ -314,18 +304,12 @@ impl Token<'_> {
         of_row: &mut [f32],
         of_key: &mut [f32],
     ) -> f32 {
-        let mut lanes = [0f32; LANES];
-        let share = -of_error * self.kept;
-        let all = before.chunks(LANES).zip(of_row.chunks_mut(LANES));
-        let keys = self.key.chunks(LANES).zip(of_key.chunks_mut(LANES));
-        for ((before, of_row), (key, of_key)) in all.zip(keys) {
-            for i in 0..before.len() {
-                let of = (-of_error).mul_add(key[i], of_row[i]);
-                of_key[i] = share.mul_add(before[i], of_key[i]);
-                lanes[i] = of.mul_add(before[i], lanes[i]);
-                of_row[i] = of * self.kept;
-            }
+        add_scaled(of_row, -of_error, self.key);
+        add_scaled(of_key, -of_error * self.kept, before);
+        let of_kept = dot(of_row, before);
+        for x in of_row {
+            *x *= self.kept;
         }
-        add_lanes(lanes)
+        of_kept
     }
 }

@@ -4,7 +4,7 @@
 //! nearest cache, pass all tokens.
 
 use crate::ops::delta::LENGTH_EPS;
-use crate::ops::simd::{LANES, add_lanes, dot, vectorized};
+use crate::ops::simd::{dot, vectorized};
 use crate::ops::{DeltaHeads, Packing};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -200,21 +200,10 @@ impl Token<'_> {
     #[inline(always)]
     pub(super) fn pass(&self, row: &mut [f32], value: f32) -> f32 {
         let change = self.written * self.error(row, value);
-        let mut lanes = [0f32; LANES];
-        let (rows, rest) = row.as_chunks_mut::<LANES>();
-        let (keys, rest_keys) = self.key.as_chunks::<LANES>();
-        let (queries, rest_queries) = self.query.as_chunks::<LANES>();
-        for ((row, key), query) in rows.iter_mut().zip(keys).zip(queries) {
-            for i in 0..LANES {
-                row[i] = change.mul_add(key[i], self.kept * row[i]);
-                lanes[i] = row[i].mul_add(query[i], lanes[i]);
-            }
+        for (x, &key) in row.iter_mut().zip(self.key) {
+            *x = change.mul_add(key, self.kept * *x);
         }
-        for (i, x) in rest.iter_mut().enumerate() {
-            *x = change.mul_add(rest_keys[i], self.kept * *x);
-            lanes[i] = x.mul_add(rest_queries[i], lanes[i]);
-        }
-        add_lanes(lanes)
+        dot(row, self.query)
     }
 }
 
