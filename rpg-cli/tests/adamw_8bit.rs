@@ -27,6 +27,18 @@ fn small_model() -> CausalLm<Flex> {
     CausalLm::init(&config, 1, &Default::default())
 }
 
+/// A model whose layers have parameters that are neither matrices nor norms.
+fn hybrid_model() -> CausalLm<Flex> {
+    let json = serde_json::json!({
+        "model_type": "qwen3_5_text", "hidden_size": 64, "intermediate_size": 70, "num_hidden_layers": 4,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+        "max_position_embeddings": 16, "vocab_size": 64, "tie_word_embeddings": true,
+    });
+    let config = ModelConfig::from_hf_json(&json.to_string()).unwrap();
+    CausalLm::init(&config, 1, &Default::default())
+}
+
 fn loss(policy: &CausalLm<Autodiff<Flex>>) -> TapedLoss<Flex> {
     let items = [
         ScoreItem::response(&[0, 1], &[2, 40, 1, 63]),
@@ -43,7 +55,15 @@ fn value(learner: &Learner<Flex>) -> f64 {
 
 /// A learner after so many updates.
 fn trained(optimizer: Box<dyn Optimizer<Flex>>, n_updates: usize) -> Learner<Flex> {
-    let mut learner = Learner::new(small_model(), optimizer);
+    trained_from(small_model(), optimizer, n_updates)
+}
+
+fn trained_from(
+    model: CausalLm<Flex>,
+    optimizer: Box<dyn Optimizer<Flex>>,
+    n_updates: usize,
+) -> Learner<Flex> {
+    let mut learner = Learner::new(model, optimizer);
     (0..n_updates).for_each(|_| update(&mut learner));
     learner
 }
@@ -114,8 +134,35 @@ fn large_parameters_have_codes_and_small_ones_f32_moments() {
 }
 
 #[test]
+fn every_parameter_of_a_hybrid_is_trained() {
+    let start = values(&Learner::new(hybrid_model(), Box::new(optimizer())));
+    let optimizers: [Box<dyn Optimizer<Flex>>; 2] =
+        [Box::new(optimizer()), Box::new(AdamW::new(CONFIG))];
+    for optimizer in optimizers {
+        let learner = trained_from(hybrid_model(), optimizer, 50);
+        let before = value(&Learner::new(hybrid_model(), Box::new(AdamW::new(CONFIG))));
+        let after = value(&learner);
+        assert!(after < 0.1 * before, "{before}: {after}");
+        let changed = values(&learner);
+        let changed = changed.iter().zip(&start).filter(|(a, b)| a != b).count();
+        // Rows of the embedding that no gradient reaches still decay.
+        assert!(
+            changed * 100 > start.len() * 99,
+            "{changed} of {}",
+            start.len()
+        );
+    }
+}
+
+#[test]
 fn a_restored_state_continues_bit_for_bit() {
-    let mut straight = trained(Box::new(optimizer()), 3);
+    for model in [small_model(), hybrid_model()] {
+        restore(model);
+    }
+}
+
+fn restore(model: CausalLm<Flex>) {
+    let mut straight = trained_from(model, Box::new(optimizer()), 3);
     let mut restored = optimizer();
     let start = restored.load_state(straight.policy(), &straight.optimizer_state());
     assert_eq!(restored.n_updates(), 3);

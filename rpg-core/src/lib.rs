@@ -1,7 +1,7 @@
 //! The policy, and what travels between the crates of the RPG workspace.
 //!
-//! [`model::CausalLm`] runs Llama-like models (Llama, SmolLM, Mistral, Qwen, Gemma, OLMo, Granite, Phi), read from a Hugging
-//! Face folder or a GGUF file; [`score`](score::score) gives differentiable log-probabilities. A [`Problem`] is
+//! [`model::CausalLm`] runs Llama-like models (Llama, SmolLM, Mistral, Qwen, Gemma, OLMo, Granite, Phi), and hybrids with
+//! gated delta networks (Qwen3.5), read from a Hugging Face folder or a GGUF file; [`score`](score::score) gives differentiable log-probabilities. A [`Problem`] is
 //! read from a data set, a rollout turns it into a [`Group`] of [`Completion`]s, a grader turns those into
 //! rewards. [`seed`] is the rule by which every random draw gets its seed.
 

@@ -1,6 +1,6 @@
 //! Log-probabilities of given tokens, differentiable, without ever holding all logits.
 
-use crate::model::{Activations, CausalLm, Tape, float, primitive};
+use crate::model::{Activations, CausalLm, ModelConfig, Tape, float, primitive};
 use crate::ops::{ModelBackend, Packing};
 use burn::backend::Autodiff;
 use burn::tensor::{Int, Tensor, TensorData};
@@ -27,9 +27,9 @@ impl ScoreItem {
         Self { tokens, scored }
     }
 
-    /// What comes before the scored tokens, which other texts may have too, and the rest; all, where none is scored.
-    fn parts(&self) -> (Option<&[u32]>, &[u32]) {
-        if self.scored.is_empty() {
+    /// What comes before the scored tokens, if it may be shared, and the rest; all, where none is scored.
+    fn parts(&self, shares_prompts: bool) -> (Option<&[u32]>, &[u32]) {
+        if self.scored.is_empty() || !shares_prompts {
             return (None, &self.tokens);
         }
         let (prompt, rest) = self.tokens.split_at(self.scored.start);
@@ -55,7 +55,7 @@ pub fn score<B: ModelBackend>(
     items: &[impl Borrow<ScoreItem>],
     temperature: f64,
 ) -> Scores<B> {
-    let packed = Packed::new(items, model.config().vocab_size);
+    let packed = Packed::new(items, model.config());
     let hidden = model.hidden(&packed.tokens, &packed.packing);
     packed.scores(model, hidden, temperature, Entropy::Measured)
 }
@@ -81,24 +81,27 @@ pub fn score_on_tape<B: ModelBackend>(
     entropy: Entropy,
     activations: Activations,
 ) -> (Scores<Autodiff<B>>, Tape<B>) {
-    let packed = Packed::new(items, model.config().vocab_size);
+    let packed = Packed::new(items, model.config());
     let (hidden, tape) = model.hidden_on_tape(&packed.tokens, &packed.packing, activations);
     (packed.scores(model, hidden, temperature, entropy), tape)
 }
 
-/// Cuts a list into passes over the model of at most `max_tokens` tokens. Neighbours with the same prompt share it, so that it
-/// counts once in a pass. One that has more tokens by itself is a pass of its own; none is empty.
-pub fn passes<T>(
-    items: &[T],
+/// Cuts a list into passes over a model of at most `max_tokens` tokens. Neighbours with the same prompt share it
+/// ([`ModelConfig::shares_prompts`]), so that it counts once in a pass. One that has more tokens by itself is a pass of its
+/// own; none is empty.
+pub fn passes<'a, T, F: Fn(&T) -> &ScoreItem>(
+    model: &ModelConfig,
+    items: &'a [T],
     max_tokens: usize,
-    item: impl Fn(&T) -> &ScoreItem,
-) -> impl Iterator<Item = &[T]> {
+    item: F,
+) -> impl Iterator<Item = &'a [T]> + use<'a, T, F> {
+    let shares_prompts = model.shares_prompts();
     let mut rest = items;
     std::iter::from_fn(move || {
         let (mut n_tokens, mut n) = (0usize, 0);
         let mut prompt = None;
         for item in rest.iter().map(&item) {
-            let (own, response) = item.parts();
+            let (own, response) = item.parts(shares_prompts);
             let is_shared = own.is_some() && own == prompt;
             let n_prompt = own.filter(|_| !is_shared).map_or(0, <[u32]>::len);
             let with_it = n_tokens.saturating_add(n_prompt + response.len());
@@ -125,7 +128,8 @@ struct Packed {
 }
 
 impl Packed {
-    fn new(items: &[impl Borrow<ScoreItem>], vocab_size: usize) -> Self {
+    fn new(items: &[impl Borrow<ScoreItem>], model: &ModelConfig) -> Self {
+        let vocab_size = model.vocab_size;
         let mut tokens = Vec::new();
         let mut sequences: Vec<(usize, Option<usize>)> = Vec::new();
         let (mut sources, mut targets) = (Vec::new(), Vec::new());
@@ -136,7 +140,7 @@ impl Packed {
                 item.scored.is_empty() || item.scored.start > 0,
                 "the first token of a text has no log-probability"
             );
-            let (own, response) = item.parts();
+            let (own, response) = item.parts(model.shares_prompts());
             prompt = match (own, prompt) {
                 (Some(own), Some(shared)) if own == shared.0 => Some(shared),
                 (Some(own), _) => {
@@ -146,18 +150,22 @@ impl Packed {
                 }
                 (None, _) => None,
             };
-            let mut source = prompt.map(|(_, _, last)| last);
             let start = tokens.len();
             tokens.extend(response);
             sequences.push((response.len(), prompt.map(|(_, sequence, _)| sequence)));
-            for (i, &target) in item.tokens[item.scored.clone()].iter().enumerate() {
+            let n_before = item.tokens.len() - response.len();
+            for i in item.scored.clone() {
+                let target = item.tokens[i];
                 assert!(
                     (target as usize) < vocab_size,
                     "token {target} of {vocab_size}"
                 );
-                sources.push(source.unwrap_or_default() as i32);
+                let source = match prompt {
+                    Some((_, _, last)) if i == n_before => last,
+                    _ => start + i - n_before - 1,
+                };
+                sources.push(source as i32);
                 targets.push(target as i32);
-                source = Some(start + i);
             }
         }
         let packing = Packing::branched(sequences);
@@ -217,9 +225,36 @@ impl Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{GatedDelta, Mixer};
+    use crate::ops::DeltaHeads;
+
+    fn model(change: impl FnOnce(&mut ModelConfig)) -> ModelConfig {
+        let mut config = ModelConfig::from_hf_json(
+            r#"{"model_type": "qwen3", "vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+                "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8}"#,
+        )
+        .unwrap();
+        change(&mut config);
+        config
+    }
+
+    /// With a layer that has a state.
+    fn hybrid() -> ModelConfig {
+        let heads = DeltaHeads {
+            n_key_heads: 1,
+            n_value_heads: 1,
+            key_dim: 8,
+            value_dim: 8,
+        };
+        model(|config| config.layers = vec![Mixer::GatedDelta(GatedDelta { heads, kernel: 4 })])
+    }
 
     fn cuts(items: &[ScoreItem], max_tokens: usize) -> Vec<usize> {
-        passes(items, max_tokens, |item| item)
+        cuts_for(&model(|_| ()), items, max_tokens)
+    }
+
+    fn cuts_for(model: &ModelConfig, items: &[ScoreItem], max_tokens: usize) -> Vec<usize> {
+        passes(model, items, max_tokens, |item| item)
             .map(<[ScoreItem]>::len)
             .collect()
     }
@@ -243,6 +278,7 @@ mod tests {
         assert_eq!(cuts(&items, 19), [1, 1, 2]);
         assert_eq!(cuts(&items, 0), [1, 1, 1, 1]);
         assert_eq!(cuts(&[], 9), [0; 0]);
+        assert_eq!(cuts_for(&hybrid(), &items, 39), [2, 2]);
         // Nothing is scored, and nothing is shared.
         let unscored = ScoreItem {
             tokens: vec![7; 10],
@@ -259,13 +295,19 @@ mod tests {
             ScoreItem::response(&[1], &[2, 6]),
             ScoreItem::response(&[1, 2], &[7]),
         ];
-        let packed = Packed::new(&items, 8);
+        let packed = Packed::new(&items, &model(|_| ()));
         assert_eq!(packed.tokens, [1, 2, 3, 4, 5, 1, 2, 6, 1, 2, 7]);
         assert_eq!(
             packed.packing.positions(),
             [0, 1, 2, 3, 2, 0, 1, 2, 0, 1, 2]
         );
         assert_eq!(packed.sources, [1, 2, 1, 5, 6, 9]);
+        assert_eq!(packed.targets, [3, 4, 5, 2, 6, 7]);
+        // A state passes each text by itself.
+        let packed = Packed::new(&items, &hybrid());
+        assert_eq!(packed.tokens, [1, 2, 3, 4, 1, 2, 5, 1, 2, 6, 1, 2, 7]);
+        assert!(!packed.packing.is_branched());
+        assert_eq!(packed.sources, [1, 2, 5, 7, 8, 11]);
         assert_eq!(packed.targets, [3, 4, 5, 2, 6, 7]);
     }
 }

@@ -205,6 +205,10 @@ fn what_is_wrong_is_named() {
         );
     }
     check(
+        &header(&[("general.architecture", Key::Text("qwen35"))]),
+        "`general.architecture`: found \"qwen35\"; expected one of llama, qwen2, qwen3",
+    );
+    check(
         &header(&[("general.architecture", Key::Text("llama"))]),
         "`llama.embedding_length`: missing; expected an integer",
     );

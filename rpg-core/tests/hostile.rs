@@ -21,7 +21,11 @@ fn load(weights: &[u8], config: &str) -> Option<LoadError> {
 }
 
 fn intact() -> (Vec<u8>, String) {
-    let dir = fixture("qwen3");
+    intact_of("qwen3")
+}
+
+fn intact_of(name: &str) -> (Vec<u8>, String) {
+    let dir = fixture(name);
     let weights = fs::read(dir.join("model.safetensors")).unwrap();
     (
         weights,
@@ -85,13 +89,21 @@ fn with(config: &str, key: &str, value: &str) -> String {
     json.to_string()
 }
 
-fn config_keys() -> Vec<String> {
-    let json: serde_json::Value = serde_json::from_str(&intact().1).unwrap();
-    json.as_object().unwrap().keys().cloned().collect()
+/// Fixtures and the keys of their configs.
+fn config_keys() -> Vec<(&'static str, String)> {
+    let of = |name| {
+        let json: serde_json::Value = serde_json::from_str(&intact_of(name).1).unwrap();
+        let keys: Vec<String> = json.as_object().unwrap().keys().cloned().collect();
+        keys.into_iter().map(move |key| (name, key))
+    };
+    ["qwen3", "qwen35", "qwen35_published"]
+        .into_iter()
+        .flat_map(of)
+        .collect()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn damaged_headers_never_panic(
@@ -110,13 +122,13 @@ proptest! {
 
     #[test]
     fn configs_with_any_value_never_panic(
-        key in prop::sample::select(config_keys()),
+        (name, key) in prop::sample::select(config_keys()),
         value in prop::sample::select(vec![
             "null", "true", "-1", "0", "1", "2", "3", "7", "64", "1e308", "1e-320", "\"text\"", "[]", "[1, -2]",
             "{}", "65536", "4294967296", "268435456", "{\"rope_type\": \"llama3\"}",
         ]),
     ) {
-        let (weights, config) = intact();
+        let (weights, config) = intact_of(name);
         let config = with(&config, &key, value);
         load(&weights, &config);
         // What is read is also written.

@@ -66,6 +66,7 @@ fn absent_keys_have_the_defaults_of_transformers() {
         ("granite", 32, 2, 2048, None, 1e4, None),
         ("phi3", 32, 2, 4096, None, 1e4, None),
         ("gemma3_text", 4, 256, 131_072, Some(4096), 1e6, Some(1e4)),
+        ("qwen3_5_text", 4, 256, 32_768, None, 1e4, None),
     ] {
         let mut json = sizes.clone();
         json["model_type"] = family.into();
@@ -74,7 +75,8 @@ fn absent_keys_have_the_defaults_of_transformers() {
         assert_eq!(config.num_key_value_heads, kv_heads, "{family}");
         assert_eq!(config.head_dim, head_dim, "{family}");
         assert_eq!(config.max_position_embeddings, positions, "{family}");
-        assert_eq!(config.layers[0].window, window, "{family}");
+        let attends = config.layers[0].attends();
+        assert_eq!(attends.and_then(|a| a.window), window, "{family}");
         let found = (config.rope_theta, config.local_rope_theta);
         assert_eq!(found, (theta, local_theta), "{family}");
         let is_tied = matches!(family, "smollm3" | "gemma3_text");
@@ -95,6 +97,7 @@ fn absent_keys_have_the_defaults_of_transformers() {
         ("granite", Some(2), Some(1), None),
         ("phi3", Some(32_000), Some(1), Some(32_000)),
         ("gemma3_text", Some(1), Some(2), Some(0)),
+        ("qwen3_5_text", None, None, None),
     ] {
         let mut json = sizes.clone();
         json["model_type"] = family.into();
@@ -168,7 +171,8 @@ fn layers_have_the_experts_that_the_config_gives_them() {
     ] {
         assert_eq!(written[key], value, "{key}");
     }
-    assert!(config.layers.iter().all(|layer| layer.window == Some(9)));
+    let windows = config.layers.iter().map(|layer| layer.attends()?.window);
+    assert!(windows.eq(vec![Some(9); config.num_hidden_layers]));
     // In a family without experts the keys mean nothing.
     let (config, written) = read(json!({"model_type": "qwen3", "num_experts": 4}));
     assert_eq!((config.experts, config.router_aux_loss_coef), (None, None));

@@ -34,8 +34,16 @@ fn items() -> Vec<ScoreItem> {
     items
 }
 
-/// With full attention, windows, layers without positions, and norms over whole rows.
-const MODELS: [&str; 5] = ["qwen3", "mistral_window", "gemma3", "smollm3", "olmo2"];
+/// With full attention, windows, layers without positions, norms over whole rows, experts, and states, which share nothing.
+const MODELS: [&str; 7] = [
+    "qwen3",
+    "mistral_window",
+    "gemma3",
+    "smollm3",
+    "olmo2",
+    "qwen3_moe",
+    "qwen35",
+];
 
 #[test]
 fn a_text_scores_the_same_whatever_is_beside_it() {

@@ -15,7 +15,7 @@ fn fixture(name: &str) -> CausalLm<Flex> {
     CausalLm::load_hf(&fixtures.join(name), &Default::default()).unwrap()
 }
 
-const FAMILIES: [&str; 13] = [
+const FAMILIES: [&str; 14] = [
     "llama",
     "llama_untied_bias",
     "qwen2",
@@ -29,6 +29,7 @@ const FAMILIES: [&str; 13] = [
     "granite",
     "phi3",
     "gemma3",
+    "qwen35",
 ];
 
 /// Texts of `n` tokens in all, with tails that are scored.

@@ -7,14 +7,18 @@ use burn::tensor::backend::{AutodiffBackend, BackendTypes};
 use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
 use rpg_core::model::{CausalLm, ModelConfig};
 use rpg_core::ops::{
-    Activation, Attention, CacheRows, DecodeBackend, HeadLayout, ModelBackend, Packing, RopeTable,
-    Weight,
+    Activation, Attention, CacheRows, DecodeBackend, DeltaHeads, DeltaInputs, HeadLayout,
+    ModelBackend, Packing, RopeTable, Weight,
 };
 use rpg_core::score::{ScoreItem, score};
 
-fn config() -> ModelConfig {
+const FAMILIES: [&str; 2] = ["qwen3", "qwen3_5_text"];
+
+fn config(family: &str) -> ModelConfig {
     let json = serde_json::json!({
-        "model_type": "qwen3", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+        "model_type": family, "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6,
+        "linear_value_head_dim": 5, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
         "max_position_embeddings": 64, "vocab_size": 11, "tie_word_embeddings": true,
     });
@@ -25,6 +29,13 @@ const HEADS: HeadLayout = HeadLayout {
     n_heads: 4,
     n_kv_heads: 2,
     head_dim: 8,
+};
+
+const DELTA_HEADS: DeltaHeads = DeltaHeads {
+    n_key_heads: 2,
+    n_value_heads: 4,
+    key_dim: 6,
+    value_dim: 5,
 };
 
 /// The operations of the model that have a gradient.
@@ -43,9 +54,11 @@ enum Op {
     Geglu,
     TokenLogprobs,
     HeadLogprobs,
+    CausalConv,
+    DeltaRule,
 }
 
-const OPS: [(Op, &[&[usize]]); 13] = [
+const OPS: [(Op, &[&[usize]]); 15] = [
     (Op::Embed, &[&[31, 16]]),
     (Op::Linear, &[&[9, 16], &[16, 24]]),
     (Op::RmsNorm, &[&[9, 16], &[16]]),
@@ -59,6 +72,8 @@ const OPS: [(Op, &[&[usize]]); 13] = [
     (Op::Geglu, &[&[9, 48]]),
     (Op::TokenLogprobs, &[&[9, 31]]),
     (Op::HeadLogprobs, &[&[9, 16], &[31, 16]]),
+    (Op::CausalConv, &[&[9, 44], &[44, 4]]),
+    (Op::DeltaRule, &[&[9, 44], &[9, 8], &[4], &[4]]),
 ];
 
 type Primitive<B> = <B as BackendTypes>::FloatTensorPrimitive;
@@ -96,6 +111,16 @@ impl Op {
                     ..Attention::new(HEADS)
                 };
                 B::causal_attention(next(), attention, &packing).0
+            }
+            Self::CausalConv => B::causal_conv(next(), next(), &packing),
+            Self::DeltaRule => {
+                let inputs = DeltaInputs {
+                    qkv: next(),
+                    gates: next(),
+                    a_log: next(),
+                    dt_bias: next(),
+                };
+                B::delta_rule(inputs, DELTA_HEADS, &packing)
             }
             Self::Swiglu => B::glu(next(), Activation::Silu),
             Self::Geglu => B::glu(next(), Activation::GeluTanh),
@@ -180,8 +205,8 @@ impl<B: AutodiffBackend> ModuleVisitor<B> for Gradients<'_, B> {
 }
 
 /// Log-probs of two packed texts, and the gradient of their sum.
-fn train<B: ModelBackend>() -> (Vec<f32>, Vec<f32>) {
-    let model = CausalLm::<B>::init(&config(), 3, &Default::default()).into_trainable();
+fn train<B: ModelBackend>(family: &str) -> (Vec<f32>, Vec<f32>) {
+    let model = CausalLm::<B>::init(&config(family), 3, &Default::default()).into_trainable();
     let items = [
         ScoreItem::response(&[1, 2, 3], &[4, 5, 6, 7]),
         ScoreItem::response(&[8], &[9, 1]),
@@ -197,8 +222,8 @@ fn train<B: ModelBackend>() -> (Vec<f32>, Vec<f32>) {
 }
 
 /// Logits of the last of four tokens: the first three from a prefilled and copied cache.
-fn decode<B: DecodeBackend>() -> (Vec<f32>, Vec<f32>) {
-    let model = CausalLm::<B>::init(&config(), 3, &Default::default());
+fn decode<B: DecodeBackend>(family: &str) -> (Vec<f32>, Vec<f32>) {
+    let model = CausalLm::<B>::init(&config(family), 3, &Default::default());
     let mut cache = model.new_cache(3, 8);
     model.prefill(&[1, 2, 3], &Packing::new([3]), &[1], &mut cache);
     cache.copy_prefix(1, &[0, 2], 3);
@@ -218,15 +243,19 @@ fn decode<B: DecodeBackend>() -> (Vec<f32>, Vec<f32>) {
 
 #[test]
 fn training_equals_the_cpu() {
-    let (logprobs, gradients) = train::<Wgpu>();
-    let (expected_logprobs, expected_gradients) = train::<Flex>();
-    close("log-probs", &expected_logprobs, &logprobs, 1e-5);
-    close("gradients", &expected_gradients, &gradients, 1e-4);
+    for family in FAMILIES {
+        let (logprobs, gradients) = train::<Wgpu>(family);
+        let (expected_logprobs, expected_gradients) = train::<Flex>(family);
+        close(family, &expected_logprobs, &logprobs, 1e-5);
+        close(family, &expected_gradients, &gradients, 1e-4);
+    }
 }
 
 #[test]
 fn decoding_with_a_cache_equals_the_whole_sequence() {
-    let (logits, whole) = decode::<Wgpu>();
-    close("cache on wgpu", &whole, &logits, 1e-5);
-    close("wgpu and cpu", &decode::<Flex>().0, &logits, 1e-5);
+    for family in FAMILIES {
+        let (logits, whole) = decode::<Wgpu>(family);
+        close(family, &whole, &logits, 1e-5);
+        close(family, &decode::<Flex>(family).0, &logits, 1e-5);
+    }
 }

@@ -23,6 +23,19 @@ fn model() -> CausalLm<Flex> {
     CausalLm::init(&config, 7, &Default::default())
 }
 
+/// The same with states in three of four layers.
+fn hybrid() -> CausalLm<Flex> {
+    let json = serde_json::json!({
+        "model_type": "qwen3_5_text", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+        "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6,
+        "linear_value_head_dim": 5, "max_position_embeddings": 64, "vocab_size": 29,
+        "eos_token_id": EOS, "tie_word_embeddings": true,
+    });
+    let config = ModelConfig::from_hf_json(&json.to_string()).unwrap();
+    CausalLm::init(&config, 7, &Default::default())
+}
+
 /// One letter per token.
 fn tokenizer() -> Tokenizer {
     Tokenizer::from_json(&tokenizer_json(), None).unwrap()
@@ -85,6 +98,14 @@ fn same(name: &str, a: &Group, b: &Group) {
 
 #[test]
 fn a_completion_depends_on_its_prompt_and_seed_alone() {
+    for model in [model(), hybrid()] {
+        compare_numbers_of_slots(&model);
+    }
+}
+
+fn compare_numbers_of_slots(model: &CausalLm<Flex>) {
+    let sample =
+        |requests: &[Request], options: &GenerateOptions| sample_from(model, requests, options);
     let expected = sample(&requests(), &options()).unwrap();
     let lengths: Vec<usize> = (expected.iter())
         .flat_map(|g| g.completions.iter().map(|c| c.tokens.len()))
@@ -108,6 +129,14 @@ fn a_completion_depends_on_its_prompt_and_seed_alone() {
 
 #[test]
 fn slots_that_are_freed_together_get_their_own_prompts() {
+    for model in [model(), hybrid()] {
+        compare_slots_freed_together(&model);
+    }
+}
+
+fn compare_slots_freed_together(model: &CausalLm<Flex>) {
+    let sample =
+        |requests: &[Request], options: &GenerateOptions| sample_from(model, requests, options);
     // Without an end of the text all completions that begin together end together.
     let mut one = options();
     one.max_new_tokens = 5;

@@ -50,7 +50,7 @@ pub struct MemoryPlan {
     pub parameters: usize,
     /// Those that are trained.
     pub trained_parameters: usize,
-    /// Tokens of a step's prompts, each of which its samples share, and of the completions, if these are as long as they may be.
+    /// Tokens of a step's prompts, each of which its samples share if the model lets them, and of the completions, if these are as long as they may be.
     pub tokens_per_step: usize,
 }
 
@@ -74,7 +74,12 @@ impl MemoryPlan {
         let n_prompts = config.rollout.prompts_per_step.get();
         let n_completions = n_prompts * config.rollout.samples_per_prompt.get();
         let new_tokens = config.rollout.max_new_tokens.get();
-        let tokens_per_step = n_prompts * sizes.mean_prompt + n_completions * new_tokens;
+        let n_passed = if model.shares_prompts() {
+            n_prompts
+        } else {
+            n_completions
+        };
+        let tokens_per_step = n_passed * sizes.mean_prompt + n_completions * new_tokens;
         let part = |name, bytes, sampling, updating| MemoryPart {
             name,
             bytes,
@@ -267,12 +272,10 @@ fn sampler_bytes(config: &TrainConfig, sizes: &RunSizes, n_trained: usize) -> us
 fn cache_bytes(config: &TrainConfig, sizes: &RunSizes, n_completions: usize) -> usize {
     let model = &sizes.model;
     let capacity = sizes.longest_prompt + config.rollout.max_new_tokens.get();
-    let of_slot = 2 * F32 * model.num_hidden_layers * capacity * model.heads().kv_width();
     let options = config.generate_options(config.sampling());
-    let affordable = (options.max_cache_bytes / of_slot.max(1)).max(1);
-    let n_slots = options.max_slots.min(n_completions).min(affordable);
-    // The logits of a token of each, twice.
-    n_slots * (of_slot + 2 * F32 * model.vocab_size)
+    let n_slots = options.n_slots(model, n_completions, capacity);
+    // And the logits of a token of each, twice.
+    n_slots * (model.cache_bytes(capacity) + 2 * F32 * model.vocab_size) + model.state_bytes()
 }
 
 #[cfg(test)]
@@ -377,6 +380,31 @@ mod tests {
             plan.parameters - dense.parameters,
             48 * 2048 * (128 * (1 + 3 * 768) - 3 * 6144)
         );
+    }
+
+    #[test]
+    fn states_do_not_grow_with_the_length_of_completions() {
+        let hybrid = serde_json::json!({
+            "model_type": "qwen3_5_text", "hidden_size": 1024, "intermediate_size": 3584,
+            "num_hidden_layers": 24, "num_attention_heads": 8, "num_key_value_heads": 2,
+            "linear_num_key_heads": 16, "linear_num_value_heads": 16,
+            "max_position_embeddings": 262_144, "vocab_size": 248_320, "tie_word_embeddings": true,
+        });
+        let model = ModelConfig::from_hf_json(&hybrid.to_string()).unwrap();
+        let (states, vocab_size) = (model.state_bytes(), model.vocab_size);
+        // 18 layers with 16 heads of 128 x 128 and three inputs of 6144, 6 with keys and values of 2 heads of 256.
+        assert_eq!(states, 4 * 18 * (16 * 128 * 128 + 3 * 6144));
+        let sizes = RunSizes { model, ..sizes() };
+        for new_tokens in [100, 1000] {
+            let mut sets = FILES.map(str::to_owned).to_vec();
+            sets.push(format!("rollout.max_new_tokens={new_tokens}"));
+            sets.push("rollout.max_slots=8".into());
+            let config = TrainConfig::recipe("finetune", &sets).unwrap();
+            let found = part(&MemoryPlan::new(&config, &sizes), "KV cache");
+            let of_tokens = 4 * 6 * 2 * 2 * 256 * (200 + new_tokens);
+            // The states of eight slots, and what is kept for a ninth.
+            assert_eq!(found, 9 * states + 8 * (of_tokens + 2 * 4 * vocab_size));
+        }
     }
 
     #[test]

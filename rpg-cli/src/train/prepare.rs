@@ -165,7 +165,12 @@ pub(super) fn log_probs<B: DecodeBackend>(
 ) -> Result<Vec<Vec<f32>>, Failure> {
     let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
     let mut log_probs = Vec::with_capacity(items.len());
-    for part in passes(&items, config.train.micro_batch_tokens.get(), |item| *item) {
+    for part in passes(
+        model.config(),
+        &items,
+        config.train.micro_batch_tokens.get(),
+        |item| *item,
+    ) {
         if interrupt.requested() {
             return Err(Failure::interrupted());
         }

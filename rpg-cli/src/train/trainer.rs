@@ -324,6 +324,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         };
         let update = self.learner.step(
             passes(
+                self.learner.model_config(),
                 responses,
                 config.train.micro_batch_tokens.get(),
                 |response| &response.item,

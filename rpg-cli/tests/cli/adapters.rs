@@ -1,6 +1,6 @@
 //! Runs that train an adapter.
 
-use crate::common::{checkpoint, metrics, piped, run, small_model, text, train};
+use crate::common::{checkpoint, hybrid_model, metrics, piped, run, small_model, text, train};
 use crate::resume::{resume, start, wait_for};
 use serde_json::Value;
 use std::fs;
@@ -27,10 +27,15 @@ fn borrowed(flags: &[String]) -> Vec<&str> {
 
 #[test]
 fn a_killed_run_ends_with_the_same_adapter() {
-    let temp = tempfile::tempdir().unwrap();
-    let base = small_model(temp.path());
-    let flags = flags(&base, "rank=4, base='nf4'");
-    let straight = temp.path().join("straight");
+    for base in [small_model, hybrid_model] {
+        let temp = tempfile::tempdir().unwrap();
+        kill_and_resume(temp.path(), &base(temp.path()));
+    }
+}
+
+fn kill_and_resume(temp: &Path, base: &Path) {
+    let flags = flags(base, "rank=4, base='nf4'");
+    let straight = temp.join("straight");
     let output = train(&straight, &borrowed(&flags));
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(
@@ -38,7 +43,7 @@ fn a_killed_run_ends_with_the_same_adapter() {
         "{}",
         text(&output.stderr)
     );
-    let dir = temp.path().join("killed");
+    let dir = temp.join("killed");
     let mut child = start(&dir, &borrowed(&flags));
     wait_for(&mut child, &dir, |lines| {
         lines.iter().any(|line| line["phase"] == "train")
@@ -60,6 +65,51 @@ fn a_killed_run_ends_with_the_same_adapter() {
     let [found, expected] = [&dir, &straight]
         .map(|dir| fs::read(checkpoint(dir).join("optimizer.safetensors")).unwrap());
     assert!(found == expected, "the moments differ");
+}
+
+/// All weights of a hybrid: with more completions than slots, by integers too, and predicted before it starts.
+#[test]
+fn a_hybrid_trains_and_resumes() {
+    let temp = tempfile::tempdir().unwrap();
+    let base = hybrid_model(temp.path());
+    let model = format!("--set=model={{path='{}'}}", base.display());
+    let common = [
+        model.as_str(),
+        "--set=warm_start.steps=0",
+        "--set=checkpoint.every=1",
+        "--set=rollout.max_slots=3",
+    ];
+    let run_to = |name: &str, steps: &str, more: &[&str]| {
+        let dir = temp.path().join(name);
+        let output = train(&dir, &[&common[..], &["--steps", steps], more].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        dir
+    };
+    let straight = run_to("straight", "3", &[]);
+    let saved = fs::read_to_string(checkpoint(&straight).join("config.json")).unwrap();
+    assert!(saved.contains("linear_attention"), "{saved}");
+    let dir = temp.path().join("killed");
+    let flags = [&common[..], &["--steps", "3"]].concat();
+    let mut child = start(&dir, &flags);
+    wait_for(&mut child, &dir, |lines| {
+        lines.iter().any(|line| line["phase"] == "train")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = resume(&dir).wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(metrics(&dir), metrics(&straight));
+    let int8 = [
+        "--set=rollout.weights=int8",
+        "--set=objective.rollout_correction={}",
+    ];
+    run_to("int8", "1", &int8);
+    let output = run(&[&["train", "--dry-run"], &common[..]].concat());
+    let printed = text(&output.stdout) + &text(&output.stderr);
+    assert!(
+        output.status.success() && printed.contains("KV cache"),
+        "{printed}"
+    );
 }
 
 /// The log-probs of a few responses.

@@ -1,5 +1,7 @@
 //! Runs the command and reads what it leaves behind.
 
+use burn::backend::Flex;
+use rpg_core::model::{CausalLm, ModelConfig, SaveDtype};
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
@@ -79,6 +81,33 @@ pub(crate) fn small_model(temp: &Path) -> PathBuf {
     let dir = temp.join("run");
     assert!(train(&dir, &["--steps", "0"]).status.success());
     checkpoint(&dir)
+}
+
+/// The same with the weights of a hybrid: gated delta networks in three of four layers.
+pub(crate) fn hybrid_model(temp: &Path) -> PathBuf {
+    let dir = small_model(temp);
+    let path = dir.join("config.json");
+    let small: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let json = serde_json::json!({
+        "model_type": "qwen3_5_text", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+        "max_position_embeddings": small["max_position_embeddings"], "vocab_size": small["vocab_size"],
+        "eos_token_id": small["eos_token_id"], "tie_word_embeddings": true,
+    });
+    let config = ModelConfig::from_hf_json(&json.to_string()).unwrap();
+    let model = CausalLm::<Flex>::init(&config, 1, &Default::default());
+    let folder = temp.join("hybrid");
+    fs::create_dir(&folder).unwrap();
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.starts_with("tokenizer") {
+            fs::copy(&path, folder.join(name)).unwrap();
+        }
+    }
+    model.save_hf(&folder, SaveDtype::F32).unwrap();
+    folder
 }
 
 pub(crate) fn piped(args: &[&str], input: &str) -> Output {

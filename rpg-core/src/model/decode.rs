@@ -2,9 +2,12 @@
 
 use super::CausalLm;
 use super::block::Block;
+use super::mixer::Past;
 use super::weights::is_bf16;
 use crate::cache::KvCache;
-use crate::ops::{CacheRows, DecodeBackend, Int8Matrix, Packing};
+use crate::ops::{
+    Attention, CacheRows, DecodeBackend, DeltaHeads, DeltaInputs, Int8Matrix, Packing,
+};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Tensor};
 use std::sync::Arc;
@@ -58,12 +61,10 @@ impl<B: DecodeBackend> CausalLm<B> {
 
     /// A cache for `n_slots` sequences of up to `capacity` tokens.
     pub fn new_cache(&self, n_slots: usize, capacity: usize) -> KvCache<B> {
-        let config = self.config();
-        let n_layers = config.num_hidden_layers;
-        KvCache::new(config.heads(), n_layers, n_slots, capacity, &self.device())
+        KvCache::new(self.config(), n_slots, capacity, &self.device())
     }
 
-    /// Like [`hidden`](Self::hidden), and stores keys and values: those of sequence `s` in slot `slots[s]`.
+    /// Like [`hidden`](Self::hidden), and stores keys, values and states: those of sequence `s` in slot `slots[s]`.
     ///
     /// # Panics
     /// If there is not one slot per sequence.
@@ -75,43 +76,105 @@ impl<B: DecodeBackend> CausalLm<B> {
         cache: &mut KvCache<B>,
     ) -> Tensor<B, 2> {
         assert_eq!(slots.len(), packing.n_sequences(), "one slot per sequence");
-        let slots: Vec<usize> = packing
+        let slot_of_token: Vec<usize> = packing
             .ranges()
             .zip(slots)
             .flat_map(|(range, &slot)| std::iter::repeat_n(slot, range.len()))
             .collect();
         let rows = CacheRows {
-            slots: &slots,
+            slots: &slot_of_token,
             positions: packing.positions(),
         };
-        let x = self.embed(tokens);
-        let blocks = self.blocks.iter().enumerate();
-        let x = blocks.fold(x, |x, (layer, block)| {
-            block.forward(x, &self.config, &self.ropes, packing, |qkv, attention| {
-                cache.write(layer, qkv.clone(), attention.heads, &rows);
-                B::causal_attention(qkv, attention, packing).0
-            })
-        });
-        self.final_norm(x)
+        self.run_cached(
+            tokens,
+            &mut Cached {
+                layer: 0,
+                cache,
+                packing,
+                slots,
+                rows,
+                begins: true,
+            },
+        )
     }
 
     /// Hidden states of one more token per row, at `rows.positions[i]` of slot `rows.slots[i]`; the cache holds
-    /// what came before it and receives the token's key and value.
+    /// what came before it and receives what the token adds.
     ///
     /// # Panics
-    /// If there is not one slot per token.
+    /// If there is not one slot per token, or a layer has a state and the slot holds another number of tokens than came
+    /// before this one.
     pub fn decode(&self, tokens: &[u32], rows: &CacheRows, cache: &mut KvCache<B>) -> Tensor<B, 2> {
         assert_eq!(tokens.len(), rows.slots.len(), "one slot per token");
         let packing = Packing::single_tokens(rows.positions);
-        let x = self.embed(tokens);
-        let blocks = self.blocks.iter().enumerate();
-        let x = blocks.fold(x, |x, (layer, block)| {
-            block.forward(x, &self.config, &self.ropes, &packing, |qkv, attention| {
-                cache.write(layer, qkv.clone(), attention.heads, rows);
-                cache.attend(layer, qkv, attention, rows)
-            })
-        });
+        self.run_cached(
+            tokens,
+            &mut Cached {
+                layer: 0,
+                cache,
+                packing: &packing,
+                slots: rows.slots,
+                rows: *rows,
+                begins: false,
+            },
+        )
+    }
+
+    fn run_cached(&self, tokens: &[u32], past: &mut Cached<'_, B>) -> Tensor<B, 2> {
+        past.cache.extend(past.packing, past.slots);
+        let mut x = self.embed(tokens);
+        for (layer, block) in self.blocks.iter().enumerate() {
+            past.layer = layer;
+            x = block.forward(x, &self.config, &self.ropes, past);
+        }
         self.final_norm(x)
+    }
+}
+
+/// Sequences that begin, or go on, in the slots of a cache.
+struct Cached<'a, B: DecodeBackend> {
+    layer: usize,
+    cache: &'a mut KvCache<B>,
+    packing: &'a Packing,
+    /// Of each sequence.
+    slots: &'a [usize],
+    /// Of each token.
+    rows: CacheRows<'a>,
+    /// Whether nothing comes before them.
+    begins: bool,
+}
+
+impl<B: DecodeBackend> Past<B> for Cached<'_, B> {
+    fn packing(&self) -> &Packing {
+        self.packing
+    }
+
+    fn attend(
+        &mut self,
+        qkv: B::FloatTensorPrimitive,
+        attention: Attention,
+    ) -> B::FloatTensorPrimitive {
+        let (layer, rows) = (self.layer, &self.rows);
+        self.cache.write(layer, qkv.clone(), attention.heads, rows);
+        if self.begins {
+            B::causal_attention(qkv, attention, self.packing).0
+        } else {
+            self.cache.attend(layer, qkv, attention, rows)
+        }
+    }
+
+    fn convolve(
+        &mut self,
+        x: B::FloatTensorPrimitive,
+        weight: B::FloatTensorPrimitive,
+    ) -> B::FloatTensorPrimitive {
+        let (packing, slots) = (self.packing, self.slots);
+        self.cache.convolve(self.layer, x, weight, packing, slots)
+    }
+
+    fn recall(&mut self, inputs: DeltaInputs<B>, heads: DeltaHeads) -> B::FloatTensorPrimitive {
+        let (packing, slots) = (self.packing, self.slots);
+        self.cache.recall(self.layer, inputs, heads, packing, slots)
     }
 }
 
@@ -173,15 +236,14 @@ mod tests {
 
     #[test]
     fn integers_are_for_products_alone() {
-        for name in ["qwen3", "qwen3_moe"] {
-            check_int8(name);
+        for fixture in ["qwen3", "qwen3_moe", "qwen35"] {
+            let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+            let model = CausalLm::load_hf(&fixtures.join(fixture), &Default::default());
+            compare_with_integers(fixture, model.unwrap());
         }
     }
 
-    fn check_int8(name: &str) {
-        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-        let fixture = fixtures.join(name);
-        let model = CausalLm::<Flex>::load_hf(&fixture, &Default::default()).unwrap();
+    fn compare_with_integers(name: &str, model: CausalLm<Flex>) {
         let int8 = model.clone().int8();
         let logits = |model: &CausalLm<Flex>| {
             let tokens = [3, 1, 4, 1, 5, 9, 2, 6];

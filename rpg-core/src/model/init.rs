@@ -1,10 +1,13 @@
 //! A model with random weights.
 
+use super::attention::AttentionLayer;
 use super::block::Block;
+use super::delta::DeltaLayer;
 use super::feed_forward::{Dense, FeedForward, Mixture};
 use super::linear::{Linear, Matrix};
+use super::mixer::MixerLayer;
 use super::weights::{Storage, StoredMatrix};
-use super::{CausalLm, ModelConfig, Origin, Ropes, param_id};
+use super::{Attends, CausalLm, GatedDelta, Mixer, ModelConfig, Origin, Ropes, param_id};
 use crate::ops::ModelBackend;
 use crate::seed::{derive, stream};
 use burn::module::Param;
@@ -18,28 +21,20 @@ const DEVIATION: f64 = 0.02;
 
 impl<B: ModelBackend> CausalLm<B> {
     /// Random weights, the same on every backend: normal with a standard deviation of 0.02, times
-    /// `1 / sqrt(2 * layers)` where a block writes to the residual stream (GPT-2); norms multiply by 1.
+    /// `1 / sqrt(2 * layers)` where a block writes to the residual stream (GPT-2); norms multiply by 1. In a gated delta
+    /// network the convolution is uniform between `-1 / sqrt(kernel)` and its opposite, the rate at which a head forgets
+    /// between 0.01 and 16, and the bias of the steps 1, as in Mamba 2 (Dao and Gu, 2024, arXiv 2405.21060).
     pub fn init(config: &ModelConfig, seed: u64, device: &B::Device) -> Self {
         Self::init_as(config, seed, Storage::F32, device)
     }
 
     /// The same with matrices in the form that `storage` says.
     pub fn init_as(config: &ModelConfig, seed: u64, storage: Storage, device: &B::Device) -> Self {
-        let residual = DEVIATION / (2.0 * config.num_hidden_layers as f64).sqrt();
         Self::build(config, storage, device, |name, shape| {
-            let deviation = match name.rsplit('.').next() {
-                Some("output" | "down") => residual,
-                _ => DEVIATION,
-            };
-            let n = shape.iter().product();
-            if shape.len() == 1 {
-                let is_one = name.ends_with("norm") && !config.norms_add_one;
-                let value = if is_one { 1.0 } else { 0.0 };
-                return Ok::<_, Infallible>(StoredMatrix::Values(vec![value; n]));
-            }
             let seed = derive(seed, &[stream::INIT, param_id(name).val()]);
-            let values = normal(&mut ChaCha8Rng::seed_from_u64(seed), n, deviation);
-            Ok(StoredMatrix::Values(values))
+            let rng = ChaCha8Rng::seed_from_u64(seed);
+            let values = random(config, name, shape.iter().product(), rng);
+            Ok::<_, Infallible>(StoredMatrix::Values(values))
         })
         .unwrap_or_else(|never| match never {})
     }
@@ -49,72 +44,28 @@ impl<B: ModelBackend> CausalLm<B> {
         config: &ModelConfig,
         storage: Storage,
         device: &B::Device,
-        mut values: impl FnMut(&str, &[usize]) -> Result<StoredMatrix, E>,
+        values: impl FnMut(&str, &[usize]) -> Result<StoredMatrix, E>,
     ) -> Result<Self, E> {
-        let (d, heads) = (config.hidden_size, config.heads());
-        let mut matrix = |name: String, rows, columns| -> Result<Matrix<B>, E> {
-            let stored = values(&name, &[rows, columns])?;
-            Ok(storage.matrix(&name, stored, [rows, columns], device))
+        let mut parts = Parts {
+            config,
+            storage,
+            device,
+            values,
         };
-        let embedding = matrix("embedding".into(), config.vocab_size, d)?;
+        let (d, n_layers) = (config.hidden_size, config.num_hidden_layers);
+        let shape = [config.vocab_size, d];
+        let embedding = parts.matrix("embedding", shape)?;
         let lm_head = if config.tie_word_embeddings {
             None
         } else {
-            Some(matrix("lm_head".into(), config.vocab_size, d)?)
+            Some(parts.matrix("lm_head", shape)?)
         };
-        let mut matrices = Vec::new();
-        for i in 0..config.num_hidden_layers {
-            matrices.push((
-                matrix(format!("blocks.{i}.qkv"), heads.width(), d)?,
-                matrix(format!("blocks.{i}.output"), d, heads.q_width())?,
-                feed_forward(config, i, &mut matrix)?,
-            ));
-        }
-        let mut vector = |name: String, n| -> Result<Param<Tensor<B, 1>>, E> {
-            let StoredMatrix::Values(values) = values(&name, &[n])? else {
-                unreachable!("vectors have no blocks");
-            };
-            let tensor = Tensor::from_data(TensorData::new(values, [n]), device);
-            Ok(Param::initialized(param_id(&name), tensor))
-        };
-        let mut blocks = Vec::new();
-        for (i, (qkv, output, mut feed_forward)) in matrices.into_iter().enumerate() {
-            let name = |part: &str| format!("blocks.{i}.{part}");
-            let mut optional = |wanted: bool, part: &str, n| {
-                if wanted {
-                    vector(name(part), n).map(Some)
-                } else {
-                    Ok(None)
-                }
-            };
-            let qkv_bias = optional(config.qkv_bias, "qkv_bias", heads.width())?;
-            let output_bias = optional(config.output_bias, "output_bias", d)?;
-            if let FeedForward::Dense(Dense { gate_up, down }) = &mut feed_forward {
-                let f = config.intermediate_size;
-                gate_up.bias = optional(config.mlp_bias, "gate_up_bias", 2 * f)?;
-                down.bias = optional(config.mlp_bias, "down_bias", d)?;
-            }
-            let has_qk_norm = config.qk_norm.is_some();
-            let [q_width, k_width] = config.qk_norm_widths().unwrap_or_default();
-            let (before, after) = (config.norms.is_before(), config.norms.is_after());
-            blocks.push(Block {
-                attends: config.layers[i],
-                input_norm: optional(before, "input_norm", d)?,
-                qkv: Linear::new(qkv, qkv_bias),
-                q_norm: optional(has_qk_norm, "q_norm", q_width)?,
-                k_norm: optional(has_qk_norm, "k_norm", k_width)?,
-                output: Linear::new(output, output_bias),
-                output_norm: optional(after, "output_norm", d)?,
-                post_norm: optional(before, "post_norm", d)?,
-                feed_forward,
-                down_norm: optional(after, "down_norm", d)?,
-            });
-        }
-        let norm = vector("norm".into(), d)?;
+        let blocks = (0..n_layers).map(|i| parts.block(i));
+        let blocks = blocks.collect::<Result<_, E>>()?;
         Ok(Self {
             embedding,
             blocks,
-            norm,
+            norm: parts.vector("norm", d)?,
             lm_head,
             int8_head: None,
             lora: None,
@@ -125,30 +76,160 @@ impl<B: ModelBackend> CausalLm<B> {
     }
 }
 
-/// The feed-forward layer of block `i`, without biases. `matrix` gives the parameter of a name, with its outputs and inputs.
-fn feed_forward<B: ModelBackend, E>(
-    config: &ModelConfig,
-    i: usize,
-    matrix: &mut impl FnMut(String, usize, usize) -> Result<Matrix<B>, E>,
-) -> Result<FeedForward<B>, E> {
-    let d = config.hidden_size;
-    let mut dense = |prefix: &str, f: usize| {
-        let gate_up = matrix(format!("blocks.{i}.{prefix}gate_up"), 2 * f, d)?;
-        let down = matrix(format!("blocks.{i}.{prefix}down"), d, f)?;
-        let [gate_up, down] = [gate_up, down].map(|matrix| Linear::new(matrix, None));
-        Ok(Dense { gate_up, down })
-    };
-    let Some(experts) = config.experts_of(i) else {
-        let dense = dense("", config.intermediate_size)?;
-        return Ok(FeedForward::Dense(dense));
-    };
-    let f = experts.moe_intermediate_size;
-    let layers = (0..experts.num_experts).map(|e| dense(&format!("experts.{e}."), f));
-    Ok(FeedForward::Experts(Mixture {
-        experts: layers.collect::<Result<_, E>>()?,
-        router: matrix(format!("blocks.{i}.router"), experts.num_experts, d)?,
-        routing: experts.into(),
-    }))
+/// What the parts of a model are assembled from.
+struct Parts<'a, B: ModelBackend, F> {
+    config: &'a ModelConfig,
+    storage: Storage,
+    device: &'a B::Device,
+    values: F,
+}
+
+impl<B: ModelBackend, E, F: FnMut(&str, &[usize]) -> Result<StoredMatrix, E>> Parts<'_, B, F> {
+    fn matrix(&mut self, name: &str, shape: [usize; 2]) -> Result<Matrix<B>, E> {
+        let stored = (self.values)(name, &shape)?;
+        Ok(self.storage.matrix(name, stored, shape, self.device))
+    }
+
+    fn vector(&mut self, name: &str, n: usize) -> Result<Param<Tensor<B, 1>>, E> {
+        let StoredMatrix::Values(values) = (self.values)(name, &[n])? else {
+            unreachable!("vectors have no blocks");
+        };
+        let tensor = Tensor::from_data(TensorData::new(values, [n]), self.device);
+        Ok(Param::initialized(param_id(name), tensor))
+    }
+
+    fn optional(
+        &mut self,
+        wanted: bool,
+        name: &str,
+        n: usize,
+    ) -> Result<Option<Param<Tensor<B, 1>>>, E> {
+        if wanted {
+            self.vector(name, n).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn linear(&mut self, name: &str, shape: [usize; 2], has_bias: bool) -> Result<Linear<B>, E> {
+        let matrix = self.matrix(name, shape)?;
+        let bias = self.optional(has_bias, &format!("{name}_bias"), shape[0])?;
+        Ok(Linear::new(matrix, bias))
+    }
+
+    fn block(&mut self, i: usize) -> Result<Block<B>, E> {
+        let config = self.config;
+        let d = config.hidden_size;
+        let (before, after) = (config.norms.is_before(), config.norms.is_after());
+        let name = |part: &str| format!("blocks.{i}.{part}");
+        Ok(Block {
+            input_norm: self.optional(before, &name("input_norm"), d)?,
+            mixer: match config.layers[i] {
+                Mixer::Attention(attends) => MixerLayer::Attention(self.attention(&name, attends)?),
+                Mixer::GatedDelta(shape) => MixerLayer::Delta(self.delta(&name, shape)?),
+            },
+            output_norm: self.optional(after, &name("output_norm"), d)?,
+            post_norm: self.optional(before, &name("post_norm"), d)?,
+            feed_forward: self.feed_forward(i)?,
+            down_norm: self.optional(after, &name("down_norm"), d)?,
+        })
+    }
+
+    fn feed_forward(&mut self, i: usize) -> Result<FeedForward<B>, E> {
+        let config = self.config;
+        let Some(experts) = config.experts_of(i) else {
+            let dense = self.dense(
+                &format!("blocks.{i}"),
+                config.intermediate_size,
+                config.mlp_bias,
+            )?;
+            return Ok(FeedForward::Dense(dense));
+        };
+        let f = experts.moe_intermediate_size;
+        let layers = (0..experts.num_experts)
+            .map(|e| self.dense(&format!("blocks.{i}.experts.{e}"), f, false))
+            .collect::<Result<_, E>>()?;
+        let shape = [experts.num_experts, config.hidden_size];
+        Ok(FeedForward::Experts(Mixture {
+            experts: layers,
+            router: self.matrix(&format!("blocks.{i}.router"), shape)?,
+            routing: experts.into(),
+        }))
+    }
+
+    fn dense(&mut self, prefix: &str, f: usize, has_bias: bool) -> Result<Dense<B>, E> {
+        let d = self.config.hidden_size;
+        Ok(Dense {
+            gate_up: self.linear(&format!("{prefix}.gate_up"), [2 * f, d], has_bias)?,
+            down: self.linear(&format!("{prefix}.down"), [d, f], has_bias)?,
+        })
+    }
+
+    fn attention(
+        &mut self,
+        name: &dyn Fn(&str) -> String,
+        attends: Attends,
+    ) -> Result<AttentionLayer<B>, E> {
+        let config = self.config;
+        let (d, heads) = (config.hidden_size, config.heads());
+        let has_norm = config.qk_norm.is_some();
+        let [q_width, k_width] = config.qk_norm_widths().unwrap_or_default();
+        let (qkv, output) = ([config.qkv_width(), d], [d, heads.q_width()]);
+        Ok(AttentionLayer {
+            attends,
+            qkv: self.linear(&name("qkv"), qkv, config.qkv_bias)?,
+            q_norm: self.optional(has_norm, &name("q_norm"), q_width)?,
+            k_norm: self.optional(has_norm, &name("k_norm"), k_width)?,
+            output: self.linear(&name("output"), output, config.output_bias)?,
+        })
+    }
+
+    fn delta(
+        &mut self,
+        name: &dyn Fn(&str) -> String,
+        shape: GatedDelta,
+    ) -> Result<DeltaLayer<B>, E> {
+        let (d, heads) = (self.config.hidden_size, shape.heads);
+        let (n_heads, width) = (heads.n_value_heads, heads.value_width());
+        let mut linear = |part: &str, shape| self.linear(&name(part), shape, false);
+        let qkv = linear("delta_qkv", [heads.width(), d])?;
+        let z = linear("delta_z", [width, d])?;
+        let gates = linear("delta_gates", [2 * n_heads, d])?;
+        let output = linear("delta_output", [d, width])?;
+        Ok(DeltaLayer {
+            shape,
+            qkv,
+            z,
+            gates,
+            conv: self.vector(&name("delta_conv"), heads.width() * shape.kernel)?,
+            a_log: self.vector(&name("delta_a_log"), n_heads)?,
+            dt_bias: self.vector(&name("delta_dt_bias"), n_heads)?,
+            norm: self.vector(&name("delta_norm"), heads.value_dim)?,
+            output,
+        })
+    }
+}
+
+/// The first values of a parameter of a new model.
+fn random(config: &ModelConfig, name: &str, n: usize, mut rng: ChaCha8Rng) -> Vec<f32> {
+    let part = name.rsplit('.').next().unwrap_or(name);
+    let mut uniform = |low: f64, high: f64| low + (high - low) * rng.random::<f64>();
+    match part {
+        "delta_conv" => {
+            let kernel = config.layers.iter().find_map(Mixer::gated_delta);
+            let bound = (kernel.map_or(1, |delta| delta.kernel) as f64).powf(-0.5);
+            (0..n).map(|_| uniform(-bound, bound) as f32).collect()
+        }
+        "delta_a_log" => (0..n).map(|_| uniform(0.01, 16.0).ln() as f32).collect(),
+        "delta_norm" | "delta_dt_bias" => vec![1.0; n],
+        _ if part.ends_with("norm") => vec![if config.norms_add_one { 0.0 } else { 1.0 }; n],
+        _ if part.ends_with("_bias") => vec![0.0; n],
+        "output" | "down" | "delta_output" => {
+            let deviation = DEVIATION / (2.0 * config.num_hidden_layers as f64).sqrt();
+            normal(&mut rng, n, deviation)
+        }
+        _ => normal(&mut rng, n, DEVIATION),
+    }
 }
 
 /// Normal numbers by the method of Box and Muller.

@@ -1,18 +1,21 @@
 //! The policy: a decoder-only transformer with the shape of a Hugging Face `config.json`.
 
+mod attention;
 mod block;
 mod config;
 mod decode;
+mod delta;
 mod feed_forward;
 mod init;
 mod linear;
 mod lora;
+mod mixer;
 mod tape;
 mod weights;
 
 pub use config::{
-    Attends, ConfigError, Experts, Family, LongRope, ModelConfig, NormPlacement, QkNorm,
-    RopeScaling, Rotary, Yarn,
+    Attends, ConfigError, Experts, Family, GatedDelta, LongRope, Mixer, ModelConfig, NormPlacement,
+    QkNorm, RopeScaling, Rotary, Yarn,
 };
 pub use lora::{ADAPTER_CONFIG, AdapterError, AdapterFolder, LoraConfig};
 pub use tape::{Activations, Tape};
@@ -25,6 +28,7 @@ use burn::module::{AutodiffModule, Module, ModuleMapper, Param, ParamId};
 use burn::tensor::backend::{AutodiffBackend, Backend};
 use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
 use linear::{Matrix, product};
+use mixer::Whole;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -66,7 +70,8 @@ impl Ropes {
         let has_local = config
             .layers
             .iter()
-            .any(|layer| layer.rotary == Rotary::Local);
+            .filter_map(Mixer::attends)
+            .any(|attends| attends.rotary == Rotary::Local);
         Self {
             global: config.rope(n),
             local: has_local.then(|| config.local_rope(n)),
@@ -208,9 +213,7 @@ impl<B: ModelBackend> CausalLm<B> {
         x: Tensor<A, 2>,
         packing: &Packing,
     ) -> Tensor<A, 2> {
-        block.forward(x, &self.config, &self.ropes, packing, |qkv, attention| {
-            A::causal_attention(qkv, attention, packing).0
-        })
+        block.forward(x, &self.config, &self.ropes, &mut Whole(packing))
     }
 
     /// Logits of hidden states: `[M, D]` to `[M, V]`.

@@ -52,7 +52,9 @@ macro_rules! record {
     };
 }
 
-type Float<B> = FloatTensor<B>;
+pub(in crate::ops) use {node, record};
+
+pub(in crate::ops) type Float<B> = FloatTensor<B>;
 
 node!(
     Rotary,
@@ -257,7 +259,7 @@ pub(crate) fn seeded<B: ModelBackend>(
 }
 
 /// Hands each tracked parent its gradient.
-fn register<B: ModelBackend, const N: usize>(
+pub(in crate::ops) fn register<B: ModelBackend, const N: usize>(
     parents: [Option<NodeId>; N],
     values: [Float<B>; N],
     grads: &mut Gradients,

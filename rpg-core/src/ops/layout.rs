@@ -168,6 +168,11 @@ impl Packing {
         self.prefixes[s].clone()
     }
 
+    /// Whether a sequence goes on from another.
+    pub fn is_branched(&self) -> bool {
+        self.prefixes.iter().any(|prefix| !prefix.is_empty())
+    }
+
     /// The longest sequence, with the one that it goes on from.
     pub fn max_len(&self) -> usize {
         let lengths = self.ranges().zip(self.prefixes.iter());

@@ -12,6 +12,7 @@
 mod adamw;
 mod autodiff;
 mod composed;
+mod delta;
 #[cfg(feature = "cpu")]
 mod flex;
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
@@ -28,6 +29,7 @@ mod row;
 mod simd;
 
 pub(crate) use autodiff::seeded;
+pub use delta::{DeltaBackend, DeltaDecode, DeltaHeads, DeltaInputs};
 pub use int8::Int8Matrix;
 pub use layout::{Activation, Attention, CacheRows, HeadLayout, Packing, RopeTable};
 pub use moments8::{Codes8, Moments8};
@@ -133,11 +135,13 @@ pub struct HeadScores<B: Backend> {
 
 /// A Burn backend with the operations of a decoder-only transformer.
 ///
+/// Those of gated delta networks are in [`DeltaBackend`].
+///
 /// Shapes: `N` tokens of all sequences, `D` hidden size, `F` feed-forward size, `V` vocabulary, `W`
 /// the width of a row of queries, keys and values, `(n_heads + 2 * n_kv_heads) * head_dim`.
 /// The `_backward` methods take the gradient of the output last and return the gradients of the
 /// inputs in order.
-pub trait ModelBackend: Backend {
+pub trait ModelBackend: Backend + DeltaBackend {
     /// A linear layer without bias: `x * weight'`. `x`: `[N, inputs]`, `weight`: `[outputs, inputs]`. Arithmetic is done
     /// in the type of `x`.
     fn project(x: FloatTensor<Self>, weight: Weight<Self>) -> FloatTensor<Self> {
@@ -369,7 +373,7 @@ pub trait ModelBackend: Backend {
 ///     model.into_trainable().new_cache(1, 16)
 /// }
 /// ```
-pub trait DecodeBackend: ModelBackend {
+pub trait DecodeBackend: ModelBackend + DeltaDecode {
     /// Whether [`project`](ModelBackend::project) reads bf16 weights as they are, instead of widening them all first.
     const READS_BF16: bool = false;
 
@@ -394,16 +398,9 @@ pub trait DecodeBackend: ModelBackend {
         composed::cache_write::<Self>(keys, values, qkv, heads, rows)
     }
 
-    /// Copies the first `len` positions of slot `from` to the slots `to`.
-    fn cache_copy(
-        keys: &mut FloatTensor<Self>,
-        values: &mut FloatTensor<Self>,
-        from: usize,
-        to: &[usize],
-        len: usize,
-    ) {
-        composed::cache_copy::<Self>(keys, from, to, len);
-        composed::cache_copy::<Self>(values, from, to, len);
+    /// Copies the first `len` positions of slot `from` of `cache` (`[n_slots, heads, capacity, width]`) to the slots `to`.
+    fn cache_copy(cache: &mut FloatTensor<Self>, from: usize, to: &[usize], len: usize) {
+        composed::cache_copy::<Self>(cache, from, to, len)
     }
 
     /// Attention of one new token per row over the filled part of its slot's cache, itself included

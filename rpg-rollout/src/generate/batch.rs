@@ -30,11 +30,11 @@ struct Slot {
     logprobs: Vec<f32>,
 }
 
-/// A prompt whose keys and values go from one slot to others.
-struct PrefixCopy {
+/// A prompt that is computed in one slot and copied to others.
+struct NewPrompt {
     prompt_idx: usize,
-    from: usize,
-    to: Vec<usize>,
+    slot: usize,
+    others: Vec<usize>,
 }
 
 /// The slots, their cache, and the completions that wait for a slot.
@@ -46,6 +46,8 @@ pub(super) struct Batch<'a, B: DecodeBackend> {
     slots: Vec<Option<Slot>>,
     // The prompt whose keys and values are at the beginning of each slot.
     prompt_in_slot: Vec<Option<usize>>,
+    // The prompt that the cache keeps for its waiting samples.
+    kept: Option<usize>,
     // Logits after the prompt, kept while samples of the group wait for their first token.
     prompt_logits: HashMap<usize, Vec<f32>>,
     waiting: std::vec::IntoIter<Place>,
@@ -64,10 +66,7 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
             .max()
             .unwrap_or(0);
         let capacity = longest + options.max_new_tokens;
-        let config = model.config();
-        let slot_bytes = KvCache::<B>::bytes(config.heads(), config.num_hidden_layers, 1, capacity);
-        let affordable = options.max_cache_bytes / slot_bytes.max(1);
-        let n_slots = options.max_slots.min(n_completions).min(affordable).max(1);
+        let n_slots = options.n_slots(model.config(), n_completions, capacity);
         let places: Vec<Place> = requests
             .iter()
             .enumerate()
@@ -85,6 +84,7 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
             cache: model.new_cache(n_slots, capacity),
             slots: (0..n_slots).map(|_| None).collect(),
             prompt_in_slot: vec![None; n_slots],
+            kept: None,
             prompt_logits: HashMap::new(),
             waiting: places.into_iter(),
         }
@@ -94,11 +94,13 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
         self.slots.iter().flatten().count()
     }
 
-    /// Fills free slots with waiting completions, and puts their prompts into the cache: computed if no slot holds
-    /// the prompt yet, copied if one does.
+    /// Fills free slots with waiting completions, and puts their prompts into the cache: computed if it is the prompt's
+    /// first completion, else copied. Completions wait in the order of their prompts, so that one prompt at most has some
+    /// that wait and some that do not: it is kept, until the last of them has begun.
     pub(super) fn admit(&mut self) {
-        let mut to_compute: Vec<(usize, usize)> = Vec::new();
-        let mut to_copy: Vec<PrefixCopy> = Vec::new();
+        let mut new: Vec<NewPrompt> = Vec::new();
+        let mut begun: Vec<usize> = Vec::new();
+        let is_recurrent = self.cache.is_recurrent();
         for slot in 0..self.slots.len() {
             if self.slots[slot].is_some() {
                 continue;
@@ -114,57 +116,61 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
                 tokens: Vec::new(),
                 logprobs: Vec::new(),
             });
-            let holder = self
-                .prompt_in_slot
-                .iter()
-                .position(|held| *held == Some(prompt_idx));
             let held = self.prompt_in_slot[slot].replace(prompt_idx);
-            if held == Some(prompt_idx) {
-                continue;
-            }
-            match (holder, to_copy.last_mut()) {
-                (None, _) => to_compute.push((slot, prompt_idx)),
-                (Some(from), Some(last)) if (last.from, last.prompt_idx) == (from, prompt_idx) => {
-                    last.to.push(slot);
-                }
-                (Some(from), _) => to_copy.push(PrefixCopy {
+            match new.last_mut() {
+                // Keys and values of the prompt are where they were.
+                _ if self.kept == Some(prompt_idx) && held == self.kept && !is_recurrent => {}
+                _ if self.kept == Some(prompt_idx) => begun.push(slot),
+                Some(last) if last.prompt_idx == prompt_idx => last.others.push(slot),
+                _ => new.push(NewPrompt {
                     prompt_idx,
-                    from,
-                    to: vec![slot],
+                    slot,
+                    others: Vec::new(),
                 }),
             }
         }
-        // A slot that held a prompt may get another one now: what the cache holds already is copied first, then what
+        // The slot that held a prompt may get another one now: what the cache holds already is copied first, then what
         // is computed now.
-        let is_new = |copy: &PrefixCopy| to_compute.iter().any(|(_, p)| *p == copy.prompt_idx);
-        let (new, held): (Vec<PrefixCopy>, Vec<PrefixCopy>) = to_copy.into_iter().partition(is_new);
-        self.copy(held);
-        self.prefill(&to_compute);
-        self.copy(new);
-    }
-
-    fn copy(&mut self, copies: Vec<PrefixCopy>) {
-        for PrefixCopy {
+        if !begun.is_empty() {
+            self.cache.begin(&begun);
+        }
+        self.prefill(&new);
+        for NewPrompt {
             prompt_idx,
-            from,
-            to,
-        } in copies
+            slot,
+            others,
+        } in &new
+        {
+            let len = self.requests[*prompt_idx].prompt_tokens.len();
+            self.cache.copy_prefix(*slot, others, len);
+        }
+        let next = self.next_prompt();
+        let last = new.last().filter(|last| next == Some(last.prompt_idx));
+        if let Some(&NewPrompt {
+            prompt_idx, slot, ..
+        }) = last
         {
             let len = self.requests[prompt_idx].prompt_tokens.len();
-            self.cache.copy_prefix(from, &to, len);
+            self.cache.keep(slot, len);
+            self.kept = Some(prompt_idx);
         }
     }
 
-    fn prefill(&mut self, prompts: &[(usize, usize)]) {
+    /// The prompt of the next completion that waits.
+    fn next_prompt(&self) -> Option<usize> {
+        let next = self.waiting.as_slice().first()?;
+        Some(next.prompt_idx)
+    }
+
+    fn prefill(&mut self, prompts: &[NewPrompt]) {
         // Bounds the memory of one forward pass.
         const MAX_TOKENS: usize = 16_384;
-        let n_tokens =
-            |(_, prompt_idx): &(usize, usize)| self.requests[*prompt_idx].prompt_tokens.len();
-        for now in by_tokens(prompts, MAX_TOKENS, n_tokens) {
-            let prompt = |prompt_idx: usize| &*self.requests[prompt_idx].prompt_tokens;
-            let tokens: Vec<u32> = now.iter().flat_map(|(_, p)| prompt(*p)).copied().collect();
-            let packing = Packing::new(now.iter().map(|(_, p)| prompt(*p).len()));
-            let slots: Vec<usize> = now.iter().map(|(slot, _)| *slot).collect();
+        let requests = self.requests;
+        let prompt = |new: &NewPrompt| &*requests[new.prompt_idx].prompt_tokens;
+        for now in by_tokens(prompts, MAX_TOKENS, |new| prompt(new).len()) {
+            let tokens: Vec<u32> = now.iter().flat_map(prompt).copied().collect();
+            let packing = Packing::new(now.iter().map(|new| prompt(new).len()));
+            let slots: Vec<usize> = now.iter().map(|new| new.slot).collect();
             let hidden = self
                 .model
                 .prefill(&tokens, &packing, &slots, &mut self.cache);
@@ -173,8 +179,8 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
             let last = Tensor::<B, 1, Int>::from_data(last, &hidden.device());
             let logits = read(self.model.logits(hidden.select(0, last)));
             let rows = logits.chunks_exact(self.model.config().vocab_size);
-            for ((_, prompt_idx), row) in now.iter().zip(rows) {
-                self.prompt_logits.insert(*prompt_idx, row.to_vec());
+            for (new, row) in now.iter().zip(rows) {
+                self.prompt_logits.insert(new.prompt_idx, row.to_vec());
             }
         }
     }
@@ -291,11 +297,7 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
         }
         // Logits of a prompt are needed until its last sample has its first token, which it gets in the
         // step that follows its admission.
-        let next = self
-            .waiting
-            .as_slice()
-            .first()
-            .map(|place| place.prompt_idx);
+        let next = self.next_prompt();
         self.prompt_logits
             .retain(|prompt_idx, _| next == Some(*prompt_idx));
         Ok(finished)

@@ -1,6 +1,6 @@
 //! Batched sampling: continuous batching over a fixed number of slots.
 //!
-//! A prompt is computed once, and its keys and values are copied to the slots of its other samples. A slot whose
+//! A prompt is computed once, and its keys, values and states are copied to the slots of its other samples. A slot whose
 //! completion has ended takes the next one at once. Each completion draws from its own stream of random numbers,
 //! so its text does not depend on its neighbours.
 

@@ -50,7 +50,7 @@ pub struct GenerateOptions {
     pub ignore_eos: bool,
     /// At most this many completions are sampled at a time.
     pub max_slots: usize,
-    /// Upper limit on the memory for keys and values, in bytes. Where it is reached, fewer completions are sampled
+    /// Upper limit on the memory for keys, values and states, in bytes. Where it is reached, fewer completions are sampled
     /// at a time.
     pub max_cache_bytes: usize,
 }
@@ -67,6 +67,16 @@ impl Default for GenerateOptions {
             max_slots: 512,
             max_cache_bytes: 2 << 30,
         }
+    }
+}
+
+impl GenerateOptions {
+    /// How many of so many completions, of up to `capacity` tokens with their prompts, a model samples at a time.
+    pub fn n_slots(&self, model: &ModelConfig, n_completions: usize, capacity: usize) -> usize {
+        // Beside the slots there is room for what the next completions of a prompt begin with.
+        let for_slots = self.max_cache_bytes.saturating_sub(model.state_bytes());
+        let affordable = for_slots / model.cache_bytes(capacity).max(1);
+        self.max_slots.min(n_completions).min(affordable).max(1)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::checksums;
 use crate::failure::Failure;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Tensor, TensorPrimitive};
-use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::model::{CausalLm, Mixer, ModelConfig};
 use rpg_core::ops::DecodeBackend;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -41,10 +41,9 @@ pub(in crate::train) fn check_shapes(
     reference: &ModelConfig,
 ) -> Result<(), Failure> {
     /// The keys of [`ModelConfig`] that say nothing about the weights.
-    const OTHERS: [&str; 18] = [
+    const OTHERS: [&str; 17] = [
         "model_type",
         "max_position_embeddings",
-        "layers",
         "rope_theta",
         "rope_scaling",
         "local_rope_theta",
@@ -61,7 +60,13 @@ pub(in crate::train) fn check_shapes(
         "pad_token_id",
         "bos_token_id",
     ];
-    let table = |config: &ModelConfig| serde_json::to_value(config).map_err(Failure::internal);
+    let table = |config: &ModelConfig| {
+        let mut table = serde_json::to_value(config).map_err(Failure::internal)?;
+        // Of a layer, what it attends to says nothing about its weights, and that it has a state does.
+        let states: Vec<_> = config.layers.iter().map(Mixer::gated_delta).collect();
+        table["layers"] = serde_json::to_value(states).map_err(Failure::internal)?;
+        Ok::<_, Failure>(table)
+    };
     let (policy, reference) = (table(policy)?, table(reference)?);
     for (key, of_policy) in policy.as_object().into_iter().flatten() {
         let of_reference = reference.get(key).unwrap_or(&Value::Null);

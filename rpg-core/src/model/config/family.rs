@@ -1,7 +1,8 @@
 //! The families of models, and what transformers takes for granted in each.
 
 use super::keys::Keys;
-use super::{Attends, ConfigError, NormPlacement, QkNorm, Rotary};
+use super::mixer::hybrid_layers;
+use super::{Attends, ConfigError, Mixer, NormPlacement, QkNorm, Rotary};
 use serde::{Deserialize, Serialize};
 
 /// The families of models that this crate implements, by the `model_type` of their `config.json`. A family is how that
@@ -33,6 +34,9 @@ pub enum Family {
     /// The text model of Gemma 3.
     #[serde(rename = "gemma3_text")]
     Gemma3,
+    /// The text model of Qwen3.5 without experts.
+    #[serde(rename = "qwen3_5_text")]
+    Qwen35,
 }
 
 /// What transformers takes the keys to be that are absent.
@@ -64,6 +68,7 @@ impl Family {
         Self::Granite,
         Self::Phi3,
         Self::Gemma3,
+        Self::Qwen35,
     ];
 
     /// The `model_type`.
@@ -79,6 +84,7 @@ impl Family {
             Self::Granite => "granite",
             Self::Phi3 => "phi3",
             Self::Gemma3 => "gemma3_text",
+            Self::Qwen35 => "qwen3_5_text",
         }
     }
 
@@ -107,6 +113,7 @@ impl Family {
             Self::Granite => "GraniteForCausalLM",
             Self::Phi3 => "Phi3ForCausalLM",
             Self::Gemma3 => "Gemma3ForCausalLM",
+            Self::Qwen35 => "Qwen3_5ForCausalLM",
         }
     }
 
@@ -184,7 +191,29 @@ impl Family {
                 pad: Some(0),
                 ..llama
             },
+            Self::Qwen35 => Defaults {
+                context: 32_768,
+                kv_heads: Some(4),
+                head_dim: Some(256),
+                eos: None,
+                bos: None,
+                ..llama
+            },
         }
+    }
+
+    /// The share of a head that is rotated, where the family has one, as it is where the key is absent.
+    pub(super) fn partial_rotary(self) -> Option<f64> {
+        match self {
+            Self::Phi3 => Some(1.0),
+            Self::Qwen35 => Some(0.25),
+            _ => None,
+        }
+    }
+
+    /// Whether norms multiply by 1 plus their weight.
+    pub(super) fn norms_add_one(self) -> bool {
+        matches!(self, Self::Gemma3 | Self::Qwen35)
     }
 
     /// Whether query, key and value projections have a bias, and that of the output.
@@ -200,6 +229,14 @@ impl Family {
     /// Whether feed-forward layers have experts.
     pub(super) fn has_experts(self) -> bool {
         self == Self::Qwen3Moe
+    }
+
+    /// How the names of tensors begin that its checkpoints have beside those of the text model.
+    pub(in crate::model) fn other_parts(self) -> &'static [&'static str] {
+        match self {
+            Self::Qwen35 => &["model.visual.", "mtp."],
+            _ => &[],
+        }
     }
 
     /// Whether `mlp_bias` has a meaning.
@@ -225,14 +262,23 @@ impl Family {
 
     pub(super) fn qk_norm(self) -> Option<QkNorm> {
         match self {
-            Self::Qwen3 | Self::Qwen3Moe | Self::Gemma3 => Some(QkNorm::Heads),
+            Self::Qwen3 | Self::Qwen3Moe | Self::Qwen35 | Self::Gemma3 => Some(QkNorm::Heads),
             Self::Olmo2 => Some(QkNorm::Whole),
             _ => None,
         }
     }
 
+    /// How each of the layers mixes tokens.
+    pub(super) fn layers(self, keys: &Keys, n_layers: usize) -> Result<Vec<Mixer>, ConfigError> {
+        if self == Self::Qwen35 {
+            return hybrid_layers(keys, n_layers);
+        }
+        let attends = self.attends(keys, n_layers)?.into_iter();
+        Ok(attends.map(Mixer::Attention).collect())
+    }
+
     /// What each of the layers attends to.
-    pub(super) fn layers(self, keys: &Keys, n_layers: usize) -> Result<Vec<Attends>, ConfigError> {
+    fn attends(self, keys: &Keys, n_layers: usize) -> Result<Vec<Attends>, ConfigError> {
         let window = match keys.optional_count("sliding_window")? {
             None if keys.is_absent("sliding_window") => self.defaults().window,
             size => size,
@@ -243,7 +289,9 @@ impl Family {
             ..Attends::default()
         };
         Ok(match self {
-            Self::Llama | Self::Olmo2 | Self::Granite => vec![Attends::default(); n_layers],
+            Self::Llama | Self::Olmo2 | Self::Granite | Self::Qwen35 => {
+                vec![Attends::default(); n_layers]
+            }
             Self::Mistral | Self::Phi3 => vec![in_window(window); n_layers],
             Self::Qwen3Moe => vec![in_window(window.filter(|_| is_used)); n_layers],
             Self::Qwen2 | Self::Qwen3 => {

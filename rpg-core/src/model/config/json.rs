@@ -2,7 +2,7 @@
 
 use super::keys::Keys;
 use super::rope::{LongRope, RopeScaling};
-use super::{Attends, ConfigError, Experts, Family, MAX_LAYERS, ModelConfig, Rotary};
+use super::{Attends, ConfigError, Experts, Family, MAX_LAYERS, Mixer, ModelConfig, Rotary};
 use crate::files::python_json;
 use crate::ops::Activation;
 use serde_json::{Value, json};
@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 impl ModelConfig {
     /// Reads a Hugging Face `config.json`.
     pub fn from_hf_json(text: &str) -> Result<Self, ConfigError> {
-        let keys = Keys(serde_json::from_str(&python_json(text))?);
+        let keys = Keys::of_text(serde_json::from_str(&python_json(text))?)?;
         let found = keys.text("model_type")?;
         let Some(family) = Family::named(&found) else {
             return Err(ConfigError::UnsupportedModelType { found });
         };
-        refuse_what_is_not_run(&keys)?;
+        refuse_what_is_not_run(&keys, family)?;
         let defaults = family.defaults();
         let hidden_size = keys.count("hidden_size")?;
         let num_attention_heads = keys.count("num_attention_heads")?;
@@ -79,9 +79,10 @@ impl ModelConfig {
                 .number("rms_norm_eps")?
                 .unwrap_or(defaults.rms_norm_eps),
             norms: family.norms(),
-            norms_add_one: family == Family::Gemma3,
+            norms_add_one: family.norms_add_one(),
             qk_norm: family.qk_norm(),
             activation: keys.activation(family)?,
+            attention_gate: family == Family::Qwen35,
             attention_scale: match family {
                 Family::Granite => Some(multiplier("attention_multiplier")?),
                 Family::Gemma3 => {
@@ -178,7 +179,7 @@ impl ModelConfig {
             }
             Some(scaling) => json["rope_scaling"] = json!(scaling),
         }
-        if self.model_type == Family::Phi3 {
+        if self.model_type.partial_rotary().is_some() {
             let (rotated, all) = (self.rotary_dim as f64, self.head_dim as f64);
             let factor = rotated / all;
             // The product is rounded down where it is read.
@@ -189,13 +190,16 @@ impl ModelConfig {
                 factor
             };
             json["partial_rotary_factor"] = factor.into();
-            if let Some(RopeScaling::LongRope(LongRope {
+        }
+        if let (
+            Family::Phi3,
+            Some(RopeScaling::LongRope(LongRope {
                 original_max_position_embeddings: context,
                 ..
-            })) = self.rope_scaling
-            {
-                json["original_max_position_embeddings"] = context.into();
-            }
+            })),
+        ) = (self.model_type, &self.rope_scaling)
+        {
+            json["original_max_position_embeddings"] = (*context).into();
         }
         if let Some(theta) = self.local_rope_theta {
             json["rope_local_base_freq"] = theta.into();
@@ -203,7 +207,8 @@ impl ModelConfig {
     }
 
     fn write_layers(&self, json: &mut Value) {
-        let window = self.layers.iter().find_map(|layer| layer.window);
+        let layers = || self.layers.iter().filter_map(Mixer::attends);
+        let window = layers().find_map(|layer| layer.window);
         let types = |is_sliding: fn(&Attends) -> bool| -> Value {
             let name = |layer| {
                 if is_sliding(layer) {
@@ -212,7 +217,7 @@ impl ModelConfig {
                     "full_attention"
                 }
             };
-            self.layers.iter().map(name).collect()
+            layers().map(name).collect()
         };
         let has_window: fn(&Attends) -> bool = |layer| layer.window.is_some();
         match self.model_type {
@@ -229,17 +234,18 @@ impl ModelConfig {
                 json["sliding_window"] = window.into();
                 json["layer_types"] = types(|layer| layer.rotary == Rotary::Local);
             }
+            Family::Qwen35 => self.write_hybrid_layers(json),
         }
         match self.model_type {
             Family::Qwen2 | Family::Qwen3 => {
                 // Read by versions of transformers that know no types.
-                if let Some(first) = self.layers.iter().position(has_window) {
+                if let Some(first) = layers().position(has_window) {
                     json["max_window_layers"] = first.into();
                 }
             }
             Family::SmolLm3 => {
                 let is_rotated = |layer: &Attends| u8::from(layer.rotary != Rotary::None);
-                json["no_rope_layers"] = self.layers.iter().map(is_rotated).collect();
+                json["no_rope_layers"] = layers().map(is_rotated).collect();
             }
             _ => {}
         }
@@ -255,7 +261,7 @@ fn whole(x: f64) -> Value {
 }
 
 /// Refuses properties that would change what a model computes and that this crate does not have.
-fn refuse_what_is_not_run(keys: &Keys) -> Result<(), ConfigError> {
+fn refuse_what_is_not_run(keys: &Keys, family: Family) -> Result<(), ConfigError> {
     for key in ["final_logit_softcapping", "attn_logit_softcapping"] {
         if let Some(found) = keys.get(key) {
             return Err(keys.error(key, found, "null"));
@@ -264,6 +270,16 @@ fn refuse_what_is_not_run(keys: &Keys) -> Result<(), ConfigError> {
     for key in ["use_bidirectional_attention", "lm_head_bias"] {
         if keys.flag(key)?.unwrap_or(false) {
             return Err(keys.error(key, &Value::Bool(true), "false"));
+        }
+    }
+    if family == Family::Qwen35 {
+        let key = "attn_output_gate";
+        if !keys.flag(key)?.unwrap_or(true) {
+            return Err(keys.error(key, &Value::Bool(false), "true"));
+        }
+        // It is also that of the convolutions.
+        if let Some(found) = keys.get("hidden_act").filter(|found| *found != "silu") {
+            return Err(keys.error("hidden_act", found, "\"silu\""));
         }
     }
     Ok(())

@@ -4,10 +4,37 @@ use super::{ConfigError, Family, RopeScaling};
 use crate::ops::Activation;
 use serde_json::{Map, Value};
 
+/// The `model_type` of models that also see images, and the families of their text models.
+const MULTIMODAL: [(&str, Family); 1] = [("qwen3_5", Family::Qwen35)];
+
 /// The keys of a `config.json`.
 pub(super) struct Keys(pub(super) Map<String, Value>);
 
 impl Keys {
+    /// The keys of the text model: in the configs of models that also see images they are inside `text_config`.
+    pub(super) fn of_text(mut all: Map<String, Value>) -> Result<Self, ConfigError> {
+        let Some((_, text_family)) = MULTIMODAL
+            .into_iter()
+            .find(|(name, _)| all.get("model_type").is_some_and(|found| found == name))
+        else {
+            return Ok(Self(all));
+        };
+        let key = "text_config";
+        let mut text = match all.remove(key) {
+            Some(Value::Object(text)) => Self(text),
+            None => return Err(Self::missing(key, "the keys of the text model")),
+            Some(found) => return Err(Self(all).error(key, &found, "the keys of the text model")),
+        };
+        text.0
+            .entry("model_type")
+            .or_insert(text_family.name().into());
+        // The whole model says it of its own output layer, which is the text model's.
+        if let Some(is_tied) = all.remove("tie_word_embeddings").filter(|v| !v.is_null()) {
+            text.0.insert("tie_word_embeddings".into(), is_tied);
+        }
+        Ok(text)
+    }
+
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         self.0.get(key).filter(|value| !value.is_null())
     }
@@ -195,11 +222,12 @@ impl Keys {
                 rope.scaling = self.scaling(key, value, family, context)?;
             }
         }
-        let partial = partial.unwrap_or(1.0);
-        if partial > 1.0 || (partial < 1.0 && family != Family::Phi3) {
-            let expected = match family {
-                Family::Phi3 => "at most 1",
-                _ => "1, as transformers takes it to be in this family",
+        let usual = family.partial_rotary();
+        let partial = partial.or(usual).unwrap_or(1.0);
+        if partial > 1.0 || (partial < 1.0 && usual.is_none()) {
+            let expected = match usual {
+                Some(_) => "at most 1",
+                None => "1, as transformers takes it to be in this family",
             };
             return Err(self.error("partial_rotary_factor", &partial.into(), expected));
         }

@@ -4,11 +4,13 @@ mod experts;
 mod family;
 mod json;
 mod keys;
+mod mixer;
 mod rope;
 mod sizes;
 
 pub use experts::Experts;
 pub use family::Family;
+pub use mixer::{Attends, GatedDelta, Mixer, Rotary};
 pub use rope::{LongRope, RopeScaling, Yarn};
 
 pub(crate) use keys::{IDS, token_ids};
@@ -69,8 +71,8 @@ pub struct ModelConfig {
     pub head_dim: usize,
     /// The longest sequence that the checkpoint was made for; see [`ModelConfig::context`].
     pub max_position_embeddings: usize,
-    /// What each layer attends to. All windows have the same size.
-    pub layers: Vec<Attends>,
+    /// How each layer mixes tokens. All windows have the same size, and all gated delta networks the same shape.
+    pub layers: Vec<Mixer>,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
     /// How the rotary frequencies are stretched for longer contexts.
@@ -89,12 +91,16 @@ pub struct ModelConfig {
     pub rms_norm_eps: f64,
     /// Where a block's norms are.
     pub norms: NormPlacement,
-    /// Whether norms multiply by 1 plus their weight (Gemma).
+    /// Whether norms multiply by 1 plus their weight (Gemma, Qwen3.5).
     pub norms_add_one: bool,
     /// Whether, and over what, queries and keys are normalised.
     pub qk_norm: Option<QkNorm>,
     /// The function of the feed-forward layer's gate.
     pub activation: Activation,
+    /// Whether what attention gives is multiplied by the sigmoid of a gate for each number, which the projection of the
+    /// queries gives as well (Qwen3.5).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attention_gate: bool,
     /// The factor of the attention scores, where it is not `1 / sqrt(head_dim)`.
     pub attention_scale: Option<f64>,
     /// Embedded tokens are multiplied by this. Gemma's `sqrt(hidden_size)` is rounded to the type of the arithmetic, f32.
@@ -123,31 +129,6 @@ pub struct ModelConfig {
     pub pad_token_id: Option<u32>,
     /// The token that begins a text, as the checkpoint names it; not used here.
     pub bos_token_id: Option<u32>,
-}
-
-/// What the tokens of a layer attend to, and how they know where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Attends {
-    /// To how many tokens, the last of which is the token itself; without it, to all up to itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<usize>,
-    /// How queries and keys are rotated.
-    pub rotary: Rotary,
-}
-
-/// How a layer rotates its queries and keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Rotary {
-    /// By the frequencies of `rope_theta` and `rope_scaling`.
-    #[default]
-    Global,
-    /// By those of `local_rope_theta`, which are not stretched (the layers with a window of Gemma 3).
-    Local,
-    /// Not at all (every fourth layer of SmolLM3).
-    None,
 }
 
 /// Where the norms of attention and feed-forward are.
@@ -181,7 +162,7 @@ impl NormPlacement {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum QkNorm {
-    /// Each head by itself, all with the same weights (Qwen3, Gemma 3).
+    /// Each head by itself, all with the same weights (Qwen3, Qwen3.5, Gemma 3).
     Heads,
     /// All heads of a token together (OLMo 2).
     Whole,
@@ -228,6 +209,11 @@ impl ModelConfig {
             experts.check(self.num_hidden_layers)?;
         }
         Ok(())
+    }
+
+    /// Whether texts that begin in the same way may share that part: attention can look there, a state passes it once.
+    pub fn shares_prompts(&self) -> bool {
+        self.layers.iter().all(|layer| layer.attends().is_some())
     }
 
     /// Whether LongRoPE gives the model one list of factors for the original context and another for longer texts, so that
@@ -451,9 +437,152 @@ mod tests {
             "granite, phi3, gemma3_text",
         );
         check(
+            |j| j["model_type"] = "qwen3_5".into(),
+            "`text_config`: missing; expected the keys of the text model",
+        );
+        check(
+            |j| {
+                j["model_type"] = "qwen3_5".into();
+                j["text_config"] = 3.into();
+            },
+            "`text_config`: found 3; expected the keys of the text model",
+        );
+        check(
+            |j| {
+                j["model_type"] = "qwen3_5".into();
+                j["text_config"] = serde_json::json!({"model_type": "qwen3_5_moe_text"});
+            },
+            "`model_type` is \"qwen3_5_moe_text\"",
+        );
+        check(
             |j| j["rope_scaling"] = serde_json::json!({"type": "stretched", "factor": 4.0}),
             "found {\"type\":\"stretched\",\"factor\":4.0}; expected the type `default`, `linear`, `dynamic`, `llama3`, `yarn` or `longrope`",
         );
+    }
+
+    /// A hybrid of gated delta networks and attention.
+    fn hybrid(change: impl FnOnce(&mut Value)) -> Result<ModelConfig, ConfigError> {
+        smol(|j| {
+            j["model_type"] = "qwen3_5_text".into();
+            j["num_hidden_layers"] = 4.into();
+            j["head_dim"] = 64.into();
+            change(j);
+        })
+    }
+
+    #[test]
+    fn bad_values_of_hybrids_are_named() {
+        for (key, value, message) in [
+            (
+                "linear_num_value_heads",
+                24.into(),
+                "`linear_num_value_heads`: found 24; expected a multiple of linear_num_key_heads",
+            ),
+            (
+                "linear_conv_kernel_dim",
+                1.into(),
+                "`linear_conv_kernel_dim`: found 1; expected at least 2",
+            ),
+            (
+                "linear_key_head_dim",
+                0.into(),
+                "`linear_key_head_dim`: found 0; expected an integer above 0",
+            ),
+            (
+                "linear_value_head_dim",
+                65_537.into(),
+                "`linear_value_head_dim`: found 65537; expected at most 65536",
+            ),
+            (
+                "layer_types",
+                serde_json::json!(["full_attention"]),
+                "`layer_types`: found [\"full_attention\"]; expected `linear_attention` or `full_attention` for each layer",
+            ),
+            (
+                "layer_types",
+                serde_json::json!([
+                    "linear_attention",
+                    "linear_attention",
+                    "mamba",
+                    "full_attention"
+                ]),
+                "expected `linear_attention` or `full_attention` for each layer",
+            ),
+            (
+                "full_attention_interval",
+                0.into(),
+                "`full_attention_interval`: found 0; expected an integer above 0",
+            ),
+            (
+                "attn_output_gate",
+                false.into(),
+                "`attn_output_gate`: found false; expected true",
+            ),
+            (
+                "hidden_act",
+                "gelu_pytorch_tanh".into(),
+                "`hidden_act`: found \"gelu_pytorch_tanh\"; expected \"silu\"",
+            ),
+            (
+                "partial_rotary_factor",
+                0.01.into(),
+                "`partial_rotary_factor`: found 0; expected an even number of dimensions",
+            ),
+        ] {
+            let error = hybrid(|j| j[key] = value).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn layers_of_hybrids_are_as_listed_or_by_their_interval() {
+        let states = |config: &ModelConfig| -> Vec<bool> {
+            let of = |layer: &Mixer| layer.gated_delta().is_some();
+            config.layers.iter().map(of).collect()
+        };
+        let plain = hybrid(|_| ()).unwrap();
+        assert_eq!(states(&plain), [true, true, true, false]);
+        assert_eq!((plain.rotary_dim, plain.attention_gate), (16, true));
+        let delta = plain.layers[0].gated_delta().unwrap();
+        let heads = delta.heads;
+        let sizes = [
+            heads.n_key_heads,
+            heads.n_value_heads,
+            heads.key_dim,
+            heads.value_dim,
+        ];
+        assert_eq!((sizes, delta.kernel), ([16, 32, 128, 128], 4));
+        let every_second = hybrid(|j| j["full_attention_interval"] = 2.into()).unwrap();
+        assert_eq!(states(&every_second), [true, false, true, false]);
+        let kinds = [
+            "full_attention",
+            "linear_attention",
+            "full_attention",
+            "full_attention",
+        ];
+        let listed = hybrid(|j| j["layer_types"] = kinds.into_iter().collect()).unwrap();
+        assert_eq!(states(&listed), [false, true, false, false]);
+        for config in [plain, every_second, listed] {
+            let again = ModelConfig::from_hf_json(&config.to_hf_json("float32")).unwrap();
+            assert_eq!(again, config);
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<ModelConfig>(&json).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_state_does_not_depend_on_the_length() {
+        let config = hybrid(|_| ()).unwrap();
+        let states = 3 * (32 * 128 * 128 + 3 * (2 * 16 * 128 + 32 * 128));
+        assert_eq!(config.state_bytes(), 4 * states);
+        let of_token = 4 * 2 * 3 * 64;
+        for capacity in [1, 1000] {
+            let bytes = config.cache_bytes(capacity);
+            assert_eq!(bytes, config.state_bytes() + capacity * of_token);
+        }
+        let plain = smol(|_| ()).unwrap();
+        assert_eq!(plain.state_bytes(), 0);
+        assert_eq!(plain.cache_bytes(7), 4 * 30 * 2 * 7 * 192);
     }
 
     #[test]
@@ -468,9 +597,14 @@ mod tests {
             assert_eq!(config.context(), 8192, "{family}");
             let again = ModelConfig::from_hf_json(&config.to_hf_json("float32")).unwrap();
             assert_eq!(again, config, "{family}");
+            let layers: Vec<Attends> = config
+                .layers
+                .iter()
+                .map(|l| *l.attends().unwrap())
+                .collect();
             let window = |layer: &Attends| layer.window.unwrap_or(0);
-            let all: Vec<usize> = config.layers.iter().map(window).collect();
-            (all, config.layers)
+            let all: Vec<usize> = layers.iter().map(window).collect();
+            (all, layers)
         };
         let windows = |family: &str, change| read(family, change).0;
         let none = |j: &mut Value| j["sliding_window"] = Value::Null;

@@ -36,8 +36,8 @@ impl LoraConfig {
     pub fn n_parameters(&self, model: &ModelConfig) -> usize {
         let layers = block_layers(model).into_iter();
         let targets = layers.filter(|(module, _)| self.targets(module));
-        let of_block: usize = targets.map(|(_, [outputs, inputs])| outputs + inputs).sum();
-        self.rank * of_block * model.num_hidden_layers
+        let sizes = targets.map(|(_, [outputs, inputs])| outputs + inputs);
+        self.rank * sizes.sum::<usize>()
     }
 
     /// Whether a module has an adapter.

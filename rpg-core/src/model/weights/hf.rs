@@ -3,14 +3,14 @@
 use super::{LoadError, Source, Storage, Tensors, check_finite, check_shape};
 use crate::files::{is_pointer, python_json};
 use crate::model::config::{IDS, token_ids};
-use crate::model::{CausalLm, ModelConfig};
+use crate::model::{CausalLm, Family, ModelConfig};
 use crate::ops::ModelBackend;
 use half::{bf16, f16};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Map, Value};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -32,8 +32,8 @@ impl<B: ModelBackend> CausalLm<B> {
         };
         let (config, generation) = read_config(dir, &text)?;
         let loaded = Checkpoint::open(dir).and_then(|checkpoint| {
-            let views = checkpoint.views()?;
-            Self::from_tensors(&config, &Views { dir, views }, storage, device)
+            let views = Views::of_text(dir, checkpoint.views()?, config.model_type);
+            Self::from_tensors(&config, &views, storage, device)
         });
         let mut model = loaded.map_err(|error| match quantisation(&text) {
             Some(method) => LoadError::Quantised {
@@ -231,6 +231,36 @@ fn shards(dir: &Path, index: &Path) -> Result<Vec<PathBuf>, LoadError> {
 struct Views<'a> {
     dir: &'a Path,
     views: HashMap<String, TensorView<'a>>,
+    notes: Vec<String>,
+}
+
+/// Where models that also see images have the tensors of their text model.
+const TEXT_MODEL: &str = "model.language_model.";
+
+impl<'a> Views<'a> {
+    /// Those of the text model, under the names that they have where there is nothing else.
+    fn of_text(dir: &'a Path, all: HashMap<String, TensorView<'a>>, family: Family) -> Self {
+        let others = family.other_parts();
+        let mut left_out = BTreeMap::new();
+        let mut views = HashMap::with_capacity(all.len());
+        for (name, view) in all {
+            if let Some(part) = others.iter().find(|part| name.starts_with(**part)) {
+                *left_out.entry(*part).or_insert(0) += 1;
+                continue;
+            }
+            let name = match name.strip_prefix(TEXT_MODEL) {
+                Some(rest) if !others.is_empty() => format!("model.{rest}"),
+                _ => name,
+            };
+            views.insert(name, view);
+        }
+        let note = |(part, n): (&str, usize)| {
+            let dir = dir.display();
+            format!("{dir}: the text model is used; {n} tensors `{part}*` are left out")
+        };
+        let notes = left_out.into_iter().map(note).collect();
+        Self { dir, views, notes }
+    }
 }
 
 impl Tensors for Views<'_> {
@@ -240,6 +270,10 @@ impl Tensors for Views<'_> {
 
     fn names(&self) -> BTreeSet<String> {
         self.views.keys().cloned().collect()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
     }
 
     fn append(&self, source: &Source, values: &mut Vec<f32>) -> Result<(), LoadError> {

@@ -13,7 +13,7 @@ pub(super) use save::set_permissions_like;
 pub use storage::Storage;
 pub(super) use storage::{StoredMatrix, is_bf16};
 
-use super::{CausalLm, ConfigError, ModelConfig};
+use super::{CausalLm, ConfigError, Mixer, ModelConfig};
 #[cfg(feature = "gguf")]
 use crate::gguf::GgufError;
 use crate::ops::{ModelBackend, PackedMatrix};
@@ -158,6 +158,11 @@ trait Tensors {
     /// anything.
     fn append(&self, source: &Source, values: &mut Vec<f32>) -> Result<(), LoadError>;
 
+    /// What should be known of where they come from.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The blocks of a matrix, if it has some that products read as they are.
     fn blocks(&self, _source: &Source) -> Option<PackedMatrix> {
         None
@@ -216,6 +221,7 @@ impl<B: ModelBackend> CausalLm<B> {
         })?;
         // Old checkpoints store their rotary frequencies.
         unused.retain(|name| !name.ends_with("rotary_emb.inv_freq"));
+        notes.extend(tensors.notes());
         model.origin.notes = notes;
         match unused.first() {
             None => Ok(model),
@@ -271,20 +277,25 @@ fn check_finite(path: &Path, name: &str, values: &[f32]) -> Result<(), LoadError
     }
 }
 
-/// The layers of a block that adapters can add to. In a model with experts these are attention's: PEFT takes the names of
+/// The layers of block `i` that adapters can add to. In a model with experts these are the mixer's: PEFT takes the names of
 /// the others to mean the experts, of which transformers 5 has those of a layer in one tensor.
-fn adapted_layers(config: &ModelConfig) -> &'static [&'static str] {
-    match config.experts {
-        None => &["qkv", "output", "gate_up", "down"],
-        Some(_) => &["qkv", "output"],
-    }
+fn adapted_layers(config: &ModelConfig, i: usize) -> impl Iterator<Item = &'static str> {
+    let mixer: &[&str] = match config.layers[i] {
+        Mixer::Attention(_) => &["qkv", "output"],
+        Mixer::GatedDelta(_) => &["delta_qkv", "delta_z", "delta_gates", "delta_output"],
+    };
+    let feed_forward: &[&str] = match config.experts {
+        None => &["gate_up", "down"],
+        Some(_) => &[],
+    };
+    mixer.iter().chain(feed_forward).copied()
 }
 
 /// The modules of a layer of the blocks, such as `blocks.0.qkv`, that adapters can add to, one below the other: their
 /// names, outputs and inputs.
 pub(super) fn modules(config: &ModelConfig, layer: &str) -> Vec<(String, [usize; 2])> {
-    let part = layer.rsplit('.').next();
-    if !part.is_some_and(|part| adapted_layers(config).contains(&part)) {
+    let (block, part) = names::in_block(layer);
+    if !adapted_layers(config, block).any(|adapted| adapted == part) {
         return Vec::new();
     }
     let of_source = |source: Source| {
@@ -295,17 +306,25 @@ pub(super) fn modules(config: &ModelConfig, layer: &str) -> Vec<(String, [usize;
     sources.filter_map(of_source).collect()
 }
 
-/// All of them in the first block; the others have the same.
+/// All modules of the blocks.
 pub(super) fn block_layers(config: &ModelConfig) -> Vec<(String, [usize; 2])> {
-    let layers = adapted_layers(config).iter();
-    let modules = layers.map(|layer| modules(config, &format!("blocks.0.{layer}")));
-    modules.flatten().collect()
+    let of_block = |i| {
+        let layers = adapted_layers(config, i);
+        layers.flat_map(move |layer| modules(config, &format!("blocks.{i}.{layer}")))
+    };
+    (0..config.num_hidden_layers).flat_map(of_block).collect()
 }
 
-/// The last parts of their names.
+/// The last parts of their names, each once.
 pub(super) fn block_modules(config: &ModelConfig) -> Vec<String> {
-    let last = |(name, _): (String, _)| name.rsplit('.').next().map(str::to_owned);
-    block_layers(config).into_iter().filter_map(last).collect()
+    let mut all = Vec::new();
+    for (name, _) in block_layers(config) {
+        let last = name.rsplit('.').next().unwrap_or(&name);
+        if !all.iter().any(|known| known == last) {
+            all.push(last.to_owned());
+        }
+    }
+    all
 }
 
 /// The name of a parameter of an adapter.

@@ -1,11 +1,29 @@
 //! What Hugging Face calls the tensors of each parameter.
 
-use crate::model::{Experts, Family, ModelConfig, NormPlacement};
+use crate::model::{Experts, Family, GatedDelta, Mixer, ModelConfig, NormPlacement};
 
 /// A tensor as Hugging Face names it.
 pub(super) struct Source {
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
+}
+
+impl Source {
+    /// Its part of a parameter: rows of a matrix, numbers of a vector, as which tensors of more dimensions are kept.
+    pub(super) fn n_rows(&self) -> usize {
+        match &self.shape[..] {
+            &[rows, _] => rows,
+            other => other.iter().product(),
+        }
+    }
+}
+
+/// The number of the block and the part of it that a parameter's name names.
+pub(super) fn in_block(name: &str) -> (usize, &str) {
+    let of_block = name.strip_prefix("blocks.");
+    let parts = of_block.and_then(|name| name.split_once('.'));
+    let parts = parts.and_then(|(layer, part)| Some((layer.parse().ok()?, part)));
+    parts.unwrap_or_else(|| unreachable!("no parameter is called {name}"))
 }
 
 /// The tensors whose rows, stacked, make up the parameter `name`.
@@ -23,17 +41,20 @@ pub(super) fn sources(config: &ModelConfig, name: &str) -> Vec<Source> {
         "norm" => return one("model.norm.weight", &[d]),
         _ => {}
     }
-    let of_layer = name.strip_prefix("blocks.");
-    let Some((layer, part)) = of_layer.and_then(|name| name.split_once('.')) else {
-        unreachable!("no parameter is called {name}");
-    };
+    let (layer, part) = in_block(name);
     let source = |(tensor, shape): (String, Vec<usize>)| Source {
         name: format!("model.layers.{layer}.{tensor}"),
         shape,
     };
     let experts = config.experts.as_ref();
-    let of_experts = experts.and_then(|experts| of_experts(config, experts, part));
-    let tensors = of_experts.unwrap_or_else(|| of_block(config, part));
+    let tensors = match config.layers[layer] {
+        Mixer::GatedDelta(delta) if part.starts_with("delta_") => {
+            of_delta(config.hidden_size, delta, part)
+        }
+        _ => experts
+            .and_then(|experts| of_experts(config, experts, part))
+            .unwrap_or_else(|| of_block(config, part)),
+    };
     tensors.into_iter().map(source).collect()
 }
 
@@ -61,16 +82,42 @@ fn of_experts(
     Some(tensors.iter().map(named).collect())
 }
 
+/// The tensors of a part of a gated delta network, and their shapes.
+fn of_delta(
+    d: usize,
+    GatedDelta { heads, kernel }: GatedDelta,
+    part: &str,
+) -> Vec<(String, Vec<usize>)> {
+    let (n_heads, width) = (heads.n_value_heads, heads.value_width());
+    let tensors: &[(&str, &[usize])] = match part {
+        "delta_qkv" => &[("in_proj_qkv.weight", &[heads.width(), d])],
+        "delta_z" => &[("in_proj_z.weight", &[width, d])],
+        "delta_gates" => &[
+            ("in_proj_b.weight", &[n_heads, d]),
+            ("in_proj_a.weight", &[n_heads, d]),
+        ],
+        "delta_output" => &[("out_proj.weight", &[d, width])],
+        "delta_conv" => &[("conv1d.weight", &[heads.width(), 1, kernel])],
+        "delta_a_log" => &[("A_log", &[n_heads])],
+        "delta_dt_bias" => &[("dt_bias", &[n_heads])],
+        "delta_norm" => &[("norm.weight", &[heads.value_dim])],
+        _ => unreachable!("no part of a gated delta network is called {part}"),
+    };
+    let named = |(name, shape): &(&str, &[usize])| (format!("linear_attn.{name}"), shape.to_vec());
+    tensors.iter().map(named).collect()
+}
+
 /// The tensors of a part of a block, and their shapes.
 fn of_block(config: &ModelConfig, part: &str) -> Vec<(String, Vec<usize>)> {
     let (d, f, heads) = (config.hidden_size, config.intermediate_size, config.heads());
     let (q, kv) = (heads.q_width(), heads.kv_width());
+    let q_and_gates = config.qkv_width() - 2 * kv;
     let is_fused = config.model_type == Family::Phi3;
     let qkv: &[(&str, usize)] = if is_fused {
         &[("self_attn.qkv_proj", heads.width())]
     } else {
         &[
-            ("self_attn.q_proj", q),
+            ("self_attn.q_proj", q_and_gates),
             ("self_attn.k_proj", kv),
             ("self_attn.v_proj", kv),
         ]

@@ -53,7 +53,7 @@ impl<B: ModelBackend> CausalLm<B> {
         for (name, parameter) in self.parameters() {
             let mut first = 0;
             for source in sources(self.config(), &name) {
-                let rows = first..first + source.shape[0];
+                let rows = first..first + source.n_rows();
                 first = rows.end;
                 let stored = Stored {
                     parameter: parameter.clone(),
@@ -106,9 +106,9 @@ impl<B: ModelBackend> CausalLm<B> {
             let router = block.feed_forward.router();
             all.extend(router.map(|router| (format!("blocks.{i}.router"), matrix(router))));
             let named = block
-                .norms()
+                .vectors()
                 .into_iter()
-                .filter_map(|(part, norm)| Some((format!("blocks.{i}.{part}"), vector(norm?))));
+                .filter_map(|(part, param)| Some((format!("blocks.{i}.{part}"), vector(param?))));
             all.extend(named);
         }
         all

@@ -8,7 +8,7 @@ use burn::tensor::{Bool, DType, Device, IndexingUpdateOp, Int, Tensor, TensorDat
 
 /// Moves between packed rows and padded `[S, L]` blocks. A row of a block has the tokens that the sequence goes on from, and
 /// then its own.
-struct Padding<B: Backend> {
+pub(super) struct Padding<B: Backend> {
     n_sequences: usize,
     max_len: usize,
     to_padded: Tensor<B, 1, Int>,
@@ -17,7 +17,7 @@ struct Padding<B: Backend> {
 }
 
 impl<B: Backend> Padding<B> {
-    fn new(packing: &Packing, window: Option<usize>, device: &Device<B>) -> Self {
+    pub(super) fn new(packing: &Packing, window: Option<usize>, device: &Device<B>) -> Self {
         let (n_sequences, max_len) = (packing.n_sequences(), packing.max_len());
         let mut to_padded = vec![0i32; n_sequences * max_len];
         let mut to_packed = Vec::with_capacity(packing.n_tokens());
@@ -45,7 +45,7 @@ impl<B: Backend> Padding<B> {
     }
 
     // [N, h * d] -> [S, h, L, d]
-    fn pad(&self, x: Tensor<B, 2>, head_dim: usize) -> Tensor<B, 4> {
+    pub(super) fn pad(&self, x: Tensor<B, 2>, head_dim: usize) -> Tensor<B, 4> {
         let n_heads = x.dims()[1] / head_dim;
         x.select(0, self.to_padded.clone())
             .reshape([self.n_sequences, self.max_len, n_heads, head_dim])
@@ -63,7 +63,7 @@ impl<B: Backend> Padding<B> {
     }
 
     // [S, h, L, d] -> [N, h * d]
-    fn pack(&self, x: Tensor<B, 4>) -> Tensor<B, 2> {
+    pub(super) fn pack(&self, x: Tensor<B, 4>) -> Tensor<B, 2> {
         let [s, h, l, d] = x.dims();
         x.swap_dims(1, 2)
             .reshape([s * l, h * d])
@@ -99,7 +99,7 @@ fn scores<B: Backend>(qkv: Tensor<B, 2>, attention: Attention, padding: &Padding
 }
 
 // [S, kv, L, d] -> [S, kv * group, L, d]
-fn repeat_heads<B: Backend>(x: Tensor<B, 4>, group: usize) -> Tensor<B, 4> {
+pub(super) fn repeat_heads<B: Backend>(x: Tensor<B, 4>, group: usize) -> Tensor<B, 4> {
     let [s, kv, l, d] = x.dims();
     x.unsqueeze_dim::<5>(2)
         .repeat_dim(2, group)
@@ -107,7 +107,7 @@ fn repeat_heads<B: Backend>(x: Tensor<B, 4>, group: usize) -> Tensor<B, 4> {
 }
 
 // The gradient of `repeat_heads`.
-fn sum_heads<B: Backend>(x: Tensor<B, 4>, group: usize) -> Tensor<B, 4> {
+pub(super) fn sum_heads<B: Backend>(x: Tensor<B, 4>, group: usize) -> Tensor<B, 4> {
     let [s, h, l, d] = x.dims();
     x.reshape([s, h / group, group, l, d])
         .sum_dim(2)
@@ -173,7 +173,7 @@ pub(in crate::ops) fn attention_backward<B: Backend>(
 
 impl<B: Backend> Padding<B> {
     // 1 where a row of a padded block is a token of the sequence's own, else 0: [S, 1, L, 1].
-    fn real_rows(&self, packing: &Packing, dtype: DType) -> Tensor<B, 4> {
+    pub(super) fn real_rows(&self, packing: &Packing, dtype: DType) -> Tensor<B, 4> {
         let mut real = vec![0f32; self.n_sequences * self.max_len];
         for (s, range) in packing.ranges().enumerate() {
             real[s * self.max_len + packing.prefix(s).len()..][..range.len()].fill(1.0);

@@ -4,10 +4,15 @@
 mod adamw;
 mod attention;
 mod cache;
+mod delta;
 
 pub(super) use adamw::{adamw, adamw_8bit, adamw_schedule_free};
 pub(super) use attention::{attention, attention_backward};
 pub(super) use cache::{cache_copy, cache_write, cached_attention};
+pub(super) use delta::{
+    cached_conv, cached_delta_rule, causal_conv, causal_conv_backward, delta_rule,
+    delta_rule_backward,
+};
 
 use super::layout::{GELU_CUBE, GELU_SCALE};
 use super::{

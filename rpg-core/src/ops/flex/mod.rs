@@ -7,6 +7,7 @@
 mod adamw;
 mod attention;
 mod cache;
+mod delta;
 mod glu;
 mod head;
 mod int8;
@@ -377,23 +378,14 @@ impl DecodeBackend for Flex {
         }
     }
 
-    fn cache_copy(
-        keys: &mut FlexTensor,
-        values: &mut FlexTensor,
-        from: usize,
-        to: &[usize],
-        len: usize,
-    ) {
-        if !all_f32(&[keys, values]) {
-            composed::cache_copy::<Self>(keys, from, to, len);
-            return composed::cache_copy::<Self>(values, from, to, len);
+    fn cache_copy(cache: &mut FlexTensor, from: usize, to: &[usize], len: usize) {
+        if !all_f32(&[cache]) {
+            return composed::cache_copy::<Self>(cache, from, to, len);
         }
-        let [_, n_heads, capacity, head_dim] = dims(keys);
-        for cache in [keys, values] {
-            in_place(cache, |cache| {
-                cache::copy(cache, [n_heads, capacity, head_dim], from, to, len);
-            });
-        }
+        let [_, n_heads, capacity, head_dim] = dims(cache);
+        in_place(cache, |cache| {
+            cache::copy(cache, [n_heads, capacity, head_dim], from, to, len);
+        });
     }
 
     fn cached_attention(
