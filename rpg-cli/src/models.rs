@@ -7,7 +7,7 @@ use rpg_core::gguf::GgufFile;
 use rpg_core::model::{CausalLm, LoadError, ModelConfig, Storage};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::{Tokenizer, TokenizerError};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -133,11 +133,22 @@ pub fn outline(path: &Path) -> Result<(Outline, Tokenizer), Failure> {
             stored_bytes += size(&fs::metadata(&entry).at(&entry)?);
         }
     }
+    // Weights that are not there yet, as of a model that was not fetched as a whole, are counted as those of the config.
+    let stored_bytes = stored_bytes.max(config.n_parameters() * bytes_per_weight(&text));
     let outline = Outline {
         config,
         stored_bytes,
     };
     Ok((outline, Tokenizer::load(path).map_err(Failure::input)?))
+}
+
+/// The bytes of a weight of the type that a `config.json` names; 2, if it names none.
+fn bytes_per_weight(config: &str) -> usize {
+    let config: Value = serde_json::from_str(config).unwrap_or_default();
+    match config["dtype"].as_str().or(config["torch_dtype"].as_str()) {
+        Some("float32") => 4,
+        _ => 2,
+    }
 }
 
 fn size(metadata: &fs::Metadata) -> usize {

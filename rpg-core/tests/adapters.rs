@@ -253,6 +253,17 @@ fn what_cannot_be_used_is_named() {
     let dir = tempfile::tempdir().unwrap();
     other.save_adapter(dir.path(), "tiny/qwen3").unwrap();
     let error = adapted(experts, dir.path()).unwrap_err();
-    let expected = "(3 more) belongs to no module of this model; expected adapters of q_proj, k_proj, v_proj, o_proj (";
+    let expected = "(and 3 more) belongs to no module of this model; expected adapters of q_proj, k_proj, v_proj, o_proj (";
     assert!(error.contains(expected), "{error}");
+    // Half of an adapter.
+    let file = dir.path().join("adapter_model.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    let missing = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight";
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = tensors.tensors().into_iter();
+    let rest: Vec<_> = tensors.filter(|(name, _)| name != missing).collect();
+    safetensors::serialize_to_file(rest, None, &file).unwrap();
+    let error = adapted(base("qwen3", Storage::F32), dir.path()).unwrap_err();
+    let expected = format!("tensor `{missing}` is missing: both matrices of a module are needed");
+    assert!(error.contains(&expected), "{error}");
 }

@@ -36,7 +36,37 @@ pub(super) fn model_of(given: &Path) -> Result<PathBuf, Failure> {
         return located(given);
     }
     let adapter = AdapterFolder::open(given).map_err(Failure::input)?;
-    located(Path::new(adapter.base.as_deref().unwrap_or_default()))
+    located(base_of(&adapter, given)?).map_err(|failure| of_adapter(failure, given))
+}
+
+/// The folder or name of the model that the adapter in `dir` belongs to.
+fn base_of<'a>(adapter: &'a AdapterFolder, dir: &Path) -> Result<&'a Path, Failure> {
+    let file = dir.join(ADAPTER_CONFIG);
+    let Some(base) = adapter.base.as_deref().filter(|base| !base.is_empty()) else {
+        return Err(Failure::input(format!(
+            "{}: `base_model_name_or_path` names no model that the adapter belongs to",
+            file.display()
+        ))
+        .hint("write the folder or the name of that model there"));
+    };
+    if AdapterFolder::is_one(Path::new(base)) {
+        return Err(Failure::input(format!(
+            "{}: `base_model_name_or_path` names {base}, which is an adapter too; expected a model",
+            file.display()
+        ))
+        .hint("`rpg export` makes a model of an adapter"));
+    }
+    Ok(Path::new(base))
+}
+
+/// Says which adapter needs the model that cannot be read.
+fn of_adapter(mut failure: Failure, dir: &Path) -> Failure {
+    failure.message = format!(
+        "the model of the adapter {}: {}",
+        dir.display(),
+        failure.message
+    );
+    failure
 }
 
 /// Reads an adapter, the model that it belongs to, and its tokenizer, or else the model's.
@@ -46,21 +76,9 @@ fn load_adapter<B: DecodeBackend>(
     device: &B::Device,
 ) -> Result<(CausalLm<B>, Tokenizer), Failure> {
     let adapter = AdapterFolder::open(dir).map_err(Failure::input)?;
-    let Some(base) = adapter.base.as_deref().filter(|base| !base.is_empty()) else {
-        return Err(Failure::input(format!(
-            "{}: `base_model_name_or_path` names no model that the adapter belongs to",
-            dir.join(ADAPTER_CONFIG).display()
-        ))
-        .hint("write the folder or the name of that model there"));
-    };
-    let (base, mut tokenizer) = load(Path::new(base), storage, device).map_err(|mut failure| {
-        failure.message = format!(
-            "the model of the adapter {}: {}",
-            dir.display(),
-            failure.message
-        );
-        failure
-    })?;
+    let base = base_of(&adapter, dir)?;
+    let loaded = load(base, storage, device);
+    let (base, mut tokenizer) = loaded.map_err(|failure| of_adapter(failure, dir))?;
     if dir.join("tokenizer.json").is_file() {
         tokenizer = Tokenizer::load(dir).map_err(Failure::input)?;
     }
@@ -91,6 +109,16 @@ pub(super) fn context(config: &ModelConfig, context: usize) -> String {
 
 /// The local folder or file; a model that is only on the hub is fetched.
 fn located(given: &Path) -> Result<PathBuf, Failure> {
+    if given.join("checkpoints").is_dir() && !given.join("config.json").exists() {
+        return Err(Failure::input(format!(
+            "{}: a run, not a model",
+            given.display()
+        ))
+        .hint(format!(
+            "its models are {0}/checkpoints/step-...; `rpg export --model {0}` writes the newest one",
+            given.display()
+        )));
+    }
     if given.is_dir() || (given.is_file() && is_gguf(given)) {
         return Ok(given.to_owned());
     }

@@ -11,7 +11,7 @@ use crate::optim::{
     ScheduleFreeConfig,
 };
 use crate::train::GroupFilter;
-use rpg_core::model::{Activations, ModelConfig};
+use rpg_core::model::{Activations, AdapterFolder, ModelConfig};
 use rpg_core::ops::DecodeBackend;
 use rpg_losses::ObjectiveConfig;
 use rpg_reward::AnswerStyle;
@@ -151,12 +151,16 @@ impl ConfigType for Task {
 
 impl ModelSource {
     /// The model by a name that holds in every folder: a path from the root, or a name on the hub; nothing for one from
-    /// scratch.
+    /// scratch. Of an adapter it is the model that it belongs to.
     pub fn name(&self) -> String {
         let Some(path) = &self.path else {
             return String::new();
         };
-        let path = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let base = AdapterFolder::open(path)
+            .ok()
+            .and_then(|adapter| adapter.base);
+        let path = base.map_or_else(|| path.clone(), PathBuf::from);
+        let path = path.canonicalize().unwrap_or(path);
         path.display().to_string()
     }
 }

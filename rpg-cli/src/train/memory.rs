@@ -1,6 +1,6 @@
 //! How much memory a run will take, before anything is loaded.
 
-use crate::config::{GradientCheckpointing, LoraSection, TrainConfig};
+use crate::config::{GradientCheckpointing, TrainConfig};
 use crate::optim::OptimizerKind;
 use rpg_core::model::{Activations, ModelConfig, Storage};
 use rpg_core::ops::PackedFormat;
@@ -26,6 +26,22 @@ pub struct RunSizes {
     pub mean_prompt: usize,
     /// The shape of the model at `reference.path`.
     pub reference: Option<ModelConfig>,
+    /// The parameters of the adapter, if the policy is one whose training goes on.
+    pub adapter: Option<usize>,
+}
+
+impl RunSizes {
+    /// The parameters of the adapter that is trained, if one is, and how its base is kept.
+    fn adapter(&self, config: &TrainConfig) -> Option<(usize, Storage)> {
+        match (&config.lora, self.adapter) {
+            (Some(lora), _) => {
+                let adapter = lora.adapter(&self.model);
+                Some((adapter.n_parameters(&self.model), lora.base.storage()))
+            }
+            (None, Some(n_parameters)) => Some((n_parameters, Storage::Stored)),
+            (None, None) => None,
+        }
+    }
 }
 
 /// A part of the memory of a run.
@@ -59,12 +75,10 @@ impl MemoryPlan {
     pub fn new(config: &TrainConfig, sizes: &RunSizes) -> Self {
         let model = &sizes.model;
         let parameters = model.n_parameters();
-        let trained_parameters = match &config.lora {
-            Some(lora) => lora.adapter(model).n_parameters(model),
-            None => parameters,
-        };
-        let (weights, of_adapter) = match &config.lora {
-            Some(lora) => (base_bytes(lora, sizes), F32 * trained_parameters),
+        let adapter = sizes.adapter(config);
+        let trained_parameters = adapter.map_or(parameters, |(n, _)| n);
+        let (weights, of_adapter) = match adapter {
+            Some((n, storage)) => (base_bytes(storage, sizes), F32 * n),
             None => (F32 * parameters, 0),
         };
         let moments = match config.optimizer.kind {
@@ -98,7 +112,7 @@ impl MemoryPlan {
             part("moments", moments, true, true),
             part(
                 "gradients",
-                gradient_bytes(config, model, trained_parameters),
+                gradient_bytes(adapter.is_some(), model, trained_parameters),
                 false,
                 true,
             ),
@@ -170,7 +184,8 @@ pub fn advice(config: &TrainConfig, sizes: &RunSizes, limit: usize) -> Vec<(Stri
             "train.gradient_checkpointing=on" => {
                 changed.train.gradient_checkpointing = GradientCheckpointing::On;
             }
-            "lora={}" if config.lora.is_some() => continue,
+            "lora={}" if sizes.adapter(&config).is_some() => continue,
+            "lora.base=nf4" if config.lora.is_none() => continue,
             _ => {
                 let Ok(other) = TrainConfig::from_toml(&config.to_toml(), "", &[set.to_owned()])
                 else {
@@ -189,10 +204,10 @@ pub fn advice(config: &TrainConfig, sizes: &RunSizes, limit: usize) -> Vec<(Stri
 }
 
 /// The base of an adapter.
-fn base_bytes(lora: &LoraSection, sizes: &RunSizes) -> usize {
+fn base_bytes(storage: Storage, sizes: &RunSizes) -> usize {
     let model = &sizes.model;
     let all = model.n_parameters();
-    match lora.base.storage() {
+    match storage {
         Storage::Stored => sizes.stored_bytes.min(F32 * all),
         Storage::Nf4 => {
             let outside = embedding_parameters(model);
@@ -220,10 +235,11 @@ fn reference_bytes(config: &TrainConfig, sizes: &RunSizes, n_trained: usize) -> 
 }
 
 /// The gradients, and that of the output layer a second time, before it is added.
-fn gradient_bytes(config: &TrainConfig, model: &ModelConfig, n_trained: usize) -> usize {
-    let head = match config.lora {
-        Some(_) => 0,
-        None => F32 * model.vocab_size * model.hidden_size,
+fn gradient_bytes(is_adapter: bool, model: &ModelConfig, n_trained: usize) -> usize {
+    let head = if is_adapter {
+        0
+    } else {
+        F32 * model.vocab_size * model.hidden_size
     };
     F32 * n_trained + head
 }
@@ -295,6 +311,7 @@ mod tests {
             longest_prompt: 200,
             mean_prompt: 80,
             reference: None,
+            adapter: None,
         }
     }
 
@@ -356,6 +373,7 @@ mod tests {
             longest_prompt: 200,
             mean_prompt: 80,
             reference: None,
+            adapter: None,
         };
         let lora = [
             FILES[0],

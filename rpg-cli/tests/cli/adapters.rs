@@ -186,30 +186,99 @@ fn an_adapter_is_a_model_like_any_other() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let again = checkpoint(&temp.path().join("more"));
     assert!(again.join("adapter_model.safetensors").exists());
+    // It belongs to the model, not to the adapter that it was, of which its run has no more need.
+    let json = fs::read_to_string(again.join("adapter_config.json")).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    let named = json["base_model_name_or_path"].as_str().unwrap();
+    assert_eq!(Path::new(named), base.canonicalize().unwrap());
+    let expected = scores(&again);
+    fs::rename(&dir, temp.path().join("moved")).unwrap();
+    assert_eq!(scores(&again), expected);
+    let output = resume(&temp.path().join("more"))
+        .wait_with_output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
 
-    // Without the model that it belongs to it is none.
-    let config = adapter.join("adapter_config.json");
-    let json = fs::read_to_string(&config).unwrap();
-    let nowhere = json.replace(base.to_str().unwrap(), "/no/such/folder");
-    assert!(nowhere != json);
-    fs::write(&config, nowhere).unwrap();
+/// What the folder of an adapter may name as its base.
+#[test]
+fn an_adapter_belongs_to_a_model() {
+    let temp = tempfile::tempdir().unwrap();
+    let base = small_model(temp.path());
+    let dir = temp.path().join("adapter");
+    let output = train(&dir, &borrowed(&flags(&base, "")));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let adapter = checkpoint(&dir);
+    let file = adapter.join("adapter_config.json");
+    let json = fs::read_to_string(&file).unwrap();
+    let itself = adapter.display().to_string();
+    for (named, expected) in [
+        ("/no/such/folder", "/no/such/folder: no such folder or file"),
+        (&*itself, "which is an adapter too; expected a model"),
+    ] {
+        let other = json.replace(base.to_str().unwrap(), named);
+        assert!(other != json);
+        fs::write(&file, other).unwrap();
+        let model = adapter.display();
+        for args in [
+            format!("score --input=- --model={model}"),
+            format!("train --recipe=arithmetic --dry-run --set=model={{path='{model}'}}"),
+        ] {
+            let args: Vec<&str> = args.split(' ').collect();
+            let output = piped(&args, "");
+            let error = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
+            assert!(error.contains(expected), "{args:?}: {error}");
+        }
+    }
+    // A run holds models and is none.
     let output = piped(
-        &[
-            "score",
-            "--model",
-            adapter.to_str().unwrap(),
-            "--input",
-            "-",
-        ],
+        &["score", "--input=-", "--model", dir.to_str().unwrap()],
         "",
     );
-    assert_eq!(output.status.code(), Some(2));
     let error = text(&output.stderr);
-    assert!(error.contains("the model of the adapter"), "{error}");
-    assert!(
-        error.contains("/no/such/folder: no such folder or file"),
-        "{error}"
-    );
+    assert!(error.contains(": a run, not a model"), "{error}");
+}
+
+/// The memory of an adapter whose training goes on is that of an adapter.
+#[test]
+fn the_dry_run_knows_what_is_trained() {
+    let temp = tempfile::tempdir().unwrap();
+    let base = small_model(temp.path());
+    let dir = temp.path().join("adapter");
+    let output = train(&dir, &borrowed(&flags(&base, "rank=4")));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let adapter = checkpoint(&dir);
+    let dry_run = |model: &Path, lora: &str| {
+        let mut flags = flags(model, lora);
+        if lora.is_empty() {
+            flags.pop();
+        }
+        let args = [&["train", "--dry-run", "--json"][..], &borrowed(&flags)].concat();
+        run(&args)
+    };
+    let plan = |model: &Path, lora: &str| -> Value {
+        let output = dry_run(model, lora);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let (new, goes_on) = (plan(&base, "rank=4"), plan(&adapter, ""));
+    for key in ["trained_parameters", "parameters", "memory"] {
+        assert_eq!(new[key], goes_on[key], "{key}");
+    }
+    for (model, lora, expected) in [
+        (&adapter, "rank=4", "a model.path that is an adapter"),
+        (
+            &base,
+            "target_modules=['query']",
+            "found \"query\"; expected some of",
+        ),
+    ] {
+        let output = dry_run(model, lora);
+        assert_eq!(output.status.code(), Some(2));
+        let error = text(&output.stderr);
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 #[test]

@@ -126,6 +126,17 @@ fn what_does_not_fit_is_said_before_anything_is_loaded() {
         assert!(error.contains("--set lora={}"), "{error}");
         assert!(!dir.exists());
     }
+    // The base of an adapter takes the memory of weights of the config's type, whether they are here or not.
+    let report = [
+        &["train", "--dry-run", "--json", "--set=lora={}"],
+        &flags[..],
+    ]
+    .concat();
+    let report: Value = serde_json::from_slice(&run(&report).stdout).unwrap();
+    let parameters = report["parameters"].as_f64().unwrap();
+    let parts = report["memory"]["parts"].as_array().unwrap();
+    let weights = parts.iter().find(|part| part["name"] == "weights");
+    assert!(weights.unwrap()["bytes"].as_f64().unwrap() > 2.0 * parameters);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::data::{self, TrainData};
 use crate::failure::Failure;
 use crate::models::{Outline, outline};
 use crate::train::{MemoryPlan, RunSizes, advice};
-use rpg_core::model::ModelConfig;
+use rpg_core::model::{AdapterFolder, ModelConfig};
 use rpg_core::tokenizer::Tokenizer;
 use serde_json::json;
 use std::fmt::Write;
@@ -28,7 +28,9 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
         longest_prompt,
         mean_prompt,
         reference: of_reference(config)?,
+        adapter: given_adapter(config)?,
     };
+    check_lora(config, &sizes)?;
     let plan = MemoryPlan::new(config, &sizes);
     let (total, available) = machine();
     let advice = advice(config, &sizes, total);
@@ -82,6 +84,7 @@ pub(super) fn check_memory(config: &TrainConfig) -> Result<(), Failure> {
         longest_prompt: prompt,
         mean_prompt: prompt,
         reference: of_reference(config).unwrap_or(None),
+        adapter: given_adapter(config).unwrap_or(None),
     };
     let plan = MemoryPlan::new(config, &sizes);
     let (total, _) = machine();
@@ -125,6 +128,40 @@ fn of_policy(config: &TrainConfig) -> Result<(Outline, Tokenizer), Failure> {
             "model: neither `path` nor `scratch` is given",
         )),
     }
+}
+
+/// The parameters of the adapter that `model.path` names.
+fn given_adapter(config: &TrainConfig) -> Result<Option<usize>, Failure> {
+    let Some(given) = config
+        .model
+        .path
+        .as_ref()
+        .filter(|path| AdapterFolder::is_one(path))
+    else {
+        return Ok(None);
+    };
+    let adapter = AdapterFolder::open(given).map_err(Failure::input)?;
+    adapter.n_parameters().map(Some).map_err(Failure::input)
+}
+
+/// Refuses an adapter that cannot be made.
+fn check_lora(config: &TrainConfig, sizes: &RunSizes) -> Result<(), Failure> {
+    let Some(lora) = &config.lora else {
+        return Ok(());
+    };
+    if sizes.adapter.is_some() {
+        return Err(two_adapters());
+    }
+    let checked = lora.adapter(&sizes.model).check(&sizes.model);
+    checked.map_err(|e| Failure::input(format!("lora: {e}")))
+}
+
+/// Both an adapter that is given and one that is to be made.
+pub(super) fn two_adapters() -> Failure {
+    Failure::input(
+        "lora: found together with a model.path that is an adapter; expected one of the two",
+    )
+    .hint("without [lora], the training of that adapter goes on")
 }
 
 fn of_reference(config: &TrainConfig) -> Result<Option<ModelConfig>, Failure> {
@@ -176,7 +213,7 @@ fn machine() -> (usize, usize) {
 
 fn table(plan: &MemoryPlan, total: usize, available: usize) -> String {
     let mut text = format!(
-        "\n{} parameters, of which {} are trained; up to {} tokens a step\n\n{:<22} {:>10} {:>10}\n",
+        "\n{} parameters, of which {} are trained; some {} tokens a step\n\n{:<22} {:>10} {:>10}\n",
         plan.parameters,
         plan.trained_parameters,
         plan.tokens_per_step,

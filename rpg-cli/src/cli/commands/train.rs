@@ -240,6 +240,10 @@ fn first_policy<B: DecodeBackend>(
         return load_model(dir, device);
     }
     let storage = base_storage::<B>(config)?;
+    // The checkpoint names its base, which an adapter at `model.path` need not be there for any more.
+    if let (Some(dir), Some(_)) = (checkpoint, &config.model.path) {
+        return policy::load(dir, storage, device);
+    }
     let (policy, tokenizer) = match (&config.model.path, &config.model.scratch) {
         (Some(given), _) => policy::load(given, storage, device)?,
         (None, Some(shape)) => shape.init_as(config.seed, storage, device)?,
@@ -251,7 +255,14 @@ fn first_policy<B: DecodeBackend>(
     };
     let policy = match (checkpoint, &config.lora) {
         (Some(dir), _) => with_adapter_of(policy, dir)?,
-        (None, Some(lora)) => new_adapter(lora, policy, config.seed)?,
+        (None, Some(lora)) => {
+            if config.model.scratch.is_some() {
+                say!(
+                    "note: the adapter's base is made from the seed and isn't written: nothing but this run can use the adapter"
+                );
+            }
+            new_adapter(lora, policy, config.seed)?
+        }
         (None, None) => policy,
     };
     Ok((policy, tokenizer))
@@ -277,10 +288,7 @@ fn new_adapter<B: DecodeBackend>(
     seed: u64,
 ) -> Result<CausalLm<B>, Failure> {
     if policy.lora().is_some() {
-        return Err(Failure::input(
-            "lora: found together with a model.path that is an adapter; expected one of the two",
-        )
-        .hint("without [lora], the training of that adapter goes on"));
+        return Err(dry_run::two_adapters());
     }
     let lora = lora.adapter(policy.config());
     let adapted = policy.with_adapter(&lora, seed);

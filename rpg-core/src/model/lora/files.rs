@@ -104,6 +104,21 @@ impl AdapterFolder {
     }
 }
 
+impl AdapterFolder {
+    /// How many numbers its file of weights holds.
+    pub fn n_parameters(&self) -> Result<usize, AdapterError> {
+        let path = self.dir.join(WEIGHTS);
+        let bytes = fs::read(&path).map_err(|source| AdapterError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let file = SafeTensors::deserialize(&bytes)
+            .map_err(|source| AdapterError::Safetensors { path, source })?;
+        let n = |(_, view): &(String, TensorView<'_>)| view.shape().iter().product::<usize>();
+        Ok(file.tensors().iter().map(n).sum())
+    }
+}
+
 impl<B: ModelBackend> CausalLm<B> {
     /// The model with the adapter of a folder, which must have been trained on a model of this shape.
     ///
@@ -160,8 +175,15 @@ impl<B: ModelBackend> CausalLm<B> {
             &lora,
             |module, rank, [n_rows, n_inputs]| {
                 let names = ["A", "B"].map(|part| tensor_name(module, part));
-                let [Some(a), Some(b)] = names.each_ref().map(|name| views.get(name)) else {
-                    return Ok(None);
+                let (a, b) = match names.each_ref().map(|name| views.get(name)) {
+                    [Some(a), Some(b)] => (a, b),
+                    [None, None] => return Ok(None),
+                    [a, _] => {
+                        let missing = &names[usize::from(a.is_some())];
+                        return Err(error(format!(
+                            "tensor `{missing}` is missing: both matrices of a module are needed"
+                        )));
+                    }
                 };
                 let mut data = Vec::new();
                 for ((name, view), shape) in names
@@ -195,8 +217,11 @@ impl<B: ModelBackend> CausalLm<B> {
             None if lora.target_modules.is_empty() => Err(error("no tensors".into())),
             None => Ok(model),
             Some(name) => Err(error(format!(
-                "tensor `{name}` ({} more) belongs to no module of this model; expected adapters of {} ({base})",
-                unused.len() - 1,
+                "tensor `{name}`{} belongs to no module of this model; expected adapters of {} ({base})",
+                match unused.len() {
+                    1 => String::new(),
+                    n => format!(" (and {} more)", n - 1),
+                },
                 block_modules(model.config()).join(", ")
             ))),
         }
