@@ -357,13 +357,12 @@ fn sequences_that_go_on_from_one_attend_as_whole_ones() {
             let found = attend(&qkv, attention, &branched);
             for own in [to_first.clone(), to_second.clone()] {
                 let whole = [
-                    qkv.clone().slice([0..prompt]),
+                    qkv.clone().narrow(0, 0, prompt),
                     qkv.clone().slice([own.clone()]),
                 ];
                 let whole = Tensor::cat(whole.into(), 0);
                 let packing = Packing::new([whole.dims()[0]]);
-                let expected =
-                    attend(&whole, attention, &packing).slice([prompt..prompt + own.len()]);
+                let expected = attend(&whole, attention, &packing).narrow(0, prompt, own.len());
                 let error = (found.clone().slice([own]) - expected)
                     .abs()
                     .max()

@@ -12,7 +12,7 @@ impl ModelConfig {
     }
 
     /// The bytes of f32 that a forward pass over so many tokens keeps for the backward pass, if nothing is computed twice
-    /// ([`Activations::Keep`](super::Activations::Keep)).
+    /// ([`Activations::Keep`](crate::model::Activations::Keep)).
     pub fn activation_bytes(&self, n_tokens: usize) -> usize {
         let layers = 0..self.num_hidden_layers;
         layers
