@@ -57,7 +57,7 @@ pub struct TrainArgs {
     /// The policy: a Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
-    /// The problems: JSONL with `question` or `problem`, and `answer`
+    /// The problems: JSONL, .jsonl.gz or Parquet with `question` and `answer`, or as verl has them
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
     /// A new folder for the run's files (default: the next free of runs/NAME-001, runs/NAME-002, ...)

@@ -21,8 +21,8 @@ pub use reference::reference;
 pub use reference_policy::{AdaptiveBeta, ReferenceConfig};
 pub use reward::{RewardConfig, RewardWeights};
 pub use sections::{
-    CheckpointConfig, DataSource, EvaluateConfig, GradientCheckpointing, LoopConfig, ModelSource,
-    OptimizerConfig, RolloutConfig, ScratchModel, Task, TaskKeys, TaskName, WarmStart,
+    CheckpointConfig, ColumnNames, DataSource, EvaluateConfig, GradientCheckpointing, LoopConfig,
+    ModelSource, OptimizerConfig, RolloutConfig, ScratchModel, Task, TaskKeys, TaskName, WarmStart,
 };
 pub use values::{
     Count, Day, DecayRate, Digits, Finite, NonNegative, NotAllowed, Nucleus, Positive,
@@ -47,7 +47,7 @@ pub const RECIPES: [(&str, &str, &str); 2] = [
     ),
     (
         "finetune",
-        "a pretrained model on a JSONL file: the default with `--model` and `--data`",
+        "a pretrained model on a file of problems: the default with `--model` and `--data`",
         include_str!("../recipes/finetune.toml"),
     ),
 ];

@@ -79,12 +79,17 @@ impl ScratchModel {
 config_section! {
     /// Where the problems come from: either a file, `train`, or a built-in task.
     pub struct DataSource {
-        /// A JSONL file whose objects have `question` or `problem`, and `answer` (`--data`).
+        /// A file of problems (`--data`): JSONL, plain or compressed with gzip, or Parquet; see [problems from files](#problems-from-files).
         train: Option<PathBuf> = None,
         /// The problems to evaluate on, as such a file; without it, some problems of `train` are held out.
         eval: Option<PathBuf> = None,
         /// A built-in task, which generates problems.
         task: Option<Task> = None,
+        /// Where the parts of a problem are in the rows of the files.
+        columns: ColumnNames = ColumnNames::default(),
+        /// Whether rows with the same prompt, answer and source are one problem; how many were left out is reported. Without
+        /// it each of them is a problem, so that a repeated one is trained on more often.
+        deduplicate: bool = true,
         /// The form that the answer is asked for in: the style's instruction follows the question.
         answer_style: Option<AnswerStyle> = None,
         /// The text that follows the question instead of the style's instruction.
@@ -99,6 +104,21 @@ config_section! {
         date: Option<Day> = None,
         /// Problems with longer prompts are left out, counted and reported.
         max_prompt_tokens: Count = Count::of(1024),
+    }
+}
+
+config_section! {
+    /// Where the parts of a problem are in the rows of the files. A name with dots leads into columns that hold columns:
+    /// `extra_info.raw_problem`.
+    pub struct ColumnNames {
+        /// The question, as text or as a list of messages `{role, content}`. Without it, the first that there is of
+        /// `question`, `problem` and `prompt`.
+        question: Option<String> = None,
+        /// The expected answer. Without it, `answer` or `reward_model.ground_truth`.
+        answer: Option<String> = None,
+        /// The source, by which metrics are reported. Without it, `data_source`, or the name of the file where that is
+        /// missing.
+        source: Option<String> = None,
     }
 }
 

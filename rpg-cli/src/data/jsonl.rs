@@ -1,36 +1,35 @@
-//! Problems from JSONL: one object per line.
-//!
-//! `question` or `problem` is the text, `answer` the expected answer: in a solution as GSM8K has them, what follows
-//! `####`. An error names the bad line.
+//! Rows of JSONL: one object per line, plain or compressed with gzip.
 
+use super::columns::Row;
 use crate::failure::{AtPath, Failure};
-use rpg_core::{Problem, Prompt};
-use serde_json::value::RawValue;
-use std::collections::HashMap;
+use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-/// Reads all problems of a file.
-pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
-    let name = path
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into());
-    let source = path
-        .file_stem()
-        .map_or_else(String::new, |stem| stem.to_string_lossy().into());
-    let mut problems = Vec::new();
-    for (i, line) in BufReader::new(File::open(path).at(path)?)
-        .lines()
-        .enumerate()
-    {
+/// Reads a file line by line. An error, also one of `on_row`, names the line.
+pub(super) fn each_row(
+    path: &Path,
+    is_gzip: bool,
+    on_row: &mut dyn FnMut(usize, &Row) -> Result<(), String>,
+) -> Result<(), Failure> {
+    let file = BufReader::new(File::open(path).at(path)?);
+    let lines: Box<dyn BufRead> = if is_gzip {
+        Box::new(BufReader::new(MultiGzDecoder::new(file)))
+    } else {
+        Box::new(file)
+    };
+    for (i, line) in lines.lines().enumerate() {
         let number = i + 1;
-        let bad = |message: String| {
-            Failure::input(format!("{}, line {number}: {message}", path.display())).hint(
-                "each line must be an object such as {\"question\": \"1 + 1?\", \"answer\": \"2\"}",
-            )
+        let at_line = |message: String| {
+            Failure::input(format!("{}, line {number}: {message}", path.display()))
         };
-        let line = line.map_err(|e| bad(e.to_string()))?;
+        let damaged = if is_gzip {
+            "the gzip data is damaged or cut off: "
+        } else {
+            ""
+        };
+        let line = line.map_err(|e| at_line(format!("{damaged}{e}")))?;
         // Spreadsheets and editors on Windows begin a file with a byte-order mark.
         let line = if i == 0 {
             line.trim_start_matches('\u{feff}')
@@ -40,111 +39,120 @@ pub fn read(path: &Path) -> Result<Vec<Problem>, Failure> {
         if line.trim().is_empty() {
             continue;
         }
-        let object: HashMap<String, Box<RawValue>> =
-            serde_json::from_str(line).map_err(|e| bad(format!("not a JSON object: {e}")))?;
-        let question = text(&object, &["question", "problem"]).map_err(bad)?;
-        let answer = text(&object, &["answer"]).map_err(bad)?;
-        let answer = answer
-            .rsplit("####")
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
-        if question.trim().is_empty() || answer.is_empty() {
-            return Err(bad("the question or the answer is empty".into()));
-        }
-        problems.push(Problem {
-            id: format!("{name}:{number}"),
-            data_source: object
-                .get("data_source")
-                .and_then(|own| serde_json::from_str(own.get()).ok())
-                .unwrap_or_else(|| source.clone()),
-            prompt: Prompt::Text(question),
-            answer,
-        });
+        let bad = |message: String| {
+            at_line(message).hint(
+                "each line must be an object such as {\"question\": \"1 + 1?\", \"answer\": \"2\"}; \
+                 data.columns names other columns",
+            )
+        };
+        let row = serde_json::from_str(line).map_err(|e| bad(format!("not a JSON object: {e}")))?;
+        on_row(number, &row).map_err(bad)?;
     }
-    if problems.is_empty() {
-        let message = format!("{}: there are no problems in it", path.display());
-        return Err(Failure::input(message));
-    }
-    Ok(problems)
-}
-
-/// The value of the first key that is there; it may be a number, of which every digit is kept.
-fn text(object: &HashMap<String, Box<RawValue>>, keys: &[&str]) -> Result<String, String> {
-    let Some(value) = keys.iter().find_map(|key| object.get(*key)) else {
-        return Err(format!("`{}` is missing", keys.join("` or `")));
-    };
-    let value = value.get();
-    if let Ok(text) = serde_json::from_str(value) {
-        return Ok(text);
-    }
-    if value.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
-        return Ok(value.into());
-    }
-    Err(format!(
-        "`{}`: found {value}; expected text or a number",
-        keys[0]
-    ))
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::config::ColumnNames;
+    use crate::data::files::{FileProblems, read};
+    use crate::failure::Failure;
 
-    fn read_text(text: &str) -> Result<Vec<Problem>, Failure> {
+    fn read_text(text: &str) -> Result<FileProblems, Failure> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("set.jsonl");
         std::fs::write(&path, text).unwrap();
-        read(&path)
+        read(&path, &ColumnNames::default(), false)
     }
 
     #[test]
     fn the_usual_forms_of_data_sets_are_read() {
         let problems = read_text(
             "{\"question\": \"1+1?\", \"answer\": \"One more.\\n#### 2\"}\n\n\
-             {\"problem\": \"2+2?\", \"answer\": 4, \"data_source\": \"own\"}\n",
+             {\"problem\": \"2+2?\", \"answer\": 4, \"data_source\": \"own\"}\n\
+             {\"prompt\": \"3+3?\", \"answer\": null, \"reward_model\": {\"ground_truth\": 6.0}}\n",
         )
-        .unwrap();
-        assert_eq!(problems[0].answer, "2");
+        .unwrap()
+        .problems;
+        let found: Vec<[&str; 3]> = problems
+            .iter()
+            .map(|p| [&*p.id, &p.data_source, &p.answer])
+            .collect();
         assert_eq!(
-            (problems[0].id.as_str(), problems[0].data_source.as_str()),
-            ("set.jsonl:1", "set")
-        );
-        assert_eq!(problems[1].answer, "4");
-        assert_eq!(
-            (problems[1].id.as_str(), problems[1].data_source.as_str()),
-            ("set.jsonl:3", "own")
+            found,
+            [
+                ["set.jsonl:1", "set", "2"],
+                ["set.jsonl:3", "own", "4"],
+                ["set.jsonl:4", "set", "6.0"]
+            ]
         );
         let digits = "123456789012345678901234567890";
-        let problems =
-            read_text(&format!("{{\"question\": \"q\", \"answer\": {digits}}}\n")).unwrap();
-        assert_eq!(problems[0].answer, digits);
+        let line = format!("{{\"question\": \"q\", \"answer\": {digits}}}\n");
+        assert_eq!(read_text(&line).unwrap().problems[0].answer, digits);
+    }
+
+    /// What follows `####`, as it is written there: the grader reads thousands and units.
+    #[test]
+    fn answers_of_gsm8k_are_read_as_published() {
+        for (solution, answer) in [
+            (
+                "She sold 48/2 = <<48/2=24>>24.\\n48+24 = <<48+24=72>>72.\\n#### 72",
+                "72",
+            ),
+            ("#### 1,080", "1,080"),
+            ("#### -3", "-3"),
+            ("a #### b\\n#### 5 ", "5"),
+        ] {
+            let line = format!("{{\"question\": \"q\", \"answer\": \"{solution}\"}}\n");
+            assert_eq!(read_text(&line).unwrap().problems[0].answer, answer);
+        }
+        let grade = rpg_reward::grade("\\boxed{1080}", "1,080", &Default::default());
+        assert!(grade.correct, "{grade:?}");
     }
 
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_first_line() {
         let line = "{\"question\": \"1+1?\", \"answer\": \"2\"}\r\n";
-        let problems = read_text(&format!("\u{feff}{line}{line}")).unwrap();
-        assert_eq!(problems.len(), 2);
-        assert_eq!(problems[0].prompt, problems[1].prompt);
-        assert_eq!(read_text(&format!("\u{feff}\n{line}")).unwrap().len(), 1);
+        let found = read_text(&format!("\u{feff}{line}{line}")).unwrap();
+        assert_eq!(found.problems.len(), 2);
+        assert_eq!(found.problems[0].prompt, found.problems[1].prompt);
+        let found = read_text(&format!("\u{feff}\n{line}")).unwrap();
+        assert_eq!(found.problems.len(), 1);
     }
 
     #[test]
     fn a_bad_line_is_named_by_its_number() {
         let good = "{\"question\": \"q\", \"answer\": \"a\"}\n";
+        let message_of = |message: &str| format!("{{\"prompt\": [{message}], \"answer\": \"a\"}}");
         for (line, message) in [
             ("{\"question\": \"q\"", "line 2: not a JSON object"),
             ("[1]", "line 2: not a JSON object"),
             (
                 "{\"answer\": \"a\"}",
-                "line 2: `question` or `problem` is missing",
+                "line 2: `question`, `problem` or `prompt` is missing; the columns are `answer`",
             ),
-            ("{\"question\": \"q\"}", "line 2: `answer` is missing"),
+            (
+                "{\"question\": \"q\"}",
+                "line 2: `answer` or `reward_model.ground_truth` is missing; the columns are `question`",
+            ),
+            (
+                "{}",
+                "line 2: `question`, `problem` or `prompt` is missing; there are no columns",
+            ),
             (
                 "{\"question\": [], \"answer\": \"a\"}",
-                "line 2: `question`: found []",
+                "line 2: `question`: found []; expected text, or a list of messages",
+            ),
+            (
+                &message_of("{\"role\": \"assistant\", \"content\": \"c\"}"),
+                "the last one of the user",
+            ),
+            (
+                &message_of("{\"role\": \"user\", \"content\": \"c\", \"tools\": []}"),
+                "unknown field `tools`",
+            ),
+            (
+                "{\"question\": \"q\", \"answer\": {}}",
+                "line 2: `answer`: found {}; expected text or a number",
             ),
             (
                 "{\"question\": \"q\", \"answer\": \"#### \"}",

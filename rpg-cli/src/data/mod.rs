@@ -1,19 +1,23 @@
 //! Problems: from files, and from the built-in task.
 
 pub mod arithmetic;
-pub mod jsonl;
+mod columns;
+pub mod files;
+mod jsonl;
+mod parquet;
+mod prompts;
 
 use crate::config::{DataSource, Task};
 use crate::failure::Failure;
 use arithmetic::ColumnAddition;
+use files::FileProblems;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rpg_core::Problem;
 use rpg_core::seed::{derive, stream};
 use rpg_core::tokenizer::Tokenizer;
-use rpg_core::{Message, Problem, Prompt};
-use rpg_reward::AnswerStyle;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -146,7 +150,10 @@ pub fn load(
     let mut notes = Vec::new();
     // At most `limit` problems.
     let mut read = |path: &Path, limit: usize| -> Result<Vec<PromptedProblem>, Failure> {
-        let problems = jsonl::read(path)?;
+        let FileProblems { problems, repeated } =
+            files::read(path, &source.columns, source.deduplicate)?;
+        notes.extend(note_on_repeated(path, repeated, problems.len()));
+        notes.extend(prompts::note_on_messages(path, &problems, source));
         let n_all = problems.len();
         let mut kept = Vec::with_capacity(n_all.min(limit));
         let mut n_seen = 0;
@@ -157,7 +164,7 @@ pub fn load(
             n_seen += part.len();
             let part: Vec<Result<PromptedProblem, Failure>> = part
                 .into_par_iter()
-                .map(|problem| prompted(with_prompt_style(problem, source, tokenizer), tokenizer))
+                .map(|problem| prompted(prompts::styled(problem, source, tokenizer), tokenizer))
                 .collect();
             for problem in part {
                 let problem = problem?;
@@ -206,6 +213,17 @@ pub fn load(
         train: TrainData::File(ShuffledFile::new(train, seed)),
         eval,
         notes,
+    })
+}
+
+fn note_on_repeated(path: &Path, repeated: usize, left: usize) -> Option<String> {
+    (repeated > 0).then(|| {
+        format!(
+            "{}: {repeated} of {} rows repeat an earlier one and are left out, so that there are {left} problems \
+             (data.deduplicate = false keeps them)",
+            path.display(),
+            repeated + left
+        )
     })
 }
 
@@ -291,29 +309,6 @@ fn hold_out(
     Ok(eval)
 }
 
-/// Adds the instruction and the system message to the question: as a chat if the model has a template for one.
-fn with_prompt_style(mut problem: Problem, source: &DataSource, tokenizer: &Tokenizer) -> Problem {
-    let Prompt::Text(question) = &problem.prompt else {
-        return problem;
-    };
-    let style = source.answer_style.as_ref().map(AnswerStyle::instruction);
-    let instruction = source.instruction.as_deref().or(style);
-    let text = match instruction {
-        Some(instruction) => format!("{question}\n{instruction}"),
-        None => question.clone(),
-    };
-    problem.prompt = if tokenizer.has_chat_template() {
-        let system = source.system_prompt.iter().map(Message::system);
-        Prompt::Chat(system.chain([Message::user(text)]).collect())
-    } else {
-        Prompt::Text(match &source.system_prompt {
-            Some(system) => format!("{system}\n\n{text}"),
-            None => text,
-        })
-    };
-    problem
-}
-
 fn prompted(problem: Problem, tokenizer: &Tokenizer) -> Result<PromptedProblem, Failure> {
     let prompt_tokens = tokenizer
         .encode_prompt(&problem.prompt)
@@ -327,6 +322,7 @@ fn prompted(problem: Problem, tokenizer: &Tokenizer) -> Result<PromptedProblem, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rpg_core::Prompt;
 
     fn file(n: usize) -> ShuffledFile {
         let problem = |i: usize| PromptedProblem {

@@ -44,10 +44,14 @@ enum Change {
 fn on_change(key: &str) -> Change {
     let section = key.split('.').next().unwrap_or_default();
     match key {
-        // Of the data, the problems count, not where their file is; of the reference, its weights.
+        // Of the data, the problems count, not where their file is or how it is read; of the reference, its weights.
         "backend"
         | "data.train"
         | "data.eval"
+        | "data.columns.question"
+        | "data.columns.answer"
+        | "data.columns.source"
+        | "data.deduplicate"
         | "reference.path"
         | "rollout.max_slots"
         | "train.steps"

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod common;
+mod data;
 mod dry_run;
 mod faults;
 mod filters;
