@@ -11,7 +11,7 @@ use cells::Cells;
 use layout::{Layout, Leaf};
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,7 +40,7 @@ pub(super) fn each_row(
         let mut rest = rows_of(group.metadata(), schema.num_columns()).map_err(in_file)?;
         let open = |leaf: &Leaf| {
             let in_column = |what: String| in_file(format!("column `{}`: {what}", leaf.path));
-            check_codec(group.metadata().column(leaf.index).compression()).map_err(in_column)?;
+            check_chunk(group.metadata().column(leaf.index)).map_err(in_column)?;
             let reader = guarded(|| group.get_column_reader(leaf.index)).map_err(in_column)?;
             Ok(Cells::new(leaf.clone(), reader))
         };
@@ -95,8 +95,17 @@ fn rows_of(group: &RowGroupMetaData, n_columns: usize) -> Result<usize, String> 
         })
 }
 
-fn check_codec(codec: Compression) -> Result<(), String> {
-    match codec {
+/// Refuses what the reader would panic over, and codecs that it lacks.
+fn check_chunk(chunk: &ColumnChunkMetaData) -> Result<(), String> {
+    let places = [
+        chunk.dictionary_page_offset().unwrap_or(0),
+        chunk.data_page_offset(),
+        chunk.compressed_size(),
+    ];
+    if places.iter().any(|&place| place < 0) {
+        return Err("the Parquet file is damaged: the column is nowhere in it".into());
+    }
+    match chunk.compression() {
         Compression::UNCOMPRESSED
         | Compression::SNAPPY
         | Compression::GZIP(_)
