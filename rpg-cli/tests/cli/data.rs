@@ -26,7 +26,7 @@ const ONE_STEP: [&str; 9] = [
 fn a_run_trains_on_parquet_and_says_what_it_left_out() {
     let temp = tempfile::tempdir().unwrap();
     let model = small_model(temp.path());
-    let dir = temp.path().join("run");
+    let dir = temp.path().join("trained");
     let eval = format!(
         "--set=data.eval={}",
         fixture("verl.snappy.parquet").display()
@@ -82,7 +82,7 @@ fn files_that_cannot_be_read_leave_nothing_behind() {
         (
             fixture("many.parquet"),
             "{text='problem'}",
-            "data.columns: unknown field `text`, expected one of `question`, `answer`, `source`",
+            "data.columns.text: unknown field `text`, expected one of `question`, `answer`, `source`",
         ),
     ] {
         let columns = format!("--set=data.columns={columns}");

@@ -78,6 +78,9 @@ fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, Strin
     let result = catch_unwind(AssertUnwindSafe(read));
     let what = match result {
         Ok(Ok(value)) => return Ok(value),
+        Ok(Err(
+            ParquetError::General(what) | ParquetError::EOF(what) | ParquetError::NYI(what),
+        )) => what,
         Ok(Err(error)) => error.to_string(),
         Err(_) => "its parts contradict each other".into(),
     };
