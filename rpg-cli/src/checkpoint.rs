@@ -48,6 +48,9 @@ pub struct TrainerState {
     /// What the run was started with; checkpoints of older versions do not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// Of a policy with an adapter, the folder or name of the model that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
 }
 
 impl TrainerState {
@@ -72,8 +75,6 @@ pub struct Checkpoint<'a, B: DecodeBackend> {
     pub reference: Option<&'a CausalLm<B>>,
     /// The policy's tokenizer.
     pub tokenizer: &'a Tokenizer,
-    /// Of a policy with an adapter: the folder or name of the model that it belongs to.
-    pub base: &'a str,
     /// The position in the run.
     pub state: TrainerState,
 }
@@ -83,13 +84,14 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
     /// counts all steps, supervised ones too.
     pub fn write(&self, folder: &RunFolder, n_kept: usize) -> Result<PathBuf, Failure> {
         let number = self.state.warm_start_steps + self.state.steps;
+        let base = self.state.base.as_deref().unwrap_or_default();
         folder.write_checkpoint(number, n_kept, |dir| {
-            write_model(&self.learner.policy(), self.base, dir)?;
+            write_model(&self.learner.policy(), base, dir)?;
             self.tokenizer.save(dir).map_err(|e| not_written(&e, dir))?;
             if let Some(reference) = self.reference {
                 let dir = dir.join(REFERENCE);
                 fs::create_dir_all(&dir).at(&dir)?;
-                write_model(reference, self.base, &dir)?;
+                write_model(reference, base, &dir)?;
             }
             let path = dir.join(OPTIMIZER);
             write_optimizer(&self.learner.optimizer_state(), &path)

@@ -129,7 +129,7 @@ struct Packed {
 
 impl Packed {
     fn new(items: &[impl Borrow<ScoreItem>], model: &ModelConfig) -> Self {
-        let vocab_size = model.vocab_size;
+        let (vocab_size, shares_prompts) = (model.vocab_size, model.shares_prompts());
         let mut tokens = Vec::new();
         let mut sequences: Vec<(usize, Option<usize>)> = Vec::new();
         let (mut sources, mut targets) = (Vec::new(), Vec::new());
@@ -140,7 +140,7 @@ impl Packed {
                 item.scored.is_empty() || item.scored.start > 0,
                 "the first token of a text has no log-probability"
             );
-            let (own, response) = item.parts(model.shares_prompts());
+            let (own, response) = item.parts(shares_prompts);
             prompt = match (own, prompt) {
                 (Some(own), Some(shared)) if own == shared.0 => Some(shared),
                 (Some(own), _) => {

@@ -190,7 +190,11 @@ impl ModuleMapper<Flex> for Gradients {
 
 #[test]
 fn gradients_equal_those_of_transformers() {
-    for name in ["qwen3_moe", "qwen3_moe_step", "qwen35"] {
+    for (name, tolerance) in [
+        ("qwen3_moe", 1e-5),
+        ("qwen3_moe_step", 1e-5),
+        ("qwen35", 2e-5),
+    ] {
         let model: CausalLm<Autodiff<Flex>> = load(&fixture(name)).unwrap().into_trainable();
         let (tokens, _) = expected(name);
         let texts = [tokens, vec![7, 1, 19, 2, 2]];
@@ -209,7 +213,7 @@ fn gradients_equal_those_of_transformers() {
             let scale = expected.iter().fold(1f32, |m, x| m.max(x.abs()));
             let error = worst(&found[tensor], expected) / scale;
             // Both are sums of f32.
-            assert!(error < 2e-5, "{name}: {tensor}: {error:e}");
+            assert!(error < tolerance, "{name}: {tensor}: {error:e}");
         }
     }
 }
@@ -223,8 +227,8 @@ fn the_text_model_is_read_from_what_holds_more() {
     assert_eq!(published.config(), text.config());
     let notes = published.notes();
     let expected = [
-        "21 tensors `model.visual.*` are left out",
-        "1 tensors `mtp.*` are left out",
+        "without 21 tensors `model.visual.*`",
+        "without 1 tensor `mtp.*`",
     ];
     assert_eq!(notes.len(), 2, "{notes:?}");
     for (note, expected) in notes.iter().zip(expected) {

@@ -89,6 +89,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             folder.retain_lines(|_| false)?;
         }
         state.origin.get_or_insert(now);
+        state.base = (state.base).or_else(|| policy.lora().map(|_| config.model.name()));
         data.notes.extend(parts.grader.note_on_answers(&data));
         Ok(Self {
             config,
@@ -477,7 +478,6 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             learner: &self.learner,
             reference: self.reference.kept_model(),
             tokenizer: &self.tokenizer,
-            base: &self.config.model.name(),
             state: self.state.clone(),
         };
         let written = checkpoint.write(self.folder, self.config.checkpoint.keep.get());

@@ -1,7 +1,7 @@
 //! Runs that train an adapter.
 
 use crate::common::{checkpoint, hybrid_model, metrics, piped, run, small_model, text, train};
-use crate::resume::{resume, start, wait_for};
+use crate::resume::{kill_after_a_step, resume_to_the_end};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -44,14 +44,8 @@ fn kill_and_resume(temp: &Path, base: &Path) {
         text(&output.stderr)
     );
     let dir = temp.join("killed");
-    let mut child = start(&dir, &borrowed(&flags));
-    wait_for(&mut child, &dir, |lines| {
-        lines.iter().any(|line| line["phase"] == "train")
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let output = resume(&dir).wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    kill_after_a_step(&dir, &borrowed(&flags));
+    resume_to_the_end(&dir);
     assert_eq!(metrics(&dir), metrics(&straight));
     // The adapter alone: no weights of the base, in the reference neither.
     for folder in ["", "reference"] {
@@ -90,14 +84,8 @@ fn a_hybrid_trains_and_resumes() {
     assert!(saved.contains("linear_attention"), "{saved}");
     let dir = temp.path().join("killed");
     let flags = [&common[..], &["--steps", "3"]].concat();
-    let mut child = start(&dir, &flags);
-    wait_for(&mut child, &dir, |lines| {
-        lines.iter().any(|line| line["phase"] == "train")
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let output = resume(&dir).wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    kill_after_a_step(&dir, &flags);
+    resume_to_the_end(&dir);
     assert_eq!(metrics(&dir), metrics(&straight));
     let int8 = [
         "--set=rollout.weights=int8",
@@ -139,7 +127,12 @@ fn scores(model: &Path) -> Vec<f64> {
 #[test]
 fn an_adapter_is_a_model_like_any_other() {
     let temp = tempfile::tempdir().unwrap();
-    let base = small_model(temp.path());
+    // In bf16, as models are published and bases kept.
+    let base = temp.path().join("base");
+    let from = small_model(temp.path());
+    let [from, to] = [&from, &base].map(|dir| dir.to_str().unwrap());
+    let output = run(&["export", "--model", from, "--out", to]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
     let dir = temp.path().join("adapter");
     let output = train(&dir, &borrowed(&flags(&base, "alpha=64")));
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -184,20 +177,21 @@ fn an_adapter_is_a_model_like_any_other() {
     assert!(!temp.path().join("more").exists());
     let output = more(false);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let again = checkpoint(&temp.path().join("more"));
-    assert!(again.join("adapter_model.safetensors").exists());
+    let straight = metrics(&temp.path().join("more"));
     // It belongs to the model, not to the adapter that it was, of which its run has no more need.
+    let killed = temp.path().join("killed");
+    let mut goes_on = flags(&adapter, "");
+    goes_on.pop();
+    kill_after_a_step(&killed, &borrowed(&goes_on));
+    fs::rename(&dir, temp.path().join("moved")).unwrap();
+    resume_to_the_end(&killed);
+    assert_eq!(metrics(&killed), straight);
+    let again = checkpoint(&killed);
     let json = fs::read_to_string(again.join("adapter_config.json")).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();
     let named = json["base_model_name_or_path"].as_str().unwrap();
     assert_eq!(Path::new(named), base.canonicalize().unwrap());
-    let expected = scores(&again);
-    fs::rename(&dir, temp.path().join("moved")).unwrap();
-    assert_eq!(scores(&again), expected);
-    let output = resume(&temp.path().join("more"))
-        .wait_with_output()
-        .unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    scores(&again);
 }
 
 /// What the folder of an adapter may name as its base.

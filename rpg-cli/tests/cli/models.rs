@@ -1,7 +1,7 @@
 //! Commands that read a model: `generate`, `score`, `export`.
 
 use crate::common::{metrics, piped, run, small_model, text, train};
-use crate::resume::{resume, start, wait_for};
+use crate::resume::{kill_after_a_step, resume_to_the_end};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -424,14 +424,8 @@ fn a_stretched_context_is_used_where_that_is_asked_for() {
     let output = train(&straight, &flags);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let dir = temp.path().join("killed");
-    let mut child = start(&dir, &flags);
-    wait_for(&mut child, &dir, |lines| {
-        lines.iter().any(|line| line["phase"] == "train")
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let output = resume(&dir).wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    kill_after_a_step(&dir, &flags);
+    resume_to_the_end(&dir);
     assert_eq!(metrics(&dir), metrics(&straight));
 }
 

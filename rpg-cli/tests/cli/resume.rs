@@ -70,14 +70,8 @@ fn the_same_seed_gives_the_same_numbers_and_resuming_changes_nothing() {
 
     // Killed without warning in the middle, then resumed.
     let dir = path("killed");
-    let mut child = start(&dir, &more);
-    wait_for(&mut child, &dir, |lines| {
-        lines.iter().any(|line| line["phase"] == "train")
-    });
-    child.kill().unwrap();
-    child.wait().unwrap();
-    let resumed = run(&["train", "--resume", dir.to_str().unwrap()]);
-    assert!(resumed.status.success(), "{}", text(&resumed.stderr));
+    kill_after_a_step(&dir, &more);
+    resume_to_the_end(&dir);
     assert_eq!(metrics(&dir), metrics(&path("a")));
     checkpoint(&dir);
 
@@ -147,6 +141,21 @@ pub(crate) fn resume(dir: &Path) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
+}
+
+/// Starts a run and kills it without warning after a step of reinforcement learning.
+pub(crate) fn kill_after_a_step(dir: &Path, more: &[&str]) {
+    let mut child = start(dir, more);
+    wait_for(&mut child, dir, |lines| {
+        lines.iter().any(|line| line["phase"] == "train")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+pub(crate) fn resume_to_the_end(dir: &Path) {
+    let output = resume(dir).wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }
 
 pub(crate) fn start(dir: &Path, more: &[&str]) -> Child {

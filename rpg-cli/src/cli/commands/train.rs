@@ -16,7 +16,7 @@ use rpg_core::model::{AdapterFolder, CausalLm, ModelConfig, Storage};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_losses::{Kind, ObjectiveConfig};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
     let (config, name) = match &args.resume {
@@ -239,7 +239,7 @@ fn first_policy<B: DecodeBackend>(
     if let Some(dir) = checkpoint.filter(is_whole) {
         return load_model(dir, device);
     }
-    let storage = base_storage::<B>(config)?;
+    let storage = base_storage::<B>(config, checkpoint)?;
     // The checkpoint names its base, which an adapter at `model.path` need not be there for any more.
     if let (Some(dir), Some(_)) = (checkpoint, &config.model.path) {
         return policy::load(dir, storage, device);
@@ -269,15 +269,18 @@ fn first_policy<B: DecodeBackend>(
 }
 
 /// In which form the weights of a policy are kept that are read from files.
-fn base_storage<B: DecodeBackend>(config: &TrainConfig) -> Result<Storage, Failure> {
-    let is_adapter = |path: &PathBuf| AdapterFolder::is_one(path);
+fn base_storage<B: DecodeBackend>(
+    config: &TrainConfig,
+    checkpoint: Option<&Path>,
+) -> Result<Storage, Failure> {
+    let mut given = config.model.path.as_deref().into_iter().chain(checkpoint);
     match &config.lora {
         Some(lora) if lora.base != BaseWeights::F32 && !B::READS_BF16 => Err(Failure::input(
             "lora.base: this backend cannot read weights of fewer bits as they are stored; expected f32",
         )
         .hint("--set lora.base=f32, or --backend cpu")),
         Some(lora) => Ok(lora.base.storage()),
-        None if config.model.path.as_ref().is_some_and(is_adapter) => Ok(frozen::<B>()),
+        None if given.any(AdapterFolder::is_one) => Ok(frozen::<B>()),
         None => Ok(Storage::F32),
     }
 }

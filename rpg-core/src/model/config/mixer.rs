@@ -223,3 +223,133 @@ impl ModelConfig {
         self.cache_bytes(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::smol;
+    use super::*;
+
+    fn hybrid(change: impl FnOnce(&mut Value)) -> Result<ModelConfig, ConfigError> {
+        smol(|j| {
+            j["model_type"] = "qwen3_5_text".into();
+            j["num_hidden_layers"] = 4.into();
+            j["head_dim"] = 64.into();
+            change(j);
+        })
+    }
+
+    #[test]
+    fn bad_values_of_hybrids_are_named() {
+        for (key, value, message) in [
+            (
+                "linear_num_value_heads",
+                24.into(),
+                "`linear_num_value_heads`: found 24; expected a multiple of linear_num_key_heads",
+            ),
+            (
+                "linear_conv_kernel_dim",
+                1.into(),
+                "`linear_conv_kernel_dim`: found 1; expected at least 2",
+            ),
+            (
+                "linear_key_head_dim",
+                0.into(),
+                "`linear_key_head_dim`: found 0; expected an integer above 0",
+            ),
+            (
+                "linear_value_head_dim",
+                65_537.into(),
+                "`linear_value_head_dim`: found 65537; expected at most 65536",
+            ),
+            (
+                "layer_types",
+                serde_json::json!(["full_attention"]),
+                "`layer_types`: found [\"full_attention\"]; expected `linear_attention` or `full_attention` for each layer",
+            ),
+            (
+                "layer_types",
+                serde_json::json!([
+                    "linear_attention",
+                    "linear_attention",
+                    "mamba",
+                    "full_attention"
+                ]),
+                "expected `linear_attention` or `full_attention` for each layer",
+            ),
+            (
+                "full_attention_interval",
+                0.into(),
+                "`full_attention_interval`: found 0; expected an integer above 0",
+            ),
+            (
+                "attn_output_gate",
+                false.into(),
+                "`attn_output_gate`: found false; expected true",
+            ),
+            (
+                "hidden_act",
+                "gelu_pytorch_tanh".into(),
+                "`hidden_act`: found \"gelu_pytorch_tanh\"; expected \"silu\"",
+            ),
+            (
+                "partial_rotary_factor",
+                0.01.into(),
+                "`partial_rotary_factor`: found 0; expected an even number of dimensions",
+            ),
+        ] {
+            let error = hybrid(|j| j[key] = value).unwrap_err().to_string();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn layers_of_hybrids_are_as_listed_or_by_their_interval() {
+        let states = |config: &ModelConfig| -> Vec<bool> {
+            let of = |layer: &Mixer| layer.gated_delta().is_some();
+            config.layers.iter().map(of).collect()
+        };
+        let plain = hybrid(|_| ()).unwrap();
+        assert_eq!(states(&plain), [true, true, true, false]);
+        assert_eq!((plain.rotary_dim, plain.attention_gate), (16, true));
+        let delta = plain.layers[0].gated_delta().unwrap();
+        let heads = delta.heads;
+        let sizes = [
+            heads.n_key_heads,
+            heads.n_value_heads,
+            heads.key_dim,
+            heads.value_dim,
+        ];
+        assert_eq!((sizes, delta.kernel), ([16, 32, 128, 128], 4));
+        let every_second = hybrid(|j| j["full_attention_interval"] = 2.into()).unwrap();
+        assert_eq!(states(&every_second), [true, false, true, false]);
+        let kinds = [
+            "full_attention",
+            "linear_attention",
+            "full_attention",
+            "full_attention",
+        ];
+        let listed = hybrid(|j| j["layer_types"] = kinds.into_iter().collect()).unwrap();
+        assert_eq!(states(&listed), [false, true, false, false]);
+        for config in [plain, every_second, listed] {
+            let again = ModelConfig::from_hf_json(&config.to_hf_json("float32")).unwrap();
+            assert_eq!(again, config);
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<ModelConfig>(&json).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn the_size_of_a_state_does_not_depend_on_the_length() {
+        let config = hybrid(|_| ()).unwrap();
+        let states = 3 * (32 * 128 * 128 + 3 * (2 * 16 * 128 + 32 * 128));
+        assert_eq!(config.state_bytes(), 4 * states);
+        let of_token = 4 * 2 * 3 * 64;
+        for capacity in [1, 1000] {
+            let bytes = config.cache_bytes(capacity);
+            assert_eq!(bytes, config.state_bytes() + capacity * of_token);
+        }
+        let plain = smol(|_| ()).unwrap();
+        assert_eq!(plain.state_bytes(), 0);
+        assert_eq!(plain.cache_bytes(7), 4 * 30 * 2 * 7 * 192);
+    }
+}

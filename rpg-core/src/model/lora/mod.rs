@@ -280,12 +280,13 @@ mod tests {
     /// With `W' = W + s * B * A`: `dA = s * B' * dW'` and `dB = s * dW' * A'`.
     #[test]
     fn gradients_are_those_of_the_merged_weights() {
-        for (fixture, modules, n_modules) in MODELS {
-            compare_with_merged(model(fixture, modules, Storage::F32), n_modules);
+        for ((fixture, modules, n_modules), tolerance) in MODELS.into_iter().zip([1e-5, 2e-5]) {
+            let adapted = model(fixture, modules, Storage::F32);
+            compare_with_merged(adapted, n_modules, tolerance);
         }
     }
 
-    fn compare_with_merged(adapted: CausalLm<Flex>, n_modules: usize) {
+    fn compare_with_merged(adapted: CausalLm<Flex>, n_modules: usize, tolerance: f32) {
         let lora = adapted.lora().unwrap();
         assert_eq!(
             adapted.n_trained(),
@@ -313,7 +314,7 @@ mod tests {
                         let scale = expected.clone().abs().max().into_scalar().max(1.0);
                         let error = (of(&found, param) - expected).abs().max().into_scalar();
                         let error = error / scale;
-                        assert!(error < 2e-5, "{}: {error:e}", adapter.place.module);
+                        assert!(error < tolerance, "{}: {error:e}", adapter.place.module);
                         n_compared += 1;
                     }
                 }

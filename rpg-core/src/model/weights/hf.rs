@@ -255,8 +255,8 @@ impl<'a> Views<'a> {
             views.insert(name, view);
         }
         let note = |(part, n): (&str, usize)| {
-            let dir = dir.display();
-            format!("{dir}: the text model is used; {n} tensors `{part}*` are left out")
+            let (dir, noun) = (dir.display(), if n == 1 { "tensor" } else { "tensors" });
+            format!("{dir}: the text model is used, without {n} {noun} `{part}*`")
         };
         let notes = left_out.into_iter().map(note).collect();
         Self { dir, views, notes }
