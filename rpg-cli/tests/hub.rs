@@ -1,4 +1,4 @@
-//! Models by their name on the hub, here a test server, and models as GGUF files.
+//! Models and data sets by their name on the hub, here a test server, and models as GGUF files.
 
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A hub with one model, `tiny/model`, that records what it is asked for.
+/// A hub with one model, `tiny/model`, or the data set `tiny/data`, that records what it is asked for. A file whose name
+/// begins with a revision and `:` is in that one, others are in `main`.
 struct Hub {
     address: String,
     asked: Arc<Mutex<Vec<String>>>,
@@ -63,19 +64,35 @@ fn answer(mut stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, log: &Mutex<
             .write_all(head.as_bytes())
             .and_then(|()| stream.write_all(body));
     };
-    let resolved = ["main", COMMIT]
+    let of_model = path.strip_prefix("/tiny/model/resolve/");
+    let of_data = path.strip_prefix("/datasets/tiny/data/resolve/");
+    let resolved = of_model.or(of_data).and_then(|path| {
+        let (revision, name) = path.split_once('/')?;
+        Some(match revision {
+            "main" | COMMIT => name.to_owned(),
+            other => format!("{other}:{name}"),
+        })
+    });
+    let resolved = resolved.as_deref();
+    let listed = ["models/tiny/model", "datasets/tiny/data"]
         .iter()
-        .find_map(|revision| path.strip_prefix(&format!("/tiny/model/resolve/{revision}/")));
-    match path.as_str() {
-        "/api/models/tiny/model/revision/main" => {
-            let names: Vec<Value> = files
-                .keys()
-                .map(|name| json!({"rfilename": name}))
-                .collect();
-            let body = json!({"siblings": names, "sha": COMMIT}).to_string();
-            reply("200 OK", "", body.as_bytes());
+        .find_map(|repo| path.strip_prefix(&format!("/api/{repo}/revision/")));
+    match (path.as_str(), listed) {
+        (_, Some(revision)) => {
+            let names = files.keys().filter_map(|name| match name.split_once(':') {
+                Some((of, name)) => (of == revision).then_some(name),
+                None => (revision == "main").then_some(name.as_str()),
+            });
+            let names: Vec<Value> = names.map(|name| json!({"rfilename": name})).collect();
+            match (revision, &names[..]) {
+                ("main", _) | (_, [_, ..]) => {
+                    let body = json!({"siblings": names, "sha": COMMIT}).to_string();
+                    reply("200 OK", "", body.as_bytes());
+                }
+                _ => reply("404 Not Found", "", b""),
+            }
         }
-        "/api/models/tiny/gated/revision/main" if token != "Bearer secret" => {
+        ("/api/models/tiny/gated/revision/main", _) if token != "Bearer secret" => {
             reply("403 Forbidden", "", b"");
         }
         _ => match resolved.and_then(|name| files.get(name)) {
@@ -94,7 +111,7 @@ fn answer(mut stream: TcpStream, files: &BTreeMap<String, Vec<u8>>, log: &Mutex<
                 let headers = format!(
                     "etag: \"{}-{}\"\r\nx-repo-commit: {COMMIT}\r\ncontent-range: bytes {from}-{}/{}\r\n",
                     bytes.len(),
-                    resolved.unwrap().replace('.', "-"),
+                    resolved.unwrap().replace(['.', '/', ':'], "-"),
                     to.max(1) - 1,
                     bytes.len()
                 );
@@ -268,6 +285,169 @@ fn a_reference_may_be_a_model_on_the_hub() {
         .collect();
     // The policy is the same model.
     assert!(kls.len() == 1 && kls[0].abs() < 1e-9, "{kls:?}");
+}
+
+fn problems(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/problems");
+    fs::read(folder.join(name)).unwrap()
+}
+
+/// One step on these data; returns the standard error.
+fn train_on(home: &Path, endpoint: &str, sets: &[&str]) -> (Option<i32>, String) {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("run");
+    let model = gguf();
+    let args = [
+        "train",
+        "--run-dir",
+        dir.to_str().unwrap(),
+        "--model",
+        model.to_str().unwrap(),
+        "--steps=1",
+        "--set=data.instruction=abc",
+        "--set=rollout={prompts_per_step=1, samples_per_prompt=2, max_new_tokens=4}",
+        "--set=train={steps=1, mini_batches=1}",
+        "--set=evaluate={problems=2, samples=1}",
+    ];
+    let out = rpg(home, endpoint, &[&args[..], sets].concat());
+    let mut said = text(&out.stderr);
+    said += &fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
+    assert_eq!(dir.exists(), out.status.success(), "{said}");
+    (out.status.code(), said)
+}
+
+#[test]
+fn a_data_set_on_the_hub_is_fetched_once_and_found_offline() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = |name: &str, of: &str| (name.to_owned(), problems(of));
+    let hub = Hub::start(BTreeMap::from([
+        file("README.md", "verl.jsonl"),
+        file("main/train-00000-of-00002.parquet", "many.parquet"),
+        file("main/train-00001-of-00002.parquet", "many.parquet"),
+        file("main/test-00000-of-00001.parquet", "many.parquet"),
+        file("more/test-00000-of-00001.parquet", "many.parquet"),
+        file("data/loose.parquet", "verl.snappy.parquet"),
+    ]));
+    let home = temp.path().join("home");
+    let by_name = [
+        "--data=tiny/data:main:train",
+        "--set=data.eval=tiny/data:more",
+    ];
+    let (code, said) = train_on(&home, &hub.address, &by_name);
+    assert_eq!(code, Some(0), "{said}");
+    // The shards of a split are one set: the rows of the second repeat those of the first.
+    for expected in [
+        "fetching tiny/data/main/train-00000-of-00002.parquet",
+        "fetching tiny/data/main/train-00001-of-00002.parquet",
+        "fetching tiny/data/more/test-00000-of-00001.parquet",
+        "tiny/data:main:train: 2500 of 5000 rows repeat an earlier one",
+        "2 of the 2 problems of data.eval are in data.train too",
+        "val-core/tiny/data:more/acc/mean@1",
+    ] {
+        assert!(said.contains(expected), "no `{expected}` in: {said}");
+    }
+    let asked = hub.asked();
+    let others = ["README", "main/test", "loose"];
+    assert!(
+        !asked
+            .iter()
+            .any(|path| others.iter().any(|o| path.contains(o))),
+        "{asked:?}"
+    );
+    // Again, then without the hub.
+    let (code, said) = train_on(&home, &hub.address, &by_name);
+    assert!(code == Some(0) && !said.contains("fetching"), "{said}");
+    let (code, said) = train_on(&home, "http://127.0.0.1:9", &by_name);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the hub cannot be reached"), "{said}");
+    // A split of which a shard is missing is not the split.
+    let snapshot = home.join("hub/datasets--tiny--data/snapshots").join(COMMIT);
+    fs::remove_file(snapshot.join("main/train-00001-of-00002.parquet")).unwrap();
+    let (code, said) = train_on(&home, "http://127.0.0.1:9", &by_name);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("http://127.0.0.1:9 cannot be reached"),
+        "{said}"
+    );
+    // Its tokenizer knows letters alone.
+    let (code, said) = train_on(
+        &home,
+        &hub.address,
+        &["--data=tiny/data:more", "--set=data.instruction=''"],
+    );
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("parquet:1: its prompt has no tokens"),
+        "{said}"
+    );
+    // A file by its name.
+    let loose = [
+        "--data=tiny/data/data/loose.parquet",
+        "--set=evaluate.problems=0",
+    ];
+    let (code, said) = train_on(&home, &hub.address, &loose);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("loose.parquet: 15 of 20 rows repeat"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_data_set_that_the_hub_has_converted_is_read_from_there() {
+    let temp = tempfile::tempdir().unwrap();
+    let converted = "refs%2Fconvert%2Fparquet:default/train/0000.parquet";
+    let hub = Hub::start(BTreeMap::from([
+        ("train.csv".to_owned(), Vec::new()),
+        (converted.to_owned(), problems("many.parquet")),
+    ]));
+    let home = temp.path().join("home");
+    for endpoint in [&*hub.address, "http://127.0.0.1:9"] {
+        let converted = ["--data=tiny/data", "--set=evaluate.problems=0"];
+        let (code, said) = train_on(&home, endpoint, &converted);
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+#[test]
+fn what_is_no_data_set_on_the_hub_is_a_sentence() {
+    let temp = tempfile::tempdir().unwrap();
+    let csv = ("train.csv".to_owned(), Vec::new());
+    let own = Hub::start(BTreeMap::from([csv.clone()]));
+    let loose = ("data/loose.parquet".to_owned(), problems("many.parquet"));
+    let loose = Hub::start(BTreeMap::from([csv, loose]));
+    let home = temp.path().join("home");
+    for (hub, data, expected) in [
+        (
+            &own,
+            "tiny/absent",
+            "404: there is no such data set, revision",
+        ),
+        (
+            &own,
+            "tiny/data",
+            "the data set has no Parquet files by the names of splits",
+        ),
+        (
+            &loose,
+            "tiny/data",
+            "name one of these files, as in tiny/data/data/loose.parquet",
+        ),
+        (
+            &loose,
+            "tiny/data/data/other.parquet",
+            "the data set has no file data/other.parquet; its files of problems: data/loose.parquet",
+        ),
+        (&loose, "data/train.jsonl", "data/train.jsonl: No such file"),
+    ] {
+        let (code, said) = train_on(&home, &hub.address, &[&format!("--data={data}")]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(expected), "no `{expected}` in: {said}");
+    }
+    let (code, said) = train_on(&home, "http://127.0.0.1:9", &["--data=tiny/data:main"]);
+    assert_eq!(code, Some(2), "{said}");
+    let expected = "give a file on this machine, or set HF_ENDPOINT to a mirror";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]

@@ -45,6 +45,14 @@ impl Message {
         }
     }
 
+    /// A message of the assistant.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self {
+            role: Role::Assistant,
+            content: content.into(),
+        }
+    }
+
     /// A system message.
     pub fn system(content: impl Into<String>) -> Self {
         Self {

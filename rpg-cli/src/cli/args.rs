@@ -40,6 +40,8 @@ pub enum Command {
     VerifyGradients(VerifyGradientsArgs),
     /// Write a model, or the newest checkpoint of a run, as a Hugging Face folder
     Export(ExportArgs),
+    /// List the built-in recipes
+    Recipes(RecipesArgs),
     /// Redraw the learning curve of a run
     Report(ReportArgs),
 }
@@ -47,8 +49,8 @@ pub enum Command {
 /// `rpg train`.
 #[derive(Debug, Default, ClapArgs)]
 pub struct TrainArgs {
-    /// A built-in recipe: arithmetic (the default) or finetune (the default with --model or
-    /// --data)
+    /// A built-in recipe: arithmetic (the default), finetune (the default with --model or --data),
+    /// word-problems, or one of those that `rpg recipes` lists
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     pub recipe: Option<String>,
     /// A config file (TOML)
@@ -57,9 +59,10 @@ pub struct TrainArgs {
     /// The policy: a Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
     #[arg(long, value_name = "MODEL")]
     pub model: Option<PathBuf>,
-    /// The problems: JSONL, .jsonl.gz or Parquet with `question` and `answer`, or as verl has them
+    /// The problems: JSONL, .jsonl.gz or Parquet with `question` and `answer`, or as verl has them; a
+    /// data set on the hub (ORGANISATION/NAME:CONFIG:SPLIT); may be given more than once
     #[arg(long, value_name = "FILE")]
-    pub data: Option<PathBuf>,
+    pub data: Vec<PathBuf>,
     /// A new folder for the run's files (default: the next free of runs/NAME-001, runs/NAME-002, ...)
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
@@ -302,6 +305,14 @@ impl From<ExportDtype> for SaveDtype {
             ExportDtype::Bf16 => SaveDtype::Bf16,
         }
     }
+}
+
+/// `rpg recipes`.
+#[derive(Debug, ClapArgs)]
+pub struct RecipesArgs {
+    /// Print all of them as JSON, `{"name", "about"}` each
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which run to report on.

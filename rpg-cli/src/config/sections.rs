@@ -1,5 +1,6 @@
 //! The sections of a config, except that of the reward.
 
+use super::data_files::{DataFiles, Examples};
 use super::keys::{ConfigType, Values, config_section, one_of, plain_values};
 use super::values::{
     Count, Day, DecayRate, Digits, NonNegative, Nucleus, Positive, PositiveTemperature,
@@ -79,10 +80,11 @@ impl ScratchModel {
 config_section! {
     /// Where the problems come from: either a file, `train`, or a built-in task.
     pub struct DataSource {
-        /// A file of problems (`--data`): JSONL, plain or compressed with gzip, or Parquet; see [problems from files](#problems-from-files).
-        train: Option<PathBuf> = None,
-        /// The problems to evaluate on, as such a file; without it, some problems of `train` are held out.
-        eval: Option<PathBuf> = None,
+        /// Files of problems (`--data`): JSONL, plain or compressed with gzip, or Parquet, or names of data sets; see
+        /// [problems from files](#problems-from-files).
+        train: Option<DataFiles> = None,
+        /// The problems to evaluate on, as such files; without them, some problems of `train` are held out.
+        eval: Option<DataFiles> = None,
         /// A built-in task, which generates problems.
         task: Option<Task> = None,
         /// Where the parts of a problem are in the rows of the files.
@@ -90,6 +92,10 @@ config_section! {
         /// Whether rows with the same prompt, answer and source are one problem; how many were left out is reported. Without
         /// it each of them is a problem, so that a repeated one is trained on more often.
         deduplicate: bool = true,
+        /// Worked examples before every question, each of them two turns of the chat, of the user and of the assistant.
+        examples: Option<Examples> = None,
+        /// The text that comes before the question.
+        prefix: Option<String> = None,
         /// The form that the answer is asked for in: the style's instruction follows the question.
         answer_style: Option<AnswerStyle> = None,
         /// The text that follows the question instead of the style's instruction.

@@ -1,14 +1,16 @@
 //! Problems from files: JSONL, plain or compressed with gzip, and Parquet.
 
 use super::columns::{Columns, Row};
-use super::{jsonl, parquet};
+use super::{builtin, jsonl, parquet};
 use crate::config::ColumnNames;
 use crate::failure::{AtPath, Failure};
+use glob::glob;
 use rpg_core::{Problem, Prompt};
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
 /// The problems of a file.
@@ -59,37 +61,97 @@ impl Format {
     }
 }
 
-/// Reads all problems of a file. With `deduplicate`, rows with the same prompt, answer and source are one problem.
-pub fn read(path: &Path, names: &ColumnNames, deduplicate: bool) -> Result<FileProblems, Failure> {
+/// The files that a path stands for: itself, all files of problems in a folder, or those that a pattern such as
+/// `train-*.parquet` matches, by name. The name of a built-in set stands for itself.
+pub fn matching(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let (mut found, expected) = if path.is_dir() {
+        let all = std::fs::read_dir(path).at(path)?;
+        let all = all.map(|entry| Ok(entry.at(path)?.path()));
+        let mut all: Vec<PathBuf> = all.collect::<Result<_, Failure>>()?;
+        all.retain(|path| is_named_as_problems(path));
+        (all, "files that end in .parquet, .jsonl or .jsonl.gz")
+    } else if path.exists() || !is_pattern(path) {
+        return Ok(vec![path.to_owned()]);
+    } else {
+        let bad = |e: &dyn Display| Failure::input(format!("{}: {e}", path.display()));
+        let all = glob(&path.to_string_lossy()).map_err(|e| bad(&e))?;
+        let all = all.map(|path| path.map_err(|e| bad(&e)));
+        let all = all.collect::<Result<_, Failure>>()?;
+        (all, "a pattern that some files match")
+    };
+    if found.is_empty() {
+        return Err(Failure::input(format!(
+            "{}: found no file; expected {expected}",
+            path.display()
+        )));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether a path stands for all files that it matches.
+pub(super) fn is_pattern(path: &Path) -> bool {
+    path.to_string_lossy().contains(['*', '?', '['])
+}
+
+/// Whether a file's name says that it has problems.
+pub fn is_named_as_problems(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    [".parquet", ".jsonl", ".jsonl.gz"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
+}
+
+/// Reads all problems of files. `source` is that of rows that name none; without it, it is the name of their file. With
+/// `deduplicate`, rows with the same prompt, answer and source are one problem.
+pub fn read(
+    files: &[PathBuf],
+    source: Option<&str>,
+    names: &ColumnNames,
+    deduplicate: bool,
+) -> Result<FileProblems, Failure> {
     let columns = Columns::new(names);
-    let name = path
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into());
-    let source = source_of(&name);
     let mut seen = HashSet::new();
     let mut found = FileProblems {
         problems: Vec::new(),
         repeated: 0,
     };
-    let mut on_row = |number: usize, row: &Row| {
-        let problem = columns.problem(row, format!("{name}:{number}"), source)?;
-        if deduplicate && !seen.insert(fingerprint(&problem)) {
-            found.repeated += 1;
-        } else {
-            found.problems.push(problem);
+    for path in files {
+        let name = path
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into());
+        let source = source.unwrap_or_else(|| source_of(&name));
+        let n_before = (found.problems.len(), found.repeated);
+        each_row(path, &columns, &mut |number, row| {
+            let problem = columns.problem(row, format!("{name}:{number}"), source)?;
+            if deduplicate && !seen.insert(fingerprint(&problem)) {
+                found.repeated += 1;
+            } else {
+                found.problems.push(problem);
+            }
+            Ok(())
+        })?;
+        if n_before == (found.problems.len(), found.repeated) {
+            let message = format!("{}: there are no problems in it", path.display());
+            return Err(Failure::input(message));
         }
-        Ok(())
-    };
-    match Format::of(path)? {
-        Format::Jsonl => jsonl::each_row(path, false, &mut on_row)?,
-        Format::Gzip => jsonl::each_row(path, true, &mut on_row)?,
-        Format::Parquet => parquet::each_row(path, &columns, &mut on_row)?,
-    }
-    if found.problems.is_empty() {
-        let message = format!("{}: there are no problems in it", path.display());
-        return Err(Failure::input(message));
     }
     Ok(found)
+}
+
+fn each_row(
+    path: &Path,
+    columns: &Columns,
+    on_row: &mut dyn FnMut(usize, &Row) -> Result<(), String>,
+) -> Result<(), Failure> {
+    if let Some(text) = builtin::text(path)? {
+        return jsonl::each_line(path, text.as_bytes(), "", on_row);
+    }
+    match Format::of(path)? {
+        Format::Jsonl => jsonl::each_row(path, false, on_row),
+        Format::Gzip => jsonl::each_row(path, true, on_row),
+        Format::Parquet => parquet::each_row(path, columns, on_row),
+    }
 }
 
 /// The source of problems that name none: the file without its endings.
@@ -127,7 +189,6 @@ mod tests {
     use super::*;
     use rpg_core::Message;
     use serde_json::Value;
-    use std::path::PathBuf;
 
     fn fixture(name: &str) -> PathBuf {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/problems");
@@ -143,6 +204,10 @@ mod tests {
         }
     }
 
+    fn read(path: &Path, names: &ColumnNames, once: bool) -> Result<FileProblems, Failure> {
+        super::read(&[path.to_owned()], None, names, once)
+    }
+
     fn read_usual(path: &Path) -> Result<FileProblems, Failure> {
         read(path, &ColumnNames::default(), true)
     }
@@ -150,14 +215,10 @@ mod tests {
     /// The rows of a file, of which only these columns are asked for.
     fn rows(path: &Path, columns: &ColumnNames) -> Result<Vec<Row>, Failure> {
         let mut rows = Vec::new();
-        let mut on_row = |_: usize, row: &Row| {
+        each_row(path, &Columns::new(columns), &mut |_, row| {
             rows.push(row.clone());
             Ok(())
-        };
-        match Format::of(path)? {
-            Format::Parquet => parquet::each_row(path, &Columns::new(columns), &mut on_row)?,
-            format => jsonl::each_row(path, format == Format::Gzip, &mut on_row)?,
-        }
+        })?;
         Ok(rows)
     }
 

@@ -14,20 +14,24 @@ pub(super) fn each_row(
     on_row: &mut dyn FnMut(usize, &Row) -> Result<(), String>,
 ) -> Result<(), Failure> {
     let file = BufReader::new(File::open(path).at(path)?);
-    let lines: Box<dyn BufRead> = if is_gzip {
-        Box::new(BufReader::new(MultiGzDecoder::new(file)))
-    } else {
-        Box::new(file)
-    };
-    for (i, line) in lines.lines().enumerate() {
+    if !is_gzip {
+        return each_line(path, file, "", on_row);
+    }
+    let text = BufReader::new(MultiGzDecoder::new(file));
+    each_line(path, text, "the gzip data is damaged or cut off: ", on_row)
+}
+
+/// The rows of text; `damaged` begins the error where it cannot be read.
+pub(super) fn each_line(
+    path: &Path,
+    text: impl BufRead,
+    damaged: &str,
+    on_row: &mut dyn FnMut(usize, &Row) -> Result<(), String>,
+) -> Result<(), Failure> {
+    for (i, line) in text.lines().enumerate() {
         let number = i + 1;
         let at_line = |message: String| {
             Failure::input(format!("{}, line {number}: {message}", path.display()))
-        };
-        let damaged = if is_gzip {
-            "the gzip data is damaged or cut off: "
-        } else {
-            ""
         };
         let line = line.map_err(|e| at_line(format!("{damaged}{e}")))?;
         // Spreadsheets and editors on Windows begin a file with a byte-order mark.
@@ -61,7 +65,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("set.jsonl");
         std::fs::write(&path, text).unwrap();
-        read(&path, &ColumnNames::default(), false)
+        read(&[path], None, &ColumnNames::default(), false)
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! Problems: from files, and from the built-in task.
 
 pub mod arithmetic;
+pub mod builtin;
 mod columns;
 pub mod files;
 mod jsonl;
+mod mixture;
 mod parquet;
 mod prompts;
 
-use crate::config::{DataSource, Task};
+pub use mixture::Mixture;
+
+use crate::config::{DataFile, DataFiles, DataSource, Positive, Task};
 use crate::failure::Failure;
 use arithmetic::ColumnAddition;
-use files::FileProblems;
+use builtin::is_builtin;
+use files::{FileProblems, is_pattern};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -19,7 +24,7 @@ use rpg_core::Problem;
 use rpg_core::seed::{derive, stream};
 use rpg_core::tokenizer::Tokenizer;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A problem and its prompt as tokens.
@@ -34,8 +39,8 @@ pub struct PromptedProblem {
 /// The training problems, in the order of the run.
 #[derive(Debug, Clone)]
 pub enum TrainData {
-    /// Problems of a file, in a new order every epoch.
-    File(ShuffledFile),
+    /// Problems of files.
+    Files(Mixture),
     /// Generated problems, without end.
     Task {
         /// The task.
@@ -43,16 +48,6 @@ pub enum TrainData {
         /// Its tokenizer.
         tokenizer: Box<Tokenizer>,
     },
-}
-
-/// Problems of a file, shuffled once per epoch.
-#[derive(Debug, Clone)]
-pub struct ShuffledFile {
-    problems: Vec<PromptedProblem>,
-    seed: u64,
-    // The epoch of the last access, and its order.
-    epoch: u64,
-    order: Vec<usize>,
 }
 
 /// What a run trains and evaluates on; no problem is in both.
@@ -70,63 +65,38 @@ impl TrainData {
     /// The problem at a position of the run's order, which never ends.
     pub fn get(&mut self, index: u64) -> Result<PromptedProblem, Failure> {
         match self {
-            TrainData::File(file) => Ok(file.get(index).clone()),
+            TrainData::Files(problems) => Ok(problems.get(index).clone()),
             TrainData::Task { task, tokenizer } => prompted(task.train(index).problem, tokenizer),
         }
     }
 
-    /// How often all problems have been used before a position of the run's order; a task never runs out.
+    /// How often as many problems as there are have been used before a position of the run's order; a task never runs out.
     pub fn epoch(&self, index: u64) -> u64 {
         match self {
-            TrainData::File(file) => index / file.problems.len() as u64,
+            TrainData::Files(problems) => index / problems.problems().len() as u64,
             TrainData::Task { .. } => 0,
         }
     }
 }
 
-impl ShuffledFile {
-    /// `problems` must not be empty.
-    fn new(problems: Vec<PromptedProblem>, seed: u64) -> Self {
-        let order = epoch_order(problems.len(), seed, 0);
-        Self {
-            problems,
-            seed,
-            epoch: 0,
-            order,
-        }
-    }
+/// Finds the files that a path of a config names.
+pub type Locate<'a> = &'a dyn Fn(&Path) -> Result<Vec<PathBuf>, Failure>;
 
-    /// The problems, in the order of the file.
-    pub fn problems(&self) -> &[PromptedProblem] {
-        &self.problems
-    }
-
-    fn get(&mut self, index: u64) -> &PromptedProblem {
-        let n = self.problems.len() as u64;
-        let epoch = index / n;
-        if epoch != self.epoch {
-            self.order = epoch_order(self.problems.len(), self.seed, epoch);
-            self.epoch = epoch;
-        }
-        &self.problems[self.order[(index % n) as usize]]
-    }
+/// How problems are read.
+pub struct Reading<'a> {
+    /// Where the files are: [`files::matching`], unless the path may also name something that must be fetched.
+    pub locate: Locate<'a>,
+    /// Is given the number of problems of a file that are tokens by now, and the number of all.
+    pub on_progress: &'a mut dyn FnMut(usize, usize),
 }
 
-fn epoch_order(n: usize, seed: u64, epoch: u64) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..n).collect();
-    let seed = derive(seed, &[stream::SHUFFLE, epoch]);
-    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    order
-}
-
-/// Reads or generates the problems of a config; `n_eval` of them are for evaluation. `on_progress` is given the number
-/// of problems of a file that are tokens by now, and the number of all.
+/// Reads or generates the problems of a config. `n_eval` of them are for evaluation: of `data.eval`, so many of each file.
 pub fn load(
     source: &DataSource,
     tokenizer: &Tokenizer,
     seed: u64,
     n_eval: usize,
-    on_progress: &mut dyn FnMut(usize, usize),
+    reading: Reading<'_>,
 ) -> Result<Data, Failure> {
     if let Some(Task::ColumnAddition { digits }) = &source.task {
         let task = ColumnAddition::new(digits.get(), seed);
@@ -143,23 +113,98 @@ pub fn load(
             notes: Vec::new(),
         });
     }
-    let path = source
+    let given = source
         .train
         .as_ref()
         .ok_or_else(|| Failure::input("data.train is missing"))?;
-    let mut notes = Vec::new();
-    // At most `limit` problems.
-    let mut read = |path: &Path, limit: usize| -> Result<Vec<PromptedProblem>, Failure> {
-        let FileProblems { problems, repeated } =
-            files::read(path, &source.columns, source.deduplicate)?;
-        notes.extend(note_on_repeated(path, repeated, problems.len()));
-        notes.extend(prompts::note_on_messages(path, &problems, source));
+    let mut reader = Reader {
+        source,
+        tokenizer,
+        reading,
+        notes: Vec::new(),
+    };
+    let mut train = Vec::new();
+    for file in given.iter() {
+        train.push(reader.read(file, usize::MAX)?);
+    }
+    let answers = note_on_answers(train.iter().flatten(), &shown(given));
+    let eval = match &source.eval {
+        // Nothing is measured, so that the files need not be there.
+        Some(_) if n_eval == 0 => Vec::new(),
+        Some(own) => {
+            let sets: Vec<Vec<PromptedProblem>> = own
+                .iter()
+                .map(|file| {
+                    let known = given.iter().position(|other| is_same_file(file, other));
+                    match known {
+                        Some(i) => Ok(train[i].iter().take(n_eval).cloned().collect()),
+                        None => reader.read(file, n_eval),
+                    }
+                })
+                .collect::<Result<_, Failure>>()?;
+            let eval = in_turn(sets);
+            let overlap = note_on_overlap(train.iter().flatten(), &eval);
+            reader.notes.extend(overlap);
+            eval
+        }
+        None => hold_out(&mut train, seed, n_eval, &shown(given))?,
+    };
+    let mut notes = reader.notes;
+    notes.extend(answers);
+    let weights: Option<Vec<f64>> = given
+        .iter()
+        .map(|file| file.weight.map(Positive::get))
+        .collect();
+    let train = match weights {
+        Some(weights) if train.len() > 1 => {
+            let empty = train.iter().position(Vec::is_empty);
+            if let Some(file) = empty.and_then(|i| given.iter().nth(i)) {
+                let message = format!("{}: no problem is left to train on", shown_file(file));
+                return Err(Failure::input(message)
+                    .hint("lower evaluate.problems, or give data.eval files of its own"));
+            }
+            Mixture::weighted(weights.into_iter().zip(train).collect(), seed)
+        }
+        _ => Mixture::new(train.into_iter().flatten().collect(), seed),
+    };
+    Ok(Data {
+        train: TrainData::Files(train),
+        eval,
+        notes,
+    })
+}
+
+/// Reads files of problems as a config wants them.
+struct Reader<'a, 'b> {
+    source: &'a DataSource,
+    tokenizer: &'a Tokenizer,
+    reading: Reading<'b>,
+    notes: Vec<String>,
+}
+
+impl Reader<'_, '_> {
+    /// At most `limit` problems of a file.
+    fn read(&mut self, file: &DataFile, limit: usize) -> Result<Vec<PromptedProblem>, Failure> {
+        let (source, tokenizer) = (self.source, self.tokenizer);
+        let name = shown_file(file);
+        let paths = (self.reading.locate)(&file.path)?;
+        let default_source = source_of(file, &paths);
+        let FileProblems { problems, repeated } = files::read(
+            &paths,
+            default_source.as_deref(),
+            &source.columns,
+            source.deduplicate,
+        )?;
+        let repeated = note_on_repeated(&name, repeated, problems.len());
+        self.notes.extend(repeated);
+        let complete = prompts::note_on_messages(&name, &problems, source);
+        self.notes.extend(complete);
         let n_all = problems.len();
         let mut kept = Vec::with_capacity(n_all.min(limit));
         let mut n_seen = 0;
         let mut rest = problems.into_iter();
         while n_seen < n_all && kept.len() < limit {
-            on_progress(n_seen, n_all);
+            (self.reading.on_progress)(n_seen, n_all);
             let part: Vec<Problem> = rest.by_ref().take(AT_A_TIME).collect();
             n_seen += part.len();
             let part: Vec<Result<PromptedProblem, Failure>> = part
@@ -173,55 +218,53 @@ pub fn load(
                 }
             }
         }
-        on_progress(n_all, n_all);
+        (self.reading.on_progress)(n_all, n_all);
         let n_long = n_seen - kept.len();
         if n_long > 0 {
-            notes.push(format!(
-                "{}: {n_long} of {n_seen} problems left out: their prompts have more than \
+            self.notes.push(format!(
+                "{name}: {n_long} of {n_seen} problems left out: their prompts have more than \
                  data.max_prompt_tokens = {} tokens",
-                path.display(),
                 source.max_prompt_tokens
             ));
         }
         if kept.is_empty() {
-            let message = format!("{}: no problem is left", path.display());
+            let message = format!("{name}: no problem is left");
             return Err(
                 Failure::input(message).hint("raise data.max_prompt_tokens, or give another file")
             );
         }
         kept.truncate(limit);
         Ok(kept)
-    };
-    let mut train = read(path, usize::MAX)?;
-    let note = note_on_answers(&train, path);
-    let eval = match &source.eval {
-        // Nothing is measured, so that the file need not be there.
-        Some(_) if n_eval == 0 => Vec::new(),
-        Some(own) => {
-            let eval = if is_same_file(path, own) {
-                train.iter().take(n_eval).cloned().collect()
-            } else {
-                read(own, n_eval)?
-            };
-            notes.extend(note_on_overlap(&train, &eval));
-            eval
-        }
-        None => hold_out(&mut train, seed, n_eval, path)?,
-    };
-    notes.extend(note);
-    Ok(Data {
-        train: TrainData::File(ShuffledFile::new(train, seed)),
-        eval,
-        notes,
-    })
+    }
 }
 
-fn note_on_repeated(path: &Path, repeated: usize, left: usize) -> Option<String> {
+/// The source of rows that name none, where it isn't the name of their file: several files are one data set, and so is
+/// one that had to be fetched.
+fn source_of(file: &DataFile, paths: &[PathBuf]) -> Option<String> {
+    let is_itself = matches!(paths, [path] if *path == file.path);
+    match &file.source {
+        Some(source) => Some(source.clone()),
+        None if is_builtin(&file.path) => {
+            shown_file(file).split(':').next_back().map(str::to_owned)
+        }
+        None if is_itself || is_pattern(&file.path) => None,
+        None => Some(shown_file(file)),
+    }
+}
+
+fn shown_file(file: &DataFile) -> String {
+    file.path.display().to_string()
+}
+
+fn shown(files: &DataFiles) -> String {
+    files.iter().map(shown_file).collect::<Vec<_>>().join(", ")
+}
+
+fn note_on_repeated(name: &str, repeated: usize, left: usize) -> Option<String> {
     (repeated > 0).then(|| {
         format!(
-            "{}: {repeated} of {} rows repeat an earlier one and are left out, so that there are {left} problems \
+            "{name}: {repeated} of {} rows repeat an earlier one and are left out, so that there are {left} problems \
              (data.deduplicate = false keeps them)",
-            path.display(),
             repeated + left
         )
     })
@@ -230,13 +273,35 @@ fn note_on_repeated(path: &Path, repeated: usize, left: usize) -> Option<String>
 /// How many problems become tokens between two reports of progress.
 const AT_A_TIME: usize = 1000;
 
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+/// Whether two files have the same problems, of the same sources.
+fn is_same_file(one: &DataFile, other: &DataFile) -> bool {
+    if one.source != other.source {
+        return false;
+    }
+    let (one, other) = (&one.path, &other.path);
+    one == other
+        || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+/// One problem of every set after another, so that some of the problems are some of every set.
+fn in_turn(sets: Vec<Vec<PromptedProblem>>) -> Vec<PromptedProblem> {
+    let mut sets: Vec<_> = sets.into_iter().map(Vec::into_iter).collect();
+    let mut all = Vec::new();
+    loop {
+        let n_before = all.len();
+        all.extend(sets.iter_mut().filter_map(Iterator::next));
+        if all.len() == n_before {
+            return all;
+        }
+    }
 }
 
 /// A note on the problems to evaluate on whose prompts are trained on too.
-fn note_on_overlap(train: &[PromptedProblem], eval: &[PromptedProblem]) -> Option<String> {
-    let trained: HashSet<&[u32]> = train.iter().map(|p| &*p.prompt_tokens).collect();
+fn note_on_overlap<'a>(
+    train: impl Iterator<Item = &'a PromptedProblem>,
+    eval: &[PromptedProblem],
+) -> Option<String> {
+    let trained: HashSet<&[u32]> = train.map(|p| &*p.prompt_tokens).collect();
     let n = eval
         .iter()
         .filter(|p| trained.contains(&*p.prompt_tokens))
@@ -250,7 +315,10 @@ fn note_on_overlap(train: &[PromptedProblem], eval: &[PromptedProblem]) -> Optio
 }
 
 /// A note on the prompts that have several answers, of which a completion can match only one.
-fn note_on_answers(problems: &[PromptedProblem], path: &Path) -> Option<String> {
+fn note_on_answers<'a>(
+    problems: impl Iterator<Item = &'a PromptedProblem>,
+    name: &str,
+) -> Option<String> {
     let mut answers: HashMap<&[u32], &Problem> = HashMap::new();
     let mut several = HashSet::new();
     let mut first = None;
@@ -267,8 +335,7 @@ fn note_on_answers(problems: &[PromptedProblem], path: &Path) -> Option<String> 
     }
     let (one, other) = first?;
     Some(format!(
-        "{}: questions with different answers: {}; the first: {}, `{}`, and {}, `{}`",
-        path.display(),
+        "{name}: questions with different answers: {}; the first: {}, `{}`, and {}, `{}`",
         several.len(),
         one.id,
         one.answer,
@@ -279,18 +346,17 @@ fn note_on_answers(problems: &[PromptedProblem], path: &Path) -> Option<String> 
 
 /// Moves problems from training to evaluation. All copies of a question leave the training problems together.
 fn hold_out(
-    train: &mut Vec<PromptedProblem>,
+    train: &mut [Vec<PromptedProblem>],
     seed: u64,
     n_eval: usize,
-    path: &Path,
+    name: &str,
 ) -> Result<Vec<PromptedProblem>, Failure> {
-    let mut distinct: Vec<&Arc<[u32]>> = train.iter().map(|p| &p.prompt_tokens).collect();
+    let mut distinct: Vec<&Arc<[u32]>> = train.iter().flatten().map(|p| &p.prompt_tokens).collect();
     distinct.sort();
     distinct.dedup();
     if distinct.len() < 2 * n_eval {
         return Err(Failure::input(format!(
-            "{}: its {} different problems are too few to hold out {n_eval} of them",
-            path.display(),
+            "{name}: its {} different problems are too few to hold out {n_eval} of them",
             distinct.len()
         ))
         .hint("lower evaluate.problems, or give data.eval a file of its own"));
@@ -300,12 +366,18 @@ fn hold_out(
         &[stream::SPLIT],
     )));
     let chosen: HashSet<Arc<[u32]>> = distinct.into_iter().take(n_eval).cloned().collect();
-    let (mut eval, rest): (Vec<_>, Vec<_>) = std::mem::take(train)
-        .into_iter()
-        .partition(|p| chosen.contains(&p.prompt_tokens));
-    *train = rest;
-    eval.dedup_by(|a, b| a.prompt_tokens == b.prompt_tokens);
-    eval.truncate(n_eval);
+    let mut eval = Vec::with_capacity(n_eval);
+    let mut seen = HashSet::new();
+    for set in train {
+        let (held, rest): (Vec<_>, Vec<_>) = std::mem::take(set)
+            .into_iter()
+            .partition(|p| chosen.contains(&p.prompt_tokens));
+        *set = rest;
+        eval.extend(
+            held.into_iter()
+                .filter(|p| seen.insert(p.prompt_tokens.clone())),
+        );
+    }
     Ok(eval)
 }
 
@@ -313,6 +385,10 @@ fn prompted(problem: Problem, tokenizer: &Tokenizer) -> Result<PromptedProblem, 
     let prompt_tokens = tokenizer
         .encode_prompt(&problem.prompt)
         .map_err(|e| Failure::input(format!("{}: {e}", problem.id)))?;
+    if prompt_tokens.is_empty() {
+        let message = format!("{}: its prompt has no tokens", problem.id);
+        return Err(Failure::input(message).hint("the tokenizer knows none of its characters"));
+    }
     Ok(PromptedProblem {
         problem,
         prompt_tokens: prompt_tokens.into(),
@@ -323,19 +399,6 @@ fn prompted(problem: Problem, tokenizer: &Tokenizer) -> Result<PromptedProblem, 
 mod tests {
     use super::*;
     use rpg_core::Prompt;
-
-    fn file(n: usize) -> ShuffledFile {
-        let problem = |i: usize| PromptedProblem {
-            problem: Problem {
-                id: i.to_string(),
-                data_source: String::new(),
-                prompt: Prompt::Text(String::new()),
-                answer: String::new(),
-            },
-            prompt_tokens: vec![1].into(),
-        };
-        ShuffledFile::new((0..n).map(problem).collect(), 7)
-    }
 
     #[test]
     fn problems_in_both_files_and_contradicting_answers_are_noted() {
@@ -349,40 +412,19 @@ mod tests {
             prompt_tokens: vec![i].into(),
         };
         let train = [problem(1, "a"), problem(2, "b"), problem(2, "b")];
-        assert_eq!(note_on_overlap(&train, &[problem(3, "a")]), None);
-        let note = note_on_overlap(&train, &[problem(2, "b"), problem(3, "c")]).unwrap();
+        assert_eq!(note_on_overlap(train.iter(), &[problem(3, "a")]), None);
+        let note = note_on_overlap(train.iter(), &[problem(2, "b"), problem(3, "c")]).unwrap();
         assert!(
             note.starts_with("1 of the 2 problems of data.eval"),
             "{note}"
         );
-        let path = Path::new("d");
-        assert_eq!(note_on_answers(&train, path), None);
+        assert_eq!(note_on_answers(train.iter(), "d"), None);
         let more = [&train[..], &[problem(2, "c"), problem(2, "d")]].concat();
-        let note = note_on_answers(&more, path).unwrap();
+        let note = note_on_answers(more.iter(), "d").unwrap();
         assert_eq!(
             note,
             "d: questions with different answers: 1; the first: d:2, `b`, and d:2, `c`"
         );
-    }
-
-    #[test]
-    fn every_epoch_has_every_problem_once_and_its_own_order() {
-        let mut data = file(10);
-        let mut epoch = |epoch: u64| -> Vec<String> {
-            let indices = epoch * 10..(epoch + 1) * 10;
-            indices.map(|i| data.get(i).problem.id.clone()).collect()
-        };
-        let (first, second) = (epoch(0), epoch(1));
-        assert_ne!(first, second);
-        // Going back, as a resumed run may, gives the same order again.
-        assert_eq!(epoch(0), first);
-        for mut order in [first, second] {
-            order.sort();
-            let all: Vec<String> = (0..10).map(|i: i32| i.to_string()).collect();
-            assert_eq!(order, all);
-        }
-        let data = TrainData::File(data);
-        assert_eq!((data.epoch(9), data.epoch(10)), (0, 1));
     }
 
     #[test]
@@ -409,12 +451,17 @@ mod tests {
             ]);
             let source: DataSource = table.try_into().unwrap();
             let mut seen = Vec::new();
-            let data = load(&source, &tokenizer, 0, 7, &mut |done, _| seen.push(done)).unwrap();
+            let reading = Reading {
+                locate: &files::matching,
+                on_progress: &mut |done, _| seen.push(done),
+            };
+            let data = load(&source, &tokenizer, 0, 7, reading).unwrap();
             assert_eq!(seen, expected);
             let ids: Vec<&str> = data.eval.iter().map(|p| p.problem.id.as_str()).collect();
             assert!(ids.len() == 7 && ids[6].ends_with(":7"), "{ids:?}");
-            let TrainData::File(train) = data.train else {
-                panic!("a file")
+            assert_eq!((data.train.epoch(2499), data.train.epoch(2500)), (0, 1));
+            let TrainData::Files(train) = data.train else {
+                panic!("files")
             };
             assert_eq!(train.problems().len(), 2500);
         }

@@ -4,36 +4,45 @@ use crate::config::DataSource;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_core::{Message, Problem, Prompt, Role};
 use rpg_reward::AnswerStyle;
-use std::path::Path;
 
-/// Adds the instruction and the system message to a question: as a chat if the model has a template for one. A prompt that
-/// is a list of messages is complete; without a template it becomes text too.
+/// Adds what the config says to a question, before and after it: as a chat if the model has a template for one, otherwise
+/// as paragraphs. A prompt that is a list of messages is complete; without a template it becomes text too, unless the
+/// assistant speaks in it.
 pub(super) fn styled(mut problem: Problem, source: &DataSource, tokenizer: &Tokenizer) -> Problem {
-    problem.prompt = match problem.prompt {
-        Prompt::Text(question) => Prompt::Chat(messages(question, source)),
-        chat => chat,
+    let (messages, is_text) = match problem.prompt {
+        Prompt::Text(question) => (messages(&question, source), true),
+        Prompt::Chat(messages) => {
+            let is_text = messages.iter().all(|m| m.role != Role::Assistant);
+            (messages, is_text)
+        }
     };
-    if tokenizer.has_chat_template() {
-        return problem;
-    }
-    if let Prompt::Chat(messages) = &problem.prompt
-        && messages
-            .iter()
-            .all(|message| message.role != Role::Assistant)
-    {
+    problem.prompt = if is_text && !tokenizer.has_chat_template() {
         let texts: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
-        problem.prompt = Prompt::Text(texts.join("\n\n"));
-    }
+        Prompt::Text(texts.join("\n\n"))
+    } else {
+        Prompt::Chat(messages)
+    };
     problem
 }
 
-fn messages(question: String, source: &DataSource) -> Vec<Message> {
-    let text = match instruction(source) {
-        Some(instruction) => format!("{question}\n{instruction}"),
-        None => question,
+/// The system message, the worked examples and the question, of which the prefix and the instruction are a part: so they
+/// are of the questions of the examples.
+fn messages(question: &str, source: &DataSource) -> Vec<Message> {
+    let asked = |question: &str| {
+        let parts = [
+            source.prefix.as_deref(),
+            Some(question),
+            instruction(source),
+        ];
+        Message::user(parts.into_iter().flatten().collect::<Vec<_>>().join("\n"))
     };
-    let system = source.system_prompt.iter().map(Message::system);
-    system.chain([Message::user(text)]).collect()
+    let mut messages: Vec<Message> = source.system_prompt.iter().map(Message::system).collect();
+    for example in source.examples.iter().flat_map(|examples| &examples.0) {
+        messages.push(asked(&example.question));
+        messages.push(Message::assistant(&example.answer));
+    }
+    messages.push(asked(question));
+    messages
 }
 
 fn instruction(source: &DataSource) -> Option<&str> {
@@ -43,7 +52,7 @@ fn instruction(source: &DataSource) -> Option<&str> {
 
 /// A note on prompts to which nothing is added though the config has something to add.
 pub(super) fn note_on_messages(
-    path: &Path,
+    name: &str,
     problems: &[Problem],
     source: &DataSource,
 ) -> Option<String> {
@@ -51,6 +60,8 @@ pub(super) fn note_on_messages(
     let n = problems.iter().filter(is_chat).count();
     let given: Vec<&str> = [
         ("data.system_prompt", source.system_prompt.is_some()),
+        ("data.examples", source.examples.is_some()),
+        ("data.prefix", source.prefix.is_some()),
         ("data.instruction", source.instruction.is_some()),
         (
             "data.answer_style",
@@ -62,9 +73,8 @@ pub(super) fn note_on_messages(
     .collect();
     (n > 0 && !given.is_empty()).then(|| {
         format!(
-            "{}: {n} of {} prompts are lists of messages, which are taken as they are: nothing is added for {} \
+            "{name}: {n} of {} prompts are lists of messages, which are taken as they are: nothing is added for {} \
              (data.columns.question can name a column with the bare question)",
-            path.display(),
             problems.len(),
             given.join(" and ")
         )

@@ -90,7 +90,7 @@ impl Grader {
 
     /// A note on the expected answers that the built-in grader cannot parse, if it alone decides.
     pub fn note_on_answers(&self, data: &Data) -> Option<String> {
-        let TrainData::File(file) = &data.train else {
+        let TrainData::Files(file) = &data.train else {
             return None;
         };
         if self.has_own_reward() {

@@ -43,11 +43,16 @@ enum Change {
 
 fn on_change(key: &str) -> Change {
     let section = key.split('.').next().unwrap_or_default();
+    let names_files = |of: &str| {
+        let rest = key.strip_prefix(of);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    // Of the data, the problems count, not where their files are or how they are read; of the reference, its weights.
+    if names_files("data.train") || names_files("data.eval") {
+        return Change::Allowed;
+    }
     match key {
-        // Of the data, the problems count, not where their file is or how it is read; of the reference, its weights.
         "backend"
-        | "data.train"
-        | "data.eval"
         | "data.columns.question"
         | "data.columns.answer"
         | "data.columns.source"
@@ -84,10 +89,12 @@ impl Origin {
         Ok(Self {
             config: keys,
             train: match &data.train {
-                TrainData::File(file) => Some(checksum(file.problems())),
+                TrainData::Files(problems) => {
+                    Some(checksum(problems.problems(), problems.weights()))
+                }
                 TrainData::Task { .. } => None,
             },
-            eval: checksum(&data.eval),
+            eval: checksum(&data.eval, []),
             reference: reference.map(reference::checksum),
             base: has_adapter.then(|| reference::checksum(&policy.clone().without_adapter())),
         })
@@ -177,8 +184,16 @@ fn flatten(prefix: &str, value: Value, keys: &mut BTreeMap<String, Value>) {
     }
 }
 
-fn checksum(problems: &[PromptedProblem]) -> String {
+/// The checksum of problems and of the weights of the sets that they are in.
+fn checksum(
+    problems: &[PromptedProblem],
+    weights: impl IntoIterator<Item = (f64, usize)>,
+) -> String {
     let mut hash = Xxh3::new();
+    for (weight, n_problems) in weights {
+        hash.update(&weight.to_le_bytes());
+        hash.update(&(n_problems as u64).to_le_bytes());
+    }
     for PromptedProblem { problem, .. } in problems {
         let parts = [
             problem.prompt.readable(),
@@ -196,6 +211,7 @@ fn checksum(problems: &[PromptedProblem]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Reading, files, load};
     use burn::backend::Flex;
 
     fn origin(sets: &[&str]) -> Origin {
@@ -214,14 +230,11 @@ mod tests {
         let shape = config.model.scratch.as_ref().unwrap();
         let (_, tokenizer) = shape.init::<Flex>(0, &Default::default()).unwrap();
         let n_eval = config.evaluate.problems;
-        let data = crate::data::load(
-            &config.data,
-            &tokenizer,
-            config.seed,
-            n_eval,
-            &mut |_, _| {},
-        )
-        .unwrap();
+        let reading = Reading {
+            locate: &files::matching,
+            on_progress: &mut |_, _| {},
+        };
+        let data = load(&config.data, &tokenizer, config.seed, n_eval, reading).unwrap();
         let init = |seed| shape.init::<Flex>(seed, &Default::default()).unwrap().0;
         let policy = match &config.lora {
             None => init(policy),

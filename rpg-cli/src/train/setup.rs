@@ -6,7 +6,7 @@ use super::reference::{ReferenceRule, check_shapes, check_vocabulary};
 use super::report::{MetricsFile, Reporter, SamplesFile};
 use super::updates::UpdateCounts;
 use crate::config::{TrainConfig, check_completions};
-use crate::data::{self, Data, PromptedProblem, TrainData};
+use crate::data::{self, Data, PromptedProblem, Reading, TrainData, files};
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::models::long_context;
@@ -38,16 +38,19 @@ impl<B: DecodeBackend> Start<B> {
         policy: CausalLm<B>,
         tokenizer: Tokenizer,
     ) -> Result<Self, Failure> {
-        Self::with_progress(config, policy, tokenizer, &mut |_, _| {})
+        let reading = Reading {
+            locate: &files::matching,
+            on_progress: &mut |_, _| {},
+        };
+        Self::reading(config, policy, tokenizer, reading)
     }
 
-    /// The same; `on_progress` is given the number of problems of a file that are tokens by now, and the number of
-    /// all.
-    pub fn with_progress(
+    /// The same, with another way to find files, or a look at the progress.
+    pub fn reading(
         config: &TrainConfig,
         mut policy: CausalLm<B>,
         mut tokenizer: Tokenizer,
-        on_progress: &mut dyn FnMut(usize, usize),
+        reading: Reading<'_>,
     ) -> Result<Self, Failure> {
         if config.model.long_context {
             policy = long_context("model.long_context", policy)?;
@@ -63,7 +66,7 @@ impl<B: DecodeBackend> Start<B> {
             &tokenizer,
             config.seed,
             config.evaluate.problems,
-            on_progress,
+            reading,
         )?;
         check_completions(
             "evaluate.problems * evaluate.samples",
@@ -270,7 +273,7 @@ fn check_context<B: DecodeBackend>(
     };
     data.eval.iter().try_for_each(fits)?;
     match &mut data.train {
-        TrainData::File(file) => file.problems().iter().try_for_each(fits),
+        TrainData::Files(file) => file.problems().iter().try_for_each(fits),
         task => fits(&task.get(0)?),
     }
 }

@@ -1,10 +1,10 @@
 //! `rpg train --dry-run`: what a run would be, and whether the machine has the memory for it.
 
 use super::output;
-use crate::cli::policy;
 use crate::cli::say::say;
+use crate::cli::{policy, problems};
 use crate::config::TrainConfig;
-use crate::data::{self, TrainData};
+use crate::data::{self, Reading, TrainData};
 use crate::failure::Failure;
 use crate::models::{Outline, outline};
 use crate::train::{MemoryPlan, RunSizes, advice};
@@ -175,15 +175,16 @@ fn of_reference(config: &TrainConfig) -> Result<Option<ModelConfig>, Failure> {
 /// The longest prompt of the problems, and the mean length.
 fn prompts(config: &TrainConfig, tokenizer: Tokenizer) -> Result<(usize, usize), Failure> {
     let n_eval = config.evaluate.problems;
-    let mut data = data::load(
-        &config.data,
-        &tokenizer,
-        config.seed,
-        n_eval,
-        &mut |_, _| {},
-    )?;
+    let reading = Reading {
+        locate: &problems::locate,
+        on_progress: &mut |_, _| {},
+    };
+    let mut data = data::load(&config.data, &tokenizer, config.seed, n_eval, reading)?;
+    for note in &data.notes {
+        say!("note: {note}");
+    }
     let lengths: Vec<usize> = match &mut data.train {
-        TrainData::File(file) => {
+        TrainData::Files(file) => {
             let problems = file.problems().iter();
             problems
                 .map(|problem| problem.prompt_tokens.len())

@@ -6,6 +6,7 @@ mod generate;
 mod input;
 mod loss;
 mod output;
+mod recipes;
 mod report;
 mod score;
 mod train;
@@ -25,6 +26,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Loss(args) => loss::run(&args),
         Command::VerifyGradients(args) => verify_gradients::run(args),
         Command::Export(args) => export::run(&args),
+        Command::Recipes(args) => recipes::run(&args),
         Command::Report(args) => report::run(&args),
     }
 }

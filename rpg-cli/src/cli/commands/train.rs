@@ -6,8 +6,9 @@ use crate::checkpoint::with_adapter_of;
 use crate::cli::args::TrainArgs;
 use crate::cli::console::{Console, TrainConsole};
 use crate::cli::say::say;
-use crate::cli::{curve, policy, signals};
+use crate::cli::{curve, policy, problems, signals};
 use crate::config::{BaseWeights, LoraSection, ScratchModel, TrainConfig};
+use crate::data::Reading;
 use crate::failure::{Failure, FailureKind};
 use crate::models::{frozen, load_model};
 use crate::run_folder::RunFolder;
@@ -58,11 +59,12 @@ fn resolve(args: &TrainArgs) -> Result<(TrainConfig, String), Failure> {
             .iter()
             .map(|path| format!("model.path={}", quoted(path))),
     );
-    sets.extend(
-        args.data
-            .iter()
-            .map(|path| format!("data.train={}", quoted(path))),
-    );
+    let data: Vec<String> = args.data.iter().map(|path| quoted(path)).collect();
+    match &data[..] {
+        [] => {}
+        [path] => sets.push(format!("data.train={path}")),
+        paths => sets.push(format!("data.train=[{}]", paths.join(", "))),
+    }
     sets.extend(args.seed.map(|seed| format!("seed={seed}")));
     sets.extend(args.steps.map(|steps| format!("train.steps={steps}")));
     sets.extend(args.backend.map(|backend| format!("backend=\"{backend}\"")));
@@ -73,8 +75,8 @@ fn resolve(args: &TrainArgs) -> Result<(TrainConfig, String), Failure> {
             .map_or("run".into(), |s| s.to_string_lossy().into_owned());
         return Ok((TrainConfig::from_file(path, &sets)?, name));
     }
-    let default = match (&args.model, &args.data) {
-        (None, None) => "arithmetic",
+    let default = match (&args.model, &args.data[..]) {
+        (None, []) => "arithmetic",
         _ => "finetune",
     };
     let name = args.recipe.as_deref().unwrap_or(default);
@@ -172,7 +174,7 @@ fn read_problems<B: DecodeBackend>(
     tokenizer: Tokenizer,
 ) -> Result<Start<B>, Failure> {
     let mut console: Option<Console> = None;
-    let start = Start::with_progress(config, policy, tokenizer, &mut |done, total| {
+    let mut on_progress = |done: usize, total: usize| {
         if total < LARGE_FILE {
             return;
         }
@@ -187,7 +189,12 @@ fn read_problems<B: DecodeBackend>(
                 bar.done();
             }
         }
-    });
+    };
+    let reading = Reading {
+        locate: &problems::locate,
+        on_progress: &mut on_progress,
+    };
+    let start = Start::reading(config, policy, tokenizer, reading);
     if let Some(bar) = &console {
         bar.done();
     }
