@@ -331,6 +331,7 @@ mod tests {
                 data_source: String::new(),
                 prompt: Prompt::Text(String::new()),
                 answer: String::new(),
+                columns: None,
             },
             prompt_tokens: vec![1].into(),
         };
@@ -345,6 +346,7 @@ mod tests {
                 data_source: String::new(),
                 prompt: Prompt::Text(String::new()),
                 answer: answer.to_owned(),
+                columns: None,
             },
             prompt_tokens: vec![i].into(),
         };

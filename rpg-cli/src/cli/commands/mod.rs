@@ -1,5 +1,6 @@
 //! The commands, each a thin file over the library.
 
+mod completions;
 mod dry_run;
 mod export;
 mod generate;
@@ -26,5 +27,6 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::VerifyGradients(args) => verify_gradients::run(args),
         Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Completions(args) => completions::run(&args),
     }
 }

@@ -121,6 +121,10 @@ pub enum Activity {
     Evaluating,
     /// The user's reward scores completions.
     Grading,
+    /// Log-probs of completions are computed under another policy than the sampler.
+    Scoring,
+    /// An update is computed, in micro-batches.
+    Updating,
 }
 
 /// The progress of an activity.
@@ -128,10 +132,21 @@ pub enum Activity {
 pub struct Progress {
     /// The activity.
     pub activity: Activity,
-    /// Completions done.
+    /// Completions or micro-batches done.
     pub done: usize,
-    /// Completions in total.
+    /// Completions or micro-batches in total.
     pub total: usize,
+}
+
+impl Progress {
+    /// So much of an activity.
+    pub fn new(activity: Activity, done: usize, total: usize) -> Self {
+        Self {
+            activity,
+            done,
+            total,
+        }
+    }
 }
 
 /// The reporters of a run.
