@@ -157,13 +157,12 @@ impl OnBackend for Run {
             start = start.reference(&config, reference, &tokenizer)?;
         }
         let rewards = commands.check()?;
+        let mut notes = Vec::new();
         let folder = match (resumed, checkpoint) {
             (Some(folder), Some(checkpoint)) => {
                 say!("resuming from {}", checkpoint.display());
                 if let Some(change) = &change {
-                    for note in change.notes(&read_state(&checkpoint)?) {
-                        say!("note: {note}");
-                    }
+                    notes = change.notes(&read_state(&checkpoint)?);
                 }
                 start = start.resume(checkpoint);
                 folder
@@ -201,6 +200,9 @@ impl OnBackend for Run {
         // Nothing is refused from here on.
         if let Some(change) = &change {
             change.write(&folder)?;
+        }
+        for note in notes {
+            say!("note: {note}");
         }
         let outcome = trainer.run();
         let outcome = outcome.map_err(|failure| resumable(failure, &folder))?;

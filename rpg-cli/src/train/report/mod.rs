@@ -52,7 +52,7 @@ pub enum Event<'a> {
     Start {
         /// Steps done before.
         done: u64,
-        /// Steps in total.
+        /// Steps in total; an estimate where `train.data_epochs` decides.
         steps: u64,
         /// What the user should know about the data.
         notes: &'a [String],
@@ -88,7 +88,7 @@ pub enum Event<'a> {
     Step {
         /// Its number, counted from 1.
         step: u64,
-        /// Steps in total.
+        /// Steps in total; an estimate where `train.data_epochs` decides.
         steps: u64,
         /// What was sampled.
         rollout: &'a Rollout,
