@@ -194,6 +194,11 @@ impl RunFolder {
         sync_folder(&self.root)
     }
 
+    /// Replaces the run's config.
+    pub fn write_config(&self, config_toml: &str) -> Result<(), Failure> {
+        self.write(CONFIG, config_toml.as_bytes())
+    }
+
     /// Appends a line to a file of lines. What is left of a line that could not be written whole is removed.
     pub fn append(&self, name: &str, line: &Value) -> Result<(), Failure> {
         let path = self.path(name);

@@ -22,7 +22,7 @@ pub mod seed;
 pub mod tokenizer;
 
 pub use completion::{Completion, Group, StopReason};
-pub use problem::{Message, Problem, Prompt, Role};
+pub use problem::{Columns, Message, Problem, Prompt, Role};
 
 /// The examples of the README compile.
 #[cfg(all(doctest, feature = "cpu", feature = "tokenizer", feature = "chat"))]

@@ -18,6 +18,9 @@ pub struct RewardItem<'a> {
     pub tokens: &'a [u32],
     /// The gold answer.
     pub gold: &'a str,
+    /// Other columns of the data: a JSON object as text. A command is sent it as `columns`.
+    #[serde(skip)]
+    pub columns: Option<&'a str>,
 }
 
 /// The score of one completion.
@@ -236,6 +239,7 @@ mod tests {
             completion: "\\boxed{4}",
             tokens: &[],
             gold: if i.is_multiple_of(2) { "4" } else { "5" },
+            columns: None,
         };
         (0..n).map(item).collect()
     }

@@ -20,7 +20,8 @@ fn items(count: usize) -> Vec<RewardItem<'static>> {
             prompt: "2 + 2",
             completion: "\\boxed{4}",
             tokens: &[],
-            gold: "4"
+            gold: "4",
+            columns: None
         };
         count
     ]
@@ -57,7 +58,8 @@ fn a_large_batch_does_not_block() {
             prompt: "",
             completion: &long,
             tokens: &[],
-            gold: "4"
+            gold: "4",
+            columns: None
         };
         100
     ];
@@ -88,6 +90,7 @@ fn obedient<'a>(completions: &[&'a str]) -> Vec<RewardItem<'a>> {
         completion,
         tokens: &[],
         gold: "",
+        columns: None,
     };
     completions.iter().map(item).collect()
 }
@@ -429,4 +432,29 @@ fn the_python_example_answers() {
     let reward = CommandReward::new(CommandConfig::new(["python3", script]));
     let score = score_all(&reward, &items(1)).remove(0).expect("a score");
     assert_eq!((score.score, score.parts["found"]), (0.999, 1.0));
+}
+
+#[test]
+fn columns_are_sent_as_they_are() {
+    // Answers with the number of lines so far that end with the columns.
+    let script = r#"n=0; while read -r line; do
+        case "$line" in *'"gold":"g","columns":{"a b":[1.50,"\\n"],"c":null}}') n=$((n+1));; esac
+        echo "{\"score\": $n}"
+    done"#;
+    let script = script.replace(r"\\n", r"\n");
+    let reward = pool(&script, |config| config.processes = 1);
+    let item = |columns| RewardItem {
+        prompt: "p",
+        completion: "c",
+        tokens: &[],
+        gold: "g",
+        columns,
+    };
+    let columns = Some(r#"{"a b":[1.50,"\n"],"c":null}"#);
+    let items = [item(columns), item(None), item(columns)];
+    let scores: Vec<f64> = score_all(&reward, &items)
+        .into_iter()
+        .map(|score| score.unwrap().score)
+        .collect();
+    assert_eq!(scores, [1.0, 1.0, 2.0]);
 }

@@ -2,6 +2,7 @@
 
 use crate::device::DeviceChoice;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use rpg_core::model::SaveDtype;
 use rpg_losses::tables::keys_text;
 use std::path::PathBuf;
@@ -44,6 +45,9 @@ pub enum Command {
     Recipes(RecipesArgs),
     /// Redraw the learning curve of a run
     Report(ReportArgs),
+    /// Print a script that completes commands and flags in a shell
+    #[command(after_long_help = COMPLETIONS)]
+    Completions(CompletionsArgs),
 }
 
 /// `rpg train`.
@@ -66,8 +70,8 @@ pub struct TrainArgs {
     /// A new folder for the run's files (default: the next free of runs/NAME-001, runs/NAME-002, ...)
     #[arg(long, value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
-    /// Resume the run in this folder
-    #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["recipe", "config", "model", "data", "run_dir", "seed", "steps", "set"])]
+    /// Resume the run in this folder, with its config; --steps and --set change that for good, and prolong a run that is done
+    #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["recipe", "config", "model", "data", "run_dir", "seed"])]
     pub resume: Option<PathBuf>,
     /// The seed of every random draw
     #[arg(long, value_name = "N")]
@@ -313,6 +317,26 @@ pub struct RecipesArgs {
     /// Print all of them as JSON, `{"name", "about"}` each
     #[arg(long)]
     pub json: bool,
+}
+
+const COMPLETIONS: &str = "\
+To install it:
+
+  bash        rpg completions bash > ~/.local/share/bash-completion/completions/rpg
+  zsh         rpg completions zsh > ~/.zfunc/_rpg
+              with `fpath+=~/.zfunc` before `compinit` in ~/.zshrc
+  fish        rpg completions fish > ~/.config/fish/completions/rpg.fish
+  powershell  rpg completions powershell >> $PROFILE
+  elvish      rpg completions elvish >> ~/.config/elvish/rc.elv
+
+The folder must exist. A shell that is started afterwards completes `rpg`.";
+
+/// For which shell.
+#[derive(Debug, ClapArgs)]
+pub struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub shell: Shell,
 }
 
 /// Which run to report on.

@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar with lines above it on a terminal, otherwise plain lines.
 
+use crate::cli::beat::Beat;
 use crate::cli::say::say;
 use crate::failure::Failure;
 use crate::train::report::{Activity, Event, Metrics, Moment, Progress, Reporter};
@@ -18,12 +19,8 @@ const SAMPLE_EVERY: u64 = 25;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Console {
     bar: Option<ProgressBar>,
-    // The time of the last line of progress, or of its beginning.
-    last_line: Option<Instant>,
+    beat: Beat,
 }
-
-/// How often a line says how far a long task is where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
 
 impl Console {
     /// A bar of `total` steps.
@@ -41,22 +38,25 @@ impl Console {
         });
         Self {
             bar,
-            last_line: None,
+            beat: Beat::default(),
         }
     }
 
     /// Prints a line.
     pub(super) fn line(&self, text: &str) {
+        self.beat.said(Instant::now());
         match &self.bar {
             Some(bar) => bar.suspend(|| say!("{text}")),
             None => say!("{text}"),
         }
     }
 
-    /// Shows what is happening, to the right of the bar.
+    /// Shows what is happening, to the right of the bar; without one, prints it as a line from time to time.
     pub(super) fn status(&self, text: impl FnOnce() -> String) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(text());
+        match &self.bar {
+            Some(bar) => bar.set_message(text()),
+            None if self.beat.is_time(Instant::now()) => self.line(&text()),
+            None => {}
         }
     }
 
@@ -68,16 +68,17 @@ impl Console {
     }
 
     /// Moves the bar; without one, prints a line from time to time.
-    pub(super) fn progress(&mut self, done: u64, total: u64, what: &str) {
+    pub(super) fn progress(&self, done: u64, total: u64, what: &str) {
         self.position(done);
-        let is_time = self
-            .last_line
-            .is_none_or(|last| last.elapsed() >= LINE_EVERY);
-        if self.bar.is_none() && is_time {
-            if self.last_line.is_some() {
-                self.line(&format!("{what} {done}/{total}"));
-            }
-            self.last_line = Some(Instant::now());
+        if self.bar.is_none() {
+            self.status(|| format!("{what} {done}/{total}"));
+        }
+    }
+
+    /// The bar's length, where it is an estimate.
+    pub(super) fn total(&self, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
         }
     }
 
@@ -93,6 +94,10 @@ impl Console {
 #[derive(Debug, Default)]
 pub(super) struct TrainConsole {
     console: Console,
+    /// Steps of reinforcement learning done.
+    done: u64,
+    /// Whether what goes on is part of the next step, not of an evaluation.
+    is_step: bool,
 }
 
 impl Reporter for TrainConsole {
@@ -116,15 +121,20 @@ impl Reporter for TrainConsole {
             } => {
                 let nll = metrics.get("warm_start/nll").unwrap_or(f64::NAN);
                 self.console.position(*step);
-                self.console.status(|| format!("nll {nll:.4}"));
+                let line = format!("warm start {step:>4}/{steps} | nll {nll:.4}");
                 if *step == 1 || step.is_multiple_of(WARM_START_LINE_EVERY) || step == steps {
-                    let line = format!("warm start {step:>4}/{steps} | nll {nll:.4}");
                     self.console.line(&line);
                 }
+                // The bar has the step.
+                self.console.status(|| match &self.console.bar {
+                    Some(_) => format!("nll {nll:.4}"),
+                    None => line,
+                });
             }
             Event::WarmStartEnd | Event::End => self.console.done(),
             Event::Start { done, steps, notes } => {
                 self.console = Console::new(*steps, "train");
+                self.done = *done;
                 self.console.position(*done);
                 for note in *notes {
                     self.console.line(&format!("note: {note}"));
@@ -158,7 +168,7 @@ impl Reporter for TrainConsole {
                 groups.iter().take(2).for_each(|group| self.sample(group));
             }
             Event::Updated { update, updates } => {
-                self.console.status(|| format!("update {update}/{updates}"));
+                self.status(|| format!("update {update}/{updates}"));
             }
             Event::Step {
                 step,
@@ -169,6 +179,8 @@ impl Reporter for TrainConsole {
             } => {
                 self.console
                     .line(&step_line(*step, *steps, metrics, *held_out));
+                self.done = *step;
+                self.console.total(*steps);
                 self.console.position(*step);
                 if step.is_multiple_of(SAMPLE_EVERY) {
                     rollout
@@ -183,17 +195,34 @@ impl Reporter for TrainConsole {
     }
 
     fn on_progress(&mut self, progress: Progress) {
+        // What a command scores was sampled before.
+        self.is_step = match progress.activity {
+            Activity::Evaluating => false,
+            Activity::Grading => self.is_step,
+            Activity::Sampling | Activity::Scoring | Activity::Updating => true,
+        };
         let what = match progress.activity {
             Activity::Sampling => "sampling",
             Activity::Evaluating => "evaluating",
             Activity::Grading => "grading",
+            Activity::Scoring => "scoring",
+            Activity::Updating => "updating",
         };
         let Progress { done, total, .. } = progress;
-        self.console.status(|| format!("{what} {done}/{total}"));
+        self.status(|| format!("{what} {done}/{total}"));
     }
 }
 
 impl TrainConsole {
+    /// Shows what is happening: on a terminal the bar has the step.
+    fn status(&self, text: impl FnOnce() -> String) {
+        self.console
+            .status(|| match (&self.console.bar, self.is_step) {
+                (None, true) => format!("step {:>4}: {}", self.done + 1, text()),
+                _ => text(),
+            });
+    }
+
     /// Prints the first sample of a group.
     fn sample(&self, group: &GradedGroup) {
         if let Some(sample) = group.samples.first() {
@@ -210,6 +239,9 @@ fn skipped_share(metrics: &Metrics) -> f64 {
 fn step_line(step: u64, steps: u64, metrics: &Metrics, held_out: f64) -> String {
     let number = |name: &str| metrics.get(name).unwrap_or(f64::NAN);
     let updates = match metrics.get("train/num_updates") {
+        Some(0.0) if metrics.get("train/masked_completions") > Some(0.0) => {
+            "no update: every completion was cut off (train.mask_truncated_completions)".into()
+        }
         Some(0.0) => "no update: every group was left out as equal (train.filter)".into(),
         Some(_) if skipped_share(metrics) == 1.0 => {
             "every update skipped: the gradient is not a finite number".into()
@@ -232,8 +264,12 @@ fn step_line(step: u64, steps: u64, metrics: &Metrics, held_out: f64) -> String 
     } else {
         format!(" | held-out {held_out:.3}")
     };
+    let passes = match metrics.get("train/epoch") {
+        Some(passes) => format!(" | epoch {passes:.2}"),
+        None => String::new(),
+    };
     format!(
-        "step {step:>4}/{steps} | reward {:.3}{held_out} | {updates}{skipped} | length {:.1} | {:.0} tokens/s",
+        "step {step:>4}/{steps}{passes} | reward {:.3}{held_out} | {updates}{skipped} | length {:.1} | {:.0} tokens/s",
         number("critic/rewards/mean"),
         number("response_length/mean"),
         number("perf/throughput"),

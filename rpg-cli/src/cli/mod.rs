@@ -1,6 +1,7 @@
 //! The `rpg` command: arguments, terminal, exit codes, and what it alone needs (the hub, plots).
 
 pub mod args;
+mod beat;
 mod commands;
 mod console;
 mod curve;

@@ -1,6 +1,6 @@
 //! What is wrong only in several keys together.
 
-use super::{OptimizerConfig, RewardConfig, ScratchModel, TrainConfig};
+use super::{NamedCommand, OptimizerConfig, RewardConfig, ScratchModel, TrainConfig};
 use crate::failure::Failure;
 use crate::optim::{OptimizerKind, Schedule};
 use rpg_losses::{AdvantageKind, Clip};
@@ -16,6 +16,7 @@ impl TrainConfig {
             return Err(bad("seed", self.seed, SEEDS));
         }
         self.check_sources()?;
+        self.check_length()?;
         self.check_group_size()?;
         self.check_sizes()?;
         self.check_reference()?;
@@ -55,7 +56,7 @@ impl TrainConfig {
                 ));
             }
         }
-        let weight = self.reward.weights.correct(self.reward.command.is_some());
+        let weight = self.reward.weights.correct(self.reward.has_command());
         let is_signed = self.reward.scale == ScoreScale::PlusMinusOne && weight != 0.0;
         if self.objective.advantage == AdvantageKind::MaxRl && is_signed {
             warnings.push(
@@ -80,6 +81,12 @@ impl TrainConfig {
                  nucleus is never sampled",
                 self.rollout.top_p
             ));
+        }
+        if !self.data.columns.extra.is_empty() && !self.reward.has_command() {
+            warnings.push(
+                "data.columns.extra: nothing reads these columns, as there is no reward.command"
+                    .into(),
+            );
         }
         if self.evaluate.problems == 0 && self.evaluate.every > 0 {
             warnings.push(format!(
@@ -153,11 +160,40 @@ impl TrainConfig {
             )
             .hint("give data.task, or a pretrained model with model.path"));
         }
+        if self.data.task.is_some() && !self.data.columns.extra.is_empty() {
+            let found = format!("{:?}", self.data.columns.extra);
+            let expected = "none, as the problems of data.task have no columns";
+            return Err(bad("data.columns.extra", found, expected));
+        }
         if self.warm_start.is_some() && self.data.task.is_none() {
             return Err(Failure::input(
                 "warm_start needs worked examples, which only data.task has",
             )
             .hint("remove [warm_start]"));
+        }
+        Ok(())
+    }
+
+    /// Refuses anything but one length of the run, and a run that would train on nothing.
+    fn check_length(&self) -> Result<(), Failure> {
+        match (self.train.steps, self.train.data_epochs) {
+            (None, None) => Err(Failure::input(
+                "train: neither `steps` nor `data_epochs` is given",
+            )
+            .hint("--steps N, or --set train.data_epochs=3")),
+            (Some(_), Some(_)) => Err(Failure::input(
+                "train: both `steps` and `data_epochs` are given",
+            )
+            .hint("keep one of them")),
+            (None, Some(epochs)) if self.data.task.is_some() => {
+                let expected = "train.steps in its place, as the problems of data.task never end";
+                Err(bad("train.data_epochs", epochs, expected))
+            }
+            _ => Ok(()),
+        }?;
+        if self.train.mask_truncated_completions && self.rollout.ignore_eos {
+            let expected = "false with rollout.ignore_eos, which has every completion cut";
+            return Err(bad("train.mask_truncated_completions", true, expected));
         }
         Ok(())
     }
@@ -195,11 +231,12 @@ impl TrainConfig {
         ] {
             check_completions(factors, n)?;
         }
-        let processes = self.reward.command.as_ref();
-        let processes = processes.map_or(0, |command| command.processes);
-        if processes > MOST_PROCESSES {
-            let expected = format!("at most {MOST_PROCESSES}");
-            return Err(bad("reward.command.processes", processes, &expected));
+        for NamedCommand { name, command, .. } in self.reward.all_commands() {
+            let processes = command.processes;
+            if processes > MOST_PROCESSES {
+                let key = format!("{}.processes", self.reward.section_of(name));
+                return Err(bad(&key, processes, &format!("at most {MOST_PROCESSES}")));
+            }
         }
         self.model.scratch.as_ref().map_or(Ok(()), check_scratch)
     }
@@ -285,21 +322,31 @@ impl OptimizerConfig {
 
 impl RewardConfig {
     fn check(&self) -> Result<(), Failure> {
-        let has_command = self.command.is_some();
         if let Some(weight) = self.weights.command
-            && !has_command
+            && self.command.is_none()
         {
             let expected = "no weight, as there is no reward.command";
             return Err(bad("reward.weights.command", weight, expected));
         }
-        Ok(())
+        let names: Vec<&str> = self.all_commands().iter().map(|c| c.name).collect();
+        match &self.correct_by {
+            Some(name) if names.is_empty() => {
+                let expected = "nothing, as there is no command";
+                Err(bad("reward.correct_by", name, expected))
+            }
+            Some(name) if !names.contains(&name.as_str()) => {
+                let expected = format!("one of the commands: {}", names.join(", "));
+                Err(bad("reward.correct_by", name, &expected))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether every completion has the same reward, 0.
     pub(super) fn is_nothing(&self) -> bool {
-        let has_command = self.command.is_some();
-        let has_weight = self.weights.correct(has_command) != 0.0
-            || (has_command && self.weights.own() != 0.0)
+        let commands = self.all_commands();
+        let has_weight = self.weights.correct(!commands.is_empty()) != 0.0
+            || commands.iter().any(|command| command.weight != 0.0)
             || self.weights.format() != 0.0;
         !has_weight && self.overlong.is_none() && self.repetition.is_none()
     }

@@ -32,6 +32,8 @@ pub enum Values {
     Plain(String),
     /// A table with these keys.
     Table(&'static [KeyDoc]),
+    /// Tables with these keys, by names of the user's choice.
+    Named(&'static [KeyDoc]),
     /// A table that is described in this place of the documentation.
     Page(&'static str),
 }
@@ -295,6 +297,7 @@ plain_values! {
     usize: "a whole number",
     String: "text",
     PathBuf: "a path",
+    Vec<String>: "a list of texts",
 }
 
 /// The names of the variants of an enum, as a config spells them.

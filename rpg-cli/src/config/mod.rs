@@ -5,6 +5,7 @@
 //! several keys must say together.
 
 mod check;
+mod commands;
 mod data_files;
 mod keys;
 mod lora;
@@ -13,9 +14,11 @@ mod reference;
 mod reference_policy;
 mod reward;
 mod sections;
+mod sets;
 mod values;
 
 pub(crate) use check::check_completions;
+pub use commands::Commands;
 pub use data_files::{DataFile, DataFiles, Example, Examples};
 pub use keys::{BadKey, Checked, ConfigType, ForeignSection, KeyDoc, Values};
 pub use lora::{BaseWeights, LoraSection, TargetModules};
@@ -23,7 +26,7 @@ pub use recipes::{METHODS, MODELS, Recipe, recipes};
 pub(crate) use reference::default_of;
 pub use reference::reference;
 pub use reference_policy::{AdaptiveBeta, ReferenceConfig};
-pub use reward::{RewardConfig, RewardWeights};
+pub use reward::{NamedCommand, RewardConfig, RewardWeights};
 pub use sections::{
     CheckpointConfig, ColumnNames, DataSource, EvaluateConfig, GradientCheckpointing, LoopConfig,
     ModelSource, OptimizerConfig, RolloutConfig, ScratchModel, Task, TaskKeys, TaskName, WarmStart,
@@ -35,7 +38,7 @@ pub use values::{
 
 use crate::device::DeviceChoice;
 use crate::failure::{AtPath, Failure};
-use crate::optim::{Schedule, constant_with_warmup, cosine, stable_decay};
+use crate::optim::{Place, Schedule, constant_with_warmup, cosine, stable_decay};
 use keys::{at_path, config_section};
 use rpg_losses::ObjectiveConfig;
 use rpg_rollout::generate::GenerateOptions;
@@ -51,7 +54,7 @@ config_section! {
     /// use rpg_cli::config::{Count, TrainConfig};
     /// # fn main() -> Result<(), rpg_cli::failure::Failure> {
     /// let mut config = TrainConfig::recipe("arithmetic", &["optimizer.lr=1e-5".to_owned()])?;
-    /// config.train.steps = 10;
+    /// config.train.steps = Some(10);
     /// config.rollout.prompts_per_step = Count::of(8);
     /// config.check()?;
     /// # Ok(())
@@ -100,9 +103,7 @@ impl TrainConfig {
 
     /// The same from a table.
     fn with_sets(mut table: toml::Table, origin: &str, sets: &[String]) -> Result<Self, Failure> {
-        for set in sets {
-            apply(&mut table, set)?;
-        }
+        sets::apply_all(&mut table, sets)?;
         let config = Self::from_table(table, origin)?;
         config.check()?;
         Ok(config)
@@ -139,7 +140,7 @@ impl TrainConfig {
     }
 
     /// The learning rate of an update, counted from 1 over the whole run, in a step.
-    pub fn learning_rate(&self, step: u64, update: u64) -> f64 {
+    pub fn learning_rate(&self, place: Place, update: u64) -> f64 {
         let OptimizerConfig {
             lr,
             schedule,
@@ -150,12 +151,11 @@ impl TrainConfig {
         } = self.optimizer;
         // At most one of the two is above 0.
         let lr = constant_with_warmup(lr.get(), warmup_updates, update);
-        let lr = constant_with_warmup(lr, warmup_steps, step);
-        let steps = self.train.steps;
+        let lr = constant_with_warmup(lr, warmup_steps, place.step);
         match schedule {
             Schedule::Constant => lr,
-            Schedule::Cosine => lr * cosine(0.0, (step - 1) as f64 / steps as f64),
-            Schedule::WarmupStableDecay => lr * stable_decay(decay_steps, steps, step),
+            Schedule::Cosine => lr * cosine(0.0, place.done),
+            Schedule::WarmupStableDecay => lr * stable_decay(decay_steps, place.steps, place.step),
         }
     }
 
@@ -179,44 +179,6 @@ impl TrainConfig {
             }
         })
     }
-}
-
-/// Sets one key of a table from `a.b.c=value`; a value that is not TOML is taken as a string.
-fn apply(table: &mut toml::Table, set: &str) -> Result<(), Failure> {
-    let usage = || {
-        Failure::input(format!("--set {set}: expected KEY=VALUE"))
-            .hint("for example --set optimizer.lr=1e-5")
-    };
-    let (key, text) = set.split_once('=').ok_or_else(usage)?;
-    let value = format!("value = {text}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(text.to_owned()));
-    if value.is_str() && text.trim().parse::<f64>().is_ok_and(|x| x.fract() == 0.0) {
-        return Err(Failure::input(format!(
-            "{}: found {}; expected {}",
-            key.trim(),
-            text.trim(),
-            check::SEEDS
-        )));
-    }
-    let mut parts: Vec<&str> = key.split('.').map(str::trim).collect();
-    let last = parts
-        .pop()
-        .filter(|last| !last.is_empty())
-        .ok_or_else(usage)?;
-    let mut section = table;
-    for part in parts {
-        let entry = section
-            .entry(part.to_owned())
-            .or_insert_with(|| toml::Table::new().into());
-        section = entry
-            .as_table_mut()
-            .ok_or_else(|| Failure::input(format!("--set {set}: `{part}` is not a table")))?;
-    }
-    section.insert(last.to_owned(), value);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -258,7 +220,8 @@ mod tests {
                 .chain(sets)
                 .map(|set| (*set).to_owned())
                 .collect();
-            TrainConfig::recipe("arithmetic", &sets).map(|c| c.learning_rate(step, update))
+            let config = TrainConfig::recipe("arithmetic", &sets);
+            config.map(|c| c.learning_rate(Place::of(step, 300), update))
         };
         let steps = ["optimizer.warmup_updates=0", "optimizer.warmup_steps=10"];
         for (step, update, by_updates, by_steps) in [
@@ -287,7 +250,8 @@ mod tests {
         let sets = ["model.path=m".to_owned(), "data.train=d".to_owned()];
         let config = TrainConfig::recipe("finetune", &sets).unwrap();
         // The warm-up is over after ten steps, however many updates a step has.
-        let rates = [1, 5, 10, 100].map(|step| config.learning_rate(step, 1000 * step) / 1e-6);
+        let rate = |step| config.learning_rate(Place::of(step, 400), 1000 * step);
+        let rates = [1, 5, 10, 100].map(|step| rate(step) / 1e-6);
         assert!((rates[0] - 0.1).abs() < 1e-12 && (rates[1] - 0.5).abs() < 1e-12);
         assert_eq!(rates[2..], [1.0, 1.0]);
         // Its scores are 1 and -1, to which its beta belongs.

@@ -133,6 +133,7 @@ impl TrainConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::optim::Place;
     use std::collections::HashSet;
 
     /// The keys that two of the stand-alone recipes leave to the user.
@@ -176,10 +177,10 @@ mod tests {
                 );
                 assert_eq!(
                     (config.train.steps, config.train.mini_batches.get()),
-                    (400, 16)
+                    (Some(400), 16)
                 );
                 assert_eq!(config.train.max_generation_batches, 20);
-                assert_eq!(config.learning_rate(10, 160), 1e-6);
+                assert_eq!(config.learning_rate(Place::of(10, 400), 160), 1e-6);
                 assert_eq!(config.optimizer.weight_decay.get(), 0.1);
                 assert_eq!(config.optimizer.max_grad_norm.get(), 1.0);
                 assert_eq!(config.evaluate.samples.get(), 32);

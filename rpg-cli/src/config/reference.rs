@@ -16,6 +16,10 @@ pub(crate) fn default_of(path: &str) -> Option<serde_json::Value> {
         let key = keys.iter().find(|key| key.name == name)?;
         match (key.values)() {
             Values::Table(within) if names.peek().is_some() => keys = within,
+            Values::Named(within) if names.peek().is_some() => {
+                names.next();
+                keys = within;
+            }
             _ if names.peek().is_none() => return serde_json::to_value(key.default?()?).ok(),
             _ => return None,
         }
@@ -36,6 +40,11 @@ fn table(path: &str, keys: &[KeyDoc]) -> String {
                 rows += &format!("| `{path}` | {about} | {values} | {} |\n", default(key));
             }
             Values::Table(keys) => {
+                sections += &format!("{section}\n{}", table(&format!("{path}."), keys));
+            }
+            Values::Named(keys) => {
+                let path = format!("{path}.NAME");
+                let section = format!("\n### `[{path}]`\n\n{about}{optional}");
                 sections += &format!("{section}\n{}", table(&format!("{path}."), keys));
             }
             Values::Page(link) => {

@@ -1,5 +1,6 @@
 //! The section of the reward.
 
+use super::commands::Commands;
 use super::keys::{Checked, config_section, foreign_section, one_of, plain_values};
 use super::values::{Count, Finite, NonNegative, NotAllowed, Positive};
 use rpg_reward::command::CommandConfig;
@@ -11,10 +12,15 @@ config_section! {
     pub struct RewardConfig {
         /// The numbers for right and wrong answers: 1 and 0, or 1 and -1.
         scale: ScoreScale = ScoreScale::default(),
+        /// Of several commands, the one that says which answers are right, by the part `correct` of its scores. Without it, the
+        /// one that does; it is an error if there are more.
+        correct_by: Option<String> = None,
         /// The weights of the parts of the reward in its sum; penalties have factors of their own.
         weights: RewardWeights = RewardWeights::default(),
         /// A program of yours that scores completions.
         command: Option<Checked<CommandConfig>> = None,
+        /// Several programs of yours, by names of your choice: each score is a part of the reward by that name.
+        commands: Option<Commands> = None,
         /// DAPO's penalty on long completions, added to the sum: from 0 at `max_length - buffer` tokens it falls
         /// linearly to `-penalty` at `max_length`.
         overlong: Option<Checked<OverlongPenalty>> = None,
@@ -37,6 +43,58 @@ config_section! {
         /// The weight of the answer's being in the form that was asked for. Without it 0.
         format: Option<Finite> = None,
     }
+}
+
+impl RewardConfig {
+    /// All commands: `reward.command`, then those of `reward.commands` in the order of their names.
+    pub fn all_commands(&self) -> Vec<NamedCommand<'_>> {
+        let one = self.command.as_ref().map(|command| NamedCommand {
+            name: COMMAND,
+            weight: self.weights.own(),
+            command,
+        });
+        let several = self.commands.iter().flat_map(Commands::iter);
+        one.into_iter().chain(several).collect()
+    }
+
+    /// Whether a program of the user's scores completions.
+    pub fn has_command(&self) -> bool {
+        !self.all_commands().is_empty()
+    }
+
+    /// The weight of the reward of this name.
+    pub fn weight_of(&self, name: &str) -> f64 {
+        let commands = self.commands.iter().flat_map(Commands::iter);
+        let mut weights = commands.filter(|command| command.name == name);
+        weights
+            .next()
+            .map_or_else(|| self.weights.own(), |command| command.weight)
+    }
+
+    /// The section of the command of this name.
+    pub fn section_of(&self, name: &str) -> String {
+        let commands = self.commands.iter().flat_map(Commands::iter);
+        let is_named = commands.into_iter().any(|command| command.name == name);
+        if is_named {
+            format!("reward.commands.{name}")
+        } else {
+            format!("reward.{name}")
+        }
+    }
+}
+
+/// The name of the command of `reward.command`.
+pub(super) const COMMAND: &str = "command";
+
+/// A command, its name and its weight in the reward.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NamedCommand<'a> {
+    /// The name of its part in the reward.
+    pub name: &'a str,
+    /// The weight of that part.
+    pub weight: f64,
+    /// How it is run.
+    pub command: &'a CommandConfig,
 }
 
 impl RewardWeights {

@@ -125,6 +125,8 @@ config_section! {
         /// The source, by which metrics are reported. Without it, `data_source`, or the name of the file where that is
         /// missing.
         source: Option<String> = None,
+        /// Other columns that reward commands are given, by their names; a row without one of them is an error.
+        extra: Vec<String> = Vec::new(),
     }
 }
 
@@ -314,8 +316,11 @@ impl OptimizerConfig {
 config_section! {
     /// The training loop.
     pub struct LoopConfig {
-        /// The number of steps: each is a rollout and its updates (`--steps`).
-        steps: u64,
+        /// The number of steps: each is a rollout and its updates (`--steps`). Either this or `data_epochs` must be given.
+        steps: Option<u64> = None,
+        /// In place of `steps`: how often the training problems of the files are passed through; the run ends with the step
+        /// in which that is done. Dynamic sampling needs fewer steps for it. `total_epochs` of verl, `num_train_epochs` of TRL.
+        data_epochs: Option<Positive> = None,
         /// Updates per step and epoch.
         mini_batches: Count,
         /// Passes over the completions of a step, K of the paper's Algorithm 2: each is part of so many updates.
@@ -335,6 +340,10 @@ config_section! {
         /// the step is full, in at most this many rollouts: with 1, nothing replaces what is left out. With 0, all
         /// groups are kept.
         max_generation_batches: u64 = 0,
+        /// Whether completions that were cut at `rollout.max_new_tokens` are left out of the loss: their advantages are
+        /// computed, and they count in those of their groups, but no update learns from them. TRL has this key; DAPO calls it
+        /// overlong filtering.
+        mask_truncated_completions: bool = false,
         /// Which groups are equal: those whose answers are all right or all wrong (`accuracy`, as in the paper and
         /// DAPO), or those whose rewards are all equal. Where a command gives the reward and says nothing of what is
         /// right, rewards decide: see [what counts as right](#a-command-of-yours).
@@ -407,6 +416,9 @@ config_section! {
         /// start, after the first evaluation and at the end. Where the updates of a step take more than two seconds,
         /// there is one every minute as well.
         every: u64 = 50,
+        /// The time between checkpoints, in minutes, beside `every`: the first step that ends later writes one. Without it,
+        /// time does not count.
+        every_minutes: Option<Positive> = None,
         /// The number of checkpoints that are kept; older ones are removed.
         keep: Count = Count::of(1),
         /// Completions per step that are written to `samples.jsonl`.

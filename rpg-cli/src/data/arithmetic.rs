@@ -110,6 +110,7 @@ impl ColumnAddition {
             data_source: "column_addition".into(),
             prompt: Prompt::Text(format!("{a}+{b}=\n")),
             answer: (a + b).to_string(),
+            columns: None,
         };
         Example { problem, solution }
     }

@@ -1,7 +1,7 @@
 //! The columns of a data set's rows, and the problem that a row is.
 
 use crate::config::ColumnNames;
-use rpg_core::{Message, Problem, Prompt, Role};
+use rpg_core::{Columns as ExtraColumns, Message, Problem, Prompt, Role};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ pub(super) struct Columns {
     answer: Vec<String>,
     source: Vec<String>,
     is_source_named: bool,
+    extra: Vec<String>,
 }
 
 impl Columns {
@@ -30,6 +31,7 @@ impl Columns {
             answer: or(&names.answer, &["answer", "reward_model.ground_truth"]),
             source: or(&names.source, &["data_source"]),
             is_source_named: names.source.is_some(),
+            extra: distinct(&names.extra),
         }
     }
 
@@ -39,7 +41,7 @@ impl Columns {
             let rest = inner.strip_prefix(outer);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
-        [&self.question, &self.answer, &self.source]
+        [&self.question, &self.answer, &self.source, &self.extra]
             .into_iter()
             .flatten()
             .any(|name| is_within(name, path) || is_within(path, name))
@@ -57,7 +59,11 @@ impl Columns {
                 return Err(missing(wanted, names));
             }
         }
-        Ok(())
+        let mut extra = self.extra.iter();
+        match extra.find(|name| !names.contains(name)) {
+            Some(name) => Err(missing_extra(name, names)),
+            None => Ok(()),
+        }
     }
 
     /// The problem of a row. `default_source` is its source where it does not name one.
@@ -85,7 +91,24 @@ impl Columns {
             data_source,
             prompt,
             answer: answer.to_owned(),
+            columns: self.extra_of(row)?,
         })
+    }
+
+    /// The columns that the reward command is given.
+    fn extra_of(&self, row: &Row) -> Result<Option<ExtraColumns>, String> {
+        if self.extra.is_empty() {
+            return Ok(None);
+        }
+        let value = |name: &String| {
+            let value = get(row, name).or_else(|| is_in_nothing(row, name).then(|| "null".into()));
+            let value = value.ok_or_else(|| missing_extra(name, &names_of(row)))?;
+            RawValue::from_string(value).map_err(|e| e.to_string())
+        };
+        let values: Vec<Box<RawValue>> = self.extra.iter().map(value).collect::<Result<_, _>>()?;
+        let names = self.extra.iter().map(String::as_str);
+        let columns = names.zip(values.iter().map(|value| &**value));
+        Ok(Some(ExtraColumns::new(columns)))
     }
 
     fn required<T>(
@@ -107,6 +130,24 @@ impl Columns {
             format!("`{name}`: found {}; expected {expected}", shortened(&value))
         })
     }
+}
+
+/// The names without repetitions.
+fn distinct(names: &[String]) -> Vec<String> {
+    let mut distinct: Vec<String> = Vec::with_capacity(names.len());
+    for name in names {
+        if !distinct.contains(name) {
+            distinct.push(name.clone());
+        }
+    }
+    distinct
+}
+
+fn missing_extra(name: &String, names: &[String]) -> String {
+    format!(
+        "data.columns.extra: {}",
+        missing(std::slice::from_ref(name), names)
+    )
 }
 
 fn missing(wanted: &[String], names: &[String]) -> String {
@@ -138,6 +179,14 @@ fn get(row: &Row, path: &str) -> Option<String> {
     let (outer, inner) = path.split_once('.')?;
     let inside: Row = serde_json::from_str(row.get(outer)?.get()).ok()?;
     get(&inside, inner)
+}
+
+/// Whether one of the columns in which a column lies is there and holds nothing.
+fn is_in_nothing(row: &Row, path: &str) -> bool {
+    let outer = path.match_indices('.').map(|(end, _)| &path[..end]);
+    outer
+        .filter_map(|outer| get(row, outer))
+        .any(|value| value == "null")
 }
 
 /// The names of a row's columns and of those within them.

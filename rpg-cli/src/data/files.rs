@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 pub struct FileProblems {
     /// The problems, in the order of the file.
     pub problems: Vec<Problem>,
-    /// How many rows were left out because an earlier one has the same prompt, answer and source.
+    /// How many rows were left out because an earlier one has the same prompt, answer, source and extra columns.
     pub repeated: usize,
 }
 
@@ -103,7 +103,7 @@ pub fn is_named_as_problems(path: &Path) -> bool {
 }
 
 /// Reads all problems of files. `source` is that of rows that name none; without it, it is the name of their file. With
-/// `deduplicate`, rows with the same prompt, answer and source are one problem.
+/// `deduplicate`, rows with the same prompt, answer, source and extra columns are one problem.
 pub fn read(
     files: &[PathBuf],
     source: Option<&str>,
@@ -181,6 +181,9 @@ fn fingerprint(problem: &Problem) -> u128 {
             }
         }
     }
+    if let Some(columns) = &problem.columns {
+        add(columns.as_json());
+    }
     hash.digest128()
 }
 
@@ -201,6 +204,7 @@ mod tests {
             question: name(question),
             answer: name(answer),
             source: None,
+            extra: Vec::new(),
         }
     }
 
@@ -303,6 +307,74 @@ mod tests {
         std::fs::write(&path, "{\"a.b\": \"x\", \"a\": {\"b\": \"y\"}}\n").unwrap();
         let found = read(&path, &names("a.b", "a.b"), true).unwrap().problems;
         assert_eq!((&*found[0].answer, &*found[0].data_source), ("x", "a"));
+    }
+
+    #[test]
+    fn extra_columns_are_kept_as_they_are_in_the_row() {
+        let names = |extra: &[&str]| ColumnNames {
+            extra: extra.iter().map(|&name| name.to_owned()).collect(),
+            ..ColumnNames::default()
+        };
+        let columns = |file: &str, extra: &[&str]| -> Vec<String> {
+            let found = read(&fixture(file), &names(extra), true).expect(file);
+            let problems = found.problems.into_iter();
+            problems
+                .map(|problem| problem.columns.unwrap().as_json().to_owned())
+                .collect()
+        };
+        let extra = ["extra_info.index", "ability", "reward_model", "ability"];
+        let expected = columns("verl.jsonl", &extra);
+        assert_eq!(expected.len(), 5);
+        for file in ["verl.jsonl.gz", "verl.snappy.parquet"] {
+            let found = columns(file, &extra);
+            let value = |text: &String| -> Value { serde_json::from_str(text).unwrap() };
+            assert_eq!(
+                found.iter().map(value).collect::<Vec<_>>(),
+                expected.iter().map(value).collect::<Vec<_>>(),
+                "{file}"
+            );
+        }
+        assert!(
+            expected[3].starts_with("{\"extra_info.index\":3,\"ability\":"),
+            "{expected:?}"
+        );
+        assert_eq!(columns("verl.jsonl", &["ability"]).len(), 5);
+        // Numbers keep their digits; what lies in nothing is nothing. Rows that differ in these columns are two problems.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d.jsonl");
+        let rows = "{\"question\": \"q\", \"answer\": 1, \"x\": 0.10000000000000000001, \"in\": {\"y\" : [ 1 ]}}\n\
+                    {\"question\": \"q\", \"answer\": 1, \"x\": null, \"in\": null}\n";
+        std::fs::write(&path, rows).unwrap();
+        let read_extra = |extra: &[&str]| read(&path, &names(extra), true);
+        let found = read_extra(&["x", "in.y"]).unwrap().problems;
+        let found: Vec<&str> = found
+            .iter()
+            .map(|p| p.columns.as_ref().unwrap().as_json())
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "{\"x\":0.10000000000000000001,\"in.y\":[1]}",
+                "{\"x\":null,\"in.y\":null}"
+            ]
+        );
+        // A column that a row lacks.
+        std::fs::write(
+            &path,
+            format!("{rows}{{\"question\": \"r\", \"answer\": 1}}\n"),
+        )
+        .unwrap();
+        let error = read_extra(&["x"]).unwrap_err();
+        let expected = "d.jsonl, line 3: data.columns.extra: `x` is missing; the columns are `answer`, `question`";
+        assert!(error.message.ends_with(expected), "{error}");
+        let error = read(
+            &fixture("verl.snappy.parquet"),
+            &names(&["ability", "level"]),
+            true,
+        );
+        let error = error.unwrap_err();
+        let expected = "verl.snappy.parquet: data.columns.extra: `level` is missing; the columns are `data_source`";
+        assert!(error.message.contains(expected), "{error}");
     }
 
     #[test]

@@ -164,6 +164,7 @@ mod tests {
                 data_source: String::new(),
                 prompt: Prompt::Text(String::new()),
                 answer: String::new(),
+                columns: None,
             },
             prompt_tokens: vec![1].into(),
         };

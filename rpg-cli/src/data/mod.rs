@@ -408,6 +408,7 @@ mod tests {
                 data_source: String::new(),
                 prompt: Prompt::Text(String::new()),
                 answer: answer.to_owned(),
+                columns: None,
             },
             prompt_tokens: vec![i].into(),
         };

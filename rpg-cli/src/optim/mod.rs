@@ -11,7 +11,7 @@ mod state;
 pub use adamw::{AdamW, AdamWConfig};
 pub use adamw_8bit::AdamW8bit;
 pub use norm::global_norm;
-pub use schedule::{Schedule, constant_with_warmup, cosine, linear_warmup, stable_decay};
+pub use schedule::{Place, Schedule, constant_with_warmup, cosine, linear_warmup, stable_decay};
 pub use schedule_free::{AdamWScheduleFree, ScheduleFreeConfig};
 pub use state::{OptimizerState, StateError, StateTensor};
 

@@ -16,6 +16,28 @@ pub enum Schedule {
     WarmupStableDecay,
 }
 
+/// Where a step is in its run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// The step, counted from 1.
+    pub step: u64,
+    /// The steps of the run; an estimate where the data decide when it ends.
+    pub steps: u64,
+    /// The share of the run that was done before the step, from 0 to 1.
+    pub done: f64,
+}
+
+impl Place {
+    /// A step of a run of so many.
+    pub fn of(step: u64, steps: u64) -> Self {
+        Self {
+            step,
+            steps,
+            done: (step - 1) as f64 / steps as f64,
+        }
+    }
+}
+
 /// Rises linearly over `warmup` updates, then stays constant.
 pub fn constant_with_warmup(lr: f64, warmup: u64, update: u64) -> f64 {
     lr * (update as f64 / warmup.max(1) as f64).min(1.0)

@@ -1,6 +1,6 @@
 //! Sampling for steps and evaluations, and the evaluation itself.
 
-use super::grading::{Grader, no_score};
+use super::grading::Grader;
 use super::report::{Activity, Progress};
 use super::sample::GradedGroup;
 use crate::config::TrainConfig;
@@ -35,11 +35,8 @@ pub(super) fn sample<B: DecodeBackend>(
         .collect();
     rollouts
         .sample(&requests, options, &mut |progress| {
-            on_progress(Progress {
-                activity,
-                done: progress.n_finished,
-                total: progress.n_completions,
-            })
+            let (done, total) = (progress.n_finished, progress.n_completions);
+            on_progress(Progress::new(activity, done, total))
         })
         .map_err(|e| failure(e, problems))
 }
@@ -98,16 +95,12 @@ pub(super) fn evaluate<B: DecodeBackend>(
         on_progress,
     )?;
     let groups = grader.grade(problems.to_vec(), groups, &mut |done, total| {
-        on_progress(Progress {
-            activity: Activity::Grading,
-            done,
-            total,
-        })
+        on_progress(Progress::new(Activity::Grading, done, total))
     })?;
     let Some(mean_at_k) = mean_at_k(&groups) else {
         let first = groups.iter().flat_map(|group| &group.samples).next();
         let error = first.and_then(|sample| sample.grade.error.as_ref());
-        return Err(no_score("the evaluation", error));
+        return Err(grader.no_score("the evaluation", error));
     };
     Ok(Evaluation { mean_at_k, groups })
 }

@@ -4,15 +4,14 @@ use super::sample::{GradedGroup, Sample};
 use crate::config::{RewardConfig, TrainConfig};
 use crate::data::{Data, PromptedProblem, TrainData};
 use crate::failure::Failure;
-use rpg_core::{Completion, Group, Problem};
-use rpg_reward::command::CommandReward;
+use rpg_core::{Columns, Completion, Group, Problem};
 use rpg_reward::shaping::{RewardParts, format_reward};
 use rpg_reward::{
     ErrorPolicy, GradeOptions, Reason, Reward, RewardError, RewardItem, Score, Verdict, grade_batch,
 };
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 /// What a completion is worth.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,8 +30,8 @@ pub struct Grade {
     pub own_parts: Vec<(String, f64)>,
     /// The reward. `None`: the completion is left out.
     pub reward: Option<f64>,
-    /// Why the user's reward gave no score.
-    pub error: Option<RewardError>,
+    /// Why a reward of the user's gave no score.
+    pub error: Option<OwnError>,
 }
 
 impl Grade {
@@ -46,46 +45,102 @@ impl Grade {
     }
 }
 
+/// Why a reward of the user's gave no score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnError {
+    /// Which of several; `None` of the only one.
+    pub name: Option<String>,
+    /// The error.
+    pub error: RewardError,
+}
+
+impl fmt::Display for OwnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{name}: {}", self.error),
+            None => self.error.fmt(f),
+        }
+    }
+}
+
+/// A reward of the user's.
+struct Own {
+    reward: Box<dyn Reward>,
+    weight: f64,
+    has_scored: AtomicBool,
+}
+
+/// What a reward of the user's says of a completion.
+type Scored = Result<Score, RewardError>;
+
 /// Grades completions as the config says.
 pub struct Grader {
     config: RewardConfig,
     /// Where the format reward expects the answer.
     form: GradeOptions,
-    own: Option<Box<dyn Reward>>,
-    has_scored: AtomicBool,
+    own: Vec<Own>,
 }
 
 impl Grader {
     /// Grades with the built-in grader and, if given, with the user's own reward, whose weight is
     /// `reward.weights.command`.
     pub fn new(config: &TrainConfig, own: Option<Box<dyn Reward>>) -> Self {
+        Self::with_rewards(config, own.into_iter().collect())
+    }
+
+    /// The same with several rewards of the user's. The weight of one that `reward.commands` names is there.
+    pub fn with_rewards(config: &TrainConfig, own: Vec<Box<dyn Reward>>) -> Self {
         let form = match config.data.answer_style {
             Some(style) => GradeOptions::only(style),
             None => config.reward.grade.clone(),
         };
+        let own = own.into_iter().map(|reward| Own {
+            weight: config.reward.weight_of(reward.name()),
+            reward,
+            has_scored: AtomicBool::new(false),
+        });
         Self {
             config: config.reward.clone(),
             form,
-            own,
-            has_scored: AtomicBool::new(false),
+            own: own.collect(),
         }
     }
 
     /// Whether the user has given a reward besides the built-in grader.
     pub fn has_own_reward(&self) -> bool {
-        self.own.is_some()
+        !self.own.is_empty()
     }
 
-    /// Refuses completions of `what` of which none has a score from the user's reward, if it has never given one.
+    /// An error of one of the rewards, by its name where there are several.
+    fn error_of(&self, own: &Own, error: RewardError) -> OwnError {
+        let name = (self.own.len() > 1).then(|| own.reward.name().to_owned());
+        OwnError { name, error }
+    }
+
+    /// Refuses completions of `what` of which none has a score from one of the user's rewards, if that has never given one.
     pub(super) fn check_scored(&self, what: &str, groups: &[GradedGroup]) -> Result<(), Failure> {
-        if !self.has_own_reward() || self.has_scored.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        let errors = groups.iter().flat_map(|group| &group.samples);
-        let first = errors
-            .filter_map(|sample| sample.grade.error.as_ref())
-            .next();
-        first.map_or(Ok(()), |error| Err(no_score(what, Some(error))))
+        let mut silent = (self.own.iter()).filter(|own| !own.has_scored.load(Ordering::Relaxed));
+        silent.try_for_each(|own| {
+            let samples = groups.iter().flat_map(|group| &group.samples);
+            let mut errors = samples.filter_map(|sample| sample.grade.error.as_ref());
+            let first = errors.find(|error| {
+                let name = error.name.as_deref();
+                name.is_none_or(|name| name == own.reward.name())
+            });
+            first.map_or(Ok(()), |error| Err(self.no_score(what, Some(error))))
+        })
+    }
+
+    /// The failure of a reward that has scored none of the completions of `what`.
+    pub(super) fn no_score(&self, what: &str, first: Option<&OwnError>) -> Failure {
+        let named = first.and_then(|error| error.name.as_deref());
+        let own = self.own.first().map(|own| own.reward.name());
+        let section = self.config.section_of(named.or(own).unwrap_or("command"));
+        Failure::reward(format!(
+            "{section}: no completion of {what} has a score; the first error: {}",
+            first.map_or_else(String::new, |error| error.error.to_string())
+        ))
+        .hint(first.map_or(SAID, |error| hint(&error.error)))
     }
 
     /// A note on the expected answers that the built-in grader cannot parse, if it alone decides.
@@ -144,22 +199,14 @@ impl Grader {
             .map(|(problem, completion)| (completion.text.as_str(), problem.answer.as_str()))
             .collect();
         let verdicts = grade_batch(&answers, &self.config.grade);
-        let grades: Vec<Grade> = match self.own_scores(&completions, on_progress)? {
-            None => completions
-                .iter()
-                .zip(verdicts)
-                .map(|((_, completion), verdict)| self.graded(completion, verdict, None))
-                .collect(),
-            Some(scores) => completions
-                .iter()
-                .zip(verdicts)
-                .zip(scores)
-                .map(|(((_, completion), verdict), score)| match score {
-                    Ok(score) => self.graded(completion, verdict, Some(score)),
-                    Err(error) => failed(verdict, None, error),
-                })
-                .collect(),
-        };
+        let mut scores = self.own_scores(&completions, on_progress)?.into_iter();
+        let grades = completions
+            .iter()
+            .zip(verdicts)
+            .map(|((_, completion), verdict)| {
+                self.graded(completion, verdict, scores.next().unwrap_or_default())
+            });
+        let grades: Vec<Grade> = grades.collect::<Result<_, _>>()?;
         let mut grades = grades.into_iter();
         let graded = groups.into_iter().zip(problems).map(|(group, prompted)| {
             let samples = group.completions.into_iter().zip(grades.by_ref());
@@ -174,15 +221,12 @@ impl Grader {
         Ok(graded.collect())
     }
 
-    /// The scores of the user's reward, if there is one.
+    /// What the user's rewards say of each completion, in their order; nothing if there are none.
     fn own_scores(
         &self,
         completions: &[(&Problem, &Completion)],
         on_progress: &mut dyn FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<Option<Vec<Result<Score, RewardError>>>, Failure> {
-        let Some(reward) = &self.own else {
-            return Ok(None);
-        };
+    ) -> Result<Vec<Vec<Scored>>, Failure> {
         let items: Vec<RewardItem> = completions
             .iter()
             .map(|(problem, completion)| RewardItem {
@@ -190,66 +234,105 @@ impl Grader {
                 completion: &completion.text,
                 tokens: &completion.tokens,
                 gold: &problem.answer,
+                columns: problem.columns.as_ref().map(Columns::as_json),
             })
             .collect();
-        let mut stopped = false;
-        let scores = reward.score(&items, &mut |done| {
-            let flow = on_progress(done, items.len());
-            stopped |= flow.is_break();
-            flow
-        });
-        if stopped {
-            return Err(Failure::interrupted());
+        let mut all: Vec<Vec<Scored>> = Vec::new();
+        for (i, own) in self.own.iter().enumerate() {
+            let (n_before, n) = (i * items.len(), self.own.len() * items.len());
+            let mut stopped = false;
+            let scores = own.reward.score(&items, &mut |done| {
+                let flow = on_progress(n_before + done, n);
+                stopped |= flow.is_break();
+                flow
+            });
+            if stopped {
+                return Err(Failure::interrupted());
+            }
+            self.check_scores(own, &scores, completions)?;
+            all.resize_with(scores.len(), Vec::new);
+            for (of_completion, score) in all.iter_mut().zip(scores) {
+                of_completion.push(score);
+            }
         }
-        if scores.len() != items.len() {
+        Ok(all)
+    }
+
+    /// Refuses scores that do not fit the completions, and errors if the reward's policy is to stop.
+    fn check_scores(
+        &self,
+        own: &Own,
+        scores: &[Scored],
+        completions: &[(&Problem, &Completion)],
+    ) -> Result<(), Failure> {
+        let reward = own.reward.as_ref();
+        if scores.len() != completions.len() {
             return Err(Failure::reward(format!(
                 "reward `{}`: {} scores for {} completions",
                 reward.describe(),
                 scores.len(),
-                items.len()
+                completions.len()
             )));
         }
         if scores.iter().flatten().any(|score| score.error.is_none()) {
-            self.has_scored.store(true, Ordering::Relaxed);
+            own.has_scored.store(true, Ordering::Relaxed);
         }
         let first_error = scores.iter().position(Result::is_err);
         if let Some(i) = first_error
             && reward.on_error() == ErrorPolicy::Stop
             && let Err(error) = &scores[i]
         {
+            let section = self.config.section_of(reward.name());
             return Err(Failure::reward(format!(
-                "reward.{}: `{}`, problem {}: {error}",
-                reward.name(),
+                "{section}: `{}`, problem {}: {error}",
                 reward.describe(),
                 completions[i].0.id
             ))
             .hint(format!(
-                "{}; `reward.command.on_error` can leave out such a completion or give it a fixed score",
+                "{}; `{section}.on_error` can leave out such a completion or give it a fixed score",
                 hint(error)
             )));
         }
-        Ok(Some(scores))
+        Ok(())
     }
 
-    fn graded(&self, completion: &Completion, verdict: Verdict, score: Option<Score>) -> Grade {
+    /// The grade of a completion of which the user's rewards say this, in their order.
+    fn graded(
+        &self,
+        completion: &Completion,
+        verdict: Verdict,
+        scores: Vec<Scored>,
+    ) -> Result<Grade, Failure> {
         let config = &self.config;
-        if let Some(score) = &score
-            && let Some(error) = &score.error
-        {
-            return failed(verdict, Some(score.score), error.clone());
+        let mut first_error = None;
+        let mut given: Vec<(&Own, Score)> = Vec::with_capacity(scores.len());
+        for (own, score) in self.own.iter().zip(scores) {
+            match score {
+                Err(error) => return Ok(failed(verdict, None, self.error_of(own, error))),
+                Ok(mut score) => {
+                    if let Some(error) = score.error.take() {
+                        let error = self.error_of(own, error);
+                        // The only reward's is the whole reward; that of one of several is its part of it.
+                        if self.own.len() == 1 {
+                            return Ok(failed(verdict, Some(score.score), error));
+                        }
+                        first_error.get_or_insert(error);
+                    }
+                    given.push((own, score));
+                }
+            }
         }
-        let stated = score
-            .as_ref()
-            .and_then(|score| score.parts.get("correct"))
-            .map(|&correct| correct == 1.0);
+        let stated = self.stated(&given)?;
+        // Whoever failed might have said it.
+        let is_known = stated.is_some() || first_error.is_none();
         let correct = stated.unwrap_or(verdict.correct);
         let mut parts = RewardParts::new();
         let correct_weight = config.weights.correct(self.has_own_reward());
         if correct_weight != 0.0 {
             parts = parts.with("correct", config.scale.score(correct), correct_weight);
         }
-        if let (Some(reward), Some(score)) = (&self.own, &score) {
-            parts = parts.with(reward.name(), score.score, config.weights.own());
+        for (own, score) in &given {
+            parts = parts.with(own.reward.name(), score.score, own.weight);
         }
         let format_weight = config.weights.format();
         if format_weight != 0.0 {
@@ -262,34 +345,48 @@ impl Grader {
         if let Some(repetition) = config.repetition {
             parts = parts.with("repetition", repetition.penalty(&completion.tokens), 1.0);
         }
-        let own_name = self.own.as_ref().map_or("", |reward| reward.name());
-        let own_parts = score.map_or_else(Vec::new, |score| {
+        let own_parts = given.into_iter().flat_map(|(own, score)| {
             let parts = score.parts.into_iter();
-            parts
-                .map(|(name, value)| (format!("{own_name}/{name}"), value))
-                .collect()
+            parts.map(|(name, value)| (format!("{}/{name}", own.reward.name()), value))
         });
-        Grade {
+        let is_about_it = stated.is_some() || correct_weight != 0.0;
+        Ok(Grade {
             verdict,
-            correct: Some(correct),
-            accuracy: (stated.is_some() || correct_weight != 0.0).then_some(correct),
+            correct: is_known.then_some(correct),
+            accuracy: (is_known && is_about_it).then_some(correct),
             reward: Some(parts.total()),
+            own_parts: own_parts.collect(),
             parts,
-            own_parts,
-            error: None,
+            error: first_error,
+        })
+    }
+
+    /// Whether the completion is right, if one of the user's rewards says it: that of `reward.correct_by`, or the only one.
+    fn stated(&self, given: &[(&Own, Score)]) -> Result<Option<bool>, Failure> {
+        let says = given.iter().filter_map(|(own, score)| {
+            let name = own.reward.name();
+            let is_asked = self
+                .config
+                .correct_by
+                .as_deref()
+                .is_none_or(|by| by == name);
+            let correct = score.parts.get("correct").filter(|_| is_asked)?;
+            Some((name, *correct == 1.0))
+        });
+        match says.collect::<Vec<_>>()[..] {
+            [] => Ok(None),
+            [(_, correct)] => Ok(Some(correct)),
+            [(one, _), (other, _), ..] => Err(Failure::reward(format!(
+                "reward.correct_by: found nothing; expected one of `{one}` and `{other}`, which both say what is right, in a \
+                 part `correct`"
+            ))
+            .hint(format!("--set reward.correct_by={one}, for example"))),
         }
     }
 }
 
-/// The failure of a reward that has scored none of the completions of `what`.
-pub(super) fn no_score(what: &str, first: Option<&RewardError>) -> Failure {
-    let said = "the command's own messages, on standard error, are above";
-    Failure::reward(format!(
-        "reward.command: no completion of {what} has a score; the first error: {}",
-        first.map_or_else(String::new, ToString::to_string)
-    ))
-    .hint(first.map_or(said, hint))
-}
+/// Where a command has said why it failed.
+const SAID: &str = "the command's own messages, on standard error, are above";
 
 /// Where to look for the cause of an error of the reward command.
 fn hint(error: &RewardError) -> &'static str {
@@ -301,12 +398,12 @@ fn hint(error: &RewardError) -> &'static str {
             "answers that the command does not flush after every line never arrive (in Python: \
              print(..., flush=True)); its own messages, on standard error, are above"
         }
-        _ => "the command's own messages, on standard error, are above",
+        _ => SAID,
     }
 }
 
 /// A completion without a score: left out, or with the reward that the error policy names.
-fn failed(verdict: Verdict, reward: Option<f64>, error: RewardError) -> Grade {
+fn failed(verdict: Verdict, reward: Option<f64>, error: OwnError) -> Grade {
     Grade {
         verdict,
         correct: None,
@@ -315,64 +412,5 @@ fn failed(verdict: Verdict, reward: Option<f64>, error: RewardError) -> Grade {
         own_parts: Vec::new(),
         reward,
         error: Some(error),
-    }
-}
-
-/// The reward command of a config, started but not yet known to work.
-pub struct StartedCommand {
-    command: CommandReward,
-    started: Instant,
-}
-
-/// How long a command is watched, since it may end right after its start.
-const TIME_TO_FAIL: Duration = Duration::from_millis(1500);
-
-impl StartedCommand {
-    /// Finds the command of a config, if it has one, and starts it.
-    pub fn start(config: &RewardConfig) -> Result<Option<Self>, Failure> {
-        let Some(command) = config
-            .command
-            .clone()
-            .map(|c| CommandReward::new(c.into_inner()))
-        else {
-            return Ok(None);
-        };
-        if command.config().find_program().is_none() {
-            let program = command.config().program.first();
-            return Err(Failure::input(format!(
-                "reward.command.program: found `{}`; expected a path to an executable file, or the name of \
-                 one on PATH",
-                program.map_or("", String::as_str)
-            )));
-        }
-        command
-            .start()
-            .map_err(|error| Failure::input(format!("reward.command: {error}")))?;
-        Ok(Some(Self {
-            command,
-            started: Instant::now(),
-        }))
-    }
-
-    /// Refuses a command that has already ended, as an interpreter does whose script is missing.
-    pub fn check(self) -> Result<Box<dyn Reward>, Failure> {
-        // An interpreter takes a moment to notice that it has nothing to run. Part of that time has passed between
-        // start and check, with loading the model for example.
-        let mut running = self.command.check_running();
-        while running.is_ok() && self.started.elapsed() < TIME_TO_FAIL {
-            std::thread::sleep(Duration::from_millis(50));
-            running = self.command.check_running();
-        }
-        match running {
-            Ok(()) => Ok(Box::new(self.command)),
-            Err(error) => Err(Failure::input(format!(
-                "reward.command: `{}`: {error}",
-                self.command.describe()
-            ))
-            .hint(
-                "the command must read lines until its standard input ends; its own messages, on standard \
-                 error, are above",
-            )),
-        }
     }
 }

@@ -260,6 +260,7 @@ mod tests {
                 weights: None,
                 logp_ref: None,
                 advantages: vec![0.5; tokens.len()],
+                is_trained: true,
             })
             .collect();
         let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();

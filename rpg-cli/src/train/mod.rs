@@ -1,8 +1,11 @@
 //! Training: the loop of the paper's Algorithm 2, and its parts.
 
+mod changes;
 mod collect;
+mod commands;
 mod grading;
 mod learner;
+mod length;
 mod loss;
 mod memory;
 mod old_policy;
@@ -19,8 +22,10 @@ mod trainer;
 mod updates;
 mod warm_start;
 
+pub use changes::ConfigChange;
 pub use collect::Evaluation;
-pub use grading::{Grade, Grader, StartedCommand};
+pub use commands::StartedCommands;
+pub use grading::{Grade, Grader, OwnError};
 pub use learner::{Learner, StepReport, TapedLoss};
 pub use loss::UpdateReport;
 pub use memory::{MemoryPart, MemoryPlan, RunSizes, advice};

@@ -1,11 +1,10 @@
 //! `pi_old`, the policy from which the updates of a step start, and how far the sampler is from it.
 
 use super::learner::Learner;
-use super::prepare::{Response, log_probs};
+use super::prepare::{OnProgress, Response, log_probs};
 use super::ranks::Ranks;
 use crate::config::TrainConfig;
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
 use rpg_core::ops::DecodeBackend;
 use rpg_losses::rollout::{RolloutCorrection, rollout_weights};
 use rpg_losses::{Level, ObjectiveConfig};
@@ -21,11 +20,11 @@ pub(super) fn add_old_policy<B: DecodeBackend>(
     learner: &Learner<B>,
     responses: &mut [Response],
     ranks: &dyn Ranks<B>,
-    interrupt: &Interrupt,
+    on_progress: OnProgress<'_>,
 ) -> Result<BTreeMap<String, f64>, Failure> {
     let mut metrics = BTreeMap::new();
     if let Some(correction) = &config.objective.rollout_correction {
-        let logp_old = log_probs(config, &learner.policy(), responses, interrupt)?;
+        let logp_old = log_probs(config, &learner.policy(), responses, on_progress)?;
         for (response, logp_old) in responses.iter_mut().zip(logp_old) {
             response.logp_old = logp_old;
         }
@@ -50,7 +49,12 @@ fn add_weights<B: DecodeBackend>(
     let logp_rollout = all(&|response| in_f64(response.logp_rollout))?;
     let n_before: usize = lengths[..ranks.rank()].iter().map(Vec::len).sum();
     let lengths: Vec<usize> = lengths.concat().iter().map(|&n| n as usize).collect();
-    let mask: Vec<Vec<bool>> = lengths.iter().map(|&n| vec![true; n]).collect();
+    let is_trained = all(&|response| vec![f64::from(u8::from(response.is_trained))])?.concat();
+    let is_trained = is_trained.into_iter().map(|flag| flag == 1.0);
+    let mask: Vec<Vec<bool>> = is_trained
+        .zip(&lengths)
+        .map(|(flag, &n)| vec![flag; n])
+        .collect();
     let rollout = rollout_weights(
         correction,
         &rows(&logp_old.concat(), &lengths),

@@ -60,6 +60,7 @@ fn on_change(key: &str) -> Change {
         | "reference.path"
         | "rollout.max_slots"
         | "train.steps"
+        | "train.data_epochs"
         | "train.gradient_checkpointing"
         | "train.micro_batch_tokens" => Change::Allowed,
         "evaluate.problems"
@@ -83,11 +84,8 @@ impl Origin {
         reference: Option<&CausalLm<B>>,
     ) -> Result<Self, Failure> {
         let has_adapter = policy.lora().is_some();
-        let mut keys = BTreeMap::new();
-        let table = serde_json::to_value(config).map_err(Failure::internal)?;
-        flatten("", table, &mut keys);
         Ok(Self {
-            config: keys,
+            config: keys_of(config)?,
             train: match &data.train {
                 TrainData::Files(problems) => {
                     Some(checksum(problems.problems(), problems.weights()))
@@ -164,6 +162,37 @@ impl Origin {
     }
 }
 
+/// Whether a run is not resumed with another value for this key.
+pub(super) fn is_refused(key: &str) -> bool {
+    matches!(on_change(key), Change::Refused)
+}
+
+/// A key, and its values in two configs.
+type Difference = (String, Option<Value>, Option<Value>);
+
+/// The keys in which two configs differ.
+pub(super) fn differences(
+    one: &TrainConfig,
+    other: &TrainConfig,
+) -> Result<Vec<Difference>, Failure> {
+    let (one, other) = (keys_of(one)?, keys_of(other)?);
+    let keys: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let differ = keys
+        .into_iter()
+        .filter(|&key| one.get(key) != other.get(key));
+    Ok(differ
+        .map(|key| (key.clone(), one.get(key).cloned(), other.get(key).cloned()))
+        .collect())
+}
+
+/// The keys of a config, in which sections are separated by dots.
+fn keys_of(config: &TrainConfig) -> Result<BTreeMap<String, Value>, Failure> {
+    let mut keys = BTreeMap::new();
+    let table = serde_json::to_value(config).map_err(Failure::internal)?;
+    flatten("", table, &mut keys);
+    Ok(keys)
+}
+
 /// The values of a table by the names of their keys, in which sections are separated by dots.
 fn flatten(prefix: &str, value: Value, keys: &mut BTreeMap<String, Value>) {
     match value {
@@ -200,7 +229,8 @@ fn checksum(
             problem.answer.as_str(),
             problem.data_source.as_str(),
         ];
-        for part in parts {
+        let columns = problem.columns.iter().map(|columns| columns.as_json());
+        for part in parts.into_iter().chain(columns) {
             hash.update(&(part.len() as u64).to_le_bytes());
             hash.update(part.as_bytes());
         }

@@ -7,16 +7,20 @@ use super::reference::Reference;
 use super::sample::Rollout;
 use crate::config::TrainConfig;
 use crate::failure::Failure;
-use crate::interrupt::Interrupt;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rpg_core::StopReason;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, passes, score};
 use rpg_core::seed::{derive, stream};
 use rpg_losses::{ObjectiveConfig, TokenLogProbs, token_advantages};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+/// Is told how many of how many responses are scored, and may stop the run.
+pub(super) type OnProgress<'a> = &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>;
 
 /// A response to train on.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +39,8 @@ pub(super) struct Response<'a> {
     pub(super) advantages: Vec<f64>,
     /// What each token's loss is multiplied by, to correct for the sampler; `None`: 1.
     pub(super) weights: Option<Vec<f64>>,
+    /// Whether it is part of the loss, not only of the advantages.
+    pub(super) is_trained: bool,
 }
 
 impl Response<'_> {
@@ -44,9 +50,11 @@ impl Response<'_> {
     }
 }
 
-/// The responses of a step, in the order of their groups.
+/// The responses of a step that are trained on, in the order of their groups.
 pub(super) struct Batch<'a> {
     pub(super) responses: Vec<Response<'a>>,
+    /// How many more there were that the limit on tokens has cut, if those are masked.
+    pub(super) n_masked: Option<usize>,
     /// The metrics of the correction for the sampler, if there is one.
     pub(super) of_sampler: BTreeMap<String, f64>,
     n_groups: usize,
@@ -104,14 +112,18 @@ impl Batch<'_> {
 
 /// Makes responses of the samples of the kept groups that have a reward. Adds log-probs under `pi_old`, which is
 /// the learner's policy, and under the reference, if that is another; and advantages, computed over the whole step.
+///
+/// With `train.mask_truncated_completions`, those that were cut count in the advantages of their groups and are then left
+/// out: as with TRL's key of that name and DAPO's overlong filtering, the others are compared with them.
 pub(super) fn prepare<'a, B: DecodeBackend>(
     config: &TrainConfig,
     learner: &Learner<B>,
     reference: &Reference<'_, B>,
     rollout: &'a Rollout,
     ranks: &dyn Ranks<B>,
-    interrupt: &Interrupt,
+    on_progress: OnProgress<'_>,
 ) -> Result<Batch<'a>, Failure> {
+    let masks = config.train.mask_truncated_completions;
     let mut responses = Vec::new();
     let mut rewards = Vec::new();
     for (group_idx, group) in rollout.kept_groups().enumerate() {
@@ -128,15 +140,19 @@ pub(super) fn prepare<'a, B: DecodeBackend>(
                 logp_ref: None,
                 advantages: Vec::new(),
                 weights: None,
+                is_trained: !(masks && sample.completion.stop == StopReason::Length),
             });
         }
     }
-    let of_sampler = add_old_policy(config, learner, &mut responses, ranks, interrupt)?;
+    let of_sampler = add_old_policy(config, learner, &mut responses, ranks, on_progress)?;
     if let Some(model) = reference.model() {
-        add_reference(config, model, &mut responses, interrupt)?;
+        add_reference(config, model, &mut responses, on_progress)?;
     }
     add_advantages(&reference.objective(), &rewards, &mut responses);
+    let n_all = responses.len();
+    responses.retain(|response| response.is_trained);
     Ok(Batch {
+        n_masked: masks.then_some(n_all - responses.len()),
         responses,
         of_sampler,
         n_groups: rollout.kept.len(),
@@ -147,9 +163,9 @@ fn add_reference<B: DecodeBackend>(
     config: &TrainConfig,
     reference: &CausalLm<B>,
     responses: &mut [Response],
-    interrupt: &Interrupt,
+    on_progress: OnProgress<'_>,
 ) -> Result<(), Failure> {
-    let logp_ref = log_probs(config, reference, responses, interrupt)?;
+    let logp_ref = log_probs(config, reference, responses, on_progress)?;
     for (response, logp_ref) in responses.iter_mut().zip(logp_ref) {
         response.logp_ref = Some(logp_ref);
     }
@@ -161,7 +177,7 @@ pub(super) fn log_probs<B: DecodeBackend>(
     config: &TrainConfig,
     model: &CausalLm<B>,
     responses: &[Response],
-    interrupt: &Interrupt,
+    on_progress: OnProgress<'_>,
 ) -> Result<Vec<Vec<f32>>, Failure> {
     let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
     let mut log_probs = Vec::with_capacity(items.len());
@@ -171,7 +187,7 @@ pub(super) fn log_probs<B: DecodeBackend>(
         config.train.micro_batch_tokens.get(),
         |item| *item,
     ) {
-        if interrupt.requested() {
+        if on_progress(log_probs.len(), items.len()).is_break() {
             return Err(Failure::interrupted());
         }
         let scores = score(model, part, config.rollout.temperature.get());

@@ -154,6 +154,7 @@ mod tests {
                 data_source: "test".into(),
                 prompt: Prompt::Text("?".into()),
                 answer: "1".into(),
+                columns: None,
             },
             prompt_tokens: [].into(),
             samples: grades.iter().map(sample).collect(),

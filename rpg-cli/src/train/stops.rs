@@ -1,5 +1,6 @@
 //! When a run stops after it was asked to.
 
+use crate::config::Positive;
 use crate::interrupt::Interrupt;
 use std::time::{Duration, Instant};
 
@@ -60,6 +61,12 @@ impl Pace {
     /// A checkpoint was written.
     pub(super) fn saved(&mut self) {
         self.last_save = Instant::now();
+    }
+
+    /// Whether so many minutes have passed since the last checkpoint.
+    pub(super) fn has_passed(&self, minutes: Option<Positive>) -> bool {
+        minutes
+            .is_some_and(|minutes| self.last_save.elapsed().as_secs_f64() >= 60.0 * minutes.get())
     }
 
     /// Whether there should be a checkpoint before the next updates.

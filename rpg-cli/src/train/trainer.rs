@@ -3,6 +3,7 @@
 use super::collect::{evaluate, sample};
 use super::grading::Grader;
 use super::learner::Learner;
+use super::length::Length;
 use super::loss::{UpdateLoss, UpdateReport, UpdateSums};
 use super::origin::Origin;
 use super::prepare::{Batch, Response, prepare};
@@ -13,10 +14,8 @@ use super::sample::Rollout;
 use super::setup::{Outcome, Parts, Start, check_correction};
 use super::sources::Sources;
 use super::stops::{Pace, Stops};
-use super::warm_start;
 use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_state};
-use crate::config::{Count, Task, TrainConfig};
-use crate::data::arithmetic::ColumnAddition;
+use crate::config::{Count, TrainConfig};
 use crate::data::{Data, PromptedProblem};
 use crate::failure::{Failure, FailureKind};
 use crate::interrupt::Interrupt;
@@ -33,25 +32,26 @@ use std::time::Instant;
 
 /// A training run.
 pub struct Trainer<'a, B: DecodeBackend> {
-    config: &'a TrainConfig,
+    pub(super) config: &'a TrainConfig,
     folder: &'a RunFolder,
-    tokenizer: Tokenizer,
+    pub(super) tokenizer: Tokenizer,
     data: Data,
+    length: Length,
     sources: Sources,
-    learner: Learner<B>,
+    pub(super) learner: Learner<B>,
     reference: Reference<'a, B>,
     rollouts: Box<dyn Rollouts<B> + 'a>,
     grader: Grader,
-    ranks: Box<dyn Ranks<B> + 'a>,
-    reporters: Reporters<'a>,
-    interrupt: Interrupt,
-    state: TrainerState,
+    pub(super) ranks: Box<dyn Ranks<B> + 'a>,
+    pub(super) reporters: Reporters<'a>,
+    pub(super) interrupt: Interrupt,
+    pub(super) state: TrainerState,
     // The newest Mean@k on the held-out problems.
     held_out: f64,
     // Set from the first update of a step to its end: the policy and `state` do not match.
     within_step: bool,
     is_new: bool,
-    pace: Pace,
+    pub(super) pace: Pace,
     started: Instant,
     seconds_before: f64,
 }
@@ -74,6 +74,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         check_correction(config, parts.rollouts.as_ref())?;
         let mut optimizer = parts.optimizer;
         let mut state = TrainerState::default();
+        let length = Length::new(config, &data.train)?;
         let now = Origin::new(config, &data, &policy, reference.as_ref())?;
         let mut reference = Reference::new(config, reference)?;
         if let Some(dir) = &resume {
@@ -82,6 +83,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 let notes = origin.check(&now, &folder.path("config.toml"))?;
                 data.notes.extend(notes);
             }
+            length.check(&state)?;
             policy = read_optimizer(dir, policy, optimizer.as_mut())?;
             reference.restore(dir, &state.reference, &policy)?;
             state.drop_later_lines(folder)?;
@@ -97,6 +99,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             tokenizer,
             sources: Sources::new(&data.eval, config.evaluate.samples.get()),
             data,
+            length,
             learner: Learner::new(policy, optimizer),
             reference,
             rollouts: parts.rollouts,
@@ -150,7 +153,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     fn reinforce(&mut self) -> Result<f64, Failure> {
         let config = self.config;
         self.begin()?;
-        for step in self.state.steps + 1..=config.train.steps {
+        while !self.length.is_over(&self.state) {
+            let step = self.state.steps + 1;
             let mut timing = Timing::start();
             let mut metrics = Metrics::new(step, "train");
 
@@ -163,7 +167,12 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             // Log-probs under pi_old and the reference, if those are not the sampler's; advantages.
             let (learner, reference) = (&self.learner, &self.reference);
             let ranks = self.ranks.as_ref();
-            let batch = prepare(config, learner, reference, &rollout, ranks, &self.interrupt)?;
+            let on_progress = &mut |done, total| {
+                let progress = Progress::new(Activity::Scoring, done, total);
+                self.reporters.on_progress(progress);
+                self.interrupt.flow()
+            };
+            let batch = prepare(config, learner, reference, &rollout, ranks, on_progress)?;
             metrics.add_batch(&batch);
             timing.lap("ref");
 
@@ -184,14 +193,15 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             self.reference
                 .after_step(step, n_responses, &self.learner, &mut metrics);
             self.state.steps = step;
-            if config.evaluate.due(step, config.train.steps) {
+            let steps = self.length.steps(&self.state);
+            if config.evaluate.due(step, steps) {
                 self.evaluate(Moment::During, &mut metrics)?;
                 timing.lap("testing");
             }
-            self.report(step, &rollout, metrics, &timing)?;
+            self.report(steps, &rollout, metrics, &timing)?;
             self.within_step = false;
             self.pace.updated(update_started.elapsed());
-            if config.checkpoint.due(step, config.train.steps) {
+            if self.is_checkpoint_due(step, steps) {
                 self.save()?;
             }
         }
@@ -206,7 +216,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     fn begin(&mut self) -> Result<(), Failure> {
         self.reporters.on(&Event::Start {
             done: self.state.steps,
-            steps: self.config.train.steps,
+            steps: self.length.steps(&self.state),
             notes: &self.data.notes,
         })?;
         match self.state.before {
@@ -257,11 +267,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             )?;
             timing.lap("gen");
             let groups = self.grader.grade(problems, groups, &mut |done, total| {
-                on_progress(Progress {
-                    activity: Activity::Grading,
-                    done,
-                    total,
-                })
+                on_progress(Progress::new(Activity::Grading, done, total))
             })?;
             self.reporters.on(&Event::Graded {
                 step: Some(step),
@@ -284,7 +290,10 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let mini_batches = batch.mini_batches(self.config, step);
         let mut reports = Vec::with_capacity(mini_batches.len());
         for mini_batch in &mini_batches {
-            let (report, skipped) = self.update_once(step, mini_batch)?;
+            // One whose completions are all masked teaches nothing.
+            let Some((report, skipped)) = self.update_once(mini_batch)? else {
+                continue;
+            };
             self.state.updates.add(skipped);
             let is_last = report.is_beyond(self.config.train.stop_at_kl);
             reports.push(report);
@@ -300,21 +309,24 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         Ok(reports)
     }
 
-    /// One update, and whether it was skipped.
+    /// One update, and whether it was skipped; none if no rank has a response.
     fn update_once(
         &mut self,
-        step: u64,
         responses: &[&Response<'_>],
-    ) -> Result<(UpdateReport, bool), Failure> {
+    ) -> Result<Option<(UpdateReport, bool)>, Failure> {
         let config = self.config;
         let n_tokens: usize = responses.iter().map(|response| response.len()).sum();
         let all = self.ranks.sum(&[n_tokens as f64, responses.len() as f64])?;
+        if all[1] == 0.0 {
+            return Ok(None);
+        }
         let totals = StepTotals {
             n_tokens: all[0] as usize,
             n_responses: all[1] as usize,
             max_length: config.rollout.max_new_tokens.get(),
         };
-        let lr = config.learning_rate(step, self.learner.optimizer().n_updates() + 1);
+        let place = self.length.place(&self.state);
+        let lr = config.learning_rate(place, self.learner.optimizer().n_updates() + 1);
         let mut sums: Option<UpdateSums<B>> = None;
         let stops = Stops::new(&self.interrupt, self.within_step);
         let objective = self.reference.objective();
@@ -323,17 +335,21 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             objective: &objective,
             totals: &totals,
         };
+        let model = self.learner.model_config().clone();
+        let micro_batches = || {
+            let tokens = config.train.micro_batch_tokens.get();
+            passes(&model, responses, tokens, |response| &response.item)
+        };
+        let (mut done, total) = (0, micro_batches().count());
+        let reporters = &mut self.reporters;
         let update = self.learner.step(
-            passes(
-                self.learner.model_config(),
-                responses,
-                config.train.micro_batch_tokens.get(),
-                |response| &response.item,
-            ),
+            micro_batches(),
             |policy, part| {
                 if stops.now() {
                     return Err(Failure::interrupted());
                 }
+                reporters.on_progress(Progress::new(Activity::Updating, done, total));
+                done += 1;
                 let (loss, part) = loss.of(policy, part);
                 part.add_to(&mut sums);
                 Ok(loss)
@@ -347,7 +363,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             None => UpdateReport::default(),
         };
         report.add_step(&update, lr);
-        Ok((report, update.skipped))
+        Ok(Some((report, update.skipped)))
     }
 
     /// Returns Mean@k of the policy, if there are held-out problems, and adds it to `metrics`.
@@ -398,7 +414,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
 
     fn report(
         &mut self,
-        step: u64,
+        steps: u64,
         rollout: &Rollout,
         mut metrics: Metrics,
         timing: &Timing,
@@ -406,72 +422,27 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let n_tokens = rollout.n_tokens();
         let epoch = self.data.train.epoch(self.state.n_problems);
         metrics.add("training/epoch", epoch as f64);
+        if let Some(passes) = self.length.passes(&self.state) {
+            metrics.add("train/epoch", passes);
+        }
         metrics.add("perf/total_num_tokens", n_tokens as f64);
         timing.add_to(&mut metrics, n_tokens);
         self.reporters.on(&Event::Step {
-            step,
-            steps: self.config.train.steps,
+            step: self.state.steps,
+            steps,
             rollout,
             metrics: &metrics,
             held_out: self.held_out,
         })
     }
 
-    /// Supervised steps on worked examples.
-    fn warm_start(&mut self) -> Result<(), Failure> {
-        let (Some(config), Some(Task::ColumnAddition { digits })) =
-            (&self.config.warm_start, &self.config.data.task)
-        else {
-            return Ok(());
-        };
-        let done = self.state.warm_start_steps;
-        if done >= config.steps {
-            return Ok(());
-        }
-        let task = ColumnAddition::new(digits.get(), self.config.seed);
-        self.reporters.on(&Event::WarmStart {
-            done,
-            steps: config.steps,
-            batch_size: config.batch_size.get(),
-        })?;
-        for step in done + 1..=config.steps {
-            if self.interrupt.requested() {
-                return Err(Failure::interrupted());
-            }
-            let mut timing = Timing::start();
-            let nll = warm_start::step(
-                &mut self.learner,
-                config,
-                &task,
-                &self.tokenizer,
-                step,
-                &self.config.train,
-                self.ranks.as_ref(),
-                &self.interrupt,
-            )?;
-            self.state.warm_start_steps = step;
-            timing.lap("update_actor");
-            let mut metrics = Metrics::new(step, "warm_start");
-            metrics.add("warm_start/nll", nll);
-            timing.add_to(&mut metrics, config.batch_size.get());
-            self.reporters.on(&Event::WarmStartStep {
-                step,
-                steps: config.steps,
-                metrics: &metrics,
-            })?;
-            if self.config.checkpoint.due(step, config.steps) {
-                self.save()?;
-            }
-        }
-        self.reporters.on(&Event::WarmStartEnd)?;
-        self.state.n_problems = config.steps * config.batch_size.get() as u64;
-        // Reinforcement learning starts with fresh moments.
-        self.learner.reset_optimizer();
-        // The first evaluation may take minutes.
-        self.save().map(|_| ())
+    /// Whether a checkpoint is written after this step of so many.
+    pub(super) fn is_checkpoint_due(&self, step: u64, steps: u64) -> bool {
+        let config = &self.config.checkpoint;
+        config.due(step, steps) || (step < steps && self.pace.has_passed(config.every_minutes))
     }
 
-    fn save(&mut self) -> Result<PathBuf, Failure> {
+    pub(super) fn save(&mut self) -> Result<PathBuf, Failure> {
         self.state.reference = self.reference.state().clone();
         self.state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
         let checkpoint = Checkpoint {

@@ -2,7 +2,9 @@
 
 use super::learner::Learner;
 use super::ranks::Ranks;
-use crate::config::{LoopConfig, WarmStart};
+use super::report::{Event, Metrics, Timing};
+use super::trainer::Trainer;
+use crate::config::{LoopConfig, Task, WarmStart};
 use crate::data::arithmetic::ColumnAddition;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -15,9 +17,65 @@ use rpg_core::tokenizer::Tokenizer;
 /// The limit on the norm of all gradients together.
 const MAX_GRAD_NORM: f64 = 1.0;
 
+impl<B: DecodeBackend> Trainer<'_, B> {
+    /// Supervised steps on worked examples.
+    pub(super) fn warm_start(&mut self) -> Result<(), Failure> {
+        let (Some(config), Some(Task::ColumnAddition { digits })) =
+            (&self.config.warm_start, &self.config.data.task)
+        else {
+            return Ok(());
+        };
+        let done = self.state.warm_start_steps;
+        if done >= config.steps {
+            return Ok(());
+        }
+        let task = ColumnAddition::new(digits.get(), self.config.seed);
+        self.reporters.on(&Event::WarmStart {
+            done,
+            steps: config.steps,
+            batch_size: config.batch_size.get(),
+        })?;
+        for step in done + 1..=config.steps {
+            if self.interrupt.requested() {
+                return Err(Failure::interrupted());
+            }
+            let mut timing = Timing::start();
+            let nll = self::step(
+                &mut self.learner,
+                config,
+                &task,
+                &self.tokenizer,
+                step,
+                &self.config.train,
+                self.ranks.as_ref(),
+                &self.interrupt,
+            )?;
+            self.state.warm_start_steps = step;
+            timing.lap("update_actor");
+            let mut metrics = Metrics::new(step, "warm_start");
+            metrics.add("warm_start/nll", nll);
+            timing.add_to(&mut metrics, config.batch_size.get());
+            self.reporters.on(&Event::WarmStartStep {
+                step,
+                steps: config.steps,
+                metrics: &metrics,
+            })?;
+            if self.is_checkpoint_due(step, config.steps) {
+                self.save()?;
+            }
+        }
+        self.reporters.on(&Event::WarmStartEnd)?;
+        self.state.n_problems = config.steps * config.batch_size.get() as u64;
+        // Reinforcement learning starts with fresh moments.
+        self.learner.reset_optimizer();
+        // The first evaluation may take minutes.
+        self.save().map(|_| ())
+    }
+}
+
 /// One step (counted from 1) on the next examples; returns the mean negative log-likelihood per token.
 #[allow(clippy::too_many_arguments)]
-pub(super) fn step<B: DecodeBackend>(
+fn step<B: DecodeBackend>(
     learner: &mut Learner<B>,
     config: &WarmStart,
     task: &ColumnAddition,

@@ -6,6 +6,7 @@ mod filter;
 mod mass;
 mod ranks;
 mod reference;
+mod truncated;
 
 use burn::backend::{Autodiff, Flex};
 use burn::optim::GradientsParams;
@@ -49,6 +50,8 @@ struct Mismatch {
 /// Samples two texts in turn, whatever the policy is, with the log-probs that the policy gives them, but for a mismatch.
 struct ScriptedRollouts {
     mismatch: Mismatch,
+    /// Why each of the texts ends.
+    stops: [StopReason; 2],
     tokenizer: Tokenizer,
     policy: Option<CausalLm<Flex>>,
     log: Log,
@@ -78,7 +81,7 @@ impl Rollouts<Flex> for ScriptedRollouts {
         if on_progress(progress).is_break() {
             return Err(GenerateError::Interrupted);
         }
-        let completion = |prompt: &[u32], text: &str, offset: f32| {
+        let completion = |prompt: &[u32], text: &str, offset: f32, stop: StopReason| {
             let tokens = self.tokenizer.encode(text, false).unwrap();
             let item = ScoreItem::response(prompt, &tokens);
             let logprobs = score(policy, &[item], 1.0).logprobs.into_data();
@@ -86,17 +89,20 @@ impl Rollouts<Flex> for ScriptedRollouts {
                 tokens,
                 logprobs: logprobs.iter::<f32>().map(|x| x + offset).collect(),
                 text: text.into(),
-                stop: StopReason::Eos,
+                stop,
             }
         };
         let groups = requests.iter().enumerate().map(|(prompt_idx, request)| {
-            let texts = [GOOD, BAD].into_iter().zip(self.mismatch.offsets).cycle();
+            let texts = [GOOD, BAD].into_iter().zip(self.mismatch.offsets);
+            let texts = texts.zip(self.stops).cycle();
             let samples = request.seeds.iter().zip(texts);
             Group {
                 prompt_idx,
                 prompt_tokens: request.prompt_tokens.clone(),
                 completions: samples
-                    .map(|(_, (text, offset))| completion(&request.prompt_tokens, text, offset))
+                    .map(|(_, ((text, offset), stop))| {
+                        completion(&request.prompt_tokens, text, offset, stop)
+                    })
                     .collect(),
             }
         });
@@ -268,6 +274,7 @@ struct TestRun {
     config: TrainConfig,
     score: fn(&str) -> Score,
     mismatch: Mismatch,
+    stops: [StopReason; 2],
     ranks: Option<ThreadRank>,
     folder: RunFolder,
     log: Log,
@@ -285,6 +292,7 @@ impl TestRun {
                 offsets: [0.0; 2],
                 is_exact: true,
             },
+            stops: [StopReason::Eos; 2],
             ranks: None,
             folder,
             log: Log::default(),
@@ -325,6 +333,7 @@ impl TestRun {
         parts.grader = Grader::new(&self.config, Some(Box::new(reward)));
         parts.rollouts = Box::new(ScriptedRollouts {
             mismatch: self.mismatch,
+            stops: self.stops,
             tokenizer,
             policy: None,
             log: self.log.clone(),

@@ -8,6 +8,7 @@
 //! <- {"id": 0, "score": 1.0, "parts": {"correct": 1.0}}
 //! ```
 //!
+//! Where the data have other columns to judge by, the request has them as `"columns": {..}`.
 //! `id` numbers the items of a batch; an answer may repeat it, and then it must match. `parts` may be
 //! omitted; a part called `correct` is 0 or 1. The command's standard error is that of the caller.
 //!

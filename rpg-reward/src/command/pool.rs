@@ -14,6 +14,7 @@ type Outcome = Result<Score, RewardError>;
 /// A pool of processes that score completions.
 #[derive(Debug)]
 pub struct CommandReward {
+    name: String,
     config: CommandConfig,
     processes: Vec<Mutex<Option<Process>>>,
     errors: AtomicUsize,
@@ -27,12 +28,18 @@ pub struct CommandReward {
 const TOO_SILENT: usize = 3;
 
 impl CommandReward {
-    /// A pool whose processes start with the first batch, or with [`start`](Self::start).
+    /// A pool whose processes start with the first batch, or with [`start`](Self::start). Its name is `command`.
     pub fn new(config: CommandConfig) -> Self {
+        Self::named("command", config)
+    }
+
+    /// The same with a name of its own.
+    pub fn named(name: &str, config: CommandConfig) -> Self {
         let processes = (0..config.processes.max(1))
             .map(|_| Mutex::new(None))
             .collect();
         Self {
+            name: name.to_owned(),
             config,
             processes,
             errors: AtomicUsize::new(0),
@@ -183,7 +190,7 @@ impl CommandReward {
 
 impl Reward for CommandReward {
     fn name(&self) -> &str {
-        "command"
+        &self.name
     }
 
     /// `on_progress` is called every few milliseconds.

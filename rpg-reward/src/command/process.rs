@@ -3,6 +3,7 @@
 use crate::command::pipe::{Input, Output, Patience, patience};
 use crate::reward::{RewardError, RewardItem, Score};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -144,7 +145,7 @@ impl Process {
         let (outcome, stdin) = std::thread::scope(|scope| {
             let mut writer = Some(scope.spawn(move || {
                 for (id, item) in items {
-                    let mut line = serde_json::to_string(&Request { id: *id, item }).ok()?;
+                    let mut line = serde_json::to_string(&Request::new(*id, item)?).ok()?;
                     line.push('\n');
                     stdin.write_all(line.as_bytes()).ok()?;
                 }
@@ -313,6 +314,16 @@ struct Request<'a> {
     id: usize,
     #[serde(flatten)]
     item: &'a RewardItem<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    columns: Option<&'a RawValue>,
+}
+
+impl<'a> Request<'a> {
+    /// None if the columns are not JSON.
+    fn new(id: usize, item: &'a RewardItem<'a>) -> Option<Self> {
+        let columns = item.columns.map(serde_json::from_str).transpose().ok()?;
+        Some(Self { id, item, columns })
+    }
 }
 
 #[derive(Deserialize)]

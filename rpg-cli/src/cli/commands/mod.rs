@@ -1,5 +1,6 @@
 //! The commands, each a thin file over the library.
 
+mod completions;
 mod dry_run;
 mod export;
 mod generate;
@@ -28,5 +29,6 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Export(args) => export::run(&args),
         Command::Recipes(args) => recipes::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Completions(args) => completions::run(&args),
     }
 }

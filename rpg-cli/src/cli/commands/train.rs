@@ -2,8 +2,9 @@
 
 use super::{dry_run, output};
 use crate::backend::{OnBackend, on_backend};
-use crate::checkpoint::with_adapter_of;
+use crate::checkpoint::{read_state, with_adapter_of};
 use crate::cli::args::TrainArgs;
+use crate::cli::beat::Waiting;
 use crate::cli::console::{Console, TrainConsole};
 use crate::cli::say::say;
 use crate::cli::{curve, policy, problems, signals};
@@ -12,7 +13,7 @@ use crate::data::Reading;
 use crate::failure::{Failure, FailureKind};
 use crate::models::{frozen, load_model};
 use crate::run_folder::RunFolder;
-use crate::train::{Outcome, Parts, Start, StartedCommand, Trainer};
+use crate::train::{ConfigChange, Grader, Outcome, Parts, Start, StartedCommands, Trainer};
 use rpg_core::model::{AdapterFolder, CausalLm, ModelConfig, Storage};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
@@ -20,15 +21,15 @@ use rpg_losses::{Kind, ObjectiveConfig};
 use std::path::Path;
 
 pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
-    let (config, name) = match &args.resume {
+    let (config, name, change) = match &args.resume {
         Some(root) => {
-            let folder = RunFolder::open(root)?;
-            (
-                TrainConfig::from_file(&folder.path("config.toml"), &[])?,
-                String::new(),
-            )
+            let (config, change) = resumed(&args, root)?;
+            (config, String::new(), change)
         }
-        None => resolve(&args)?,
+        None => {
+            let (config, name) = resolve(&args)?;
+            (config, name, None)
+        }
     };
     if args.print_config {
         return output::line(config.to_toml().trim_end());
@@ -44,10 +45,30 @@ pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
     }
     let json = args.json;
     let backend = args.backend.unwrap_or(config.backend);
-    let run = Run { args, config, name };
+    let run = Run {
+        args,
+        config,
+        name,
+        change,
+    };
     let (result, _) = on_backend(backend, run)?;
     let (folder, outcome) = result?;
     report(&folder, &outcome, json)
+}
+
+/// The config of a run that is resumed, and how the flags change it, if they do.
+fn resumed(args: &TrainArgs, root: &Path) -> Result<(TrainConfig, Option<ConfigChange>), Failure> {
+    let file = RunFolder::open(root)?.path("config.toml");
+    let mut sets = Vec::new();
+    sets.extend(args.steps.map(|steps| format!("train.steps={steps}")));
+    sets.extend(args.set.iter().cloned());
+    let before = TrainConfig::from_file(&file, &[])?;
+    if sets.is_empty() {
+        return Ok((before, None));
+    }
+    let now = TrainConfig::from_file(&file, &sets)?;
+    let change = ConfigChange::new(before, now.clone())?;
+    Ok((now, Some(change)))
 }
 
 /// The config that the flags describe, and a name for the run.
@@ -87,15 +108,22 @@ struct Run {
     args: TrainArgs,
     config: TrainConfig,
     name: String,
+    /// Of a run that is resumed.
+    change: Option<ConfigChange>,
 }
 
 impl OnBackend for Run {
     type Output = Result<(RunFolder, Outcome), Failure>;
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
-        let Self { args, config, name } = self;
+        let Self {
+            args,
+            config,
+            name,
+            change,
+        } = self;
         // Everything that can be wrong is found before the run folder is created.
-        let command = StartedCommand::start(&config.reward)?;
+        let commands = StartedCommands::start(&config.reward)?;
         let resumed = match &args.resume {
             Some(root) => Some(RunFolder::open_to_resume(root)?),
             None => None,
@@ -108,7 +136,9 @@ impl OnBackend for Run {
             say!("warning: {note}");
         }
         dry_run::check_memory(&config)?;
+        let waiting = Waiting::for_the_end_of("loading the policy");
         let (policy, tokenizer) = first_policy::<B>(&config, checkpoint.as_deref(), &device)?;
+        drop(waiting);
         if let (Some(folder), Some(_)) = (&resumed, &checkpoint) {
             check_shape(&config, policy.config(), folder)?;
         }
@@ -117,7 +147,9 @@ impl OnBackend for Run {
         start.check_sampler(&config)?;
         if let Some(given) = &config.reference.path {
             let storage = config.reference.storage::<B>();
+            let waiting = Waiting::for_the_end_of("loading the reference");
             let loaded = policy::load(given, storage, &device);
+            drop(waiting);
             let (reference, tokenizer) = loaded.map_err(of_reference)?;
             say!(
                 "reference: {} parameters from {}",
@@ -126,10 +158,14 @@ impl OnBackend for Run {
             );
             start = start.reference(&config, reference, &tokenizer)?;
         }
-        let reward = command.map(StartedCommand::check).transpose()?;
+        let rewards = commands.check()?;
+        let mut notes = Vec::new();
         let folder = match (resumed, checkpoint) {
             (Some(folder), Some(checkpoint)) => {
                 say!("resuming from {}", checkpoint.display());
+                if let Some(change) = &change {
+                    notes = change.notes(&read_state(&checkpoint)?);
+                }
                 start = start.resume(checkpoint);
                 folder
             }
@@ -158,10 +194,19 @@ impl OnBackend for Run {
             config.seed,
             folder.root().display()
         );
-        let mut parts = Parts::new(&config, &start, &folder, reward);
+        let mut parts = Parts::new(&config, &start, &folder, None);
+        parts.grader = Grader::with_rewards(&config, rewards);
         parts.reporters.insert(0, Box::new(TrainConsole::default()));
         parts.interrupt = signals::listen();
-        let outcome = Trainer::new(&config, &folder, start, parts)?.run();
+        let trainer = Trainer::new(&config, &folder, start, parts)?;
+        // Nothing is refused from here on.
+        if let Some(change) = &change {
+            change.write(&folder)?;
+        }
+        for note in notes {
+            say!("note: {note}");
+        }
+        let outcome = trainer.run();
         let outcome = outcome.map_err(|failure| resumable(failure, &folder))?;
         Ok((folder, outcome))
     }
@@ -174,7 +219,9 @@ fn read_problems<B: DecodeBackend>(
     tokenizer: Tokenizer,
 ) -> Result<Start<B>, Failure> {
     let mut console: Option<Console> = None;
+    let mut waiting = Some(Waiting::for_the_end_of("reading the problems"));
     let mut on_progress = |done: usize, total: usize| {
+        waiting = None;
         if total < LARGE_FILE {
             return;
         }

@@ -108,6 +108,9 @@ impl Metrics {
     /// The advantages, and how far the sampler is from the policy, where the objective corrects for it.
     pub(in crate::train) fn add_batch(&mut self, batch: &Batch) {
         self.add("critic/advantages/mean", batch.mean_advantage());
+        if let Some(n) = batch.n_masked {
+            self.add("train/masked_completions", n as f64);
+        }
         for (name, value) in &batch.of_sampler {
             self.add(name, *value);
         }

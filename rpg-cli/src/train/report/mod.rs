@@ -52,7 +52,7 @@ pub enum Event<'a> {
     Start {
         /// Steps done before.
         done: u64,
-        /// Steps in total.
+        /// Steps in total; an estimate where `train.data_epochs` decides.
         steps: u64,
         /// What the user should know about the data.
         notes: &'a [String],
@@ -88,7 +88,7 @@ pub enum Event<'a> {
     Step {
         /// Its number, counted from 1.
         step: u64,
-        /// Steps in total.
+        /// Steps in total; an estimate where `train.data_epochs` decides.
         steps: u64,
         /// What was sampled.
         rollout: &'a Rollout,
@@ -121,6 +121,10 @@ pub enum Activity {
     Evaluating,
     /// The user's reward scores completions.
     Grading,
+    /// Log-probs of completions are computed under another policy than the sampler.
+    Scoring,
+    /// An update is computed, in micro-batches.
+    Updating,
 }
 
 /// The progress of an activity.
@@ -128,10 +132,21 @@ pub enum Activity {
 pub struct Progress {
     /// The activity.
     pub activity: Activity,
-    /// Completions done.
+    /// Completions or micro-batches done.
     pub done: usize,
-    /// Completions in total.
+    /// Completions or micro-batches in total.
     pub total: usize,
+}
+
+impl Progress {
+    /// So much of an activity.
+    pub fn new(activity: Activity, done: usize, total: usize) -> Self {
+        Self {
+            activity,
+            done,
+            total,
+        }
+    }
 }
 
 /// The reporters of a run.
