@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::eval_args::EvalArgs;
 use crate::device::DeviceChoice;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use rpg_core::model::SaveDtype;
@@ -27,6 +28,8 @@ impl Args {
 pub enum Command {
     /// Train a policy on problems with verifiable answers
     Train(TrainArgs),
+    /// Measure a model on problems: Mean@k, pass@k and maj@k by source, with intervals
+    Eval(EvalArgs),
     /// Continue prompts with a model
     Generate(GenerateArgs),
     /// Compute the log-probabilities of texts under a model
@@ -38,7 +41,7 @@ pub enum Command {
     Loss(LossArgs),
     /// Check the gradients of all losses against the theory
     VerifyGradients(VerifyGradientsArgs),
-    /// Write a model, or the newest checkpoint of a run, as a Hugging Face folder
+    /// Write a model, or the newest or best checkpoint of a run, as a Hugging Face folder
     Export(ExportArgs),
     /// Redraw the learning curve of a run
     Report(ReportArgs),
@@ -93,7 +96,8 @@ pub struct TrainArgs {
 /// How to sample.
 #[derive(Debug, ClapArgs)]
 pub struct GenerateArgs {
-    /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
+    /// A Hugging Face folder, a .gguf file, a name on the hub (ORGANISATION/NAME), a run folder (its newest checkpoint) or
+    /// RUN_DIR/best (the policy of its best evaluation)
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// For models whose context LongRoPE stretched: rotate all texts with the factors for long ones, so that they may be longer
@@ -176,7 +180,8 @@ pub struct GenerateArgs {
 /// What to score.
 #[derive(Debug, ClapArgs)]
 pub struct ScoreArgs {
-    /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
+    /// A Hugging Face folder, a .gguf file, a name on the hub (ORGANISATION/NAME), a run folder (its newest checkpoint) or
+    /// RUN_DIR/best (the policy of its best evaluation)
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// For models whose context LongRoPE stretched: rotate all texts with the factors for long ones, so that they may be longer
@@ -275,7 +280,8 @@ pub struct VerifyGradientsArgs {
 /// What to export, and where.
 #[derive(Debug, ClapArgs)]
 pub struct ExportArgs {
-    /// A Hugging Face folder, a .gguf file, a name on the hub (ORGANISATION/NAME) or a run folder
+    /// A Hugging Face folder, a .gguf file, a name on the hub (ORGANISATION/NAME), a run folder (its newest checkpoint) or
+    /// RUN_DIR/best (the policy of its best evaluation)
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// The folder to write; it must not exist yet

@@ -4,6 +4,7 @@ pub mod args;
 mod commands;
 mod console;
 mod curve;
+pub mod eval_args;
 pub mod exit;
 mod hub;
 mod policy;

@@ -1,6 +1,7 @@
 //! Training: the loop of the paper's Algorithm 2, and its parts.
 
 mod collect;
+pub mod evaluation;
 mod grading;
 mod learner;
 mod loss;
@@ -13,13 +14,12 @@ mod reference;
 pub mod report;
 mod sample;
 mod setup;
-mod sources;
 mod stops;
 mod trainer;
 mod updates;
 mod warm_start;
 
-pub use collect::Evaluation;
+pub use evaluation::{Best, Evaluation};
 pub use grading::{Grade, Grader, StartedCommand};
 pub use learner::{Learner, StepReport, TapedLoss};
 pub use loss::UpdateReport;

@@ -1,6 +1,7 @@
 //! When a run stops after it was asked to.
 
 use crate::interrupt::Interrupt;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// How long a run goes on after a stop is requested to finish a step that has updated the policy: schedulers
@@ -31,6 +32,15 @@ impl Stops {
 
     pub(super) fn now(&self) -> bool {
         self.interrupt.requested_for(self.after)
+    }
+
+    /// The answer of a progress callback.
+    pub(super) fn flow(&self) -> ControlFlow<()> {
+        if self.now() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }
 

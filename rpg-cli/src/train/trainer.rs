@@ -1,6 +1,7 @@
 //! The training loop.
 
-use super::collect::{evaluate, sample};
+use super::collect::sample;
+use super::evaluation::HeldOut;
 use super::grading::Grader;
 use super::learner::Learner;
 use super::loss::{UpdateLoss, UpdateReport, UpdateSums};
@@ -11,11 +12,11 @@ use super::reference::Reference;
 use super::report::{Activity, Event, Metrics, Moment, Progress, Reporters, Timing};
 use super::sample::Rollout;
 use super::setup::{Outcome, Parts, Start, check_correction};
-use super::sources::Sources;
 use super::stops::{Pace, Stops};
 use super::warm_start;
+use crate::best;
 use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_state};
-use crate::config::{Count, Task, TrainConfig};
+use crate::config::{Task, TrainConfig};
 use crate::data::arithmetic::ColumnAddition;
 use crate::data::{Data, PromptedProblem};
 use crate::failure::{Failure, FailureKind};
@@ -27,7 +28,6 @@ use rpg_core::seed::of_sample;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_losses::StepTotals;
 use rpg_rollout::rollouts::Rollouts;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ pub struct Trainer<'a, B: DecodeBackend> {
     folder: &'a RunFolder,
     tokenizer: Tokenizer,
     data: Data,
-    sources: Sources,
+    held_out: HeldOut,
     learner: Learner<B>,
     reference: Reference<'a, B>,
     rollouts: Box<dyn Rollouts<B> + 'a>,
@@ -46,8 +46,6 @@ pub struct Trainer<'a, B: DecodeBackend> {
     reporters: Reporters<'a>,
     interrupt: Interrupt,
     state: TrainerState,
-    // The newest Mean@k on the held-out problems.
-    held_out: f64,
     // Set from the first update of a step to its end: the policy and `state` do not match.
     within_step: bool,
     is_new: bool,
@@ -88,6 +86,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         } else {
             folder.retain_lines(|_| false)?;
         }
+        // Others are of steps that come again.
+        best::keep(folder, &state, config)?;
         state.origin.get_or_insert(now);
         state.base = (state.base).or_else(|| policy.lora().map(|_| config.model.name()));
         data.notes.extend(parts.grader.note_on_answers(&data));
@@ -95,7 +95,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             config,
             folder,
             tokenizer,
-            sources: Sources::new(&data.eval, config.evaluate.samples.get()),
+            held_out: HeldOut::new(&data.eval, config),
             data,
             learner: Learner::new(policy, optimizer),
             reference,
@@ -106,7 +106,6 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             interrupt: parts.interrupt,
             seconds_before: state.seconds,
             state,
-            held_out: f64::NAN,
             within_step: false,
             is_new: resume.is_none(),
             pace: Pace::default(),
@@ -210,7 +209,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             notes: &self.data.notes,
         })?;
         match self.state.before {
-            Some(before) => self.held_out = self.sources.last(self.folder)?.unwrap_or(before),
+            Some(before) => self.held_out.resume(self.folder, before)?,
             None => {
                 let mut metrics = Metrics::new(0, "initial");
                 self.state.before = self.evaluate(Moment::Before, &mut metrics)?;
@@ -356,36 +355,28 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         if self.data.eval.is_empty() {
             return Ok(None);
         }
-        let during = config.evaluate.problems_during;
-        let n_problems = match moment {
-            Moment::Before | Moment::After => usize::MAX,
-            Moment::During => during.map_or(usize::MAX, Count::get),
-        };
-        let policy = self.learner.policy();
-        self.rollouts
-            .sync_for_evaluation(&policy)
-            .map_err(Failure::internal)?;
-        drop(policy);
-        let problems = &self.data.eval[..n_problems.min(self.data.eval.len())];
         let reporters = &mut self.reporters;
         let stops = Stops::new(&self.interrupt, self.within_step);
-        let rollouts = self.rollouts.as_mut();
-        let evaluation = evaluate(rollouts, &self.grader, problems, config, &mut |progress| {
-            reporters.on_progress(progress);
-            if stops.now() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?;
-        self.rollouts.release();
+        let evaluation = self.held_out.measure(
+            self.learner.policy(),
+            moment,
+            &self.data.eval,
+            self.rollouts.as_mut(),
+            &self.grader,
+            config,
+            &mut |progress| {
+                reporters.on_progress(progress);
+                stops.flow()
+            },
+        )?;
         self.reporters.on(&Event::Graded {
             step: None,
             groups: &evaluation.groups,
         })?;
-        let has_own_reward = self.grader.has_own_reward();
-        self.sources.add(&evaluation, has_own_reward, metrics);
-        self.held_out = evaluation.mean_at_k;
+        let held_out = &mut self.held_out;
+        if held_out.add(moment, &evaluation, &self.grader, &mut self.state, metrics) {
+            best::write(self.folder, &self.state, &self.learner, &self.tokenizer)?;
+        }
         self.reporters.on(&Event::Evaluated {
             moment,
             step: self.state.steps,
@@ -413,7 +404,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             steps: self.config.train.steps,
             rollout,
             metrics: &metrics,
-            held_out: self.held_out,
+            held_out: self.held_out.last,
         })
     }
 
@@ -480,9 +471,10 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             tokenizer: &self.tokenizer,
             state: self.state.clone(),
         };
-        let written = checkpoint.write(self.folder, self.config.checkpoint.keep.get());
+        let written = checkpoint.write(self.folder, self.config.checkpoint.keep.get())?;
         self.pace.saved();
-        written
+        best::keep(self.folder, &self.state, self.config)?;
+        Ok(written)
     }
 
     fn outcome(&self, after: f64, checkpoint: PathBuf, interrupted: bool) -> Outcome {
@@ -490,6 +482,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             before: self.state.before.unwrap_or(f64::NAN),
             after,
             k: self.config.evaluate.samples.get(),
+            best: self.state.best.clone(),
             steps: self.state.steps,
             seconds: self.state.seconds,
             updates: self.state.updates,

@@ -4,6 +4,7 @@ mod adapters;
 mod common;
 mod data;
 mod dry_run;
+mod eval;
 mod faults;
 mod filters;
 mod models;
