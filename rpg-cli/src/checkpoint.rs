@@ -3,7 +3,7 @@
 use crate::failure::{AtPath, Failure};
 use crate::optim::{Optimizer, OptimizerState, StateError, StateTensor};
 use crate::run_folder::RunFolder;
-use crate::train::{Learner, Origin, ReferenceState, UpdateCounts};
+use crate::train::{Best, Learner, Origin, ReferenceState, UpdateCounts};
 use burn::tensor::{DType, TensorData};
 use memmap2::Mmap;
 use rpg_core::model::{AdapterFolder, CausalLm, SaveDtype};
@@ -39,6 +39,9 @@ pub struct TrainerState {
     pub seconds: f64,
     /// Mean@k on the held-out problems before the first step, once it is known.
     pub before: Option<f64>,
+    /// The best evaluation so far; checkpoints of older versions do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
     /// Updates so far; checkpoints of older versions do not count them.
     #[serde(default)]
     pub updates: UpdateCounts,
@@ -86,8 +89,7 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
         let number = self.state.warm_start_steps + self.state.steps;
         let base = self.state.base.as_deref().unwrap_or_default();
         folder.write_checkpoint(number, n_kept, |dir| {
-            write_model(&self.learner.policy(), base, dir)?;
-            self.tokenizer.save(dir).map_err(|e| not_written(&e, dir))?;
+            write_policy(&self.learner.policy(), base, self.tokenizer, dir)?;
             if let Some(reference) = self.reference {
                 let dir = dir.join(REFERENCE);
                 fs::create_dir_all(&dir).at(&dir)?;
@@ -101,6 +103,17 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
             fs::write(&path, state + "\n").at(&path)
         })
     }
+}
+
+/// Writes a model and its tokenizer; of one with an adapter, the adapter.
+pub(crate) fn write_policy<B: DecodeBackend>(
+    model: &CausalLm<B>,
+    base: &str,
+    tokenizer: &Tokenizer,
+    dir: &Path,
+) -> Result<(), Failure> {
+    write_model(model, base, dir)?;
+    tokenizer.save(dir).map_err(|e| not_written(&e, dir))
 }
 
 /// Writes a model; of one with an adapter, the adapter.

@@ -6,13 +6,15 @@
 //! | `metrics.jsonl` | one object per step |
 //! | `samples.jsonl` | some completions per step, with their grades |
 //! | `checkpoints/step-N/` | a Hugging Face folder, what resuming needs, and checksums |
-//! | `summary.json` | before, after, steps, seconds; written at the end |
+//! | `best/step-N/` | the policy of the best evaluation as a Hugging Face folder, with checksums |
+//! | `summary.json` | before, after, best, steps, seconds; written at the end |
 //! | `curve.svg` | the learning curve; `rpg report` redraws it |
 //! | `.lock` | locked by the process that trains |
 //!
 //! A whole file is written under a temporary name, synced and renamed. A line is appended in one write, and a
 //! resumed run first drops the lines after its checkpoint.
 
+use crate::best::BEST;
 use crate::checkpoint;
 use crate::checksums;
 use crate::failure::{AtPath, Failure};
@@ -45,6 +47,9 @@ const LOCK: &str = ".lock";
 
 /// How the temporary name of a file that is being written begins.
 const TEMPORARY: &str = ".new-";
+
+/// A folder that is being written.
+pub(crate) const PARTIAL: &str = ".partial";
 
 /// A checkpoint that is being replaced by another of the same step: this, then its name.
 const REPLACED: &str = ".replaced-";
@@ -126,7 +131,11 @@ impl RunFolder {
         let checkpoints = folder.path(CHECKPOINTS);
         fs::create_dir_all(&checkpoints).at(&checkpoints)?;
         folder.check_writable()?;
-        folder.recover_replaced()?;
+        recover_replaced(&checkpoints)?;
+        let best = folder.path(BEST);
+        if best.is_dir() {
+            recover_replaced(&best)?;
+        }
         Ok(folder)
     }
 
@@ -142,25 +151,6 @@ impl RunFolder {
             let path = self.path(name);
             let opened = OpenOptions::new().append(true).create(true).open(&path);
             opened.at(&path).map_err(|failure| failure.hint(hint))?;
-        }
-        Ok(())
-    }
-
-    /// Puts a checkpoint back whose replacement did not come to its end.
-    fn recover_replaced(&self) -> Result<(), Failure> {
-        let parent = self.path(CHECKPOINTS);
-        for entry in fs::read_dir(&parent).at(&parent)? {
-            let path = entry.at(&parent)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let Some(name) = name.strip_prefix(REPLACED) else {
-                continue;
-            };
-            let target = parent.join(name);
-            if target.exists() {
-                fs::remove_dir_all(&path).at(&path)?;
-            } else {
-                fs::rename(&path, &target).at(&path)?;
-            }
         }
         Ok(())
     }
@@ -248,23 +238,7 @@ impl RunFolder {
 
     /// Checkpoints, oldest first.
     pub fn checkpoints(&self) -> Result<Vec<PathBuf>, Failure> {
-        let dir = self.path(CHECKPOINTS);
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&dir).at(&dir)? {
-            let path = entry.at(&dir)?.path();
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            if let Some(step) = name
-                .strip_prefix("step-")
-                .and_then(|n| n.parse::<u64>().ok())
-            {
-                found.push((step, path));
-            }
-        }
-        found.sort();
+        let found = step_folders(&self.path(CHECKPOINTS))?;
         Ok(found.into_iter().map(|(_, path)| path).collect())
     }
 
@@ -319,37 +293,31 @@ impl RunFolder {
         write: impl FnOnce(&Path) -> Result<(), Failure>,
     ) -> Result<PathBuf, Failure> {
         let parent = self.path(CHECKPOINTS);
-        let name = format!("step-{step:06}");
-        let target = parent.join(&name);
-        let partial = parent.join(".partial");
-        remove_folder(&partial)?;
-        let written = fs::create_dir_all(&partial)
-            .at(&partial)
-            .and_then(|()| write(&partial))
-            .and_then(|()| checksums::write(&partial))
-            .and_then(|()| sync_all(&partial));
-        if written.is_err() {
-            // The first error is the one to report.
-            let _ = remove_folder(&partial);
-        }
-        written?;
-        if target.exists() {
-            // The same step again: the old folder is first moved to a name from which resuming takes it back.
-            let old = parent.join(format!("{REPLACED}{name}"));
-            remove_folder(&old)?;
-            fs::rename(&target, &old).at(&target)?;
-            fs::rename(&partial, &target).at(&target)?;
-            fs::remove_dir_all(&old).at(&old)?;
-        } else {
-            fs::rename(&partial, &target).at(&target)?;
-        }
-        sync_folder(&parent)?;
+        let target = write_whole(&parent, &step_name(step), write)?;
         let all = self.checkpoints()?;
         for path in &all[..all.len().saturating_sub(n_kept)] {
             fs::remove_dir_all(path).at(path)?;
         }
         Ok(target)
     }
+}
+
+/// Puts back what was to be replaced by something that did not come to its end.
+fn recover_replaced(parent: &Path) -> Result<(), Failure> {
+    for entry in fs::read_dir(parent).at(parent)? {
+        let path = entry.at(parent)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(name) = name.strip_prefix(REPLACED) else {
+            continue;
+        };
+        let target = parent.join(name);
+        if target.exists() {
+            fs::remove_dir_all(&path).at(&path)?;
+        } else {
+            fs::rename(&path, &target).at(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a folder has nothing in it but what a process leaves that is killed while it creates a run there.
@@ -395,6 +363,60 @@ fn verify(checkpoint: &Path) -> Result<(), Failure> {
     checksums::verify(checkpoint, checkpoint::has_checksums(checkpoint))
 }
 
+/// The name of the folder of a step.
+pub(crate) fn step_name(step: u64) -> String {
+    format!("step-{step:06}")
+}
+
+/// The folders of steps in a folder, by their steps, oldest first.
+pub(crate) fn step_folders(dir: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).at(dir)? {
+        let path = entry.at(dir)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let step = name.strip_prefix("step-").and_then(|n| n.parse().ok());
+        if let Some(step) = step {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Writes a folder under a temporary name, with checksums, and renames it. Nothing is left of one that could not be
+/// written whole.
+pub(crate) fn write_whole(
+    parent: &Path,
+    name: &str,
+    write: impl FnOnce(&Path) -> Result<(), Failure>,
+) -> Result<PathBuf, Failure> {
+    let target = parent.join(name);
+    let partial = parent.join(PARTIAL);
+    remove_folder(&partial)?;
+    let written = fs::create_dir_all(&partial)
+        .at(&partial)
+        .and_then(|()| write(&partial))
+        .and_then(|()| checksums::write(&partial))
+        .and_then(|()| sync_all(&partial));
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = remove_folder(&partial);
+    }
+    written?;
+    if target.exists() {
+        // The same step again: the old folder is first moved to a name from which resuming takes it back.
+        let old = parent.join(format!("{REPLACED}{name}"));
+        remove_folder(&old)?;
+        fs::rename(&target, &old).at(&target)?;
+        fs::rename(&partial, &target).at(&target)?;
+        fs::remove_dir_all(&old).at(&old)?;
+    } else {
+        fs::rename(&partial, &target).at(&target)?;
+    }
+    sync_folder(parent)?;
+    Ok(target)
+}
+
 /// Gives a damaged checkpoint a name that nothing reads.
 fn set_aside(path: &Path) -> Result<PathBuf, Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -405,7 +427,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Removes a folder, which need not exist.
-fn remove_folder(path: &Path) -> Result<(), Failure> {
+pub(crate) fn remove_folder(path: &Path) -> Result<(), Failure> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.at(path),

@@ -42,6 +42,8 @@ pub mod stream {
     pub const SPLIT: u64 = 6;
     /// Splitting a step's rollouts into mini-batches.
     pub const MINI_BATCH: u64 = 7;
+    /// Drawing problems again for the interval of a score.
+    pub const BOOTSTRAP: u64 = 8;
 }
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;

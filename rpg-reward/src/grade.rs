@@ -118,6 +118,18 @@ pub fn grade_batch(items: &[(&str, &str)], options: &GradeOptions) -> Vec<Verdic
         .collect()
 }
 
+/// Whether two answers are equal, by the rules by which an answer is compared with a gold answer. Each is the text of
+/// an answer alone, such as [`Verdict::extracted`].
+///
+/// ```
+/// use rpg_reward::same_answer;
+/// assert!(same_answer("\\frac{1}{2}", "0.5"));
+/// assert!(!same_answer("2", "x"));
+/// ```
+pub fn same_answer(one: &str, other: &str) -> bool {
+    same_text(one, other) || judge(&Answer::read(other), &Answer::read(one)) == Reason::Correct
+}
+
 /// An answer as it is written, and what it is read as.
 struct Answer<'a> {
     text: &'a str,

@@ -24,7 +24,7 @@ pub mod shaping;
 pub mod suite;
 mod verdict;
 
-pub use grade::{check_gold, grade, grade_any, grade_batch};
+pub use grade::{check_gold, grade, grade_any, grade_batch, same_answer};
 pub use options::{AnswerStyle, GradeOptions};
 pub use reward::{ErrorPolicy, MathReward, Reward, RewardError, RewardItem, Score, ScoreScale};
 pub use verdict::{AnswerSource, Budget, Reason, Verdict};

@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::eval_args::EvalArgs;
 use crate::device::DeviceChoice;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -28,6 +29,8 @@ impl Args {
 pub enum Command {
     /// Train a policy on problems with verifiable answers
     Train(TrainArgs),
+    /// Measure a model on problems: Mean@k, pass@k and maj@k by source, with intervals
+    Eval(EvalArgs),
     /// Continue prompts with a model
     Generate(GenerateArgs),
     /// Compute the log-probabilities of texts under a model
@@ -39,7 +42,7 @@ pub enum Command {
     Loss(LossArgs),
     /// Check the gradients of all losses against the theory
     VerifyGradients(VerifyGradientsArgs),
-    /// Write a model, or the newest checkpoint of a run, as a Hugging Face folder
+    /// Write a model, or the newest or best checkpoint of a run, as a Hugging Face folder
     Export(ExportArgs),
     /// List the built-in recipes
     Recipes(RecipesArgs),
@@ -100,7 +103,8 @@ pub struct TrainArgs {
 /// How to sample.
 #[derive(Debug, ClapArgs)]
 pub struct GenerateArgs {
-    /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
+    /// A Hugging Face folder, a .gguf file, a name on the hub (ORGANISATION/NAME), a run folder (its newest checkpoint) or
+    /// RUN_DIR/best (the policy of its best evaluation)
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// For models whose context LongRoPE stretched: rotate all texts with the factors for long ones, so that they may be longer
@@ -183,7 +187,8 @@ pub struct GenerateArgs {
 /// What to score.
 #[derive(Debug, ClapArgs)]
 pub struct ScoreArgs {
-    /// A Hugging Face folder, a .gguf file or a name on the hub (ORGANISATION/NAME)
+    /// A Hugging Face folder, a .gguf file, a name on the hub (ORGANISATION/NAME), a run folder (its newest checkpoint) or
+    /// RUN_DIR/best (the policy of its best evaluation)
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// For models whose context LongRoPE stretched: rotate all texts with the factors for long ones, so that they may be longer
@@ -282,7 +287,8 @@ pub struct VerifyGradientsArgs {
 /// What to export, and where.
 #[derive(Debug, ClapArgs)]
 pub struct ExportArgs {
-    /// A Hugging Face folder, a .gguf file, a name on the hub (ORGANISATION/NAME) or a run folder
+    /// A Hugging Face folder, a .gguf file, a name on the hub (ORGANISATION/NAME), a run folder (its newest checkpoint) or
+    /// RUN_DIR/best (the policy of its best evaluation)
     #[arg(long, value_name = "MODEL")]
     pub model: PathBuf,
     /// The folder to write; it must not exist yet

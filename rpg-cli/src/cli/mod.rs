@@ -5,6 +5,7 @@ mod beat;
 mod commands;
 mod console;
 mod curve;
+pub mod eval_args;
 pub mod exit;
 mod hub;
 mod policy;

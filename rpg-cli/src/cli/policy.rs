@@ -2,8 +2,10 @@
 
 use super::hub::HubModel;
 use super::say::say;
+use crate::best;
 use crate::failure::Failure;
 use crate::models::{FOLDER_HINT, is_gguf, load_model_as};
+use crate::run_folder::RunFolder;
 use rpg_core::model::{ADAPTER_CONFIG, AdapterFolder, CausalLm, ModelConfig, Storage};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
@@ -86,6 +88,36 @@ fn load_adapter<B: DecodeBackend>(
     Ok((model, tokenizer))
 }
 
+/// The model that a run folder stands for, its newest checkpoint, and that of `RUN_DIR/best`, the policy of its best
+/// evaluation; any other path or name stands for itself.
+pub(super) fn of_run(given: &Path) -> Result<PathBuf, Failure> {
+    let model = if best::is_place(given) {
+        best::whole_folder(given.parent().unwrap_or(given))?
+    } else if is_run(given) {
+        RunFolder::open(given)?.newest_checkpoint()?
+    } else {
+        return Ok(given.to_owned());
+    };
+    say!("model: {}", model.display());
+    Ok(model)
+}
+
+/// The run folder that a model belongs to: the folder itself, or that around one of its checkpoints.
+pub(super) fn run_of(given: &Path) -> Option<PathBuf> {
+    let has_config = |run: &&Path| is_run(run) && run.join("config.toml").is_file();
+    // A name on the hub is in no folder.
+    let given = given.exists().then_some(given)?;
+    given
+        .ancestors()
+        .take(3)
+        .find(has_config)
+        .map(Path::to_owned)
+}
+
+fn is_run(path: &Path) -> bool {
+    path.join("checkpoints").is_dir() && !path.join("config.json").exists()
+}
+
 /// Says that completions of a model only end at their limit, if nothing else ends them.
 pub(super) fn note_on_ends<B: DecodeBackend>(model: &CausalLm<B>, tokenizer: &Tokenizer) {
     if model.config().eos_token_ids.is_empty() && tokenizer.eos_id().is_none() {
@@ -109,13 +141,14 @@ pub(super) fn context(config: &ModelConfig, context: usize) -> String {
 
 /// The local folder or file; a model that is only on the hub is fetched.
 fn located(given: &Path) -> Result<PathBuf, Failure> {
-    if given.join("checkpoints").is_dir() && !given.join("config.json").exists() {
+    if is_run(given) || best::is_place(given) {
         return Err(Failure::input(format!(
             "{}: a run, not a model",
             given.display()
         ))
         .hint(format!(
-            "its models are {0}/checkpoints/step-...; `rpg export --model {0}` writes the newest one",
+            "its models are the folders step-... in its folders checkpoints and best; `rpg export --model {}` writes the \
+             newest one",
             given.display()
         )));
     }

@@ -99,6 +99,11 @@ impl Recipe {
         })
     }
 
+    /// The config as TOML, without the changes of a user.
+    pub fn to_toml(&self) -> Result<String, Failure> {
+        toml::to_string(&self.table()?).map_err(Failure::internal)
+    }
+
     /// The config, without the changes of a user.
     pub(super) fn table(&self) -> Result<toml::Table, Failure> {
         let mut all = toml::Table::new();

@@ -421,6 +421,9 @@ config_section! {
         every_minutes: Option<Positive> = None,
         /// The number of checkpoints that are kept; older ones are removed.
         keep: Count = Count::of(1),
+        /// Whether the policy of the best evaluation so far is kept too, as `best/step-N` in the run folder: its weights
+        /// alone, in f32, written whenever an evaluation is better than all before it. See [evaluation](evaluation.md).
+        keep_best: bool = true,
         /// Completions per step that are written to `samples.jsonl`.
         samples_per_step: usize = 4,
     }

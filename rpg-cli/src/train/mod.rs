@@ -3,6 +3,7 @@
 mod changes;
 mod collect;
 mod commands;
+pub mod evaluation;
 mod grading;
 mod learner;
 mod length;
@@ -16,15 +17,14 @@ mod reference;
 pub mod report;
 mod sample;
 mod setup;
-mod sources;
 mod stops;
 mod trainer;
 mod updates;
 mod warm_start;
 
 pub use changes::ConfigChange;
-pub use collect::Evaluation;
 pub use commands::StartedCommands;
+pub use evaluation::{Best, Evaluation};
 pub use grading::{Grade, Grader, OwnError};
 pub use learner::{Learner, StepReport, TapedLoss};
 pub use loss::UpdateReport;

@@ -1,5 +1,6 @@
 //! What a run begins with, and what it returns.
 
+use super::evaluation::Best;
 use super::grading::Grader;
 use super::ranks::{OneRank, Ranks};
 use super::reference::{ReferenceRule, check_shapes, check_vocabulary};
@@ -12,7 +13,7 @@ use crate::interrupt::Interrupt;
 use crate::models::long_context;
 use crate::optim::Optimizer;
 use crate::run_folder::RunFolder;
-use rpg_core::model::CausalLm;
+use rpg_core::model::{CausalLm, ModelConfig};
 use rpg_core::ops::{DecodeBackend, Int8Matrix};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_reward::Reward;
@@ -55,12 +56,7 @@ impl<B: DecodeBackend> Start<B> {
         if config.model.long_context {
             policy = long_context("model.long_context", policy)?;
         }
-        if let Some(enabled) = config.data.thinking {
-            tokenizer.set_thinking(enabled);
-        }
-        if let Some(date) = config.data.date {
-            tokenizer.set_date(date.get());
-        }
+        set_up_tokenizer(config, &mut tokenizer);
         let mut data = data::load(
             &config.data,
             &tokenizer,
@@ -186,6 +182,8 @@ pub struct Outcome {
     pub after: f64,
     /// k.
     pub k: usize,
+    /// The best evaluation that the newest checkpoint knows of.
+    pub best: Option<Best>,
     /// Steps of reinforcement learning that the newest checkpoint contains.
     pub steps: u64,
     /// Seconds of work, over all resumptions.
@@ -202,9 +200,14 @@ impl Outcome {
     /// Writes `summary.json`.
     pub fn write_summary(&self, folder: &RunFolder) -> Result<(), Failure> {
         let name = format!("mean@{}", self.k);
+        let best = self
+            .best
+            .as_ref()
+            .map(|best| json!({&name: best.score, "step": best.step, "problems": best.problems}));
         let summary = json!({
             "before": {&name: self.before},
             "after": {&name: self.after},
+            "best": best,
             "steps": self.steps,
             "updates": self.updates.all,
             "skipped_updates": self.updates.skipped,
@@ -248,32 +251,50 @@ fn check_int8<B: DecodeBackend>(policy: &CausalLm<B>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes the chat template render prompts as the config says.
+pub(super) fn set_up_tokenizer(config: &TrainConfig, tokenizer: &mut Tokenizer) {
+    if let Some(enabled) = config.data.thinking {
+        tokenizer.set_thinking(enabled);
+    }
+    if let Some(date) = config.data.date {
+        tokenizer.set_date(date.get());
+    }
+}
+
 fn check_context<B: DecodeBackend>(
     config: &TrainConfig,
     model: &CausalLm<B>,
     name: &str,
     data: &mut Data,
 ) -> Result<(), Failure> {
-    let context = model.config().context();
-    let may_be_longer = model.config().has_long_context() && !model.config().long_context;
-    let fits = |problem: &PromptedProblem| {
-        let n = problem.prompt_tokens.len();
-        if n + config.rollout.max_new_tokens.get() <= context {
-            return Ok(());
-        }
-        Err(Failure::input(format!(
-            "problem {}: its prompt of {n} tokens plus rollout.max_new_tokens = {} exceeds {name}'s context of {context}",
-            problem.problem.id, config.rollout.max_new_tokens
-        ))
-        .hint(if may_be_longer {
-            "lower rollout.max_new_tokens or data.max_prompt_tokens, or set model.long_context"
-        } else {
-            "lower rollout.max_new_tokens or data.max_prompt_tokens"
-        }))
-    };
+    let fits = |problem: &PromptedProblem| check_fits(config, model.config(), name, problem);
     data.eval.iter().try_for_each(fits)?;
     match &mut data.train {
         TrainData::Files(file) => file.problems().iter().try_for_each(fits),
         task => fits(&task.get(0)?),
     }
+}
+
+/// Refuses a problem whose completions may become longer than a model's context.
+pub(super) fn check_fits(
+    config: &TrainConfig,
+    model: &ModelConfig,
+    name: &str,
+    problem: &PromptedProblem,
+) -> Result<(), Failure> {
+    let context = model.context();
+    let n = problem.prompt_tokens.len();
+    if n + config.rollout.max_new_tokens.get() <= context {
+        return Ok(());
+    }
+    let may_be_longer = model.has_long_context() && !model.long_context;
+    Err(Failure::input(format!(
+        "problem {}: its prompt of {n} tokens plus rollout.max_new_tokens = {} exceeds {name}'s context of {context}",
+        problem.problem.id, config.rollout.max_new_tokens
+    ))
+    .hint(if may_be_longer {
+        "lower rollout.max_new_tokens or data.max_prompt_tokens, or set model.long_context"
+    } else {
+        "lower rollout.max_new_tokens or data.max_prompt_tokens"
+    }))
 }

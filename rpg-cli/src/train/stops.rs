@@ -2,6 +2,7 @@
 
 use crate::config::Positive;
 use crate::interrupt::Interrupt;
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// How long a run goes on after a stop is requested to finish a step that has updated the policy: schedulers
@@ -32,6 +33,15 @@ impl Stops {
 
     pub(super) fn now(&self) -> bool {
         self.interrupt.requested_for(self.after)
+    }
+
+    /// The answer of a progress callback.
+    pub(super) fn flow(&self) -> ControlFlow<()> {
+        if self.now() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The training loop.
 
-use super::collect::{evaluate, sample};
+use super::collect::sample;
+use super::evaluation::HeldOut;
 use super::grading::Grader;
 use super::learner::Learner;
 use super::length::Length;
@@ -12,10 +13,10 @@ use super::reference::Reference;
 use super::report::{Activity, Event, Metrics, Moment, Progress, Reporters, Timing};
 use super::sample::Rollout;
 use super::setup::{Outcome, Parts, Start, check_correction};
-use super::sources::Sources;
 use super::stops::{Pace, Stops};
+use crate::best;
 use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_state};
-use crate::config::{Count, TrainConfig};
+use crate::config::TrainConfig;
 use crate::data::{Data, PromptedProblem};
 use crate::failure::{Failure, FailureKind};
 use crate::interrupt::Interrupt;
@@ -26,7 +27,6 @@ use rpg_core::seed::of_sample;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_losses::StepTotals;
 use rpg_rollout::rollouts::Rollouts;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ pub struct Trainer<'a, B: DecodeBackend> {
     pub(super) tokenizer: Tokenizer,
     data: Data,
     length: Length,
-    sources: Sources,
+    held_out: HeldOut,
     pub(super) learner: Learner<B>,
     reference: Reference<'a, B>,
     rollouts: Box<dyn Rollouts<B> + 'a>,
@@ -46,8 +46,6 @@ pub struct Trainer<'a, B: DecodeBackend> {
     pub(super) reporters: Reporters<'a>,
     pub(super) interrupt: Interrupt,
     pub(super) state: TrainerState,
-    // The newest Mean@k on the held-out problems.
-    held_out: f64,
     // Set from the first update of a step to its end: the policy and `state` do not match.
     within_step: bool,
     is_new: bool,
@@ -90,6 +88,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         } else {
             folder.retain_lines(|_| false)?;
         }
+        // Others are of steps that come again.
+        best::keep(folder, &state, config)?;
         state.origin.get_or_insert(now);
         state.base = (state.base).or_else(|| policy.lora().map(|_| config.model.name()));
         data.notes.extend(parts.grader.note_on_answers(&data));
@@ -97,7 +97,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             config,
             folder,
             tokenizer,
-            sources: Sources::new(&data.eval, config.evaluate.samples.get()),
+            held_out: HeldOut::new(&data.eval, config),
             data,
             length,
             learner: Learner::new(policy, optimizer),
@@ -109,7 +109,6 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             interrupt: parts.interrupt,
             seconds_before: state.seconds,
             state,
-            held_out: f64::NAN,
             within_step: false,
             is_new: resume.is_none(),
             pace: Pace::default(),
@@ -220,7 +219,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             notes: &self.data.notes,
         })?;
         match self.state.before {
-            Some(before) => self.held_out = self.sources.last(self.folder)?.unwrap_or(before),
+            Some(before) => self.held_out.resume(self.folder, before)?,
             None => {
                 let mut metrics = Metrics::new(0, "initial");
                 self.state.before = self.evaluate(Moment::Before, &mut metrics)?;
@@ -372,36 +371,28 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         if self.data.eval.is_empty() {
             return Ok(None);
         }
-        let during = config.evaluate.problems_during;
-        let n_problems = match moment {
-            Moment::Before | Moment::After => usize::MAX,
-            Moment::During => during.map_or(usize::MAX, Count::get),
-        };
-        let policy = self.learner.policy();
-        self.rollouts
-            .sync_for_evaluation(&policy)
-            .map_err(Failure::internal)?;
-        drop(policy);
-        let problems = &self.data.eval[..n_problems.min(self.data.eval.len())];
         let reporters = &mut self.reporters;
         let stops = Stops::new(&self.interrupt, self.within_step);
-        let rollouts = self.rollouts.as_mut();
-        let evaluation = evaluate(rollouts, &self.grader, problems, config, &mut |progress| {
-            reporters.on_progress(progress);
-            if stops.now() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        })?;
-        self.rollouts.release();
+        let evaluation = self.held_out.measure(
+            self.learner.policy(),
+            moment,
+            &self.data.eval,
+            self.rollouts.as_mut(),
+            &self.grader,
+            config,
+            &mut |progress| {
+                reporters.on_progress(progress);
+                stops.flow()
+            },
+        )?;
         self.reporters.on(&Event::Graded {
             step: None,
             groups: &evaluation.groups,
         })?;
-        let has_own_reward = self.grader.has_own_reward();
-        self.sources.add(&evaluation, has_own_reward, metrics);
-        self.held_out = evaluation.mean_at_k;
+        let held_out = &mut self.held_out;
+        if held_out.add(moment, &evaluation, &self.grader, &mut self.state, metrics) {
+            best::write(self.folder, &self.state, &self.learner, &self.tokenizer)?;
+        }
         self.reporters.on(&Event::Evaluated {
             moment,
             step: self.state.steps,
@@ -432,7 +423,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             steps,
             rollout,
             metrics: &metrics,
-            held_out: self.held_out,
+            held_out: self.held_out.last,
         })
     }
 
@@ -451,9 +442,10 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             tokenizer: &self.tokenizer,
             state: self.state.clone(),
         };
-        let written = checkpoint.write(self.folder, self.config.checkpoint.keep.get());
+        let written = checkpoint.write(self.folder, self.config.checkpoint.keep.get())?;
         self.pace.saved();
-        written
+        best::keep(self.folder, &self.state, self.config)?;
+        Ok(written)
     }
 
     fn outcome(&self, after: f64, checkpoint: PathBuf, interrupted: bool) -> Outcome {
@@ -461,6 +453,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             before: self.state.before.unwrap_or(f64::NAN),
             after,
             k: self.config.evaluate.samples.get(),
+            best: self.state.best.clone(),
             steps: self.state.steps,
             seconds: self.state.seconds,
             updates: self.state.updates,

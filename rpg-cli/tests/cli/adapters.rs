@@ -225,13 +225,20 @@ fn an_adapter_belongs_to_a_model() {
             assert!(error.contains(expected), "{args:?}: {error}");
         }
     }
-    // A run holds models and is none.
-    let output = piped(
-        &["score", "--input=-", "--model", dir.to_str().unwrap()],
-        "",
-    );
+    // A run holds models and is none, except where its newest one can only be read.
+    let model = format!("--set=model={{path='{}'}}", dir.display());
+    let output = run(&["train", "--recipe=arithmetic", "--dry-run", &model]);
     let error = text(&output.stderr);
     assert!(error.contains(": a run, not a model"), "{error}");
+    fs::write(&file, &json).unwrap();
+    let dir = dir.to_str().unwrap();
+    let output = piped(
+        &["score", "--input=-", "--model", dir],
+        "{\"text\": \"1+1\"}",
+    );
+    let error = text(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert!(error.contains("model: "), "{error}");
 }
 
 /// The memory of an adapter whose training goes on is that of an adapter.

@@ -7,6 +7,7 @@ mod completions;
 mod data;
 mod dry_run;
 mod epochs;
+mod eval;
 mod faults;
 mod filters;
 mod models;

@@ -78,7 +78,8 @@ impl OnBackend for Generation {
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self { args, sampling } = self;
-        let (mut model, mut tokenizer) = policy::load::<B>(&args.model, frozen::<B>(), &device)?;
+        let given = policy::of_run(&args.model)?;
+        let (mut model, mut tokenizer) = policy::load::<B>(&given, frozen::<B>(), &device)?;
         if args.long_context {
             model = long_context("--long-context", model)?;
         }

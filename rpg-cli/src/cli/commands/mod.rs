@@ -2,10 +2,12 @@
 
 mod completions;
 mod dry_run;
+mod eval;
 mod export;
 mod generate;
 mod input;
 mod loss;
+mod new_folder;
 mod output;
 mod recipes;
 mod report;
@@ -21,6 +23,7 @@ use crate::failure::Failure;
 pub(super) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Score(args) => score::run(args),
         Command::Verify(args) => verify::run(&args),

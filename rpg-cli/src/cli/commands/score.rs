@@ -55,7 +55,8 @@ impl OnBackend for Scoring {
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
         let Self(args) = self;
-        let (mut model, tokenizer) = policy::load::<B>(&args.model, frozen::<B>(), &device)?;
+        let given = policy::of_run(&args.model)?;
+        let (mut model, tokenizer) = policy::load::<B>(&given, frozen::<B>(), &device)?;
         if args.long_context {
             model = long_context("--long-context", model)?;
         }

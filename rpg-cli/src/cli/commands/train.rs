@@ -2,6 +2,7 @@
 
 use super::{dry_run, output};
 use crate::backend::{OnBackend, on_backend};
+use crate::best;
 use crate::checkpoint::{read_state, with_adapter_of};
 use crate::cli::args::TrainArgs;
 use crate::cli::beat::Waiting;
@@ -411,9 +412,10 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
             outcome.after
         )
     };
+    let best = best_line(folder, outcome);
     // A terminal that was closed meanwhile is no failure of the run: all of this is in its folder.
     let _ = output::line(format_args!(
-        "\n{measured}\n\n{} steps in {:.0} s\nrun folder      {root}\n\
+        "\n{measured}{best}\n\n{} steps in {:.0} s\nrun folder      {root}\n\
          checkpoint      {}\nlearning curve  {}",
         outcome.steps,
         outcome.seconds,
@@ -421,4 +423,19 @@ fn report(folder: &RunFolder, outcome: &Outcome, json: bool) -> Result<(), Failu
         curve.display()
     ));
     outcome.updates.check()
+}
+
+/// The best evaluation, and where its policy is.
+fn best_line(folder: &RunFolder, outcome: &Outcome) -> String {
+    let Some(best) = &outcome.best else {
+        return String::new();
+    };
+    let kept = match best::folder(folder.root()) {
+        Ok(Some(policy)) => format!(": {}", policy.display()),
+        _ => String::new(),
+    };
+    format!(
+        "\nbest mean@{} {:.3} after step {} ({} problems){kept}",
+        best.k, best.score, best.step, best.problems
+    )
 }

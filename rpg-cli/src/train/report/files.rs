@@ -64,7 +64,7 @@ impl Reporter for SamplesFile {
 }
 
 /// A sample as a line of samples.jsonl.
-fn sample_line(step: u64, group: &GradedGroup, sample: &Sample) -> Value {
+pub fn sample_line(step: u64, group: &GradedGroup, sample: &Sample) -> Value {
     let Sample { completion, grade } = sample;
     let parts: Map<String, Value> = grade
         .named_parts()

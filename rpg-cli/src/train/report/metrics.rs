@@ -163,7 +163,7 @@ impl Metrics {
 }
 
 /// The number of completions without a score from the user's reward.
-pub(in crate::train) fn n_errors<'a>(groups: impl IntoIterator<Item = &'a GradedGroup>) -> usize {
+fn n_errors<'a>(groups: impl IntoIterator<Item = &'a GradedGroup>) -> usize {
     let samples = groups.into_iter().flat_map(|group| &group.samples);
     samples
         .filter(|sample| sample.grade.error.is_some())

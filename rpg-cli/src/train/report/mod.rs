@@ -6,11 +6,10 @@
 mod files;
 mod metrics;
 
-pub use files::{MetricsFile, SamplesFile};
-pub(super) use metrics::n_errors;
+pub use files::{MetricsFile, SamplesFile, sample_line};
 pub use metrics::{Metrics, Timing};
 
-use super::collect::Evaluation;
+use super::evaluation::Evaluation;
 use super::sample::{GradedGroup, Rollout};
 use crate::failure::Failure;
 
