@@ -403,8 +403,11 @@ config_section! {
         every: u64 = 50,
         /// The number of checkpoints that are kept; older ones are removed.
         keep: Count = Count::of(1),
-        /// Completions per step that are written to `samples.jsonl`.
+        /// Completions per step that are written to `samples.jsonl`, token by token.
         samples_per_step: usize = 4,
+        /// Whether the metrics are written as a TensorBoard event file as well, into `tensorboard/` of the run folder.
+        /// `rpg report --tensorboard` writes it later.
+        tensorboard: bool = false,
     }
 }
 

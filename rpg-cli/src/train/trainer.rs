@@ -188,7 +188,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 self.evaluate(Moment::During, &mut metrics)?;
                 timing.lap("testing");
             }
-            self.report(step, &rollout, metrics, &timing)?;
+            self.report(step, &rollout, &updates, metrics, &timing)?;
             self.within_step = false;
             self.pace.updated(update_started.elapsed());
             if config.checkpoint.due(step, config.train.steps) {
@@ -342,10 +342,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             config.optimizer.max_grad_norm.get(),
             self.ranks.as_ref(),
         )?;
-        let mut report = match sums {
-            Some(sums) => sums.read(totals.n_tokens, self.ranks.as_ref())?,
-            None => UpdateReport::default(),
-        };
+        let mut report = UpdateSums::read(sums, responses, totals.n_tokens, self.ranks.as_ref())?;
         report.add_step(&update, lr);
         Ok((report, update.skipped))
     }
@@ -400,6 +397,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         &mut self,
         step: u64,
         rollout: &Rollout,
+        updates: &[UpdateReport],
         mut metrics: Metrics,
         timing: &Timing,
     ) -> Result<(), Failure> {
@@ -412,6 +410,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             step,
             steps: self.config.train.steps,
             rollout,
+            updates,
             metrics: &metrics,
             held_out: self.held_out,
         })
