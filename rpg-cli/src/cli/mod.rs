@@ -7,6 +7,7 @@ mod curve;
 pub mod exit;
 mod hub;
 mod policy;
+mod report;
 pub mod say;
 mod signals;
 
