@@ -216,6 +216,8 @@ function follow() {
   later();
 }
 
+// What follows keeps choices, and with them where the page is by then.
+const scrolled = state.scroll;
 applyTheme();
 document.title = `${runs.map((run) => run.label).join(", ")} · rpg report`;
 connect();
@@ -229,5 +231,6 @@ setSmoothing(state.smoothing);
 showSamples();
 byId("footer").textContent = `rpg ${data.version} · ${runs.map((run) => run.path).join(" · ")}`;
 if ("scrollRestoration" in history) history.scrollRestoration = "manual";
-if (state.scroll) window.scrollTo(0, state.scroll);
+window.scrollTo(0, scrolled);
+keep();
 follow();
