@@ -9,6 +9,8 @@
 //! | `best/step-N/` | the policy of the best evaluation as a Hugging Face folder, with checksums |
 //! | `summary.json` | before, after, best, steps, seconds; written at the end |
 //! | `curve.svg` | the learning curve; `rpg report` redraws it |
+//! | `report.html` | curves, alarms, samples; written by `rpg report` |
+//! | `tensorboard/` | the metrics once more, for TensorBoard, if asked for |
 //! | `.lock` | locked by the process that trains |
 //!
 //! A whole file is written under a temporary name, synced and renamed. A line is appended in one write, and a
@@ -23,6 +25,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A run's folder. Clones share its lock.
 #[derive(Debug, Clone)]
@@ -167,21 +170,20 @@ impl RunFolder {
 
     /// Writes a whole file.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-        let path = self.path(name);
-        let mut temporary = tempfile::Builder::new()
-            .prefix(TEMPORARY)
-            .tempfile_in(&self.root)
-            .at(&path)?;
-        temporary.write_all(bytes).at(&path)?;
-        temporary.as_file().sync_all().at(&path)?;
-        temporary.persist(&path).map_err(|e| e.error).at(&path)?;
-        // Temporary files are private to the user; a run may be read by others.
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).at(&path)?;
+        write_whole(&self.path(name), bytes)
+    }
+
+    /// Whether a process trains in this folder; `None` where the file system cannot say.
+    pub fn is_in_training(&self) -> Option<bool> {
+        let Ok(file) = File::open(self.path(LOCK)) else {
+            return Some(false);
+        };
+        // Released at once: a process that wants the lock waits for longer.
+        match file.try_lock_shared() {
+            Ok(()) => Some(false),
+            Err(TryLockError::WouldBlock) => Some(true),
+            Err(TryLockError::Error(_)) => None,
         }
-        sync_folder(&self.root)
     }
 
     /// Replaces the run's config.
@@ -293,7 +295,7 @@ impl RunFolder {
         write: impl FnOnce(&Path) -> Result<(), Failure>,
     ) -> Result<PathBuf, Failure> {
         let parent = self.path(CHECKPOINTS);
-        let target = write_whole(&parent, &step_name(step), write)?;
+        let target = write_whole_folder(&parent, &step_name(step), write)?;
         let all = self.checkpoints()?;
         for path in &all[..all.len().saturating_sub(n_kept)] {
             fs::remove_dir_all(path).at(path)?;
@@ -338,6 +340,28 @@ fn is_free(root: &Path) -> Result<bool, Failure> {
     Ok(true)
 }
 
+/// Writes a whole file: under another name first, so that whoever reads it sees the old one or the new one.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let mut temporary = tempfile::Builder::new()
+        .prefix(TEMPORARY)
+        .tempfile_in(parent)
+        .at(path)?;
+    temporary.write_all(bytes).at(path)?;
+    temporary.as_file().sync_all().at(path)?;
+    temporary.persist(path).map_err(|e| e.error).at(path)?;
+    // Temporary files are private to the user; a run may be read by others.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).at(path)?;
+    }
+    sync_folder(parent)
+}
+
 /// The lock of a run folder; `None` where the file system has no locks.
 fn lock(root: &Path) -> Result<Option<Arc<File>>, Failure> {
     let path = root.join(LOCK);
@@ -347,7 +371,16 @@ fn lock(root: &Path) -> Result<Option<Arc<File>>, Failure> {
         .truncate(false)
         .open(&path)
         .at(&path)?;
-    match file.try_lock() {
+    // Whoever asks whether a process trains here holds the lock for an instant.
+    let mut locked = file.try_lock();
+    for _ in 0..20 {
+        if !matches!(locked, Err(TryLockError::WouldBlock)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => Ok(Some(Arc::new(file))),
         Err(TryLockError::WouldBlock) => Err(Failure::input(format!(
             "{}: another process is training in this folder",
@@ -385,7 +418,7 @@ pub(crate) fn step_folders(dir: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
 
 /// Writes a folder under a temporary name, with checksums, and renames it. Nothing is left of one that could not be
 /// written whole.
-pub(crate) fn write_whole(
+pub(crate) fn write_whole_folder(
     parent: &Path,
     name: &str,
     write: impl FnOnce(&Path) -> Result<(), Failure>,
@@ -579,8 +612,10 @@ mod tests {
         let root = folder.root().to_owned();
         let error = RunFolder::open_to_resume(&root).unwrap_err();
         assert!(error.message.contains("another process"), "{error}");
-        assert!(RunFolder::open(&root).is_ok());
+        let reader = RunFolder::open(&root).unwrap();
+        assert_eq!(reader.is_in_training(), Some(true));
         drop(folder);
+        assert_eq!(reader.is_in_training(), Some(false));
         assert!(RunFolder::open_to_resume(&root).is_ok());
     }
 

@@ -46,7 +46,7 @@ pub enum Command {
     Export(ExportArgs),
     /// List the built-in recipes
     Recipes(RecipesArgs),
-    /// Redraw the learning curve of a run
+    /// Show runs as a page for the browser: curves, alarms, differences of their configs, samples
     Report(ReportArgs),
     /// Print a script that completes commands and flags in a shell
     #[command(after_long_help = COMPLETIONS)]
@@ -345,10 +345,20 @@ pub struct CompletionsArgs {
     pub shell: Shell,
 }
 
-/// Which run to report on.
+/// Which runs to report on.
 #[derive(Debug, ClapArgs)]
 pub struct ReportArgs {
-    /// A run folder
-    #[arg(value_name = "RUN_DIR")]
-    pub run_dir: PathBuf,
+    /// Run folders; the curves of several are drawn over each other
+    #[arg(value_name = "RUN_DIR", required = true)]
+    pub run_dirs: Vec<PathBuf>,
+    /// The page to write (default: report.html in the first run's folder); curve.svg is then left as it is
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Write the page again as the runs go on, until none of them trains any more; the page in the browser
+    /// reloads itself
+    #[arg(long)]
+    pub follow: bool,
+    /// Write TensorBoard event files into the runs' folders instead of a page
+    #[arg(long, conflicts_with_all = ["out", "follow"])]
+    pub tensorboard: bool,
 }

@@ -176,6 +176,7 @@ impl Reporter for TrainConsole {
                 rollout,
                 metrics,
                 held_out,
+                ..
             } => {
                 self.console
                     .line(&step_line(*step, *steps, metrics, *held_out));

@@ -10,6 +10,7 @@ pub mod exit;
 mod hub;
 mod policy;
 mod problems;
+mod report;
 pub mod say;
 mod signals;
 

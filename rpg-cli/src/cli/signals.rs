@@ -7,6 +7,11 @@ use crate::interrupt::Interrupt;
 /// An interrupt that is requested by Ctrl-C and, on Unix, by SIGTERM, which schedulers send before they end a job, and by
 /// SIGHUP, which a closing terminal sends.
 pub(super) fn listen() -> Interrupt {
+    listen_and_say("stopping at the next safe point; press Ctrl-C again to quit at once")
+}
+
+/// The same; at the first signal it says this.
+pub(super) fn listen_and_say(text: &'static str) -> Interrupt {
     let interrupt = Interrupt::default();
     let requested = interrupt.clone();
     on_signal(move || {
@@ -14,7 +19,7 @@ pub(super) fn listen() -> Interrupt {
             rpg_reward::command::stop_all_processes();
             std::process::exit(exit::INTERRUPTED);
         }
-        say!("\nstopping at the next safe point; press Ctrl-C again to quit at once");
+        say!("\n{text}");
     });
     interrupt
 }

@@ -424,8 +424,11 @@ config_section! {
         /// Whether the policy of the best evaluation so far is kept too, as `best/step-N` in the run folder: its weights
         /// alone, in f32, written whenever an evaluation is better than all before it. See [evaluation](evaluation.md).
         keep_best: bool = true,
-        /// Completions per step that are written to `samples.jsonl`.
+        /// Completions per step that are written to `samples.jsonl`, token by token.
         samples_per_step: usize = 4,
+        /// Whether the metrics are written as a TensorBoard event file as well, into `tensorboard/` of the run folder.
+        /// `rpg report --tensorboard` writes it later.
+        tensorboard: bool = false,
     }
 }
 

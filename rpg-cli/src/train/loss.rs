@@ -1,7 +1,7 @@
 //! The loss of a micro-batch of responses, and what an update reports.
 
 use super::learner::{StepReport, TapedLoss};
-use super::prepare::Response;
+use super::prepare::{Place, Response};
 use super::ranks::Ranks;
 use crate::config::{Positive, TrainConfig};
 use crate::failure::Failure;
@@ -11,6 +11,7 @@ use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{Entropy, ScoreItem, score_on_tape};
 use rpg_losses::aggregate::aggregate_tokens;
+use rpg_losses::ratios::MAX_LOG_RATIO;
 use rpg_losses::{Diagnostics, LossInputs, ObjectiveConfig, StepTotals, policy_loss};
 use std::collections::BTreeMap;
 
@@ -24,6 +25,32 @@ pub struct UpdateReport {
     pub mean_logprob_difference: f64,
     /// The largest one.
     pub max_logprob_difference: f64,
+    /// What each response of this rank was trained with, in the order of training.
+    pub responses: Vec<TrainedResponse>,
+}
+
+/// What a response was trained with in an update.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainedResponse {
+    /// Which of the step's samples it is.
+    pub place: Place,
+    /// The importance weight `w = exp(lp - lp_old)` of each token, before any truncation.
+    pub weights: Vec<f32>,
+    /// The mean advantage of its tokens.
+    pub advantage: f64,
+}
+
+impl TrainedResponse {
+    fn new(response: &Response<'_>, logp: &[f32]) -> Self {
+        let bound = MAX_LOG_RATIO as f32;
+        let weight = |(lp, lp_old): (&f32, &f32)| (lp - lp_old).clamp(-bound, bound).exp();
+        let advantages = &response.advantages;
+        Self {
+            place: response.place,
+            weights: logp.iter().zip(&response.logp_old).map(weight).collect(),
+            advantage: advantages.iter().sum::<f64>() / advantages.len().max(1) as f64,
+        }
+    }
 }
 
 impl UpdateReport {
@@ -50,6 +77,8 @@ pub(super) struct UpdateSums<B: DecodeBackend> {
     entropy: Tensor<Autodiff<B>, 1>,
     difference: Tensor<Autodiff<B>, 1>,
     largest: Tensor<Autodiff<B>, 1>,
+    // The log-probs of the responses, one after the other, of each micro-batch.
+    logprobs: Vec<Tensor<B, 1>>,
 }
 
 impl<B: DecodeBackend> UpdateSums<B> {
@@ -66,17 +95,23 @@ impl<B: DecodeBackend> UpdateSums<B> {
             entropy: self.entropy + other.entropy,
             difference: self.difference + other.difference,
             largest: self.largest.max_pair(other.largest),
+            logprobs: [self.logprobs, other.logprobs].concat(),
         }
     }
 
-    /// The report over all ranks, which have `n_tokens` tokens together.
+    /// The report over all ranks, which have `n_tokens` tokens together; `responses` are those of this one. Empty if there
+    /// were none.
     pub(super) fn read(
-        self,
+        sums: Option<Self>,
+        responses: &[&Response<'_>],
         n_tokens: usize,
         ranks: &dyn Ranks<B>,
     ) -> Result<UpdateReport, Failure> {
-        let sums = ranks.sum(&self.diagnostics.read_sums())?;
-        let rest = Tensor::cat(vec![self.entropy, self.difference, self.largest], 0).into_data();
+        let Some(all) = sums else {
+            return Ok(UpdateReport::default());
+        };
+        let sums = ranks.sum(&all.diagnostics.read_sums())?;
+        let rest = Tensor::cat(vec![all.entropy, all.difference, all.largest], 0).into_data();
         let rest: Vec<f64> = rest.iter::<f64>().collect();
         let totals = ranks.sum(&rest[..2])?;
         let largest = ranks.gather(&rest[2..])?.concat().into_iter();
@@ -89,8 +124,25 @@ impl<B: DecodeBackend> UpdateSums<B> {
             metrics,
             mean_logprob_difference: totals[1] / n,
             max_logprob_difference: largest.unwrap_or(0.0),
+            responses: trained(responses, all.logprobs),
         })
     }
+}
+
+/// What each response was trained with, from the log-probs of all of them.
+fn trained<B: DecodeBackend>(
+    responses: &[&Response<'_>],
+    logprobs: Vec<Tensor<B, 1>>,
+) -> Vec<TrainedResponse> {
+    let logprobs = Tensor::cat(logprobs, 0).into_data();
+    let logprobs: Vec<f32> = logprobs.iter::<f32>().collect();
+    let mut rest = logprobs.as_slice();
+    let next = |response: &&Response<'_>| {
+        let (own, later) = rest.split_at(response.len());
+        rest = later;
+        TrainedResponse::new(response, own)
+    };
+    responses.iter().map(next).collect()
 }
 
 /// What the loss of an update depends on besides the responses.
@@ -123,6 +175,7 @@ impl UpdateLoss<'_> {
         };
         let (scores, tape) = score_on_tape(policy, &items, temperature, entropy, activations);
         let rows = Rows::new(responses);
+        let logprobs = vec![scores.logprobs.clone().inner()]; // A reported number.
         let padded = |packed: Tensor<Autodiff<B>, 1>| {
             packed
                 .select(0, rows.indices::<B>(&device))
@@ -166,6 +219,7 @@ impl UpdateLoss<'_> {
             entropy: scores.entropy.detach().sum(), // A reported number.
             difference: difference.clone().sum(),
             largest: difference.max(),
+            logprobs,
         };
         let loss = match bonus {
             Some(bonus) => output.loss - bonus,
@@ -238,6 +292,7 @@ impl Rows {
 mod tests {
     use super::*;
     use crate::config::{NonNegative, PositiveTemperature};
+    use crate::train::ranks::OneRank;
     use burn::backend::Flex;
     use rpg_core::score::score;
     use rpg_losses::Aggregation;
@@ -254,6 +309,10 @@ mod tests {
             .iter()
             .map(|tokens| Response {
                 group: 0,
+                place: Place {
+                    group: 0,
+                    sample: 0,
+                },
                 item: ScoreItem::response(&[1, 2], tokens),
                 logp_rollout: &LOGP[..tokens.len()],
                 logp_old: LOGP[..tokens.len()].to_vec(),
@@ -296,5 +355,65 @@ mod tests {
             let bonus = (of_coeff(0.0) - of_coeff(0.5)) / 0.5;
             assert!((bonus - expected).abs() < 1e-6, "{bonus} {expected}");
         }
+    }
+
+    /// Weights belong to the tokens of their responses, whatever the micro-batches.
+    #[test]
+    fn every_token_has_the_weight_that_it_was_trained_with() {
+        let config = TrainConfig::recipe("arithmetic", &[]).unwrap();
+        let shape = config.model.scratch.as_ref().unwrap();
+        let (policy, _) = shape.init::<Flex>(0, &Default::default()).unwrap();
+        let responses: Vec<Response<'_>> = [&[3, 4, 5][..], &[6], &[5, 3]]
+            .iter()
+            .enumerate()
+            .map(|(sample, tokens)| Response {
+                group: 0,
+                place: Place { group: 2, sample },
+                item: ScoreItem::response(&[1, 2], tokens),
+                logp_rollout: &LOGP[..tokens.len()],
+                logp_old: LOGP[..tokens.len()].to_vec(),
+                weights: None,
+                logp_ref: None,
+                advantages: vec![sample as f64; tokens.len()],
+                is_trained: true,
+            })
+            .collect();
+        let temperature = config.rollout.temperature.get();
+        let weights = |response: &Response<'_>| -> Vec<f32> {
+            let scores = score(&policy, &[&response.item], temperature)
+                .logprobs
+                .into_data();
+            let ratios = scores.iter::<f32>().zip(&response.logp_old);
+            ratios.map(|(lp, lp_old)| (lp - lp_old).exp()).collect()
+        };
+        let expected: Vec<Vec<f32>> = responses.iter().map(weights).collect();
+        let totals = StepTotals {
+            n_tokens: 6,
+            n_responses: 3,
+            max_length: 8,
+        };
+        let policy = policy.into_trainable();
+        let loss = UpdateLoss {
+            config: &config,
+            objective: &config.objective,
+            totals: &totals,
+        };
+        let parts: Vec<&Response<'_>> = responses.iter().collect();
+        let mut sums = None;
+        for part in [&parts[..2], &parts[2..]] {
+            loss.of(&policy, part).1.add_to(&mut sums);
+        }
+        let report = UpdateSums::<Flex>::read(sums, &parts, totals.n_tokens, &OneRank).unwrap();
+        for (sample, (found, expected)) in report.responses.iter().zip(&expected).enumerate() {
+            assert_eq!(found.place, Place { group: 2, sample });
+            assert_eq!(found.advantage, sample as f64);
+            assert_eq!(found.weights.len(), expected.len());
+            for (found, expected) in found.weights.iter().zip(expected) {
+                assert!((found / expected - 1.0).abs() < 1e-5, "{found} {expected}");
+            }
+        }
+        assert_eq!(report.responses.len(), 3);
+        let none = UpdateSums::<Flex>::read(None, &[], 0, &OneRank).unwrap();
+        assert_eq!(none, UpdateReport::default());
     }
 }

@@ -22,11 +22,22 @@ use std::ops::ControlFlow;
 /// Is told how many of how many responses are scored, and may stop the run.
 pub(super) type OnProgress<'a> = &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>;
 
+/// A group of a [`Rollout`], and a sample of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The index of the group in [`Rollout::groups`].
+    pub group: usize,
+    /// The index of the sample in the group.
+    pub sample: usize,
+}
+
 /// A response to train on.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Response<'a> {
     /// Which of the step's groups it belongs to.
     pub(super) group: usize,
+    /// Which of everything that was sampled it is.
+    pub(super) place: Place,
     /// Prompt and response.
     pub(super) item: ScoreItem,
     /// Log-probability of each token as the sampler gave it.
@@ -126,14 +137,19 @@ pub(super) fn prepare<'a, B: DecodeBackend>(
     let masks = config.train.mask_truncated_completions;
     let mut responses = Vec::new();
     let mut rewards = Vec::new();
-    for (group_idx, group) in rollout.kept_groups().enumerate() {
-        for sample in &group.samples {
+    for (group_idx, &kept) in rollout.kept.iter().enumerate() {
+        let group = &rollout.groups[kept];
+        for (sample_idx, sample) in group.samples.iter().enumerate() {
             let Some(reward) = sample.grade.reward else {
                 continue;
             };
             rewards.push(reward);
             responses.push(Response {
                 group: group_idx,
+                place: Place {
+                    group: kept,
+                    sample: sample_idx,
+                },
                 item: ScoreItem::response(&group.prompt_tokens, &sample.completion.tokens),
                 logp_rollout: &sample.completion.logprobs,
                 logp_old: sample.completion.logprobs.clone(),

@@ -4,7 +4,7 @@ use super::evaluation::Best;
 use super::grading::Grader;
 use super::ranks::{OneRank, Ranks};
 use super::reference::{ReferenceRule, check_shapes, check_vocabulary};
-use super::report::{MetricsFile, Reporter, SamplesFile};
+use super::report::{MetricsFile, Reporter, SamplesFile, TensorBoardFile};
 use super::updates::UpdateCounts;
 use crate::config::{TrainConfig, check_completions};
 use crate::data::{self, Data, PromptedProblem, Reading, TrainData, files};
@@ -163,13 +163,29 @@ impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
             grader: Grader::new(config, reward),
             optimizer: config.optimizer.build(),
             ranks: Box::new(OneRank),
-            reporters: vec![
-                Box::new(SamplesFile::new(folder, config.checkpoint.samples_per_step)),
-                Box::new(MetricsFile::new(folder)),
-            ],
+            reporters: files(config, start, folder),
             interrupt: Interrupt::default(),
         }
     }
+}
+
+/// The reporters that write the run folder's files.
+fn files<'a, B: DecodeBackend>(
+    config: &TrainConfig,
+    start: &Start<B>,
+    folder: &RunFolder,
+) -> Vec<Box<dyn Reporter + 'a>> {
+    let per_step = config.checkpoint.samples_per_step;
+    let mut files: Vec<Box<dyn Reporter>> = vec![Box::new(SamplesFile::new(
+        folder,
+        per_step,
+        &start.tokenizer,
+    ))];
+    if config.checkpoint.tensorboard {
+        files.push(Box::new(TensorBoardFile::new(folder)));
+    }
+    files.push(Box::new(MetricsFile::new(folder)));
+    files
 }
 
 /// The result of a run.

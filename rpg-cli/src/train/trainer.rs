@@ -197,7 +197,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 self.evaluate(Moment::During, &mut metrics)?;
                 timing.lap("testing");
             }
-            self.report(steps, &rollout, metrics, &timing)?;
+            self.report(steps, &rollout, &updates, metrics, &timing)?;
             self.within_step = false;
             self.pace.updated(update_started.elapsed());
             if self.is_checkpoint_due(step, steps) {
@@ -357,10 +357,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             config.optimizer.max_grad_norm.get(),
             self.ranks.as_ref(),
         )?;
-        let mut report = match sums {
-            Some(sums) => sums.read(totals.n_tokens, self.ranks.as_ref())?,
-            None => UpdateReport::default(),
-        };
+        let mut report = UpdateSums::read(sums, responses, totals.n_tokens, self.ranks.as_ref())?;
         report.add_step(&update, lr);
         Ok(Some((report, update.skipped)))
     }
@@ -407,6 +404,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         &mut self,
         steps: u64,
         rollout: &Rollout,
+        updates: &[UpdateReport],
         mut metrics: Metrics,
         timing: &Timing,
     ) -> Result<(), Failure> {
@@ -422,6 +420,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             step: self.state.steps,
             steps,
             rollout,
+            updates,
             metrics: &metrics,
             held_out: self.held_out.last,
         })

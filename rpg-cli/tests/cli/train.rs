@@ -92,6 +92,51 @@ fn a_run_writes_all_that_it_promises() {
     assert!(text(&again.stderr).contains("already holds a run"));
 }
 
+#[test]
+fn samples_have_the_text_and_the_weight_of_every_token() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("run");
+    // The penalty tells completions of a group apart, so that there is something to learn.
+    let more = [
+        "--steps",
+        "2",
+        "--set",
+        "reward.repetition.ngram=1",
+        "--set",
+        "reward.repetition.penalty=1.0",
+    ];
+    assert!(train(&dir, &more).status.success());
+    let samples = lines(&dir.join("samples.jsonl"));
+    assert_eq!(samples.len(), 8);
+    let mut largest_changes = Vec::new();
+    for sample in samples {
+        let column = |name: &str| -> Vec<f64> {
+            let values = sample["tokens"][name].as_array().expect(name).iter();
+            values.map(|value| value.as_f64().unwrap()).collect()
+        };
+        let texts = sample["tokens"]["text"].as_array().unwrap();
+        let texts = || texts.iter().map(|text| text.as_str().unwrap());
+        // Completions are without special tokens, which have their names here.
+        let text: String = texts().filter(|text| !text.starts_with('<')).collect();
+        assert_eq!(sample["completion"], text);
+        let n = texts().count();
+        assert_eq!(sample["n_tokens"], n);
+        let (logp, weight) = (column("logp"), column("weight"));
+        assert_eq!((logp.len(), weight.len()), (n, n));
+        assert!(logp.iter().all(|logp| *logp <= 0.0), "{sample}");
+        assert!(sample["advantage"].is_number() && sample["source"] == "column_addition");
+        let changes = weight.iter().map(|weight| (weight - 1.0).abs());
+        largest_changes.push(changes.fold(0.0, f64::max));
+    }
+    // In the first update of a step the policy is the one that sampled; in later ones it has moved.
+    for is_as_expected in [|change: &f64| *change < 1e-4, |change: &f64| *change > 5e-4] {
+        assert!(
+            largest_changes.iter().any(is_as_expected),
+            "{largest_changes:?}"
+        );
+    }
+}
+
 /// Whether a name matches a pattern of the documentation, in which a word in capitals stands for any text.
 fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.split('/'), name.split('/'));

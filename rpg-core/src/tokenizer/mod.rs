@@ -2,6 +2,7 @@
 
 mod added;
 mod control;
+mod pieces;
 
 #[cfg(feature = "chat")]
 use crate::chat::{ChatTemplate, TemplateError};

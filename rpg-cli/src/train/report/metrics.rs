@@ -32,6 +32,11 @@ impl Metrics {
         self.0.get(name).and_then(Value::as_f64)
     }
 
+    /// The metrics by their names, with `step` and `phase`.
+    pub fn values(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
     /// The metrics as a line of metrics.jsonl.
     pub fn to_json(&self) -> Value {
         Value::Object(self.0.clone())

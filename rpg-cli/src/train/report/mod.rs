@@ -1,15 +1,19 @@
 //! What a run reports, and to whom.
 //!
 //! The loop says what happened ([`Event`]); reporters decide what becomes of it. [`MetricsFile`] and
-//! [`SamplesFile`] write the run folder's lines; the command adds one for the terminal.
+//! [`SamplesFile`] write the run folder's lines, [`TensorBoardFile`] the same metrics for TensorBoard; the command adds one
+//! for the terminal.
 
 mod files;
 mod metrics;
+mod tensorboard;
 
 pub use files::{MetricsFile, SamplesFile, sample_line};
 pub use metrics::{Metrics, Timing};
+pub use tensorboard::{TENSORBOARD, TensorBoardFile, write_tensorboard};
 
 use super::evaluation::Evaluation;
+use super::loss::UpdateReport;
 use super::sample::{GradedGroup, Rollout};
 use crate::failure::Failure;
 
@@ -91,6 +95,8 @@ pub enum Event<'a> {
         steps: u64,
         /// What was sampled.
         rollout: &'a Rollout,
+        /// What its updates report, in their order.
+        updates: &'a [UpdateReport],
         /// Its metrics.
         metrics: &'a Metrics,
         /// The newest Mean@k on the held-out problems; NaN without any.
@@ -98,6 +104,17 @@ pub enum Event<'a> {
     },
     /// The run is complete.
     End,
+}
+
+impl Event<'_> {
+    /// The metrics of an event that is a line of metrics.jsonl.
+    pub fn metrics(&self) -> Option<&Metrics> {
+        match self {
+            Self::WarmStartStep { metrics, .. } | Self::Step { metrics, .. } => Some(metrics),
+            Self::Evaluated { metrics, .. } => *metrics,
+            _ => None,
+        }
+    }
 }
 
 /// When an evaluation takes place.

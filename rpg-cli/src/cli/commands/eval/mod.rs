@@ -234,7 +234,7 @@ fn note_on_cut(scores: &[Scores], config: &TrainConfig) {
 }
 
 fn scores_json(args: &EvalArgs, settings: &Settings, scores: &[Scores], started: Instant) -> Value {
-    let has_own_reward = settings.config.reward.command.is_some();
+    let has_own_reward = settings.config.reward.has_command();
     let metrics: Map<String, Value> = scores
         .iter()
         .flat_map(|scores| scores.metrics(has_own_reward))

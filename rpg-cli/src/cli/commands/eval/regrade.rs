@@ -26,7 +26,7 @@ pub(super) fn run(given: &Path, args: &EvalArgs) -> Result<(), Failure> {
         given.to_owned()
     };
     let config = config(given, args)?;
-    if config.reward.command.is_some() {
+    if config.reward.has_command() {
         say!(
             "note: the reward command isn't asked: the verdicts are those of the built-in grader, which are compared with \
              what counted as right"
