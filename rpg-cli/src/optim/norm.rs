@@ -1,14 +1,15 @@
 //! The norm of all gradients together.
 
+use burn::backend::Autodiff;
 use burn::module::{AutodiffModule, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
-use burn::tensor::backend::AutodiffBackend;
+use burn::tensor::{Tensor, TensorPrimitive};
+use rpg_core::ops::DecodeBackend;
 
 /// `sqrt(sum g^2)` over all parameters of `model`, in one read-back.
 ///
 /// Clipping uses this norm because a limit per tensor would change the direction of the update.
-pub fn global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(
+pub fn global_norm<B: DecodeBackend, M: AutodiffModule<Autodiff<B>>>(
     model: &M,
     grads: &GradientsParams,
 ) -> f64 {
@@ -25,15 +26,17 @@ pub fn global_norm<B: AutodiffBackend, M: AutodiffModule<B>>(
     sums.iter::<f64>().sum::<f64>().sqrt()
 }
 
-struct SquareSum<'a, B: AutodiffBackend> {
+struct SquareSum<'a, B: DecodeBackend> {
     grads: &'a GradientsParams,
-    sums: Vec<Tensor<B::InnerBackend, 1>>,
+    sums: Vec<Tensor<B, 1>>,
 }
 
-impl<B: AutodiffBackend> ModuleVisitor<B> for SquareSum<'_, B> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        if let Some(grad) = self.grads.get::<B::InnerBackend, D>(param.id) {
-            self.sums.push(grad.square().sum());
+impl<B: DecodeBackend> ModuleVisitor<Autodiff<B>> for SquareSum<'_, B> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<Autodiff<B>, D>>) {
+        if let Some(grad) = self.grads.get::<B, D>(param.id) {
+            let sum = B::square_sum(grad.into_primitive().tensor());
+            self.sums
+                .push(Tensor::from_primitive(TensorPrimitive::Float(sum)));
         }
     }
 }

@@ -415,6 +415,11 @@ pub trait DecodeBackend: ModelBackend + DeltaDecode {
         composed::cached_attention::<Self>(qkv, keys, values, attention, rows)
     }
 
+    /// The sum of all squares, `[1]`, of a gradient as large as a parameter: it does not depend on the number of threads.
+    fn square_sum(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        composed::square_sum::<Self>(x)
+    }
+
     /// One AdamW update. Returns the parameter; the moments are updated in place.
     fn adamw(
         param: FloatTensor<Self>,

@@ -615,6 +615,47 @@ fn check_cache(attention: Attention, dtype: DType) {
     }
 }
 
+/// Enough values that Burn would add them in parallel as they are ready.
+#[test]
+fn a_sum_of_squares_does_not_depend_on_the_number_of_threads() {
+    for (n, dtype) in [
+        (1, DType::F32),
+        (20_000, DType::F32),
+        (5_000_001, DType::F32),
+        (100, DType::F64),
+    ] {
+        let values: Vec<f64> = (0..n)
+            .map(|i| ((i * i % 1013) as f64 - 500.0) / 97.0)
+            .collect();
+        let expected: f64 = values.iter().map(|x| x * x).sum();
+        let data = TensorData::new(values, [n]).convert_dtype(dtype);
+        let tensor = Tensor::<Flex, 1>::from_data(data, (&Default::default(), dtype));
+        let sum = || {
+            let sum = Flex::square_sum(primitive(tensor.clone()));
+            let sum = Tensor::<Flex, 1>::from_primitive(TensorPrimitive::Float(sum));
+            sum.into_data().iter::<f64>().next().unwrap()
+        };
+        let on_threads = |n: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(n);
+            pool.build().unwrap().install(sum)
+        };
+        let found = on_threads(1);
+        assert!(
+            (found / expected - 1.0).abs() < 1e-6,
+            "{n}: {found} {expected}"
+        );
+        for threads in [2, 3, 7] {
+            for _ in 0..20 {
+                assert_eq!(
+                    on_threads(threads).to_bits(),
+                    found.to_bits(),
+                    "{n}, {threads} threads"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn adamw_follows_the_published_update() {
     let update = |time| AdamWUpdate {

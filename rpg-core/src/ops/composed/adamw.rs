@@ -6,6 +6,10 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Tensor, TensorData, TensorMetadata};
 
+pub(in crate::ops) fn square_sum<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    unwrap(flat::<B>(x).square().sum())
+}
+
 pub(in crate::ops) fn adamw<B: Backend>(
     param: FloatTensor<B>,
     grad: FloatTensor<B>,

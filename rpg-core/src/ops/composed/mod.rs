@@ -6,7 +6,7 @@ mod attention;
 mod cache;
 mod delta;
 
-pub(super) use adamw::{adamw, adamw_8bit, adamw_schedule_free};
+pub(super) use adamw::{adamw, adamw_8bit, adamw_schedule_free, square_sum};
 pub(super) use attention::{attention, attention_backward};
 pub(super) use cache::{cache_copy, cache_write, cached_attention};
 pub(super) use delta::{

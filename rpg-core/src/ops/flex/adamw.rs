@@ -1,7 +1,8 @@
-//! One update of AdamW, or of its schedule-free form, in one pass over parameter, gradient and state.
+//! One update of AdamW, or of its schedule-free form, in one pass over parameter, gradient and state, and the norm of the
+//! gradient that comes before it.
 
 use crate::ops::adamw::AdamWStep;
-use crate::ops::simd::vectorized;
+use crate::ops::simd::{dot, vectorized};
 use crate::ops::{AdamWUpdate, ScheduleFreeUpdate};
 use rayon::prelude::*;
 
@@ -49,6 +50,21 @@ pub(super) fn schedule_free_step(
             *z -= lr * direction;
         },
     );
+}
+
+/// The sum of squares: of every block in f32, of the blocks in f64 and in their order. A parallel sum that adds whatever
+/// is ready would differ from run to run.
+pub(super) fn square_sum(x: &[f32]) -> f64 {
+    let blocks: Vec<f32> = x
+        .par_chunks(BLOCK)
+        .map(|block| {
+            vectorized(
+                #[inline(always)]
+                || dot(block, block),
+            )
+        })
+        .collect();
+    blocks.into_iter().map(f64::from).sum()
 }
 
 /// Does `each` with every parameter, its gradient and its two numbers of state.

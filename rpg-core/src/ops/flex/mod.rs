@@ -406,6 +406,13 @@ impl DecodeBackend for Flex {
         from_vec(output, [n, attention.heads.q_width()])
     }
 
+    fn square_sum(x: FlexTensor) -> FlexTensor {
+        if !all_f32(&[&x]) {
+            return composed::square_sum::<Self>(x);
+        }
+        from_vec(vec![adamw::square_sum(&Values::new(&x)) as f32], [1])
+    }
+
     fn adamw(
         mut param: FlexTensor,
         grad: FlexTensor,
