@@ -360,6 +360,13 @@ fn a_data_set_on_the_hub_is_fetched_once_and_found_offline() {
     let (code, said) = train_on(&home, "http://127.0.0.1:9", &by_name);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("the hub cannot be reached"), "{said}");
+    // Between the splits in the cache one must be named.
+    let (code, said) = train_on(&home, "http://127.0.0.1:9", &["--data=tiny/data"]);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("its configs are main, more; none is named"),
+        "{said}"
+    );
     // A split of which a shard is missing is not the split.
     let snapshot = home.join("hub/datasets--tiny--data/snapshots").join(COMMIT);
     fs::remove_file(snapshot.join("main/train-00001-of-00002.parquet")).unwrap();

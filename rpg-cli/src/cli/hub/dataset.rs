@@ -32,6 +32,28 @@ enum Part {
     Table(Vec<String>),
 }
 
+/// Why a name means no split.
+enum NotChosen {
+    /// There are several, and none is named.
+    Open(Failure),
+    /// The one that is named isn't there.
+    Absent(Failure),
+}
+
+impl From<NotChosen> for Failure {
+    fn from(why: NotChosen) -> Self {
+        match why {
+            NotChosen::Open(failure) | NotChosen::Absent(failure) => failure,
+        }
+    }
+}
+
+impl From<NotChosen> for FetchError {
+    fn from(why: NotChosen) -> Self {
+        Self::Refused(why.into())
+    }
+}
+
 /// The files of a split.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Table {
@@ -97,19 +119,26 @@ impl HubDataset {
         )
     }
 
-    fn cached(&self, cache: &Cache) -> Option<Vec<PathBuf>> {
+    /// The files in the cache, if they are there. A failure says between which splits in the cache to choose.
+    fn cached(&self, cache: &Cache) -> Option<Result<Vec<PathBuf>, Failure>> {
         let in_revision = |revision: &str| {
             let folder = self.repository().snapshot(cache, revision)?;
             let found = match &self.part {
                 Part::File(file) => vec![file.clone()],
                 Part::Table(names) => {
                     let tables = tables(&files_within(&folder));
-                    self.chosen(&tables, names).ok()?.files.clone()
+                    match self.chosen(&tables, names) {
+                        Ok(table) => table.files.clone(),
+                        Err(NotChosen::Open(failure)) if !tables.is_empty() => {
+                            return Some(Err(failure));
+                        }
+                        Err(_) => return None,
+                    }
                 }
             };
             let found: Vec<PathBuf> = found.iter().map(|file| folder.join(file)).collect();
             let is_whole = found.iter().all(|file| file.is_file()) && has_all_shards(&found);
-            is_whole.then_some(found)
+            is_whole.then_some(Ok(found))
         };
         self.revisions().into_iter().find_map(in_revision)
     }
@@ -171,7 +200,7 @@ impl HubDataset {
     }
 
     /// The split that is meant.
-    fn chosen<'a>(&self, tables: &'a [Table], names: &[String]) -> Result<&'a Table, Failure> {
+    fn chosen<'a>(&self, tables: &'a [Table], names: &[String]) -> Result<&'a Table, NotChosen> {
         let configs = distinct(tables.iter().map(|table| table.config.as_str()));
         let is_config = |name: &String| configs.contains(&name.as_str());
         let (config, split) = match names {
@@ -202,11 +231,15 @@ impl HubDataset {
         found.ok_or_else(|| self.choice("splits", split, &splits, &format!(":{config}:SPLIT")))
     }
 
-    fn choice(&self, of: &str, found: Option<&String>, names: &[&str], form: &str) -> Failure {
-        let found = found.map_or_else(|| "none is named".into(), |name| format!("found {name}"));
-        let problem = format!("its {of} are {}; {found}", listed(names));
+    fn choice(&self, of: &str, found: Option<&String>, names: &[&str], form: &str) -> NotChosen {
+        let shown = found.map_or_else(|| "none is named".into(), |name| format!("found {name}"));
+        let problem = format!("its {of} are {}; {shown}", listed(names));
         let failure = self.repository().failure(&problem);
-        failure.hint(format!("name one of them, as in {}{form}", self.repo))
+        let failure = failure.hint(format!("name one of them, as in {}{form}", self.repo));
+        match found {
+            Some(_) => NotChosen::Absent(failure),
+            None => NotChosen::Open(failure),
+        }
     }
 }
 
@@ -439,7 +472,7 @@ mod tests {
             let Part::Table(given) = &hub.part else {
                 panic!("a table")
             };
-            match (hub.chosen(tables, given), expected) {
+            match (hub.chosen(tables, given).map_err(Failure::from), expected) {
                 (Ok(table), Ok(file)) => assert_eq!(table.files, [file], "{names}"),
                 (Err(failure), Err(message)) => {
                     assert!(failure.message.contains(message), "{names}: {failure}");

@@ -50,20 +50,21 @@ impl Repository<'_> {
         }
     }
 
-    /// What `download` makes of the hub's answers, or `cached` of the cache where there are none.
+    /// What `download` makes of the hub's answers, or `cached` of the cache where there are none: `None` if it isn't there.
     fn fetch<T>(
         &self,
-        cached: impl Fn(&Cache) -> Option<T>,
+        cached: impl Fn(&Cache) -> Option<Result<T, Failure>>,
         download: impl FnOnce(&Remote<'_>) -> Result<T, FetchError>,
     ) -> Result<T, Failure> {
         let cache = Cache::new(cache_folder()?);
         if env::var("HF_HUB_OFFLINE").is_ok_and(|v| is_true(&v)) {
-            return cached(&cache).ok_or_else(|| {
-                self.failure(&format!(
+            return cached(&cache).unwrap_or_else(|| {
+                let problem = format!(
                     "not in the cache {}, and HF_HUB_OFFLINE is set",
                     cache.path().display()
-                ))
-                .hint("unset HF_HUB_OFFLINE to download it")
+                );
+                let failure = self.failure(&problem);
+                Err(failure.hint("unset HF_HUB_OFFLINE to download it"))
             });
         }
         let downloaded = self.remote(&cache).and_then(|remote| download(&remote));
@@ -78,7 +79,7 @@ impl Repository<'_> {
                     "note: the hub cannot be reached ({why}); using {} from the cache",
                     self.name
                 );
-                Ok(found)
+                found
             }
             None => {
                 let own = match self.kind {

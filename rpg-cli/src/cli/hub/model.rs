@@ -48,7 +48,7 @@ impl HubModel {
     /// The model's folder or file in the cache, downloaded if it is not there yet.
     pub(in crate::cli) fn fetch(&self) -> Result<PathBuf, Failure> {
         self.repository().fetch(
-            |cache| self.cached(cache),
+            |cache| self.cached(cache).map(Ok),
             |remote| {
                 let listing = remote.list(&self.revision)?;
                 let wanted = self.wanted(&listing.names)?;

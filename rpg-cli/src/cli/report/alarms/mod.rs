@@ -106,7 +106,7 @@ const RULES: [Rule; 13] = [
     Rule {
         name: "entropy collapses",
         when: "the mean of `actor/entropy` is below a fifth of that of the first ten steps, and that of \
-               `critic/score/mean` below 0.9",
+               `critic/score/mean` is below 0.9 and not above that of the ten steps before",
         advice: "The policy has nothing left to try: raise objective.eps_high or train.entropy_coeff, lower optimizer.lr, or \
                  raise objective.beta.",
         check: entropy_collapses,
@@ -248,16 +248,19 @@ fn held_out_falls(history: &History<'_>) -> Found {
 fn entropy_collapses(history: &History<'_>) -> Found {
     let (window, first) = (history.newest()?, history.oldest()?);
     let (now, then) = (window.mean("actor/entropy")?, first.mean("actor/entropy")?);
-    let is_solved = window
-        .mean("critic/score/mean")
-        .is_some_and(|score| score >= SOLVED);
+    let score = window.mean("critic/score/mean");
+    let is_solved = score.is_some_and(|score| score >= SOLVED);
+    let before = history.up_to(window.steps().first.saturating_sub(1));
+    let before = before.and_then(|before| before.mean("critic/score/mean"));
+    // A policy that becomes more certain of what is right learns.
+    let rises = score > before;
     let text = format!(
         "The entropy has fallen from {} in the first ten steps to {} in {}.",
         shown(then),
         shown(now),
         window.steps()
     );
-    (now < MIN_ENTROPY * then && !is_solved).then(|| found(text, "actor/entropy"))
+    (now < MIN_ENTROPY * then && !is_solved && !rises).then(|| found(text, "actor/entropy"))
 }
 
 fn lengths_at_the_limit(history: &History<'_>) -> Found {

@@ -120,6 +120,11 @@ fn each_alarm_is_given_at_its_bound_and_not_before() {
         };
         assert_eq!(given(&steps(30, past)), [], "{metric}");
     }
+    let certain = |step: u64, line: &mut Value| {
+        set("actor/entropy", 21, 0.05)(step, line);
+        line["critic/score/mean"] = (0.01 * step as f64).into();
+    };
+    assert_eq!(given(&steps(30, certain)), [], "the score still rises");
     for (metric, value) in [
         ("frac_reward_zero_std", 0.89),
         ("actor/entropy", 0.101),
