@@ -66,7 +66,7 @@ pub(crate) fn keep(
 }
 
 /// Whether a path is the folder `best` of a run, or would be.
-pub(crate) fn is_place(path: &Path) -> bool {
+pub fn is_place(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == BEST)
         && path
             .parent()
@@ -74,7 +74,7 @@ pub(crate) fn is_place(path: &Path) -> bool {
 }
 
 /// The folder of the policy of a run's best evaluation so far, if there is one.
-pub(crate) fn folder(run: &Path) -> Result<Option<PathBuf>, Failure> {
+pub fn folder(run: &Path) -> Result<Option<PathBuf>, Failure> {
     let dir = run.join(BEST);
     if !dir.is_dir() {
         return Ok(None);
@@ -84,7 +84,7 @@ pub(crate) fn folder(run: &Path) -> Result<Option<PathBuf>, Failure> {
 }
 
 /// The same; that there is none is an error, and that it differs from its checksums.
-pub(crate) fn whole_folder(run: &Path) -> Result<PathBuf, Failure> {
+pub fn whole_folder(run: &Path) -> Result<PathBuf, Failure> {
     let Some(folder) = folder(run)? else {
         return Err(Failure::input(format!(
             "{}: the run has kept no policy of a best evaluation",

@@ -9,7 +9,7 @@
 //! feature of that name.
 
 pub mod backend;
-mod best;
+pub mod best;
 pub mod checkpoint;
 mod checksums;
 #[cfg(feature = "cli")]

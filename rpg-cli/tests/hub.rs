@@ -342,7 +342,7 @@ fn a_data_set_on_the_hub_is_fetched_once_and_found_offline() {
         "fetching tiny/data/more/test-00000-of-00001.parquet",
         "tiny/data:main:train: 2500 of 5000 rows repeat an earlier one",
         "2 of the 2 problems of data.eval are in data.train too",
-        "val-core/tiny/data:more/acc/mean@1",
+        "val-core/tiny/data/acc/mean@1",
     ] {
         assert!(said.contains(expected), "no `{expected}` in: {said}");
     }

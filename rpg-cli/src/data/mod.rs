@@ -15,7 +15,7 @@ use crate::config::{DataFile, DataFiles, DataSource, Positive, Task};
 use crate::failure::Failure;
 use arithmetic::ColumnAddition;
 use builtin::is_builtin;
-use files::{FileProblems, is_pattern};
+use files::{FileProblems, is_named_as_problems, is_pattern};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -188,7 +188,7 @@ impl Reader<'_, '_> {
         let (source, tokenizer) = (self.source, self.tokenizer);
         let name = shown_file(file);
         let paths = (self.reading.locate)(&file.path)?;
-        let default_source = source_of(file, &paths);
+        let default_source = source_of(file);
         let FileProblems { problems, repeated } = files::read(
             &paths,
             default_source.as_deref(),
@@ -238,18 +238,22 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The source of rows that name none, where it isn't the name of their file: several files are one data set, and so is
-/// one that had to be fetched.
-fn source_of(file: &DataFile, paths: &[PathBuf]) -> Option<String> {
-    let is_itself = matches!(paths, [path] if *path == file.path);
-    match &file.source {
-        Some(source) => Some(source.clone()),
-        None if is_builtin(&file.path) => {
-            shown_file(file).split(':').next_back().map(str::to_owned)
-        }
-        None if is_itself || is_pattern(&file.path) => None,
-        None => Some(shown_file(file)),
+/// The source of rows that name none, where it isn't the name of their file: that of a data set that had to be found
+/// elsewhere is its name without config, split and revision, as verl has it.
+fn source_of(file: &DataFile) -> Option<String> {
+    if file.source.is_some() {
+        return file.source.clone();
     }
+    let name = shown_file(file);
+    if is_builtin(&file.path) {
+        return name.split(':').next_back().map(str::to_owned);
+    }
+    let is_here = file.path.exists() || is_pattern(&file.path);
+    let has_a_file_name = is_named_as_problems(&file.path);
+    let repository = name.split([':', '@']).next();
+    repository
+        .filter(|_| !is_here && !has_a_file_name)
+        .map(str::to_owned)
 }
 
 fn shown_file(file: &DataFile) -> String {
@@ -426,6 +430,27 @@ mod tests {
             note,
             "d: questions with different answers: 1; the first: d:2, `b`, and d:2, `c`"
         );
+    }
+
+    #[test]
+    fn a_source_is_a_name_that_metrics_can_have() {
+        let source = |path: &str| source_of(&Path::new(path).into());
+        for (path, expected) in [
+            ("openai/gsm8k:main:test", Some("openai/gsm8k")),
+            ("a/b@refs/pr/1", Some("a/b")),
+            ("builtin:word_problems", Some("word_problems")),
+            // The name of each file.
+            ("a/b/data/c.parquet", None),
+            ("src", None),
+            ("a-*.jsonl", None),
+        ] {
+            assert_eq!(source(path).as_deref(), expected, "{path}");
+        }
+        let named = DataFile {
+            source: Some("own".into()),
+            ..Path::new("src").into()
+        };
+        assert_eq!(source_of(&named).as_deref(), Some("own"));
     }
 
     #[test]
