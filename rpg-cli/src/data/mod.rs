@@ -132,17 +132,14 @@ pub fn load(
         // Nothing is measured, so that the files need not be there.
         Some(_) if n_eval == 0 => Vec::new(),
         Some(own) => {
-            let sets: Vec<Vec<PromptedProblem>> = own
-                .iter()
-                .map(|file| {
-                    let known = given.iter().position(|other| is_same_file(file, other));
-                    match known {
-                        Some(i) => Ok(train[i].iter().take(n_eval).cloned().collect()),
-                        None => reader.read(file, n_eval),
-                    }
-                })
-                .collect::<Result<_, Failure>>()?;
-            let eval = in_turn(sets);
+            let mut eval = Vec::new();
+            for file in own.iter() {
+                let known = given.iter().position(|other| is_same_file(file, other));
+                match known {
+                    Some(i) => eval.extend(train[i].iter().take(n_eval).cloned()),
+                    None => eval.extend(reader.read(file, n_eval)?),
+                }
+            }
             let overlap = note_on_overlap(train.iter().flatten(), &eval);
             reader.notes.extend(overlap);
             eval
@@ -285,19 +282,6 @@ fn is_same_file(one: &DataFile, other: &DataFile) -> bool {
     let (one, other) = (&one.path, &other.path);
     one == other
         || matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
-}
-
-/// One problem of every set after another, so that some of the problems are some of every set.
-fn in_turn(sets: Vec<Vec<PromptedProblem>>) -> Vec<PromptedProblem> {
-    let mut sets: Vec<_> = sets.into_iter().map(Vec::into_iter).collect();
-    let mut all = Vec::new();
-    loop {
-        let n_before = all.len();
-        all.extend(sets.iter_mut().filter_map(Iterator::next));
-        if all.len() == n_before {
-            return all;
-        }
-    }
 }
 
 /// A note on the problems to evaluate on whose prompts are trained on too.
