@@ -7,10 +7,9 @@
 use crate::checkpoint::{TrainerState, write_policy};
 use crate::checksums;
 use crate::config::TrainConfig;
+use crate::durable::{PARTIAL, remove_folder, write_folder};
 use crate::failure::{AtPath, Failure};
-use crate::run_folder::{
-    PARTIAL, RunFolder, remove_folder, step_folders, step_name, write_whole_folder,
-};
+use crate::run_folder::{RunFolder, step_folders, step_name};
 use crate::train::Learner;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
@@ -34,7 +33,7 @@ pub(crate) fn write<B: DecodeBackend>(
         return Ok(());
     };
     let base = state.base.as_deref().unwrap_or_default();
-    let written = write_whole_folder(&folder.path(BEST), &step_name(best.step), |dir| {
+    let written = write_folder(&folder.path(BEST), &step_name(best.step), |dir| {
         write_policy(&learner.policy(), base, tokenizer, dir)?;
         let path = dir.join(EVALUATION);
         let text = serde_json::to_string_pretty(best).map_err(Failure::internal)?;

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod data;
 pub mod device;
+mod durable;
 pub mod failure;
 pub mod interrupt;
 pub mod models;

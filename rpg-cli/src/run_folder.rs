@@ -19,6 +19,7 @@
 use crate::best::BEST;
 use crate::checkpoint;
 use crate::checksums;
+use crate::durable;
 use crate::failure::{AtPath, Failure};
 use serde_json::{Map, Value};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -47,15 +48,6 @@ const LINES: [&str; 2] = [METRICS, SAMPLES];
 const CONFIG: &str = "config.toml";
 const CHECKPOINTS: &str = "checkpoints";
 const LOCK: &str = ".lock";
-
-/// How the temporary name of a file that is being written begins.
-const TEMPORARY: &str = ".new-";
-
-/// A folder that is being written.
-pub(crate) const PARTIAL: &str = ".partial";
-
-/// A checkpoint that is being replaced by another of the same step: this, then its name.
-const REPLACED: &str = ".replaced-";
 
 /// A checkpoint that differs from its checksums: this, then its name.
 const DAMAGED: &str = "damaged-";
@@ -134,10 +126,10 @@ impl RunFolder {
         let checkpoints = folder.path(CHECKPOINTS);
         fs::create_dir_all(&checkpoints).at(&checkpoints)?;
         folder.check_writable()?;
-        recover_replaced(&checkpoints)?;
+        durable::recover_replaced(&checkpoints)?;
         let best = folder.path(BEST);
         if best.is_dir() {
-            recover_replaced(&best)?;
+            durable::recover_replaced(&best)?;
         }
         Ok(folder)
     }
@@ -170,7 +162,7 @@ impl RunFolder {
 
     /// Writes a whole file.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-        write_whole(&self.path(name), bytes)
+        durable::write_file(&self.path(name), bytes)
     }
 
     /// Whether a process trains in this folder; `None` where the file system cannot say.
@@ -295,31 +287,13 @@ impl RunFolder {
         write: impl FnOnce(&Path) -> Result<(), Failure>,
     ) -> Result<PathBuf, Failure> {
         let parent = self.path(CHECKPOINTS);
-        let target = write_whole_folder(&parent, &step_name(step), write)?;
+        let target = durable::write_folder(&parent, &step_name(step), write)?;
         let all = self.checkpoints()?;
         for path in &all[..all.len().saturating_sub(n_kept)] {
             fs::remove_dir_all(path).at(path)?;
         }
         Ok(target)
     }
-}
-
-/// Puts back what was to be replaced by something that did not come to its end.
-fn recover_replaced(parent: &Path) -> Result<(), Failure> {
-    for entry in fs::read_dir(parent).at(parent)? {
-        let path = entry.at(parent)?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let Some(name) = name.strip_prefix(REPLACED) else {
-            continue;
-        };
-        let target = parent.join(name);
-        if target.exists() {
-            fs::remove_dir_all(&path).at(&path)?;
-        } else {
-            fs::rename(&path, &target).at(&path)?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether a folder has nothing in it but what a process leaves that is killed while it creates a run there.
@@ -331,35 +305,13 @@ fn is_free(root: &Path) -> Result<bool, Failure> {
             LOCK => true,
             CHECKPOINTS => path.is_dir() && fs::read_dir(&path).at(&path)?.next().is_none(),
             name if LINES.contains(&name) => path.metadata().at(&path)?.len() == 0,
-            name => name.starts_with(TEMPORARY),
+            name => name.starts_with(durable::TEMPORARY),
         };
         if !is_left {
             return Ok(false);
         }
     }
     Ok(true)
-}
-
-/// Writes a whole file: under another name first, so that whoever reads it sees the old one or the new one.
-pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    let mut temporary = tempfile::Builder::new()
-        .prefix(TEMPORARY)
-        .tempfile_in(parent)
-        .at(path)?;
-    temporary.write_all(bytes).at(path)?;
-    temporary.as_file().sync_all().at(path)?;
-    temporary.persist(path).map_err(|e| e.error).at(path)?;
-    // Temporary files are private to the user; a run may be read by others.
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).at(path)?;
-    }
-    sync_folder(parent)
 }
 
 /// The lock of a run folder; `None` where the file system has no locks.
@@ -416,81 +368,13 @@ pub(crate) fn step_folders(dir: &Path) -> Result<Vec<(u64, PathBuf)>, Failure> {
     Ok(found)
 }
 
-/// Writes a folder under a temporary name, with checksums, and renames it. Nothing is left of one that could not be
-/// written whole.
-pub(crate) fn write_whole_folder(
-    parent: &Path,
-    name: &str,
-    write: impl FnOnce(&Path) -> Result<(), Failure>,
-) -> Result<PathBuf, Failure> {
-    let target = parent.join(name);
-    let partial = parent.join(PARTIAL);
-    remove_folder(&partial)?;
-    let written = fs::create_dir_all(&partial)
-        .at(&partial)
-        .and_then(|()| write(&partial))
-        .and_then(|()| checksums::write(&partial))
-        .and_then(|()| sync_all(&partial));
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = remove_folder(&partial);
-    }
-    written?;
-    if target.exists() {
-        // The same step again: the old folder is first moved to a name from which resuming takes it back.
-        let old = parent.join(format!("{REPLACED}{name}"));
-        remove_folder(&old)?;
-        fs::rename(&target, &old).at(&target)?;
-        fs::rename(&partial, &target).at(&target)?;
-        fs::remove_dir_all(&old).at(&old)?;
-    } else {
-        fs::rename(&partial, &target).at(&target)?;
-    }
-    sync_folder(parent)?;
-    Ok(target)
-}
-
 /// Gives a damaged checkpoint a name that nothing reads.
 fn set_aside(path: &Path) -> Result<PathBuf, Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let aside = path.with_file_name(format!("{DAMAGED}{name}"));
-    remove_folder(&aside)?;
+    durable::remove_folder(&aside)?;
     fs::rename(path, &aside).at(path)?;
     Ok(aside)
-}
-
-/// Removes a folder, which need not exist.
-pub(crate) fn remove_folder(path: &Path) -> Result<(), Failure> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.at(path),
-    }
-}
-
-/// Syncs a folder and everything in it.
-fn sync_all(folder: &Path) -> Result<(), Failure> {
-    for entry in fs::read_dir(folder).at(folder)? {
-        let path = entry.at(folder)?.path();
-        if path.is_dir() {
-            sync_all(&path)?;
-        } else {
-            File::open(&path)
-                .and_then(|file| file.sync_all())
-                .at(&path)?;
-        }
-    }
-    sync_folder(folder)
-}
-
-fn sync_folder(path: &Path) -> Result<(), Failure> {
-    // A rename survives a power failure only if the folder is synced; not every system allows that.
-    #[cfg(unix)]
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .at(path)?;
-    #[cfg(not(unix))]
-    let _ = path;
-    Ok(())
 }
 
 #[cfg(test)]

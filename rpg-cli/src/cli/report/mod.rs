@@ -12,8 +12,9 @@ mod page;
 mod run;
 mod samples;
 
+use crate::durable;
 use crate::failure::Failure;
-use crate::run_folder::{RunFolder, write_whole};
+use crate::run_folder::RunFolder;
 use run::{Run, Status};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -82,6 +83,6 @@ impl Report {
     }
 
     fn write_page(&self, runs: &[Run], reload: Option<Duration>) -> Result<(), Failure> {
-        write_whole(&self.out, page::page(runs, reload)?.as_bytes())
+        durable::write_file(&self.out, page::page(runs, reload)?.as_bytes())
     }
 }
