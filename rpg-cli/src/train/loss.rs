@@ -25,7 +25,7 @@ pub struct UpdateReport {
     pub mean_logprob_difference: f64,
     /// The largest one.
     pub max_logprob_difference: f64,
-    /// What each response of this rank was trained with, in the order of training.
+    /// What the responses of this rank were trained with that the step writes down.
     pub responses: Vec<TrainedResponse>,
 }
 
@@ -77,8 +77,8 @@ pub(super) struct UpdateSums<B: DecodeBackend> {
     entropy: Tensor<Autodiff<B>, 1>,
     difference: Tensor<Autodiff<B>, 1>,
     largest: Tensor<Autodiff<B>, 1>,
-    // The log-probs of the responses, one after the other, of each micro-batch.
-    logprobs: Vec<Tensor<B, 1>>,
+    // The log-probs of the responses that are written down.
+    logprobs: Vec<(Place, Tensor<B, 1>)>,
 }
 
 impl<B: DecodeBackend> UpdateSums<B> {
@@ -129,20 +129,17 @@ impl<B: DecodeBackend> UpdateSums<B> {
     }
 }
 
-/// What each response was trained with, from the log-probs of all of them.
+/// What responses were trained with whose log-probs these are.
 fn trained<B: DecodeBackend>(
     responses: &[&Response<'_>],
-    logprobs: Vec<Tensor<B, 1>>,
+    logprobs: Vec<(Place, Tensor<B, 1>)>,
 ) -> Vec<TrainedResponse> {
-    let logprobs = Tensor::cat(logprobs, 0).into_data();
-    let logprobs: Vec<f32> = logprobs.iter::<f32>().collect();
-    let mut rest = logprobs.as_slice();
-    let next = |response: &&Response<'_>| {
-        let (own, later) = rest.split_at(response.len());
-        rest = later;
-        TrainedResponse::new(response, own)
+    let of = |(place, logp): (Place, Tensor<B, 1>)| {
+        let response = responses.iter().find(|response| response.place == place)?;
+        let logp: Vec<f32> = logp.into_data().iter::<f32>().collect();
+        Some(TrainedResponse::new(response, &logp))
     };
-    responses.iter().map(next).collect()
+    logprobs.into_iter().filter_map(of).collect()
 }
 
 /// What the loss of an update depends on besides the responses.
@@ -175,7 +172,7 @@ impl UpdateLoss<'_> {
         };
         let (scores, tape) = score_on_tape(policy, &items, temperature, entropy, activations);
         let rows = Rows::new(responses);
-        let logprobs = vec![scores.logprobs.clone().inner()]; // A reported number.
+        let logprobs = self.written(responses, &scores.logprobs);
         let padded = |packed: Tensor<Autodiff<B>, 1>| {
             packed
                 .select(0, rows.indices::<B>(&device))
@@ -226,6 +223,24 @@ impl UpdateLoss<'_> {
             None => output.loss,
         };
         ((loss, tape), sums)
+    }
+
+    /// Of packed log-probs, those of the responses that the step writes down.
+    fn written<B: DecodeBackend>(
+        &self,
+        responses: &[&Response<'_>],
+        logprobs: &Tensor<Autodiff<B>, 1>,
+    ) -> Vec<(Place, Tensor<B, 1>)> {
+        let n_written = self.config.checkpoint.samples_per_step;
+        let mut end = 0;
+        let places = responses.iter().map(|response| {
+            let begin = end;
+            end += response.len();
+            (response.place, begin..end)
+        });
+        let written = places.filter(|(place, _)| place.is_written(n_written));
+        let of = |(place, range)| (place, logprobs.clone().inner().slice([range]));
+        written.map(of).collect()
     }
 }
 
@@ -363,18 +378,21 @@ mod tests {
         let config = TrainConfig::recipe("arithmetic", &[]).unwrap();
         let shape = config.model.scratch.as_ref().unwrap();
         let (policy, _) = shape.init::<Flex>(0, &Default::default()).unwrap();
-        let responses: Vec<Response<'_>> = [&[3, 4, 5][..], &[6], &[5, 3]]
+        // The step writes down the first samples of the first four groups.
+        let places =
+            [(0, 0), (0, 1), (3, 0), (4, 0)].map(|(group, sample)| Place { group, sample });
+        let responses: Vec<Response<'_>> = [&[3, 4, 5][..], &[6], &[5, 3], &[4]]
             .iter()
-            .enumerate()
-            .map(|(sample, tokens)| Response {
+            .zip(places)
+            .map(|(tokens, place)| Response {
                 group: 0,
-                place: Place { group: 2, sample },
+                place,
                 item: ScoreItem::response(&[1, 2], tokens),
                 logp_rollout: &LOGP[..tokens.len()],
                 logp_old: LOGP[..tokens.len()].to_vec(),
                 weights: None,
                 logp_ref: None,
-                advantages: vec![sample as f64; tokens.len()],
+                advantages: vec![place.group as f64; tokens.len()],
                 is_trained: true,
             })
             .collect();
@@ -386,13 +404,12 @@ mod tests {
             let ratios = scores.iter::<f32>().zip(&response.logp_old);
             ratios.map(|(lp, lp_old)| (lp - lp_old).exp()).collect()
         };
-        let expected: Vec<Vec<f32>> = responses.iter().map(weights).collect();
         let totals = StepTotals {
-            n_tokens: 6,
-            n_responses: 3,
+            n_tokens: 7,
+            n_responses: 4,
             max_length: 8,
         };
-        let policy = policy.into_trainable();
+        let trainable = policy.clone().into_trainable();
         let loss = UpdateLoss {
             config: &config,
             objective: &config.objective,
@@ -401,18 +418,19 @@ mod tests {
         let parts: Vec<&Response<'_>> = responses.iter().collect();
         let mut sums = None;
         for part in [&parts[..2], &parts[2..]] {
-            loss.of(&policy, part).1.add_to(&mut sums);
+            loss.of(&trainable, part).1.add_to(&mut sums);
         }
         let report = UpdateSums::<Flex>::read(sums, &parts, totals.n_tokens, &OneRank).unwrap();
-        for (sample, (found, expected)) in report.responses.iter().zip(&expected).enumerate() {
-            assert_eq!(found.place, Place { group: 2, sample });
-            assert_eq!(found.advantage, sample as f64);
+        for (found, response) in report.responses.iter().zip([&responses[0], &responses[2]]) {
+            assert_eq!(found.place, response.place);
+            assert_eq!(found.advantage, response.place.group as f64);
+            let expected = weights(response);
             assert_eq!(found.weights.len(), expected.len());
-            for (found, expected) in found.weights.iter().zip(expected) {
+            for (found, expected) in found.weights.iter().zip(&expected) {
                 assert!((found / expected - 1.0).abs() < 1e-5, "{found} {expected}");
             }
         }
-        assert_eq!(report.responses.len(), 3);
+        assert_eq!(report.responses.len(), 2);
         let none = UpdateSums::<Flex>::read(None, &[], 0, &OneRank).unwrap();
         assert_eq!(none, UpdateReport::default());
     }

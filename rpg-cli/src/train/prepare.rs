@@ -31,6 +31,18 @@ pub struct Place {
     pub sample: usize,
 }
 
+impl Place {
+    /// The places of the samples that a step writes down, if there are so many: the first of each of the first groups.
+    pub fn written(samples_per_step: usize) -> impl Iterator<Item = Self> {
+        (0..samples_per_step).map(|group| Self { group, sample: 0 })
+    }
+
+    /// Whether it is one of them.
+    pub fn is_written(self, samples_per_step: usize) -> bool {
+        self.sample == 0 && self.group < samples_per_step
+    }
+}
+
 /// A response to train on.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Response<'a> {

@@ -59,13 +59,12 @@ impl Reporter for SamplesFile {
         else {
             return Ok(());
         };
-        for (group_idx, group) in rollout.groups.iter().take(self.per_step).enumerate() {
-            let Some(sample) = group.samples.first() else {
-                continue;
+        for place in Place::written(self.per_step) {
+            let Some(group) = rollout.groups.get(place.group) else {
+                break;
             };
-            let place = Place {
-                group: group_idx,
-                sample: 0,
+            let Some(sample) = group.samples.get(place.sample) else {
+                continue;
             };
             let mut line = sample_line(*step, group, sample);
             let trained = last_trained(updates, place);
