@@ -82,14 +82,9 @@ pub struct Grader {
 }
 
 impl Grader {
-    /// Grades with the built-in grader and, if given, with the user's own reward, whose weight is
-    /// `reward.weights.command`.
-    pub fn new(config: &TrainConfig, own: Option<Box<dyn Reward>>) -> Self {
-        Self::with_rewards(config, own.into_iter().collect())
-    }
-
-    /// The same with several rewards of the user's. The weight of one that `reward.commands` names is there.
-    pub fn with_rewards(config: &TrainConfig, own: Vec<Box<dyn Reward>>) -> Self {
+    /// Grades with the built-in grader and the user's own rewards, if there are any. The weight of one that `reward.commands`
+    /// names is there, that of another is `reward.weights.command`.
+    pub fn new(config: &TrainConfig, own: Vec<Box<dyn Reward>>) -> Self {
         let form = match config.data.answer_style {
             Some(style) => GradeOptions::only(style),
             None => config.reward.grade.clone(),

@@ -151,16 +151,16 @@ pub struct Parts<'a, B: DecodeBackend> {
 
 impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
     /// The default parts, for one machine: sampling in this process, the config's optimizer, one rank, and the files of the run
-    /// folder as reporters. `reward` is used together with the built-in grader.
+    /// folder as reporters. `rewards` are used together with the built-in grader.
     pub fn new(
         config: &TrainConfig,
         start: &Start<B>,
         folder: &RunFolder,
-        reward: Option<Box<dyn Reward>>,
+        rewards: Vec<Box<dyn Reward>>,
     ) -> Self {
         Self {
             rollouts: Box::new(start.local_rollouts(config)),
-            grader: Grader::new(config, reward),
+            grader: Grader::new(config, rewards),
             optimizer: config.optimizer.build(),
             ranks: Box::new(OneRank),
             reporters: files(config, start, folder),

@@ -17,7 +17,7 @@ use rpg_cli::interrupt::Interrupt;
 use rpg_cli::optim::{Optimizer, OptimizerState, StateError};
 use rpg_cli::run_folder::{METRICS, RunFolder};
 use rpg_cli::train::report::{Event, Reporter};
-use rpg_cli::train::{Grader, OneRank, Outcome, Parts, Start, Trainer};
+use rpg_cli::train::{OneRank, Outcome, Parts, Start, Trainer};
 use rpg_core::model::CausalLm;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::tokenizer::Tokenizer;
@@ -329,8 +329,7 @@ impl TestRun {
             score: self.score,
             batches_left: AtomicUsize::new(batches),
         };
-        let mut parts = Parts::new(&self.config, &start, &self.folder, None);
-        parts.grader = Grader::new(&self.config, Some(Box::new(reward)));
+        let mut parts = Parts::new(&self.config, &start, &self.folder, vec![Box::new(reward)]);
         parts.rollouts = Box::new(ScriptedRollouts {
             mismatch: self.mismatch,
             stops: self.stops,

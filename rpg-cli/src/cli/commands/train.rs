@@ -14,7 +14,7 @@ use crate::data::Reading;
 use crate::failure::{Failure, FailureKind};
 use crate::models::{frozen, load_model};
 use crate::run_folder::RunFolder;
-use crate::train::{ConfigChange, Grader, Outcome, Parts, Start, StartedCommands, Trainer};
+use crate::train::{ConfigChange, Outcome, Parts, Start, StartedCommands, Trainer};
 use rpg_core::model::{AdapterFolder, CausalLm, ModelConfig, Storage};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
@@ -195,8 +195,7 @@ impl OnBackend for Run {
             config.seed,
             folder.root().display()
         );
-        let mut parts = Parts::new(&config, &start, &folder, None);
-        parts.grader = Grader::with_rewards(&config, rewards);
+        let mut parts = Parts::new(&config, &start, &folder, rewards);
         parts.reporters.insert(0, Box::new(TrainConsole::default()));
         parts.interrupt = signals::listen();
         let trainer = Trainer::new(&config, &folder, start, parts)?;

@@ -88,7 +88,7 @@ impl OnBackend for Measuring<'_> {
         let rewards = commands.check()?;
         let mut config = settings.config.clone();
         config.seed = settings.seed;
-        let grader = Grader::with_rewards(&config, rewards);
+        let grader = Grader::new(&config, rewards);
         let n_completions = problems.len() * config.evaluate.samples.get();
         say!(
             "{} problems, {} samples each at temperature {}, at most {} tokens; settings of {}",
