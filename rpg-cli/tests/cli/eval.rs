@@ -381,6 +381,7 @@ fn ctrl_c_leaves_nothing() {
 mod best {
     use super::{json, validation};
     use crate::common::{metrics, rpg, run, text};
+    use crate::resume::resume;
     use serde_json::Value;
     use std::fs;
     use std::path::{Path, PathBuf};
@@ -570,12 +571,7 @@ done"#;
                 assert!(folder.join("checksums.json").exists(), "{name}");
             }
             child = if dir.join("config.toml").exists() {
-                rpg()
-                    .args(["train", "--resume", dir.to_str().unwrap()])
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::piped())
-                    .spawn()
-                    .unwrap()
+                resume(&dir)
             } else {
                 start(&config, &dir)
             };

@@ -263,37 +263,52 @@ fn entropy_collapses(history: &History<'_>) -> Found {
     (now < MIN_ENTROPY * then && !is_solved && !rises).then(|| found(text, "actor/entropy"))
 }
 
-fn lengths_at_the_limit(history: &History<'_>) -> Found {
+/// The mean of a metric over the newest steps, if it is bad, in a sentence.
+fn bad_mean(
+    history: &History<'_>,
+    name: &'static str,
+    is_bad: impl Fn(f64) -> bool,
+    text: impl Fn(f64, Steps) -> String,
+) -> Found {
     let window = history.newest()?;
-    let share = window.mean("response_length/clip_ratio")?;
-    let text = format!(
-        "{} of the completions of {} were cut off at the limit of tokens.",
-        percent(share),
-        window.steps()
-    );
-    (share > MAX_CUT).then(|| found(text, "response_length/clip_ratio"))
+    let mean = window.mean(name).filter(|mean| is_bad(*mean))?;
+    Some(found(text(mean, window.steps()), name))
+}
+
+fn lengths_at_the_limit(history: &History<'_>) -> Found {
+    let name = "response_length/clip_ratio";
+    bad_mean(
+        history,
+        name,
+        |share| share > MAX_CUT,
+        |share, steps| {
+            let share = percent(share);
+            format!("{share} of the completions of {steps} were cut off at the limit of tokens.")
+        },
+    )
 }
 
 fn clip_share_high(history: &History<'_>) -> Found {
-    let window = history.newest()?;
-    let share = window.mean("actor/pg_clipfrac")?;
-    let text = format!(
-        "{} of the tokens of {} were clipped.",
-        percent(share),
-        window.steps()
-    );
-    (share > MAX_CLIPPED).then(|| found(text, "actor/pg_clipfrac"))
+    let name = "actor/pg_clipfrac";
+    bad_mean(
+        history,
+        name,
+        |share| share > MAX_CLIPPED,
+        |share, steps| format!("{} of the tokens of {steps} were clipped.", percent(share)),
+    )
 }
 
 fn sample_size_low(history: &History<'_>) -> Found {
-    let window = history.newest()?;
-    let share = window.mean("actor/eff_sample_size")?;
-    let text = format!(
-        "The importance weights of {} are worth {} of their number.",
-        window.steps(),
-        percent(share)
-    );
-    (share < MIN_SAMPLE_SIZE).then(|| found(text, "actor/eff_sample_size"))
+    let name = "actor/eff_sample_size";
+    bad_mean(
+        history,
+        name,
+        |share| share < MIN_SAMPLE_SIZE,
+        |share, steps| {
+            let share = percent(share);
+            format!("The importance weights of {steps} are worth {share} of their number.")
+        },
+    )
 }
 
 fn sampler_mismatch(history: &History<'_>) -> Found {
