@@ -57,13 +57,18 @@ pub struct TrainerState {
 }
 
 impl TrainerState {
-    /// Drops the lines of steps that a resumed run will repeat, and those of the end, which comes again.
-    pub(crate) fn drop_later_lines(&self, folder: &RunFolder) -> Result<(), Failure> {
+    /// Drops the lines of steps that a resumed run will repeat, and that of the end, which comes again: unless the run
+    /// `has_measured_there`, as it goes on beyond it and an evaluation is due at that step.
+    pub(crate) fn drop_later_lines(
+        &self,
+        folder: &RunFolder,
+        has_measured_there: bool,
+    ) -> Result<(), Failure> {
         folder.retain_lines(|line| {
             let step = line.get("step").and_then(Value::as_u64).unwrap_or(0);
             match line.get("phase").and_then(Value::as_str) {
                 Some("warm_start") => step <= self.warm_start_steps,
-                Some("final") => false,
+                Some("final") => has_measured_there && step <= self.steps,
                 _ => step <= self.steps && (step > 0 || self.before.is_some()),
             }
         })

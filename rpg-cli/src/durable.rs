@@ -21,6 +21,14 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return Err(
+            Failure::input(format!("{}: there is no such folder", parent.display())).hint(format!(
+                "make it, or choose another place for {}",
+                path.display()
+            )),
+        );
+    }
     let mut temporary = tempfile::Builder::new()
         .prefix(TEMPORARY)
         .tempfile_in(parent)
@@ -37,6 +45,15 @@ pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     sync_folder(parent)
 }
 
+/// Makes a folder and those above it, unless they are there.
+pub(crate) fn make_folder(path: &Path) -> Result<(), Failure> {
+    let made = fs::create_dir_all(path).at(path);
+    made.map_err(|mut failure| {
+        failure.message = format!("the folder cannot be made: {}", failure.message);
+        failure
+    })
+}
+
 /// Writes a folder under a temporary name, with checksums, and renames it. Nothing is left of one that could not be
 /// written whole.
 pub(crate) fn write_folder(
@@ -47,7 +64,8 @@ pub(crate) fn write_folder(
     let target = parent.join(name);
     let partial = parent.join(PARTIAL);
     remove_folder(&partial)?;
-    let written = fs::create_dir_all(&partial)
+    make_folder(parent)?;
+    let written = fs::create_dir(&partial)
         .at(&partial)
         .and_then(|()| write(&partial))
         .and_then(|()| checksums::write(&partial))

@@ -19,7 +19,7 @@
 use crate::best::BEST;
 use crate::checkpoint;
 use crate::checksums;
-use crate::durable;
+use crate::durable::{self, make_folder};
 use crate::failure::{AtPath, Failure};
 use serde_json::{Map, Value};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -70,7 +70,7 @@ impl RunFolder {
                     .hint("choose a new folder with --run-dir"),
             );
         }
-        fs::create_dir_all(root.join(CHECKPOINTS)).at(root)?;
+        make_folder(&root.join(CHECKPOINTS))?;
         let folder = Self {
             root: root.into(),
             _lock: lock(root)?,
@@ -91,7 +91,7 @@ impl RunFolder {
     /// Creates the next free folder `NAME-001`, `NAME-002`, ... in `parent`. Processes that start together get
     /// different ones.
     pub fn create_next(parent: &Path, name: &str, config_toml: &str) -> Result<Self, Failure> {
-        fs::create_dir_all(parent).at(parent)?;
+        make_folder(parent)?;
         let mut number = 1;
         loop {
             let root = parent.join(format!("{name}-{number:03}"));

@@ -367,6 +367,26 @@ fn a_data_set_on_the_hub_is_fetched_once_and_found_offline() {
         said.contains("its configs are main, more; none is named"),
         "{said}"
     );
+    // What is mistyped is told, with what is in the cache.
+    for (name, expected) in [
+        (
+            "tiny/data:main:val",
+            "cache of the Hugging Face hub: its splits are train; found val",
+        ),
+        (
+            "tiny/data:mian:train",
+            "its configs are main, more; found mian",
+        ),
+        (
+            "tiny/data/main/tset.parquet",
+            "there is no file main/tset.parquet; its files of problems: ",
+        ),
+    ] {
+        let data = format!("--data={name}");
+        let (code, said) = train_on(&home, "http://127.0.0.1:9", &[&data]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(expected), "no `{expected}` in: {said}");
+    }
     // A split of which a shard is missing is not the split.
     let snapshot = home.join("hub/datasets--tiny--data/snapshots").join(COMMIT);
     fs::remove_file(snapshot.join("main/train-00001-of-00002.parquet")).unwrap();
@@ -443,7 +463,7 @@ fn what_is_no_data_set_on_the_hub_is_a_sentence() {
         (
             &loose,
             "tiny/data/data/other.parquet",
-            "the data set has no file data/other.parquet; its files of problems: data/loose.parquet",
+            "there is no file data/other.parquet; its files of problems: data/loose.parquet",
         ),
         (&loose, "data/train.jsonl", "data/train.jsonl: No such file"),
     ] {

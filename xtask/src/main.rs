@@ -32,6 +32,7 @@ Options of train and verify-gradients, before ARGS:
 ";
 
 fn main() {
+    forget_cargo();
     if let Err(error) = run() {
         // A child process that failed has said why; scripts need its exit code.
         match error.downcast_ref::<ChildFailed>() {
@@ -41,6 +42,21 @@ fn main() {
                 std::process::exit(2);
             }
         }
+    }
+}
+
+/// Forgets what cargo has said of this crate to the process. Build scripts that ask for these variables, as that of `ring` does,
+/// would otherwise run again whenever `cargo build` follows `cargo xtask train`, and all that depends on them.
+fn forget_cargo() {
+    let is_ours = |name: &str| {
+        ["CARGO_MANIFEST_", "CARGO_PKG_"]
+            .iter()
+            .any(|start| name.starts_with(start))
+    };
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in names.filter(|name| is_ours(name)).collect::<Vec<_>>() {
+        // SAFETY: no other thread has been started yet.
+        unsafe { std::env::remove_var(name) };
     }
 }
 

@@ -1,6 +1,6 @@
 //! Changes of a run's config when it is resumed.
 
-use super::origin::{differences, is_refused};
+use super::origin::{differences, is_noted, is_refused};
 use crate::checkpoint::TrainerState;
 use crate::config::TrainConfig;
 use crate::failure::Failure;
@@ -35,9 +35,10 @@ impl ConfigChange {
         Ok(Self { before, now, keys })
     }
 
-    /// What is to be said about the changes to a run that has come so far.
+    /// What is to be said about the changes to a run that has come so far, besides what it says itself as it is resumed.
     pub fn notes(&self, state: &TrainerState) -> Vec<String> {
-        let of_keys = self.keys.iter().map(|(key, before, now)| {
+        let keys = self.keys.iter().filter(|(key, ..)| !is_noted(key));
+        let of_keys = keys.map(|(key, before, now)| {
             format!(
                 "{key} is {} from here on; it was {}",
                 shown(now.as_ref()),
@@ -145,10 +146,10 @@ mod tests {
             [steps, &format!("{falls}{rates}")]
         );
         assert_eq!(notes(&cosine, &longer, 0), [steps, falls]);
-        let more = ["reward.weights.format=0.5"];
+        // The trainer says it.
         assert_eq!(
-            notes(&[], &more, 1),
-            ["reward.weights.format is 0.5 from here on; it was absent"]
+            notes(&[], &["reward.weights.format=0.5"], 1),
+            Vec::<String>::new()
         );
     }
 }

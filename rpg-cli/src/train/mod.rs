@@ -34,6 +34,7 @@ pub use prepare::Place;
 pub use ranks::{OneRank, Ranks};
 pub use reference::{ReferenceRule, ReferenceState};
 pub use sample::{GradedGroup, GroupFilter, Rollout, Sample};
+pub(crate) use setup::check_context;
 pub use setup::{Outcome, Parts, Start};
 pub use trainer::Trainer;
 pub use updates::UpdateCounts;

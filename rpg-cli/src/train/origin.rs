@@ -64,8 +64,10 @@ fn on_change(key: &str) -> Change {
         | "train.gradient_checkpointing"
         | "train.micro_batch_tokens" => Change::Allowed,
         "evaluate.problems"
+        | "evaluate.problems_during"
         | "evaluate.samples"
         | "evaluate.temperature"
+        | "optimizer.kind"
         | "rollout.max_new_tokens" => Change::Refused,
         _ => match section {
             "checkpoint" => Change::Allowed,
@@ -105,7 +107,7 @@ impl Origin {
         let hint = "undo the change, or start a new run, without --resume";
         let mut notes = Vec::new();
         let keys: BTreeSet<&String> = self.config.keys().chain(now.config.keys()).collect();
-        let shown = |value: Option<&Value>| value.map_or("nothing".into(), Value::to_string);
+        let shown = |value: Option<&Value>| value.map_or("absent".into(), Value::to_string);
         for key in keys {
             let (before, found) = (self.config.get(key), now.config.get(key));
             if before == found {
@@ -122,12 +124,12 @@ impl Origin {
             let (before, found) = (shown(before), shown(found));
             match on_change(key) {
                 Change::Allowed => {}
-                Change::Noted => notes.push(format!(
-                    "{key} is {found} from here on; the run was started with {before}"
-                )),
+                Change::Noted => {
+                    notes.push(format!("{key} is {found} from here on; it was {before}"))
+                }
                 Change::Refused => {
                     return Err(Failure::input(format!(
-                        "{file}: {key}: found {found}; expected {before}, with which the run was started"
+                        "{file}: {key}: found {found}; expected {before}, which the run has"
                     ))
                     .hint(hint));
                 }
@@ -160,6 +162,11 @@ impl Origin {
         }
         Ok(notes)
     }
+}
+
+/// Whether another value for this key is noted by [`Origin::check`].
+pub(super) fn is_noted(key: &str) -> bool {
+    matches!(on_change(key), Change::Noted)
 }
 
 /// Whether a run is not resumed with another value for this key.
@@ -338,10 +345,12 @@ mod tests {
         for set in [
             "seed=9",
             "evaluate.problems=7",
+            "evaluate.problems_during=3",
             "evaluate.samples=77",
             "evaluate.temperature=0.5",
             "warm_start.steps=7",
             "data.task.digits=1",
+            "optimizer.kind=adamw_8bit",
             "rollout.max_new_tokens=7",
         ] {
             let error = before.check(&origin(&[set]), file).unwrap_err();
@@ -363,12 +372,12 @@ mod tests {
         assert!(
             error
                 .message
-                .contains("warm_start.slip: found 0.25; expected nothing"),
+                .contains("warm_start.slip: found 0.25; expected absent"),
             "{error}"
         );
         older.config.insert("warm_start.slip".into(), 0.25.into());
         let expected = [
-            "optimizer.lr is 0.0001 from here on; the run was started with nothing",
+            "optimizer.lr is 0.0001 from here on; it was absent",
             "train.filter is \"accuracy\" from here on; the version that started the run did not have it",
         ];
         assert_eq!(older.check(&before, file).unwrap(), expected);

@@ -68,7 +68,7 @@ impl<B: DecodeBackend> Start<B> {
             "evaluate.problems * evaluate.samples",
             data.eval.len() * config.evaluate.samples.get(),
         )?;
-        check_context(config, &policy, "the model", &mut data)?;
+        check_context(config, policy.config(), "the model", &mut data)?;
         Ok(Self {
             policy,
             tokenizer,
@@ -103,7 +103,7 @@ impl<B: DecodeBackend> Start<B> {
                 ));
             }
         }
-        check_context(config, &reference, "reference.path", &mut self.data)?;
+        check_context(config, reference.config(), "reference.path", &mut self.data)?;
         self.reference = Some(reference);
         Ok(self)
     }
@@ -277,13 +277,14 @@ pub(super) fn set_up_tokenizer(config: &TrainConfig, tokenizer: &mut Tokenizer) 
     }
 }
 
-fn check_context<B: DecodeBackend>(
+/// Refuses the first problem whose completions may become longer than a model's context.
+pub(crate) fn check_context(
     config: &TrainConfig,
-    model: &CausalLm<B>,
+    model: &ModelConfig,
     name: &str,
     data: &mut Data,
 ) -> Result<(), Failure> {
-    let fits = |problem: &PromptedProblem| check_fits(config, model.config(), name, problem);
+    let fits = |problem: &PromptedProblem| check_fits(config, model, name, problem);
     data.eval.iter().try_for_each(fits)?;
     match &mut data.train {
         TrainData::Files(file) => file.problems().iter().try_for_each(fits),

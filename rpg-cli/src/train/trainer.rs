@@ -84,13 +84,15 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             length.check(&state)?;
             policy = read_optimizer(dir, policy, optimizer.as_mut())?;
             reference.restore(dir, &state.reference, &policy)?;
-            state.drop_later_lines(folder)?;
+            let is_due = config.evaluate.due(state.steps, length.steps(&state));
+            state.drop_later_lines(folder, is_due)?;
         } else {
             folder.retain_lines(|_| false)?;
         }
         // Others are of steps that come again.
         best::keep(folder, &state, config)?;
-        state.origin.get_or_insert(now);
+        // What is noted once is noted.
+        state.origin = Some(now);
         state.base = (state.base).or_else(|| policy.lora().map(|_| config.model.name()));
         data.notes.extend(parts.grader.note_on_answers(&data));
         Ok(Self {

@@ -53,6 +53,32 @@ fn a_finished_run_goes_on_with_more_steps() {
 }
 
 #[test]
+fn a_measurement_at_the_former_end_stays_if_one_is_due_there() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("run");
+    assert!(train(&dir, &with_steps("2")).status.success());
+    let (code, said) = resume(&dir, &["--steps", "4", "--set", "evaluate.every=1"]);
+    assert_eq!(code, Some(0), "{said}");
+    // Said once.
+    assert_eq!(
+        said.matches("evaluate.every is 1 from here on; it was")
+            .count(),
+        1,
+        "{said}"
+    );
+    let measured: Vec<u64> = metrics(&dir)
+        .iter()
+        .filter(|line| line.get("val-core/column_addition/acc/mean@2").is_some())
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    // Not that of step 1, after which nothing was measured.
+    assert_eq!(measured, [0, 2, 3, 4]);
+    let (code, said) = resume(&dir, &["--steps", "5"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("evaluate.every"), "{said}");
+}
+
+#[test]
 fn a_run_that_is_killed_after_a_change_goes_on_with_it() {
     let temp = tempfile::tempdir().unwrap();
     let (straight, dir) = (temp.path().join("straight"), temp.path().join("run"));
@@ -101,6 +127,14 @@ fn what_a_run_cannot_go_on_with_is_refused_and_changes_nothing() {
         (
             &["--set", "evaluate.samples=3"],
             "evaluate.samples: found 3; expected 2, which the run has",
+        ),
+        (
+            &["--set", "evaluate.problems_during=1"],
+            "evaluate.problems_during: found 1; expected 64, which the run has",
+        ),
+        (
+            &["--set", "optimizer.kind=adamw_8bit"],
+            "optimizer.kind: found \"adamw_8bit\"; expected \"adamw\", which the run has",
         ),
         (
             &["--set", "rollout.max_new_tokens=9"],

@@ -158,3 +158,24 @@ fn the_report_has_the_config_and_every_part() {
         assert!(table.contains(line), "{line}: {table}");
     }
 }
+
+#[test]
+fn a_prompt_is_shown_and_one_that_does_not_fit_is_refused() {
+    let report = dry_run(&flags(&[]));
+    let prompt = report["first_prompt"].as_str().unwrap();
+    assert!(prompt.contains('+'), "{prompt}");
+    let output = run(&["train", "--dry-run"]);
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("the first prompt, without special tokens:\n"),
+        "{said}"
+    );
+
+    let output = run(&["train", "--dry-run", "--set=rollout.max_new_tokens=9000"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("exceeds the model's context of 128"),
+        "{said}"
+    );
+}

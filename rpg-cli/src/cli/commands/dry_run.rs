@@ -7,7 +7,7 @@ use crate::config::TrainConfig;
 use crate::data::{self, Reading, TrainData};
 use crate::failure::Failure;
 use crate::models::{Outline, outline};
-use crate::train::{MemoryPlan, RunSizes, advice};
+use crate::train::{MemoryPlan, RunSizes, advice, check_context};
 use rpg_core::model::{AdapterFolder, ModelConfig};
 use rpg_core::tokenizer::Tokenizer;
 use serde_json::json;
@@ -20,8 +20,13 @@ const SAMPLED: u64 = 64;
 /// Prints the resolved config, the parameters, the tokens of a step and the memory by its parts; fails if the machine has
 /// less.
 pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
-    let (outline, tokenizer) = of_policy(config)?;
-    let (longest_prompt, mean_prompt) = prompts(config, tokenizer)?;
+    let (mut outline, tokenizer) = of_policy(config)?;
+    outline.config.long_context |= config.model.long_context;
+    let Prompts {
+        longest: longest_prompt,
+        mean: mean_prompt,
+        first,
+    } = prompts(config, &outline.config, tokenizer)?;
     let sizes = RunSizes {
         model: outline.config,
         stored_bytes: outline.stored_bytes,
@@ -55,11 +60,15 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
             "machine": {"total_bytes": total, "available_bytes": available},
             "fits": fits,
             "advice": advice,
+            "first_prompt": first,
         });
         output::line(format_args!("{report:#}"))?;
     } else {
         output::line(config.to_toml().trim_end())?;
         output::line(table(&plan, total, available))?;
+        output::line(format_args!(
+            "the first prompt, without special tokens:\n{first}"
+        ))?;
     }
     if plan.peak() > available && fits {
         say!(
@@ -172,8 +181,21 @@ fn of_reference(config: &TrainConfig) -> Result<Option<ModelConfig>, Failure> {
     Ok(Some(outline.config))
 }
 
-/// The longest prompt of the problems, and the mean length.
-fn prompts(config: &TrainConfig, tokenizer: Tokenizer) -> Result<(usize, usize), Failure> {
+/// What the prompts of a run are like.
+struct Prompts {
+    /// The tokens of the longest.
+    longest: usize,
+    mean: usize,
+    /// The text of the first, as the policy gets it.
+    first: String,
+}
+
+/// The prompts of the problems to train on.
+fn prompts(
+    config: &TrainConfig,
+    model: &ModelConfig,
+    tokenizer: Tokenizer,
+) -> Result<Prompts, Failure> {
     let n_eval = config.evaluate.problems;
     let reading = Reading {
         locate: &problems::locate,
@@ -183,6 +205,7 @@ fn prompts(config: &TrainConfig, tokenizer: Tokenizer) -> Result<(usize, usize),
     for note in &data.notes {
         say!("note: {note}");
     }
+    check_context(config, model, "the model", &mut data)?;
     let lengths: Vec<usize> = match &mut data.train {
         TrainData::Files(file) => {
             let problems = file.problems().iter();
@@ -196,20 +219,36 @@ fn prompts(config: &TrainConfig, tokenizer: Tokenizer) -> Result<(usize, usize),
     };
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let mean = lengths.iter().sum::<usize>().div_ceil(lengths.len().max(1));
-    Ok((longest, mean))
+    let first = tokenizer
+        .decode(&data.train.get(0)?.prompt_tokens)
+        .map_err(Failure::internal)?;
+    Ok(Prompts {
+        longest,
+        mean,
+        first,
+    })
 }
 
 /// The memory of the machine or of the container that the process is in: all, and what is free.
 fn machine() -> (usize, usize) {
     let mut system = System::new();
     system.refresh_memory();
-    let (mut total, mut available) = (system.total_memory(), system.available_memory());
-    if let Some(limits) = system.cgroup_limits() {
-        total = total.min(limits.total_memory);
-        available = available.min(limits.free_memory);
-    }
+    let group = system.cgroup_limits();
+    let group = group.map(|limits| (limits.total_memory, limits.rss));
+    let (total, available) = within(system.total_memory(), system.available_memory(), group);
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     (size(total), size(available))
+}
+
+/// All memory and what is free of it, where a container has a limit and its processes take so much of that. What the container
+/// has read from files counts as free, as the kernel gives it away. Without a limit the container has the machine's.
+fn within(total: u64, available: u64, group: Option<(u64, u64)>) -> (u64, u64) {
+    match group {
+        Some((limit, taken)) if limit < total => {
+            (limit, available.min(limit.saturating_sub(taken)))
+        }
+        _ => (total, available),
+    }
 }
 
 fn table(plan: &MemoryPlan, total: usize, available: usize) -> String {
@@ -251,4 +290,25 @@ fn table(plan: &MemoryPlan, total: usize, available: usize) -> String {
 
 fn gib(bytes: usize) -> String {
     format!("{:.2} GiB", bytes as f64 / (1u64 << 30) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::within;
+
+    #[test]
+    fn memory_is_that_of_the_container_if_it_has_less_than_the_machine() {
+        for (group, expected) in [
+            (None, (100, 60)),
+            // A limit of the whole machine, or none, which some kernels tell as a huge one.
+            (Some((100, 95)), (100, 60)),
+            (Some((u64::MAX, 95)), (100, 60)),
+            (Some((50, 20)), (50, 30)),
+            // The machine has less left than the container may take.
+            (Some((90, 10)), (90, 60)),
+            (Some((50, 70)), (50, 0)),
+        ] {
+            assert_eq!(within(100, 60, group), expected, "{group:?}");
+        }
+    }
 }

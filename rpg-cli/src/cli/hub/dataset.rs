@@ -4,7 +4,7 @@
 //! in which the folder `data` stands for the config `default`, as `datasets` writes them, or `CONFIG/SPLIT/0000.parquet`, as
 //! the hub itself does when it converts a data set of another form: it keeps the result as the revision `refs/convert/parquet`.
 
-use super::{FetchError, Listing, MAIN, Remote, Repository, is_name, listed};
+use super::{FetchError, IN_CACHE, Listing, MAIN, ON_HUB, Remote, Repository, is_name, listed};
 use crate::data::files::is_named_as_problems;
 use crate::failure::Failure;
 use hf_hub::{Cache, RepoType};
@@ -127,35 +127,57 @@ impl HubDataset {
                 Part::File(file) => vec![file.clone()],
                 Part::Table(names) => {
                     let tables = tables(&files_within(&folder));
-                    match self.chosen(&tables, names) {
+                    match self.chosen(&tables, names, IN_CACHE) {
                         Ok(table) => table.files.clone(),
-                        Err(NotChosen::Open(failure)) if !tables.is_empty() => {
-                            return Some(Err(failure));
-                        }
+                        Err(why) if !tables.is_empty() => return Some(Err(why.into())),
                         Err(_) => return None,
                     }
                 }
             };
             let found: Vec<PathBuf> = found.iter().map(|file| folder.join(file)).collect();
-            let is_whole = found.iter().all(|file| file.is_file()) && has_all_shards(&found);
-            is_whole.then_some(Ok(found))
+            if found.iter().all(|file| file.is_file()) && has_all_shards(&found) {
+                return Some(Ok(found));
+            }
+            match &self.part {
+                Part::File(file) => {
+                    let failure = self.no_file(file, &files_within(&folder), IN_CACHE);
+                    Some(Err(failure.hint(
+                        "to download it, unset HF_HUB_OFFLINE and see that the hub can be reached",
+                    )))
+                }
+                Part::Table(_) => None,
+            }
         };
-        self.revisions().into_iter().find_map(in_revision)
+        let mut found: Vec<_> = self
+            .revisions()
+            .into_iter()
+            .filter_map(in_revision)
+            .collect();
+        // What one revision lacks another may have.
+        match found.iter().position(Result::is_ok) {
+            Some(place) => Some(found.swap_remove(place)),
+            None => found.into_iter().next(),
+        }
+    }
+
+    /// A file that is not among those of a revision.
+    fn no_file(&self, file: &str, names: &[String], place: &str) -> Failure {
+        let data = names.iter();
+        let data: Vec<&String> = data
+            .filter(|n| is_named_as_problems(Path::new(n)))
+            .collect();
+        let problem = format!(
+            "there is no file {file}; its files of problems: {}",
+            listed(&data)
+        );
+        self.repository().failure_at(place, &problem)
     }
 
     fn download_file(&self, remote: &Remote<'_>, file: &str) -> Result<Vec<PathBuf>, FetchError> {
         let revision = self.revision.as_deref().unwrap_or(MAIN);
         let listing = remote.list(revision)?;
         if !listing.names.iter().any(|name| name == file) {
-            let data = listing.names.iter();
-            let data: Vec<&String> = data
-                .filter(|n| is_named_as_problems(Path::new(n)))
-                .collect();
-            let problem = format!(
-                "the data set has no file {file}; its files of problems: {}",
-                listed(&data)
-            );
-            return Err(self.repository().failure(&problem).into());
+            return Err(self.no_file(file, &listing.names, ON_HUB).into());
         }
         let folder = remote.download(revision, &listing, &[file])?;
         Ok(vec![folder.join(file)])
@@ -175,7 +197,7 @@ impl HubDataset {
             };
             let tables = tables(&listing.names);
             if !tables.is_empty() {
-                let files = self.chosen(&tables, names)?.files.iter();
+                let files = self.chosen(&tables, names, ON_HUB)?.files.iter();
                 let files: Vec<&str> = files.map(String::as_str).collect();
                 let folder = remote.download(revision, &listing, &files)?;
                 return Ok(files.iter().map(|file| folder.join(file)).collect());
@@ -200,7 +222,12 @@ impl HubDataset {
     }
 
     /// The split that is meant.
-    fn chosen<'a>(&self, tables: &'a [Table], names: &[String]) -> Result<&'a Table, NotChosen> {
+    fn chosen<'a>(
+        &self,
+        tables: &'a [Table],
+        names: &[String],
+        place: &str,
+    ) -> Result<&'a Table, NotChosen> {
         let configs = distinct(tables.iter().map(|table| table.config.as_str()));
         let is_config = |name: &String| configs.contains(&name.as_str());
         let (config, split) = match names {
@@ -215,7 +242,7 @@ impl HubDataset {
             (None, [only]) => *only,
             (None, configs) if configs.contains(&DEFAULT) => DEFAULT,
             (found, configs) => {
-                return Err(self.choice("configs", found, configs, ":CONFIG:SPLIT"));
+                return Err(self.choice("configs", found, configs, ":CONFIG:SPLIT", place));
             }
         };
         let own: Vec<&Table> = tables
@@ -228,13 +255,23 @@ impl HubDataset {
             (Some(split), own) => own.iter().copied().find(|table| table.split == *split),
             (None, _) => None,
         };
-        found.ok_or_else(|| self.choice("splits", split, &splits, &format!(":{config}:SPLIT")))
+        found.ok_or_else(|| {
+            let form = format!(":{config}:SPLIT");
+            self.choice("splits", split, &splits, &form, place)
+        })
     }
 
-    fn choice(&self, of: &str, found: Option<&String>, names: &[&str], form: &str) -> NotChosen {
+    fn choice(
+        &self,
+        of: &str,
+        found: Option<&String>,
+        names: &[&str],
+        form: &str,
+        place: &str,
+    ) -> NotChosen {
         let shown = found.map_or_else(|| "none is named".into(), |name| format!("found {name}"));
         let problem = format!("its {of} are {}; {shown}", listed(names));
-        let failure = self.repository().failure(&problem);
+        let failure = self.repository().failure_at(place, &problem);
         let failure = failure.hint(format!("name one of them, as in {}{form}", self.repo));
         match found {
             Some(_) => NotChosen::Absent(failure),
@@ -472,7 +509,10 @@ mod tests {
             let Part::Table(given) = &hub.part else {
                 panic!("a table")
             };
-            match (hub.chosen(tables, given).map_err(Failure::from), expected) {
+            match (
+                hub.chosen(tables, given, ON_HUB).map_err(Failure::from),
+                expected,
+            ) {
                 (Ok(table), Ok(file)) => assert_eq!(table.files, [file], "{names}"),
                 (Err(failure), Err(message)) => {
                     assert!(failure.message.contains(message), "{names}: {failure}");

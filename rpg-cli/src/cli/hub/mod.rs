@@ -95,8 +95,13 @@ impl Repository<'_> {
     }
 
     fn failure(&self, problem: &str) -> Failure {
+        self.failure_at(ON_HUB, problem)
+    }
+
+    /// A failure at one of the places where the repository may be.
+    fn failure_at(&self, place: &str, problem: &str) -> Failure {
         Failure::input(format!(
-            "{}: no such folder or file on this machine; on the Hugging Face hub: {problem}",
+            "{}: no such folder or file on this machine; {place}: {problem}",
             self.name
         ))
     }
@@ -162,6 +167,10 @@ impl Repository<'_> {
         }
     }
 }
+
+/// Where a repository may be.
+const ON_HUB: &str = "on the Hugging Face hub";
+const IN_CACHE: &str = "in the cache of the Hugging Face hub";
 
 /// A repository on a hub that may answer.
 struct Remote<'a> {

@@ -114,8 +114,8 @@ const RULES: [Rule; 13] = [
     Rule {
         name: "lengths at the limit",
         when: "the mean of `response_length/clip_ratio` is above 0.1",
-        advice: "Completions that are cut off have no answer: raise rollout.max_new_tokens, ask for short answers, or set \
-                 reward.overlong.",
+        advice: "Completions that are cut off have no answer: raise rollout.max_new_tokens, ask for short answers, or \
+                 give long ones less (reward.overlong); early in a run with that key, wait.",
         check: lengths_at_the_limit,
     },
     Rule {
