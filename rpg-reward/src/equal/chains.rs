@@ -6,8 +6,9 @@ use super::value::{Inequality, Result, Value};
 use super::{Comparer, Outcome};
 use crate::ast::{Expr, RelOp};
 use crate::verdict::{Budget, Failure};
+use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::Signed;
+use num_traits::{One, Signed, Zero};
 
 /// The longest chain of equals signs.
 const MAX_SIDES: usize = 13;
@@ -25,11 +26,7 @@ impl Comparer {
         // Of an exact value and a rounded one, the exact one counts.
         if let Some(index) = rest.iter().position(|(op, _)| *op == RelOp::Approx) {
             let (before, after) = (sides[index], sides[index + 1]);
-            if let (Expr::Num(a), Expr::Num(b)) = (before, after)
-                && a.value.is_integer()
-                && b.value.is_integer()
-                && !is_near(&a.value, &b.value)
-            {
+            if !self.may_be_rounded(before, after) {
                 return Err(Failure::Unsupported);
             }
             if before.has_decimal() && !after.has_decimal() {
@@ -131,7 +128,7 @@ impl Comparer {
             if !is_constant(before) || !is_constant(last) || self.scalar(before, last).is_equal() {
                 continue;
             }
-            if last.has_decimal() && !before.has_decimal() {
+            if last.has_decimal() && !before.has_decimal() && self.may_be_rounded(before, last) {
                 last = before;
             } else if !before.has_decimal() || last.has_decimal() {
                 return Err(Failure::Unsupported);
@@ -140,13 +137,52 @@ impl Comparer {
         Ok(last)
     }
 
+    /// Whether two values that are said to be about equal may be: one may be the other rounded or cut off where its digits end, so
+    /// that they differ by less than one unit of its last digit, be it 0.01 of 3.14 or 10 of 350, or by a twentieth where it is
+    /// not written as one number. Otherwise a guess could stand beside any value, as in `4 + 39 \\approx 165`. What has no value
+    /// is not judged.
+    fn may_be_rounded(&mut self, before: &Expr, after: &Expr) -> bool {
+        let (before, after) = (before.plain(), after.plain());
+        let mut value = |side| self.finite_end(side, true).map(|end| end.approx);
+        let (Some(a), Some(b)) = (value(before), value(after)) else {
+            return true;
+        };
+        let of_digits = |side: &Expr| match side {
+            Expr::Num(number) => unit_of_last_digit(&number.value),
+            _ => 0.05 * a.abs().max(b.abs()),
+        };
+        let of_before = if before.has_decimal() {
+            of_digits(before)
+        } else {
+            0.0
+        };
+        (a - b).abs() < of_before.max(of_digits(after))
+    }
+
     fn all_equal(&mut self, expr: &Expr, sides: &[&Expr]) -> bool {
         sides.iter().all(|side| self.scalar(side, expr).is_equal())
     }
 }
 
-/// Whether one number may be the other one rounded: they differ by a twentieth at most.
-fn is_near(a: &BigRational, b: &BigRational) -> bool {
-    let twenty = BigRational::from_integer(20.into());
-    (a - b).abs() * twenty <= a.abs()
+/// The place of the last digit that is not a zero: 0.01 of 3.14, 10 of 350; 1 of 0.
+fn unit_of_last_digit(value: &BigRational) -> f64 {
+    const MAX_DIGITS: i32 = 30;
+    let ten = BigInt::from(10);
+    let (mut digits, mut denominator, mut unit) = (value.numer().abs(), value.denom().clone(), 1.0);
+    for _ in 0..MAX_DIGITS {
+        if denominator.is_one() {
+            break;
+        }
+        let scaled = BigRational::new(digits * &ten, denominator);
+        (digits, denominator) = scaled.into_raw();
+        unit /= 10.0;
+    }
+    if unit < 1.0 || digits.is_zero() {
+        return unit;
+    }
+    while (&digits % &ten).is_zero() {
+        digits /= &ten;
+        unit *= 10.0;
+    }
+    unit
 }
