@@ -121,7 +121,7 @@ fn what_is_no_run_is_refused_in_one_sentence_and_nothing_is_written() {
         ),
         (
             &[run.arg(), "--out", out.to_str().unwrap()],
-            "report.html: No such file or directory",
+            "no/such/folder: there is no such folder",
         ),
         (
             &[run.arg(), "--tensorboard", "--follow"],
