@@ -4,11 +4,11 @@ use super::naming::{is_constant, is_multiple, is_name};
 use super::rewrite::{is_plus_minus, with_sign};
 use super::value::{Inequality, Result, Value};
 use super::{Comparer, Outcome};
-use crate::ast::{Expr, RelOp};
+use crate::ast::{Expr, Number, RelOp};
 use crate::verdict::{Budget, Failure};
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::{One, Signed, Zero};
+use num_traits::{One, Zero};
 
 /// The longest chain of equals signs.
 const MAX_SIDES: usize = 13;
@@ -137,26 +137,20 @@ impl Comparer {
         Ok(last)
     }
 
-    /// Whether two values that are said to be about equal may be: one may be the other rounded or cut off where its digits end, so
-    /// that they differ by less than one unit of its last digit, be it 0.01 of 3.14 or 10 of 350, or by a twentieth where it is
-    /// not written as one number. Otherwise a guess could stand beside any value, as in `4 + 39 \\approx 165`. What has no value
-    /// is not judged.
+    /// Whether one of two values that are said to be about equal may be the other one rounded; of those before the sign, only a decimal
+    /// is taken for a rounded one. Otherwise a guess could stand beside any value, as in `4 + 39 \approx 165`. What has no value is
+    /// not judged.
     fn may_be_rounded(&mut self, before: &Expr, after: &Expr) -> bool {
         let (before, after) = (before.plain(), after.plain());
         let mut value = |side| self.finite_end(side, true).map(|end| end.approx);
         let (Some(a), Some(b)) = (value(before), value(after)) else {
             return true;
         };
-        let of_digits = |side: &Expr| match side {
-            Expr::Num(number) => unit_of_last_digit(&number.value),
-            _ => 0.05 * a.abs().max(b.abs()),
-        };
-        let of_before = if before.has_decimal() {
-            of_digits(before)
-        } else {
-            0.0
-        };
-        (a - b).abs() < of_before.max(of_digits(after))
+        let is_decimal = number(before).is_some_and(|number| number.decimal);
+        if is_decimal && number(after).is_none() {
+            return is_rounded(b, before, a);
+        }
+        is_rounded(a, after, b) || is_decimal && is_rounded(b, before, a)
     }
 
     fn all_equal(&mut self, expr: &Expr, sides: &[&Expr]) -> bool {
@@ -164,25 +158,42 @@ impl Comparer {
     }
 }
 
+/// Whether an expression of the value `rounded` may be `exact` rounded, or cut off, at its last digit that is not a zero. Where
+/// that is left of the point (350 for 347), or where it is no single number (`\frac{22}{7}` for `\pi`), they are also within a
+/// twentieth: 1000 is not about 43.
+fn is_rounded(exact: f64, expr: &Expr, rounded: f64) -> bool {
+    let gap = (exact - rounded).abs();
+    let is_near = 20.0 * gap <= exact.abs();
+    let Some(number) = number(expr) else {
+        return is_near;
+    };
+    let unit = unit_of_last_digit(&number.value);
+    // What is a half in decimals is not one in f64.
+    let half = 0.5 * unit * (1.0 + 1e-9);
+    let is_cut_off = rounded.abs() < exact.abs() && gap < unit * (1.0 - 1e-9);
+    (gap <= half || is_cut_off) && (unit <= 1.0 || is_near)
+}
+
+/// What is written as one number, with or without a sign.
+fn number(expr: &Expr) -> Option<&Number> {
+    match expr {
+        Expr::Num(number) => Some(number),
+        Expr::Neg(inner) => number(inner),
+        _ => None,
+    }
+}
+
 /// The place of the last digit that is not a zero: 0.01 of 3.14, 10 of 350; 1 of 0.
 fn unit_of_last_digit(value: &BigRational) -> f64 {
-    const MAX_DIGITS: i32 = 30;
+    const MAX_DIGITS: usize = 30;
     let ten = BigInt::from(10);
-    let (mut digits, mut denominator, mut unit) = (value.numer().abs(), value.denom().clone(), 1.0);
-    for _ in 0..MAX_DIGITS {
-        if denominator.is_one() {
-            break;
-        }
-        let scaled = BigRational::new(digits * &ten, denominator);
-        (digits, denominator) = scaled.into_raw();
-        unit /= 10.0;
+    let powers = std::iter::successors(Some(BigInt::one()), |power| Some(power * &ten));
+    if !value.is_integer() {
+        let mut powers = powers.take(MAX_DIGITS);
+        let decimals = powers.position(|power| (power % value.denom()).is_zero());
+        return 0.1f64.powi(decimals.unwrap_or(MAX_DIGITS) as i32);
     }
-    if unit < 1.0 || digits.is_zero() {
-        return unit;
-    }
-    while (&digits % &ten).is_zero() {
-        digits /= &ten;
-        unit *= 10.0;
-    }
-    unit
+    let ends_in_zeros = |power: &BigInt| !value.is_zero() && (value.numer() % power).is_zero();
+    let zeros = powers.skip(1).take_while(ends_in_zeros).count();
+    10f64.powi(zeros as i32)
 }
