@@ -32,26 +32,10 @@ enum Part {
     Table(Vec<String>),
 }
 
-/// Why a name means no split.
-enum NotChosen {
-    /// There are several, and none is named.
-    Open(Failure),
-    /// The one that is named isn't there.
-    Absent(Failure),
-}
-
-impl From<NotChosen> for Failure {
-    fn from(why: NotChosen) -> Self {
-        match why {
-            NotChosen::Open(failure) | NotChosen::Absent(failure) => failure,
-        }
-    }
-}
-
-impl From<NotChosen> for FetchError {
-    fn from(why: NotChosen) -> Self {
-        Self::Refused(why.into())
-    }
+/// Why a name means no split: what there is, and how to name it.
+struct NotChosen {
+    problem: String,
+    hint: String,
 }
 
 /// The files of a split.
@@ -127,10 +111,12 @@ impl HubDataset {
                 Part::File(file) => vec![file.clone()],
                 Part::Table(names) => {
                     let tables = tables(&files_within(&folder));
-                    match self.chosen(&tables, names, IN_CACHE) {
+                    if tables.is_empty() {
+                        return None;
+                    }
+                    match self.chosen(&tables, names) {
                         Ok(table) => table.files.clone(),
-                        Err(why) if !tables.is_empty() => return Some(Err(why.into())),
-                        Err(_) => return None,
+                        Err(why) => return Some(Err(self.not_chosen(why, IN_CACHE))),
                     }
                 }
             };
@@ -197,7 +183,11 @@ impl HubDataset {
             };
             let tables = tables(&listing.names);
             if !tables.is_empty() {
-                let files = self.chosen(&tables, names, ON_HUB)?.files.iter();
+                let chosen = self.chosen(&tables, names);
+                let files = chosen
+                    .map_err(|why| self.not_chosen(why, ON_HUB))?
+                    .files
+                    .iter();
                 let files: Vec<&str> = files.map(String::as_str).collect();
                 let folder = remote.download(revision, &listing, &files)?;
                 return Ok(files.iter().map(|file| folder.join(file)).collect());
@@ -222,12 +212,7 @@ impl HubDataset {
     }
 
     /// The split that is meant.
-    fn chosen<'a>(
-        &self,
-        tables: &'a [Table],
-        names: &[String],
-        place: &str,
-    ) -> Result<&'a Table, NotChosen> {
+    fn chosen<'a>(&self, tables: &'a [Table], names: &[String]) -> Result<&'a Table, NotChosen> {
         let configs = distinct(tables.iter().map(|table| table.config.as_str()));
         let is_config = |name: &String| configs.contains(&name.as_str());
         let (config, split) = match names {
@@ -242,7 +227,7 @@ impl HubDataset {
             (None, [only]) => *only,
             (None, configs) if configs.contains(&DEFAULT) => DEFAULT,
             (found, configs) => {
-                return Err(self.choice("configs", found, configs, ":CONFIG:SPLIT", place));
+                return Err(self.choice("configs", found, configs, ":CONFIG:SPLIT"));
             }
         };
         let own: Vec<&Table> = tables
@@ -255,28 +240,21 @@ impl HubDataset {
             (Some(split), own) => own.iter().copied().find(|table| table.split == *split),
             (None, _) => None,
         };
-        found.ok_or_else(|| {
-            let form = format!(":{config}:SPLIT");
-            self.choice("splits", split, &splits, &form, place)
-        })
+        found.ok_or_else(|| self.choice("splits", split, &splits, &format!(":{config}:SPLIT")))
     }
 
-    fn choice(
-        &self,
-        of: &str,
-        found: Option<&String>,
-        names: &[&str],
-        form: &str,
-        place: &str,
-    ) -> NotChosen {
+    fn choice(&self, of: &str, found: Option<&String>, names: &[&str], form: &str) -> NotChosen {
         let shown = found.map_or_else(|| "none is named".into(), |name| format!("found {name}"));
-        let problem = format!("its {of} are {}; {shown}", listed(names));
-        let failure = self.repository().failure_at(place, &problem);
-        let failure = failure.hint(format!("name one of them, as in {}{form}", self.repo));
-        match found {
-            Some(_) => NotChosen::Absent(failure),
-            None => NotChosen::Open(failure),
+        NotChosen {
+            problem: format!("its {of} are {}; {shown}", listed(names)),
+            hint: format!("name one of them, as in {}{form}", self.repo),
         }
+    }
+
+    /// The failure to choose among what there is at a place.
+    fn not_chosen(&self, why: NotChosen, place: &str) -> Failure {
+        let failure = self.repository().failure_at(place, &why.problem);
+        failure.hint(why.hint)
     }
 }
 
@@ -509,16 +487,13 @@ mod tests {
             let Part::Table(given) = &hub.part else {
                 panic!("a table")
             };
-            match (
-                hub.chosen(tables, given, ON_HUB).map_err(Failure::from),
-                expected,
-            ) {
+            match (hub.chosen(tables, given), expected) {
                 (Ok(table), Ok(file)) => assert_eq!(table.files, [file], "{names}"),
-                (Err(failure), Err(message)) => {
-                    assert!(failure.message.contains(message), "{names}: {failure}");
-                    assert!(failure.hint.unwrap().contains("as in a/b:"), "{names}");
+                (Err(why), Err(message)) => {
+                    assert!(why.problem.contains(message), "{names}: {}", why.problem);
+                    assert!(why.hint.contains("as in a/b:"), "{names}");
                 }
-                (found, _) => panic!("{names}: {found:?}"),
+                _ => panic!("{names}"),
             }
         }
     }
