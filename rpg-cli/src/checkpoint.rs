@@ -57,18 +57,18 @@ pub struct TrainerState {
 }
 
 impl TrainerState {
-    /// Drops the lines of steps that a resumed run will repeat, and that of the end, which comes again: unless the run
-    /// `has_measured_there`, as it goes on beyond it and an evaluation is due at that step.
+    /// Drops the lines of steps that a resumed run will repeat, and that of its end, which comes again. Those of ends beyond which
+    /// the run has gone on stay if an evaluation is due there.
     pub(crate) fn drop_later_lines(
         &self,
         folder: &RunFolder,
-        has_measured_there: bool,
+        is_evaluation_due: impl Fn(u64) -> bool,
     ) -> Result<(), Failure> {
         folder.retain_lines(|line| {
             let step = line.get("step").and_then(Value::as_u64).unwrap_or(0);
             match line.get("phase").and_then(Value::as_str) {
                 Some("warm_start") => step <= self.warm_start_steps,
-                Some("final") => has_measured_there && step <= self.steps,
+                Some("final") => step <= self.steps && is_evaluation_due(step),
                 _ => step <= self.steps && (step > 0 || self.before.is_some()),
             }
         })

@@ -70,7 +70,8 @@ impl RunFolder {
                     .hint("choose a new folder with --run-dir"),
             );
         }
-        make_folder(&root.join(CHECKPOINTS))?;
+        make_folder(root)?;
+        fs::create_dir_all(root.join(CHECKPOINTS)).at(root)?;
         let folder = Self {
             root: root.into(),
             _lock: lock(root)?,

@@ -84,8 +84,8 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             length.check(&state)?;
             policy = read_optimizer(dir, policy, optimizer.as_mut())?;
             reference.restore(dir, &state.reference, &policy)?;
-            let is_due = config.evaluate.due(state.steps, length.steps(&state));
-            state.drop_later_lines(folder, is_due)?;
+            let steps = length.steps(&state);
+            state.drop_later_lines(folder, |step| config.evaluate.due(step, steps))?;
         } else {
             folder.retain_lines(|_| false)?;
         }

@@ -2,6 +2,7 @@
 
 use crate::common::{metrics, run, text, train};
 use crate::resume::{resume_to_the_end, start, wait_for};
+use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -57,25 +58,28 @@ fn a_measurement_at_the_former_end_stays_if_one_is_due_there() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("run");
     assert!(train(&dir, &with_steps("2")).status.success());
-    let (code, said) = resume(&dir, &["--steps", "4", "--set", "evaluate.every=1"]);
+    let measured = || -> Vec<u64> {
+        let lines = metrics(&dir);
+        let is_measured = |line: &&Value| {
+            let score = line.get("val-core/column_addition/acc/mean@2");
+            score.is_some()
+        };
+        let measured = lines.iter().filter(is_measured);
+        measured
+            .map(|line| line["step"].as_u64().unwrap())
+            .collect()
+    };
+    let (code, said) = resume(&dir, &["--steps", "3", "--set", "evaluate.every=2"]);
     assert_eq!(code, Some(0), "{said}");
     // Said once.
-    assert_eq!(
-        said.matches("evaluate.every is 1 from here on; it was")
-            .count(),
-        1,
-        "{said}"
-    );
-    let measured: Vec<u64> = metrics(&dir)
-        .iter()
-        .filter(|line| line.get("val-core/column_addition/acc/mean@2").is_some())
-        .map(|line| line["step"].as_u64().unwrap())
-        .collect();
-    // Not that of step 1, after which nothing was measured.
-    assert_eq!(measured, [0, 2, 3, 4]);
+    let note = "evaluate.every is 2 from here on; it was";
+    assert_eq!(said.matches(note).count(), 1, "{said}");
+    assert_eq!(measured(), [0, 2, 3]);
     let (code, said) = resume(&dir, &["--steps", "5"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(!said.contains("evaluate.every"), "{said}");
+    // None is due after step 3.
+    assert_eq!(measured(), [0, 2, 4, 5]);
 }
 
 #[test]
