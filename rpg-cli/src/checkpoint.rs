@@ -23,6 +23,7 @@ use std::rc::Rc;
 const STATE: &str = "trainer_state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const REFERENCE: &str = "reference";
+const PAST: &str = "past";
 const N_UPDATES: &str = "n_updates";
 
 /// How far a run has come.
@@ -81,6 +82,8 @@ pub struct Checkpoint<'a, B: DecodeBackend> {
     pub learner: &'a Learner<B>,
     /// The reference, if it is neither the sampling policy nor a model that the config still names.
     pub reference: Option<&'a CausalLm<B>>,
+    /// The policies before this one with which steps after this one are sampled, by the number of steps that had trained them.
+    pub past: Vec<(u64, &'a CausalLm<B>)>,
     /// The policy's tokenizer.
     pub tokenizer: &'a Tokenizer,
     /// The position in the run.
@@ -95,10 +98,13 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
         let base = self.state.base.as_deref().unwrap_or_default();
         folder.write_checkpoint(number, n_kept, |dir| {
             write_policy(&self.learner.policy(), base, self.tokenizer, dir)?;
-            if let Some(reference) = self.reference {
-                let dir = dir.join(REFERENCE);
+            let reference = self.reference.map(|model| (REFERENCE.into(), model));
+            let past = self.past.iter();
+            let past = past.map(|&(version, model)| (format!("{PAST}/{version}"), model));
+            for (name, model) in reference.into_iter().chain(past) {
+                let dir = dir.join(name);
                 fs::create_dir_all(&dir).at(&dir)?;
-                write_model(reference, base, &dir)?;
+                write_model(model, base, &dir)?;
             }
             let path = dir.join(OPTIMIZER);
             write_optimizer(&self.learner.optimizer_state(), &path)
@@ -181,17 +187,41 @@ pub fn read_reference<B: DecodeBackend>(
     policy: &CausalLm<B>,
 ) -> Result<Option<CausalLm<B>>, Failure> {
     let dir = dir.join(REFERENCE);
+    dir.exists().then(|| read_model(&dir, policy)).transpose()
+}
+
+/// Reads the policies before that of the checkpoint that it contains, by the number of steps that had trained them.
+pub(crate) fn read_past<B: DecodeBackend>(
+    dir: &Path,
+    policy: &CausalLm<B>,
+) -> Result<BTreeMap<u64, CausalLm<B>>, Failure> {
+    let dir = dir.join(PAST);
+    let mut past = BTreeMap::new();
     if !dir.exists() {
-        return Ok(None);
+        return Ok(past);
     }
-    if AdapterFolder::is_one(&dir) {
-        return with_adapter_of(policy.clone(), &dir).map(Some);
+    for entry in fs::read_dir(&dir).at(&dir)? {
+        let path = entry.at(&dir)?.path();
+        let version = path
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok());
+        if let Some(version) = version {
+            past.insert(version, read_model(&path, policy)?);
+        }
     }
-    let mut reference = CausalLm::load_hf(&dir, &policy.device()).map_err(Failure::input)?;
+    Ok(past)
+}
+
+/// Reads a model that was written beside the policy. If it has an adapter, its base is that of `policy`.
+fn read_model<B: DecodeBackend>(dir: &Path, policy: &CausalLm<B>) -> Result<CausalLm<B>, Failure> {
+    if AdapterFolder::is_one(dir) {
+        return with_adapter_of(policy.clone(), dir);
+    }
+    let model = CausalLm::load_hf(dir, &policy.device()).map_err(Failure::input)?;
     if policy.config().long_context {
-        reference = reference.with_long_context();
+        return Ok(model.with_long_context());
     }
-    Ok(Some(reference))
+    Ok(model)
 }
 
 /// The model with the adapter of a folder.

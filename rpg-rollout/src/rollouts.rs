@@ -14,7 +14,9 @@ use std::ops::ControlFlow;
 /// in [`sync`](Self::sync). The log-probs of its completions must be those of the full softmax at the sampling
 /// temperature, also where top-k, top-p or min-p leave tokens out: training takes them as those of the distribution that
 /// the tokens come from.
-pub trait Rollouts<B: DecodeBackend> {
+///
+/// It may be moved to a thread that samples while another trains.
+pub trait Rollouts<B: DecodeBackend>: Send {
     /// Takes over the policy's weights: from here on completions come from this policy.
     fn sync(&mut self, policy: &CausalLm<B>) -> Result<(), GenerateError>;
 

@@ -98,6 +98,25 @@ impl TrainConfig {
         warnings
     }
 
+    /// Whether steps are sampled before those before them are done.
+    pub fn samples_ahead(&self) -> bool {
+        self.rollout.max_staleness.get() > 0
+    }
+
+    /// Refuses to sample ahead in this process.
+    pub(crate) fn check_ahead(&self) -> Result<(), Failure> {
+        if !self.samples_ahead() {
+            return Ok(());
+        }
+        let expected =
+            "0, as sampling in this process would only take the cores from the training beside it";
+        Err(bad(
+            "rollout.max_staleness",
+            self.rollout.max_staleness,
+            expected,
+        ))
+    }
+
     /// Says that the weights of the first update, `1/z`, are outside the trust region.
     fn warning_on_mass(&self) -> Option<String> {
         let coefficients = self.objective.coefficients();

@@ -33,7 +33,7 @@ pub use sections::{
 };
 pub use values::{
     Count, Day, DecayRate, Digits, Finite, NonNegative, NotAllowed, Nucleus, Positive,
-    PositiveTemperature, Probability, Share, Temperature,
+    PositiveTemperature, Probability, Share, Staleness, Temperature,
 };
 
 use crate::device::DeviceChoice;
@@ -459,6 +459,10 @@ mod tests {
             "found 1; expected at least 2, as objective.advantage = \"group_mean\" compares",
         );
         check("rollout.top_p=1.5", "rollout.top_p: found 1.5");
+        check(
+            "rollout.max_staleness=9",
+            "rollout.max_staleness: found 9; expected a whole number from 0 to 8",
+        );
         check("objective.eps_low=2.0", "objective: `eps_low` is 2");
         check(
             "objective.rollout_correction={ max = -3.0 }",

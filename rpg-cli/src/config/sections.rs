@@ -4,7 +4,7 @@ use super::data_files::{DataFiles, Examples};
 use super::keys::{ConfigType, Values, config_section, one_of, plain_values};
 use super::values::{
     Count, Day, DecayRate, Digits, NonNegative, Nucleus, Positive, PositiveTemperature,
-    Probability, Temperature,
+    Probability, Staleness, Temperature,
 };
 use crate::device::DeviceChoice;
 use crate::optim::{
@@ -233,6 +233,10 @@ config_section! {
         /// Does not end completions at end-of-sequence tokens: each has `max_new_tokens` (for measurements, as
         /// `ignore_eos` of verl's rollouts).
         ignore_eos: bool = false,
+        /// For how many steps the sampler may be ahead: so many next steps are sampled while one trains, with a policy that
+        /// has had so many steps less than the one that is then trained. With 0 a step is sampled when the one before it is
+        /// done. It needs another sampler than this process: [staleness](staleness.md).
+        max_staleness: Staleness = Staleness::of(0),
     }
 }
 

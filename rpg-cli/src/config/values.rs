@@ -96,6 +96,10 @@ checked_number!(
     Count(usize): "a whole number, at least 1", |value| value > 0
 );
 checked_number!(
+    /// For how many steps sampling may be ahead: the policies of so many are kept.
+    Staleness(usize): "a whole number from 0 to 8", |value| value <= 8
+);
+checked_number!(
     /// A number of digits that the built-in task can have.
     Digits(u32): "a whole number from 1 to 6", |value| value >= 1 && value <= 6
 );

@@ -51,11 +51,11 @@ impl Length {
         }
     }
 
-    /// Whether a run that has come so far is at its end.
-    pub(super) fn is_over(&self, state: &TrainerState) -> bool {
+    /// Whether a run with so many steps done and problems used is at its end.
+    pub(super) fn is_over(&self, done: u64, used: u64) -> bool {
         match *self {
-            Self::Steps(steps) => state.steps >= steps,
-            Self::Problems { all, .. } => state.n_problems >= all,
+            Self::Steps(steps) => done >= steps,
+            Self::Problems { all, .. } => used >= all,
         }
     }
 
@@ -137,7 +137,7 @@ mod tests {
             assert_eq!((place.step, place.steps), (steps + 1, total));
             assert_eq!(place.done, done, "{steps} {used}");
             assert_eq!(length.passes(&state), Some(passes));
-            assert_eq!(length.is_over(&state), over, "{steps} {used}");
+            assert_eq!(length.is_over(steps, used), over, "{steps} {used}");
         }
     }
 
@@ -149,7 +149,7 @@ mod tests {
             assert_eq!(length.steps(&state), 8);
             assert_eq!(length.place(&state), Place::of(steps + 1, 8));
             assert_eq!(length.passes(&state), None);
-            assert_eq!(length.is_over(&state), steps == 8);
+            assert_eq!(length.is_over(steps, used), steps == 8);
             assert_eq!(length.check(&state), Ok(()));
         }
         let error = length.check(&state(9, 0)).unwrap_err().message;

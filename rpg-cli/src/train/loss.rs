@@ -25,6 +25,10 @@ pub struct UpdateReport {
     pub mean_logprob_difference: f64,
     /// The largest one.
     pub max_logprob_difference: f64,
+    /// Mean of `exp(log-prob at scoring - log-prob at sampling)` over all tokens.
+    pub mean_sampler_weight: f64,
+    /// The largest one.
+    pub max_sampler_weight: f64,
     /// What the responses of this rank were trained with that the step writes down.
     pub responses: Vec<TrainedResponse>,
 }
@@ -77,6 +81,8 @@ pub(super) struct UpdateSums<B: DecodeBackend> {
     entropy: Tensor<Autodiff<B>, 1>,
     difference: Tensor<Autodiff<B>, 1>,
     largest: Tensor<Autodiff<B>, 1>,
+    weight: Tensor<Autodiff<B>, 1>,
+    largest_weight: Tensor<Autodiff<B>, 1>,
     // The log-probs of the responses that are written down.
     logprobs: Vec<(Place, Tensor<B, 1>)>,
 }
@@ -95,6 +101,8 @@ impl<B: DecodeBackend> UpdateSums<B> {
             entropy: self.entropy + other.entropy,
             difference: self.difference + other.difference,
             largest: self.largest.max_pair(other.largest),
+            weight: self.weight + other.weight,
+            largest_weight: self.largest_weight.max_pair(other.largest_weight),
             logprobs: [self.logprobs, other.logprobs].concat(),
         }
     }
@@ -111,19 +119,28 @@ impl<B: DecodeBackend> UpdateSums<B> {
             return Ok(UpdateReport::default());
         };
         let sums = ranks.sum(&all.diagnostics.read_sums())?;
-        let rest = Tensor::cat(vec![all.entropy, all.difference, all.largest], 0).into_data();
-        let rest: Vec<f64> = rest.iter::<f64>().collect();
-        let totals = ranks.sum(&rest[..2])?;
-        let largest = ranks.gather(&rest[2..])?.concat().into_iter();
+        let rest = vec![
+            all.entropy,
+            all.difference,
+            all.weight,
+            all.largest,
+            all.largest_weight,
+        ];
+        let rest: Vec<f64> = Tensor::cat(rest, 0).into_data().iter::<f64>().collect();
+        let totals = ranks.sum(&rest[..3])?;
+        let maxima = ranks.gather(&rest[3..])?;
         // A NaN must not be hidden by a number.
-        let largest = largest.reduce(|a, b| if b > a || b.is_nan() { b } else { a });
+        let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
+        let largest = |i: usize| maxima.iter().map(|of_rank| of_rank[i]).reduce(larger);
         let n = n_tokens.max(1) as f64;
         let mut metrics = Diagnostics::<Autodiff<B>>::metrics(&sums);
         metrics.insert("actor/entropy".into(), totals[0] / n);
         Ok(UpdateReport {
             metrics,
             mean_logprob_difference: totals[1] / n,
-            max_logprob_difference: largest.unwrap_or(0.0),
+            max_logprob_difference: largest(0).unwrap_or(0.0),
+            mean_sampler_weight: totals[2] / n,
+            max_sampler_weight: largest(1).unwrap_or(0.0),
             responses: trained(responses, all.logprobs),
         })
     }
@@ -196,8 +213,11 @@ impl UpdateLoss<'_> {
         let mask = rows.mask::<B>(&device);
         let logp_rollout = rows.tensor::<B>(&device, |row, i| responses[row].logp_rollout[i]);
         // The difference from the sampler is a measurement; it must not add to the gradient.
-        let difference = (logp.clone().detach() - logp_rollout).abs();
-        let difference = difference.mask_fill(mask.clone().bool_not(), 0.0);
+        let log_weight = logp.clone().detach() - logp_rollout;
+        let padding = mask.clone().bool_not();
+        let weight = log_weight.clone().clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO);
+        let weight = weight.exp().mask_fill(padding.clone(), 0.0);
+        let difference = log_weight.abs().mask_fill(padding, 0.0);
         let bonus = has_bonus.then(|| {
             let entropy = padded(scores.entropy.clone());
             aggregate_tokens(self.objective, entropy, &mask, self.totals) * entropy_coeff
@@ -216,6 +236,8 @@ impl UpdateLoss<'_> {
             entropy: scores.entropy.detach().sum(), // A reported number.
             difference: difference.clone().sum(),
             largest: difference.max(),
+            weight: weight.clone().sum(),
+            largest_weight: weight.max(),
             logprobs,
         };
         let loss = match bonus {

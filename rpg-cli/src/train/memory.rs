@@ -109,6 +109,12 @@ impl MemoryPlan {
                 true,
                 true,
             ),
+            part(
+                "policies of steps ahead",
+                past_bytes(config, trained_parameters),
+                true,
+                true,
+            ),
             part("moments", moments, true, true),
             part(
                 "gradients",
@@ -234,6 +240,14 @@ fn reference_bytes(config: &TrainConfig, sizes: &RunSizes, n_trained: usize) -> 
     0
 }
 
+/// The policies with which steps are sampled ahead, and that of the step at hand.
+fn past_bytes(config: &TrainConfig, n_trained: usize) -> usize {
+    match config.rollout.max_staleness.get() {
+        0 => 0,
+        n => F32 * n_trained * (n + 1),
+    }
+}
+
 /// The gradients, and that of the output layer a second time, before it is added.
 fn gradient_bytes(is_adapter: bool, model: &ModelConfig, n_trained: usize) -> usize {
     let head = if is_adapter {
@@ -335,6 +349,13 @@ mod tests {
         assert_eq!(part(&full, "moments"), 8 * full.parameters);
         let eight = plan(&[FILES[0], FILES[1], "optimizer.kind=adamw_8bit"]);
         assert!(part(&eight, "moments") * 100 < part(&full, "moments") * 26);
+        let ahead = "rollout.max_staleness=2";
+        let of_ahead = |plan: &MemoryPlan| part(plan, "policies of steps ahead");
+        assert_eq!(of_ahead(&full), 0);
+        let stale = plan(&[FILES[0], FILES[1], ahead]);
+        assert_eq!(of_ahead(&stale), 3 * 4 * full.parameters);
+        let stale = plan(&[FILES[0], FILES[1], ahead, "lora={rank=16}"]);
+        assert_eq!(of_ahead(&stale), 3 * 4 * stale.trained_parameters);
         let lora = plan(&[FILES[0], FILES[1], "lora={rank=16}"]);
         // For each of 30 blocks: rank * (inputs + outputs) of seven modules.
         let outputs = [576, 192, 192, 576, 1536, 1536, 576];

@@ -1,7 +1,9 @@
 //! Training: the loop of the paper's Algorithm 2, and its parts.
 
+mod ahead;
 mod changes;
 mod collect;
+mod collector;
 mod commands;
 pub mod evaluation;
 mod grading;
@@ -20,6 +22,7 @@ mod setup;
 mod stops;
 mod trainer;
 mod updates;
+mod versions;
 mod warm_start;
 
 pub use changes::ConfigChange;

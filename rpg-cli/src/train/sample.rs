@@ -46,6 +46,8 @@ pub struct Rollout {
     pub kept: Vec<usize>,
     /// How many batches of prompts were sampled.
     pub n_batches: u64,
+    /// The number of steps after which the policy was the one that has sampled all of it.
+    pub version: u64,
 }
 
 impl GradedGroup {

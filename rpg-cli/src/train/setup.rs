@@ -116,6 +116,7 @@ impl<B: DecodeBackend> Start<B> {
 
     /// Refuses a config that does not go with the sampler of [`Parts::new`].
     pub fn check_sampler(&self, config: &TrainConfig) -> Result<(), Failure> {
+        config.check_ahead()?;
         if config.rollout.weights == RolloutWeights::Int8 {
             check_int8(&self.policy)?;
         }
@@ -233,12 +234,13 @@ impl Outcome {
     }
 }
 
-/// Refuses a correction for a sampler that needs none.
+/// Refuses a correction for a sampler that needs none: one with the policy itself.
 pub(super) fn check_correction<B: DecodeBackend>(
     config: &TrainConfig,
     rollouts: &dyn Rollouts<B>,
 ) -> Result<(), Failure> {
-    if config.objective.rollout_correction.is_none() || !rollouts.is_exact() {
+    let is_policy = rollouts.is_exact() && !config.samples_ahead();
+    if config.objective.rollout_correction.is_none() || !is_policy {
         return Ok(());
     }
     Err(Failure::input(

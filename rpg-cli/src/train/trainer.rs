@@ -1,6 +1,7 @@
 //! The training loop.
 
-use super::collect::sample;
+use super::ahead::Sampler;
+use super::collector::{Collected, Collector, Measurement};
 use super::evaluation::HeldOut;
 use super::grading::Grader;
 use super::learner::Learner;
@@ -11,23 +12,23 @@ use super::prepare::{Batch, Response, prepare};
 use super::ranks::Ranks;
 use super::reference::Reference;
 use super::report::{Activity, Event, Metrics, Moment, Progress, Reporters, Timing};
-use super::sample::Rollout;
 use super::setup::{Outcome, Parts, Start, check_correction};
 use super::stops::{Pace, Stops};
+use super::versions::Versions;
 use crate::best;
 use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_state};
 use crate::config::TrainConfig;
-use crate::data::{Data, PromptedProblem};
+use crate::data::PromptedProblem;
 use crate::failure::{Failure, FailureKind};
 use crate::interrupt::Interrupt;
 use crate::run_folder::RunFolder;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::score::passes;
-use rpg_core::seed::of_sample;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_losses::StepTotals;
-use rpg_rollout::rollouts::Rollouts;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 /// A training run.
@@ -35,13 +36,16 @@ pub struct Trainer<'a, B: DecodeBackend> {
     pub(super) config: &'a TrainConfig,
     folder: &'a RunFolder,
     pub(super) tokenizer: Tokenizer,
-    data: Data,
+    eval: Vec<PromptedProblem>,
+    // What the user should know of the data.
+    notes: Vec<String>,
     length: Length,
     held_out: HeldOut,
     pub(super) learner: Learner<B>,
     reference: Reference<'a, B>,
-    rollouts: Box<dyn Rollouts<B> + 'a>,
-    grader: Grader,
+    sampler: Sampler<'a, B>,
+    versions: Versions<B>,
+    grader: Arc<Grader>,
     pub(super) ranks: Box<dyn Ranks<B> + 'a>,
     pub(super) reporters: Reporters<'a>,
     pub(super) interrupt: Interrupt,
@@ -75,6 +79,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let length = Length::new(config, &data.train)?;
         let now = Origin::new(config, &data, &policy, reference.as_ref())?;
         let mut reference = Reference::new(config, reference)?;
+        let mut versions = Versions::new(config.rollout.max_staleness.get());
         if let Some(dir) = &resume {
             state = read_state(dir)?;
             if let Some(origin) = &state.origin {
@@ -84,6 +89,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             length.check(&state)?;
             policy = read_optimizer(dir, policy, optimizer.as_mut())?;
             reference.restore(dir, &state.reference, &policy)?;
+            versions.restore(dir, &policy)?;
             let steps = length.steps(&state);
             state.drop_later_lines(folder, |step| config.evaluate.due(step, steps))?;
         } else {
@@ -95,17 +101,28 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         state.origin = Some(now);
         state.base = (state.base).or_else(|| policy.lora().map(|_| config.model.name()));
         data.notes.extend(parts.grader.note_on_answers(&data));
+        let grader = Arc::new(parts.grader);
+        let sampler = Sampler::new(Collector {
+            config,
+            length,
+            train: data.train,
+            n_problems: state.n_problems,
+            rollouts: parts.rollouts,
+            grader: Arc::clone(&grader),
+        });
         Ok(Self {
             config,
             folder,
             tokenizer,
             held_out: HeldOut::new(&data.eval, config),
-            data,
+            eval: data.eval,
+            notes: data.notes,
             length,
             learner: Learner::new(policy, optimizer),
             reference,
-            rollouts: parts.rollouts,
-            grader: parts.grader,
+            sampler,
+            versions,
+            grader,
             ranks: parts.ranks,
             reporters: Reporters(parts.reporters),
             interrupt: parts.interrupt,
@@ -119,7 +136,14 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     }
 
     /// Trains until the last step or an interruption, and writes a checkpoint.
-    pub fn run(mut self) -> Result<Outcome, Failure> {
+    pub fn run(self) -> Result<Outcome, Failure> {
+        thread::scope(|scope| {
+            let sampler = self.sampler.start(scope);
+            Self { sampler, ..self }.train()
+        })
+    }
+
+    fn train(mut self) -> Result<Outcome, Failure> {
         if self.is_new {
             // However early the run is killed, it can be resumed.
             self.save()?;
@@ -154,16 +178,15 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     fn reinforce(&mut self) -> Result<f64, Failure> {
         let config = self.config;
         self.begin()?;
-        while !self.length.is_over(&self.state) {
+        while !(self.length).is_over(self.state.steps, self.state.n_problems) {
             let step = self.state.steps + 1;
             let mut timing = Timing::start();
             let mut metrics = Metrics::new(step, "train");
 
-            // Sample from the current policy, pi_old, and grade.
-            self.sync()?;
-            let (rollout, n_problems) = self.collect(step, &mut timing)?;
-            self.rollouts.release();
-            metrics.add_rollout(&rollout, config.train.filter, self.grader.has_own_reward());
+            // Samples of pi_old, the current policy or one a few steps before it, and their grades.
+            let collected = self.collect(&mut timing)?;
+            let rollout = &collected.rollout;
+            metrics.add_rollout(rollout, config.train.filter, self.grader.has_own_reward());
 
             // Log-probs under pi_old and the reference, if those are not the sampler's; advantages.
             let (learner, reference) = (&self.learner, &self.reference);
@@ -173,7 +196,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 self.reporters.on_progress(progress);
                 self.interrupt.flow()
             };
-            let batch = prepare(config, learner, reference, &rollout, ranks, on_progress)?;
+            let batch = prepare(config, learner, reference, rollout, ranks, on_progress)?;
             metrics.add_batch(&batch);
             timing.lap("ref");
 
@@ -185,10 +208,13 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             // Several updates, each from its share of the groups.
             let update_started = Instant::now();
             let updates = self.update(step, &batch)?;
-            metrics.add_updates(&updates, self.learner.optimizer().averages());
+            metrics.add_updates(&updates, self.name_of_sampler());
+            if config.samples_ahead() {
+                metrics.add_staleness(step - 1 - rollout.version, &updates);
+            }
             timing.lap("update_actor");
             self.within_step = true;
-            self.state.n_problems = n_problems;
+            self.state.n_problems = collected.n_problems;
 
             let n_responses = self.ranks.sum(&[batch.responses.len() as f64])?[0];
             self.reference
@@ -199,7 +225,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 self.evaluate(Moment::During, &mut metrics)?;
                 timing.lap("testing");
             }
-            self.report(steps, &rollout, &updates, metrics, &timing)?;
+            self.report(steps, &collected, &updates, metrics, &timing)?;
             self.within_step = false;
             self.pace.updated(update_started.elapsed());
             if self.is_checkpoint_due(step, steps) {
@@ -218,7 +244,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         self.reporters.on(&Event::Start {
             done: self.state.steps,
             steps: self.length.steps(&self.state),
-            notes: &self.data.notes,
+            notes: &self.notes,
         })?;
         match self.state.before {
             Some(before) => self.held_out.resume(self.folder, before)?,
@@ -229,60 +255,41 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             }
         }
         self.reference.begin(&self.learner);
+        self.sampler.begin(self.state.n_problems);
         Ok(())
     }
 
-    /// Makes the next completions come from the current policy.
-    fn sync(&mut self) -> Result<(), Failure> {
+    /// Has the steps sampled that the current policy is for, and waits for the next one.
+    fn collect(&mut self, timing: &mut Timing) -> Result<Collected, Failure> {
         let policy = self.learner.policy();
-        self.rollouts.sync(&policy).map_err(Failure::internal)
+        for order in self.versions.orders(self.state.steps, policy) {
+            self.sampler.order(order);
+        }
+        let (reporters, interrupt) = (&mut self.reporters, &self.interrupt);
+        let collected = self.sampler.step(&mut |progress| {
+            reporters.on_progress(progress);
+            interrupt.flow()
+        })?;
+        if self.config.samples_ahead() {
+            timing.lap("wait_for_samples");
+        }
+        timing.take_over(&collected.timing);
+        self.reporters.on(&Event::Graded {
+            step: Some(self.state.steps + 1),
+            groups: &collected.rollout.groups,
+        })?;
+        Ok(collected)
     }
 
-    /// Samples and grades until the step has its groups, and returns them with the position in the data after them. Groups
-    /// that `train.filter` leaves out are replaced as far as `train.max_generation_batches` allows.
-    fn collect(&mut self, step: u64, timing: &mut Timing) -> Result<(Rollout, u64), Failure> {
-        let config = self.config;
-        let wanted = config.rollout.prompts_per_step.get();
-        let limit = config.train.max_generation_batches;
-        let options = config.generate_options(config.sampling());
-        let mut rollout = Rollout::default();
-        let mut next_problem = self.state.n_problems;
-        loop {
-            let problems: Vec<PromptedProblem> = (next_problem..next_problem + wanted as u64)
-                .map(|index| self.data.train.get(index))
-                .collect::<Result<_, _>>()?;
-            let first = rollout.groups.len();
-            let (reporters, interrupt) = (&mut self.reporters, &self.interrupt);
-            let mut on_progress = |progress: Progress| {
-                reporters.on_progress(progress);
-                interrupt.flow()
-            };
-            let groups = sample(
-                self.rollouts.as_mut(),
-                &problems,
-                config.rollout.samples_per_prompt.get(),
-                |i, j| of_sample(config.seed, step, (first + i) as u64, j as u64),
-                &options,
-                Activity::Sampling,
-                &mut on_progress,
-            )?;
-            timing.lap("gen");
-            let groups = self.grader.grade(problems, groups, &mut |done, total| {
-                on_progress(Progress::new(Activity::Grading, done, total))
-            })?;
-            self.reporters.on(&Event::Graded {
-                step: Some(step),
-                groups: &groups,
-            })?;
-            self.grader.check_scored("the first step", &groups)?;
-            let filter = (limit > 0).then_some(config.train.filter);
-            rollout.add(groups, filter, wanted);
-            timing.lap("reward");
-            rollout.n_batches += 1;
-            next_problem += wanted as u64;
-            if rollout.kept.len() >= wanted || rollout.n_batches >= limit.max(1) {
-                return Ok((rollout, next_problem));
-            }
+    /// What the policy that has sampled is to the one that is trained: the same, unless the optimizer averages or steps are sampled
+    /// ahead.
+    fn name_of_sampler(&self) -> &'static str {
+        if self.config.samples_ahead() {
+            "stale"
+        } else if self.learner.optimizer().averages() {
+            "averaged"
+        } else {
+            "sampling"
         }
     }
 
@@ -367,23 +374,20 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     /// Returns Mean@k of the policy, if there are held-out problems, and adds it to `metrics`.
     fn evaluate(&mut self, moment: Moment, metrics: &mut Metrics) -> Result<Option<f64>, Failure> {
         let config = self.config;
-        if self.data.eval.is_empty() {
+        if self.eval.is_empty() {
             return Ok(None);
         }
         let reporters = &mut self.reporters;
         let stops = Stops::new(&self.interrupt, self.within_step);
-        let evaluation = self.held_out.measure(
-            self.learner.policy(),
-            moment,
-            &self.data.eval,
-            self.rollouts.as_mut(),
-            &self.grader,
-            config,
-            &mut |progress| {
-                reporters.on_progress(progress);
-                stops.flow()
-            },
-        )?;
+        let measurement = Measurement {
+            policy: self.learner.policy(),
+            problems: self.held_out.problems(moment, &self.eval),
+            sources: self.held_out.sources().clone(),
+        };
+        let evaluation = self.sampler.measure(measurement, &mut |progress| {
+            reporters.on_progress(progress);
+            stops.flow()
+        })?;
         self.reporters.on(&Event::Graded {
             step: None,
             groups: &evaluation.groups,
@@ -405,14 +409,14 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     fn report(
         &mut self,
         steps: u64,
-        rollout: &Rollout,
+        collected: &Collected,
         updates: &[UpdateReport],
         mut metrics: Metrics,
         timing: &Timing,
     ) -> Result<(), Failure> {
+        let rollout = &collected.rollout;
         let n_tokens = rollout.n_tokens();
-        let epoch = self.data.train.epoch(self.state.n_problems);
-        metrics.add("training/epoch", epoch as f64);
+        metrics.add("training/epoch", collected.epoch as f64);
         if let Some(passes) = self.length.passes(&self.state) {
             metrics.add("train/epoch", passes);
         }
@@ -440,6 +444,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let checkpoint = Checkpoint {
             learner: &self.learner,
             reference: self.reference.kept_model(),
+            past: self.versions.past(self.state.steps).collect(),
             tokenizer: &self.tokenizer,
             state: self.state.clone(),
         };

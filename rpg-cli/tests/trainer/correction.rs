@@ -238,5 +238,5 @@ fn an_exact_sampler_needs_no_correction() {
     assert_eq!(failure.kind, FailureKind::Input);
     let expected = "objective.rollout_correction: found one; expected none";
     assert!(failure.message.starts_with(expected), "{failure}");
-    assert!(run.log.borrow().is_empty());
+    assert!(run.log.lock().unwrap().is_empty());
 }

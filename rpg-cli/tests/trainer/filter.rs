@@ -4,7 +4,7 @@ use crate::{GOOD, TestRun, config};
 use rpg_reward::Score;
 
 /// Its own opinion on both texts, and nothing on which is right.
-fn differs(text: &str) -> Score {
+pub(crate) fn differs(text: &str) -> Score {
     Score::new(f64::from(u8::from(text == GOOD)))
 }
 
@@ -19,7 +19,7 @@ fn equal(text: &str) -> Score {
 }
 
 /// With the built-in grader: one of the four sums of the first step is 7 or 8, so that one of the texts is right.
-const GRADED: &[&str] = &["reward.weights.correct=1"];
+pub(crate) const GRADED: &[&str] = &["reward.weights.correct=1"];
 
 #[test]
 fn groups_are_left_out_by_accuracy_or_by_reward() {
@@ -45,7 +45,11 @@ fn groups_are_left_out_by_accuracy_or_by_reward() {
             assert_eq!(metrics["train/frac_equal_groups"], expected, "{sets:?}");
             assert_eq!(metrics["frac_reward_zero_std"], by_reward, "{sets:?}");
             let kept = format!("step 1, {} kept", 4.0 * (1.0 - expected));
-            assert!(run.log.borrow().contains(&kept), "{sets:?}: {:?}", run.log);
+            assert!(
+                run.log.lock().unwrap().contains(&kept),
+                "{sets:?}: {:?}",
+                run.log
+            );
         }
     }
 }

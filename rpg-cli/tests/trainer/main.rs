@@ -6,6 +6,7 @@ mod filter;
 mod mass;
 mod ranks;
 mod reference;
+mod staleness;
 mod truncated;
 
 use burn::backend::{Autodiff, Flex};
@@ -25,19 +26,18 @@ use rpg_core::{Completion, Group, StopReason};
 use rpg_reward::{Reward, RewardError, RewardItem, Score};
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Progress, Request};
 use rpg_rollout::rollouts::Rollouts;
-use std::cell::RefCell;
 use std::fs;
 use std::ops::ControlFlow;
-use std::rc::Rc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const GOOD: &str = "Answer: 7";
 const BAD: &str = "Answer: 8";
 
 /// What happened, in order.
-type Log = Rc<RefCell<Vec<String>>>;
+type Log = Arc<Mutex<Vec<String>>>;
 
 /// How a sampler's log-probs differ from the policy's.
 #[derive(Clone, Copy)]
@@ -55,12 +55,15 @@ struct ScriptedRollouts {
     tokenizer: Tokenizer,
     policy: Option<CausalLm<Flex>>,
     log: Log,
+    synced: Arc<Mutex<Vec<f64>>>,
 }
 
 impl Rollouts<Flex> for ScriptedRollouts {
     fn sync(&mut self, policy: &CausalLm<Flex>) -> Result<(), GenerateError> {
         self.policy = Some(policy.clone());
-        self.log.borrow_mut().push("sync".into());
+        self.log.lock().unwrap().push("sync".into());
+        let known = log_prob(policy, &self.tokenizer, GOOD);
+        self.synced.lock().unwrap().push(known);
         Ok(())
     }
 
@@ -71,7 +74,7 @@ impl Rollouts<Flex> for ScriptedRollouts {
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Group>, GenerateError> {
         let policy = self.policy.as_ref().expect("`sync` comes first");
-        self.log.borrow_mut().push("sample".into());
+        self.log.lock().unwrap().push("sample".into());
         let n_completions = requests.iter().map(|request| request.seeds.len()).sum();
         let progress = Progress {
             n_finished: n_completions,
@@ -195,7 +198,7 @@ impl Reporter for Recorder {
             Event::End => "end".into(),
             other => format!("{other:?}"),
         };
-        self.log.borrow_mut().push(line);
+        self.log.lock().unwrap().push(line);
         Ok(())
     }
 }
@@ -214,7 +217,7 @@ impl Optimizer<Flex> for LoggedOptimizer {
         lr: f64,
         grad_scale: f64,
     ) -> CausalLm<Autodiff<Flex>> {
-        self.log.borrow_mut().push("optimizer".into());
+        self.log.lock().unwrap().push("optimizer".into());
         self.inner.step(point, grads, lr, grad_scale)
     }
 
@@ -245,6 +248,13 @@ impl Optimizer<Flex> for LoggedOptimizer {
     fn reset(&mut self) {
         self.inner.reset();
     }
+}
+
+fn log_prob(policy: &CausalLm<Flex>, tokenizer: &Tokenizer, text: &str) -> f64 {
+    let encode = |text: &str| tokenizer.encode(text, false).unwrap();
+    let item = ScoreItem::response(&encode("1+2=\n"), &encode(text));
+    let logprobs = score(policy, &[item], 1.0).logprobs.into_data();
+    logprobs.iter::<f64>().sum()
 }
 
 fn config(sets: &[&str]) -> TrainConfig {
@@ -278,6 +288,8 @@ struct TestRun {
     ranks: Option<ThreadRank>,
     folder: RunFolder,
     log: Log,
+    /// What tells the policies apart that the sampler was given, in order: the log-prob of a text.
+    synced: Arc<Mutex<Vec<f64>>>,
     _dir: tempfile::TempDir,
 }
 
@@ -296,6 +308,7 @@ impl TestRun {
             ranks: None,
             folder,
             log: Log::default(),
+            synced: Arc::default(),
             _dir: dir,
         }
     }
@@ -336,6 +349,7 @@ impl TestRun {
             tokenizer,
             policy: None,
             log: self.log.clone(),
+            synced: self.synced.clone(),
         });
         parts.optimizer = Box::new(LoggedOptimizer {
             inner: parts.optimizer,
@@ -359,10 +373,7 @@ impl TestRun {
         let dir = self.folder.newest_checkpoint().unwrap();
         let (policy, tokenizer) =
             rpg_cli::models::load_model::<Flex>(&dir, &Default::default()).unwrap();
-        let encode = |text: &str| tokenizer.encode(text, false).unwrap();
-        let item = ScoreItem::response(&encode("1+2=\n"), &encode(text));
-        let logprobs = score(&policy, &[item], 1.0).logprobs.into_data();
-        logprobs.iter::<f64>().sum()
+        log_prob(&policy, &tokenizer, text)
     }
 
     fn metrics(&self) -> Vec<serde_json::Map<String, serde_json::Value>> {
@@ -417,7 +428,7 @@ fn the_loop_is_algorithm_2() {
         evaluation("After").to_vec(),
         vec!["end".to_owned()],
     ];
-    assert_eq!(*run.log.borrow(), expected.concat());
+    assert_eq!(*run.log.lock().unwrap(), expected.concat());
     assert_eq!((outcome.before, outcome.after), (0.5, 0.5));
     assert_eq!((outcome.steps, outcome.interrupted), (2, false));
 }
@@ -462,14 +473,22 @@ fn a_failing_reward_ends_the_run_after_the_last_whole_step() {
     assert!(checkpoint.ends_with("step-000001"), "{checkpoint:?}");
 }
 
-/// Settings of runs that are stopped: with a reference of its own, with an optimizer that averages, and with one that rounds.
-const STOPPED: [&[&str]; 3] = [
+/// Settings of runs that are stopped: with a reference of its own, with an optimizer that averages, with one that rounds, and
+/// with steps that are sampled ahead.
+const STOPPED: [&[&str]; 5] = [
     &["train.steps=4", "reference.rule={every_steps=3}"],
     &[
         "train.steps=4",
         "optimizer={kind='adamw_schedule_free', lr=0.01, warmup_updates=3}",
     ],
     &["train.steps=4", "optimizer={kind='adamw_8bit', lr=0.01}"],
+    &["train.steps=4", "rollout.max_staleness=1"],
+    &[
+        "train.steps=4",
+        "rollout.max_staleness=2",
+        "reference.rule={every_steps=3}",
+        "optimizer={kind='adamw_schedule_free', lr=0.01, warmup_updates=3}",
+    ],
 ];
 
 #[test]
@@ -499,8 +518,9 @@ fn a_step_that_cannot_be_finished_in_time_is_dropped_and_repeated() {
         let outcome = stopped.start_or_resume(usize::MAX, stop).unwrap();
         assert_eq!((outcome.steps, outcome.interrupted), (2, true));
         assert!(outcome.checkpoint.ends_with("step-000002"));
-        let last = stopped.log.borrow().last().cloned();
-        assert_eq!(last.as_deref(), Some("update 1/2"));
+        let log = std::mem::take(&mut *stopped.log.lock().unwrap());
+        let last = log.iter().rfind(|line| *line != "sample");
+        assert_eq!(last.map(String::as_str), Some("update 1/2"));
         let outcome = stopped.start_or_resume(usize::MAX, None).unwrap();
         assert_eq!((outcome.steps, outcome.interrupted), (4, false));
         stopped.assert_same(&straight);

@@ -20,6 +20,7 @@ const SAMPLED: u64 = 64;
 /// Prints the resolved config, the parameters, the tokens of a step and the memory by its parts; fails if the machine has
 /// less.
 pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
+    config.check_ahead()?;
     let (mut outline, tokenizer) = of_policy(config)?;
     outline.config.long_context |= config.model.long_context;
     let Prompts {

@@ -1,18 +1,14 @@
 //! The trainer's evaluations: which problems each measures, what is logged, and which is the best.
 
-use super::{Answers, Best, EvalProblem, Evaluation, Sources, evaluate};
+use super::{Answers, Best, EvalProblem, Evaluation, Sources};
 use crate::checkpoint::TrainerState;
 use crate::config::{Count, TrainConfig};
 use crate::data::PromptedProblem;
 use crate::failure::Failure;
 use crate::run_folder::RunFolder;
 use crate::train::grading::Grader;
-use crate::train::report::{Metrics, Moment, Progress};
-use rpg_core::model::CausalLm;
-use rpg_core::ops::DecodeBackend;
-use rpg_rollout::rollouts::Rollouts;
+use crate::train::report::{Metrics, Moment};
 use std::collections::HashMap;
-use std::ops::ControlFlow;
 
 /// The held-out problems of a run.
 pub(in crate::train) struct HeldOut {
@@ -56,31 +52,24 @@ impl HeldOut {
         Ok(())
     }
 
-    /// Measures a policy.
-    #[allow(clippy::too_many_arguments)]
-    pub(in crate::train) fn measure<B: DecodeBackend>(
+    /// The problems, of all, that an evaluation measures.
+    pub(in crate::train) fn problems(
         &self,
-        policy: CausalLm<B>,
         moment: Moment,
-        problems: &[PromptedProblem],
-        rollouts: &mut dyn Rollouts<B>,
-        grader: &Grader,
-        config: &TrainConfig,
-        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
-    ) -> Result<Evaluation, Failure> {
-        rollouts
-            .sync_for_evaluation(&policy)
-            .map_err(Failure::internal)?;
-        drop(policy);
-        let problems = self.places(moment).iter().map(|&place| EvalProblem {
-            place: place as u64,
-            problem: problems[place].clone(),
-        });
-        let problems = problems.collect();
-        let sources = &self.sources;
-        let evaluation = evaluate(rollouts, grader, problems, sources, config, on_progress)?;
-        rollouts.release();
-        Ok(evaluation)
+        all: &[PromptedProblem],
+    ) -> Vec<EvalProblem> {
+        let places = self.places(moment).iter();
+        places
+            .map(|&place| EvalProblem {
+                place: place as u64,
+                problem: all[place].clone(),
+            })
+            .collect()
+    }
+
+    /// The sources of all problems.
+    pub(in crate::train) fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Adds the scores to the metrics, and the evaluation to the state of the run if it is the best so far; returns whether

@@ -68,6 +68,7 @@ impl Reporter for SamplesFile {
             };
             let mut line = sample_line(*step, group, sample);
             let trained = last_trained(updates, place);
+            line["version"] = rollout.version.into();
             line["advantage"] = json!(trained.map(|trained| rounded(trained.advantage)));
             let pieces = self.tokenizer.pieces(&sample.completion.tokens);
             let pieces = pieces.map_err(Failure::internal)?;

@@ -7,7 +7,7 @@ use crate::train::sample::{GradedGroup, GroupFilter, Rollout};
 use crate::train::updates::UpdateCounts;
 use rpg_core::StopReason;
 use serde_json::{Map, Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Metrics in the order in which they are logged.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -138,10 +138,9 @@ impl Metrics {
         }
     }
 
-    /// Means over the updates of a step. The difference from the sampler's log-probs is that of the first
-    /// update, before which the policy is still the one that the sampler was given; what is trained is that policy unless the
-    /// optimizer `averages`.
-    pub(in crate::train) fn add_updates(&mut self, reports: &[UpdateReport], averages: bool) {
+    /// Means over the updates of a step. The difference from the log-probs of the `sampler` is that of the first update, before
+    /// which the policy is still the one from which the step starts.
+    pub(in crate::train) fn add_updates(&mut self, reports: &[UpdateReport], sampler: &str) {
         self.add("train/num_updates", reports.len() as f64);
         let Some(first) = reports.first() else { return };
         for name in first.metrics.keys() {
@@ -151,13 +150,26 @@ impl Metrics {
                 .sum();
             self.add(name, sum / reports.len() as f64);
         }
-        let name = if averages {
-            "sampling/averaged_logp_difference"
-        } else {
-            "sampling/sampling_logp_difference"
-        };
+        let name = format!("sampling/{sampler}_logp_difference");
         self.add(&format!("{name}/mean"), first.mean_logprob_difference);
         self.add(&format!("{name}/max"), first.max_logprob_difference);
+    }
+
+    /// How many steps old the policy was that has sampled a step, and how far the policy that is trained had come from it by the
+    /// first update.
+    pub(in crate::train) fn add_staleness(&mut self, staleness: u64, reports: &[UpdateReport]) {
+        // All tokens of a step come from one policy.
+        self.add("rollout/staleness/mean", staleness as f64);
+        self.add("rollout/staleness/max", staleness as f64);
+        let is_stale = staleness > 0;
+        self.add(
+            "rollout/staleness/stale_tokens",
+            f64::from(u8::from(is_stale)),
+        );
+        if let Some(first) = reports.first().filter(|_| is_stale) {
+            self.add("rollout/staleness/weight_mean", first.mean_sampler_weight);
+            self.add("rollout/staleness/weight_max", first.max_sampler_weight);
+        }
     }
 
     /// All updates of the run, and those that were skipped.
@@ -210,6 +222,17 @@ impl Timing {
             Some((_, sum)) => *sum += seconds,
             None => self.parts.push((name, seconds)),
         }
+    }
+
+    /// Adds what a part took that has run beside the others.
+    pub fn add(&mut self, name: &'static str, time: Duration) {
+        self.parts.push((name, time.as_secs_f64()));
+    }
+
+    /// Adds the parts of another clock, which has measured the time since the last lap or time beside it.
+    pub(in crate::train) fn take_over(&mut self, other: &Self) {
+        self.parts.extend_from_slice(&other.parts);
+        self.last = Instant::now();
     }
 
     /// Adds the seconds of all parts, and the throughput of `n_tokens`.
