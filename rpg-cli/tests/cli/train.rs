@@ -340,6 +340,10 @@ fn bad_input_is_one_clear_error_and_leaves_nothing_behind() {
     );
     check(&["--backend", "abacus"], "abacus");
     check(&["--set", "objective.beta=-1"], "beta");
+    let ahead = ["--set", "rollout.max_staleness=1"];
+    let expected = "rollout.max_staleness: found 1; expected 0, as sampling in this process";
+    check(&ahead, expected);
+    check(&[&ahead[..], &["--dry-run"]].concat(), expected);
     check(
         &["--set", "objective.rollout_correction={max=3.0}"],
         "objective.rollout_correction: found one; expected none",
