@@ -6,6 +6,7 @@ use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// Samples completions from a policy that changes during training.
@@ -38,6 +39,11 @@ pub trait Rollouts<B: DecodeBackend> {
     /// for weights of fewer bits or a few updates old, and for all that do not say otherwise.
     fn is_exact(&self) -> bool {
         false
+    }
+
+    /// What there is to report of the sampling since the last call, by the metric's name.
+    fn take_metrics(&mut self) -> BTreeMap<String, f64> {
+        BTreeMap::new()
     }
 
     /// Called before the policy is updated: an implementation that shares the policy's tensors drops them, so that
