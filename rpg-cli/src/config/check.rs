@@ -20,6 +20,7 @@ impl TrainConfig {
         self.check_group_size()?;
         self.check_sizes()?;
         self.check_reference()?;
+        self.check_servers()?;
         self.reward.check()?;
         self.optimizer.check()?;
         self.check_signal()?;
@@ -75,7 +76,7 @@ impl TrainConfig {
                     .into(),
             );
         }
-        if self.objective.rollout_correction.is_some() && self.rollout.top_p.get() < 1.0 {
+        if self.rollout_correction().is_some() && self.rollout.top_p.get() < 1.0 {
             warnings.push(format!(
                 "objective.rollout_correction: it does not make up for rollout.top_p = {}, as what is outside the \
                  nucleus is never sampled",
@@ -94,6 +95,7 @@ impl TrainConfig {
                 self.evaluate.every
             ));
         }
+        warnings.extend(self.warning_on_servers());
         warnings.extend(self.reference_warnings());
         warnings
     }

@@ -2,6 +2,7 @@
 
 use super::data_files::{DataFiles, Examples};
 use super::keys::{ConfigType, Values, config_section, one_of, plain_values};
+use super::servers::{LogProbs, ServerConfig};
 use super::values::{
     Count, Day, DecayRate, Digits, NonNegative, Nucleus, Positive, PositiveTemperature,
     Probability, Temperature,
@@ -233,6 +234,13 @@ config_section! {
         /// Does not end completions at end-of-sequence tokens: each has `max_new_tokens` (for measurements, as
         /// `ignore_eos` of verl's rollouts).
         ignore_eos: bool = false,
+        /// Where servers sample: whose log-probs are those of the policy from which a step starts, `lp_old`. `server`: theirs,
+        /// as with the sampler of this process, so that the objective's own weights make up for the difference. `rescored`: those of the
+        /// trainer, which scores every completion once more; the weights of `objective.rollout_correction`, or else of its
+        /// default, make up for the difference.
+        log_probs: LogProbs = LogProbs::default(),
+        /// Inference servers that sample in place of this process.
+        server: Option<ServerConfig> = None,
     }
 }
 

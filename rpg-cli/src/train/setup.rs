@@ -5,6 +5,8 @@ use super::grading::Grader;
 use super::ranks::{OneRank, Ranks};
 use super::reference::{ReferenceRule, check_shapes, check_vocabulary};
 use super::report::{MetricsFile, Reporter, SamplesFile, TensorBoardFile};
+#[cfg(feature = "server")]
+use super::servers;
 use super::updates::UpdateCounts;
 use crate::config::{TrainConfig, check_completions};
 use crate::data::{self, Data, PromptedProblem, Reading, TrainData, files};
@@ -18,6 +20,8 @@ use rpg_core::ops::{DecodeBackend, Int8Matrix};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_reward::Reward;
 use rpg_rollout::rollouts::{LocalRollouts, RolloutWeights, Rollouts};
+#[cfg(feature = "server")]
+use rpg_rollout::server::fleet::Servers;
 use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
@@ -27,6 +31,8 @@ pub struct Start<B: DecodeBackend> {
     pub(super) policy: CausalLm<B>,
     pub(super) tokenizer: Tokenizer,
     pub(super) data: Data,
+    /// The tokens of the longest prompt.
+    longest_prompt: usize,
     pub(super) reference: Option<CausalLm<B>>,
     pub(super) resume: Option<PathBuf>,
 }
@@ -69,10 +75,12 @@ impl<B: DecodeBackend> Start<B> {
             data.eval.len() * config.evaluate.samples.get(),
         )?;
         check_context(config, policy.config(), "the model", &mut data)?;
+        let longest_prompt = longest_prompt(&mut data)?;
         Ok(Self {
             policy,
             tokenizer,
             data,
+            longest_prompt,
             reference: None,
             resume: None,
         })
@@ -114,12 +122,42 @@ impl<B: DecodeBackend> Start<B> {
         self
     }
 
-    /// Refuses a config that does not go with the sampler of [`Parts::new`].
-    pub fn check_sampler(&self, config: &TrainConfig) -> Result<(), Failure> {
+    /// Refuses a config that does not go with the sampler of [`Parts::new`], and servers that cannot sample for it; returns what
+    /// the servers say they are, a line for each.
+    pub fn check_sampler(&self, config: &TrainConfig) -> Result<Vec<String>, Failure> {
+        #[cfg(feature = "server")]
+        if let Some(servers) = self.servers(config)? {
+            return Ok(servers.descriptions());
+        }
         if config.rollout.weights == RolloutWeights::Int8 {
             check_int8(&self.policy)?;
         }
-        check_correction::<B>(config, &self.local_rollouts(config))
+        check_correction::<B>(config, &self.local_rollouts(config))?;
+        Ok(Vec::new())
+    }
+
+    #[cfg(feature = "server")]
+    fn servers(&self, config: &TrainConfig) -> Result<Option<Servers>, Failure> {
+        let rank = self.policy.lora().map(|lora| lora.rank);
+        servers::ask(config, self.policy.config(), self.longest_prompt, rank)
+    }
+
+    /// The sampler that the config asks for: this process, or servers.
+    fn rollouts<'a>(
+        &self,
+        config: &TrainConfig,
+        folder: &RunFolder,
+    ) -> Result<Box<dyn Rollouts<B> + 'a>, Failure>
+    where
+        B: 'a,
+    {
+        #[cfg(feature = "server")]
+        if let Some(asked) = self.servers(config)? {
+            return Ok(servers::rollouts(asked, config, self, folder));
+        }
+        #[cfg(not(feature = "server"))]
+        let _ = folder;
+        Ok(Box::new(self.local_rollouts(config)))
     }
 
     fn local_rollouts(&self, config: &TrainConfig) -> LocalRollouts<B> {
@@ -150,22 +188,23 @@ pub struct Parts<'a, B: DecodeBackend> {
 }
 
 impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
-    /// The default parts, for one machine: sampling in this process, the config's optimizer, one rank, and the files of the run
-    /// folder as reporters. `rewards` are used together with the built-in grader.
+    /// The default parts: sampling in this process or, as the config says, by servers; its optimizer, one rank, and the files of the
+    /// run folder as reporters. `rewards` are used together with the built-in grader. Servers that cannot sample for the run
+    /// are an error.
     pub fn new(
         config: &TrainConfig,
         start: &Start<B>,
         folder: &RunFolder,
         rewards: Vec<Box<dyn Reward>>,
-    ) -> Self {
-        Self {
-            rollouts: Box::new(start.local_rollouts(config)),
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            rollouts: start.rollouts(config, folder)?,
             grader: Grader::new(config, rewards),
             optimizer: config.optimizer.build(),
             ranks: Box::new(OneRank),
             reporters: files(config, start, folder),
             interrupt: Interrupt::default(),
-        }
+        })
     }
 }
 
@@ -238,7 +277,7 @@ pub(super) fn check_correction<B: DecodeBackend>(
     config: &TrainConfig,
     rollouts: &dyn Rollouts<B>,
 ) -> Result<(), Failure> {
-    if config.objective.rollout_correction.is_none() || !rollouts.is_exact() {
+    if config.rollout_correction().is_none() || !rollouts.is_exact() {
         return Ok(());
     }
     Err(Failure::input(
@@ -275,6 +314,13 @@ pub(super) fn set_up_tokenizer(config: &TrainConfig, tokenizer: &mut Tokenizer) 
     if let Some(date) = config.data.date {
         tokenizer.set_date(date.get());
     }
+}
+
+fn longest_prompt(data: &mut Data) -> Result<usize, Failure> {
+    let of_eval = data.eval.iter().map(|problem| problem.prompt_tokens.len());
+    let longest = of_eval.max().unwrap_or(0);
+    let of_train = data.train.prompt_lengths()?;
+    Ok(of_train.into_iter().fold(longest, usize::max))
 }
 
 /// Refuses the first problem whose completions may become longer than a model's context.

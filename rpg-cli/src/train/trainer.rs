@@ -1,6 +1,6 @@
 //! The training loop.
 
-use super::collect::sample;
+use super::collect::{of_sampler, sample};
 use super::evaluation::HeldOut;
 use super::grading::Grader;
 use super::learner::Learner;
@@ -68,6 +68,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             mut data,
             reference,
             resume,
+            ..
         } = start;
         check_correction(config, parts.rollouts.as_ref())?;
         let mut optimizer = parts.optimizer;
@@ -138,7 +139,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             self.state = read_state(&checkpoint)?;
             return Ok(self.outcome(f64::NAN, checkpoint, true));
         }
-        if self.within_step || !(interrupted || failure.kind == FailureKind::Reward) {
+        if self.within_step || !(interrupted || failure.kind.may_pass()) {
             return Err(failure);
         }
         let checkpoint = self.save()?;
@@ -164,6 +165,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             let (rollout, n_problems) = self.collect(step, &mut timing)?;
             self.rollouts.release();
             metrics.add_rollout(&rollout, config.train.filter, self.grader.has_own_reward());
+            metrics.add_all(self.rollouts.take_metrics());
 
             // Log-probs under pi_old and the reference, if those are not the sampler's; advantages.
             let (learner, reference) = (&self.learner, &self.reference);
@@ -235,7 +237,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
     /// Makes the next completions come from the current policy.
     fn sync(&mut self) -> Result<(), Failure> {
         let policy = self.learner.policy();
-        self.rollouts.sync(&policy).map_err(Failure::internal)
+        self.rollouts.sync(&policy).map_err(of_sampler)
     }
 
     /// Samples and grades until the step has its groups, and returns them with the position in the data after them. Groups

@@ -5,5 +5,6 @@
 
 pub mod engine;
 pub mod error;
+pub mod fleet;
 pub mod options;
 pub mod rollouts;

@@ -1,19 +1,7 @@
 //! Which servers are asked, and how.
 
-use serde::{Deserialize, Serialize};
+use crate::rollouts::EngineKind;
 use std::time::Duration;
-
-/// The program that the servers run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum EngineKind {
-    /// vLLM: `POST /inference/v1/generate`, and its development endpoints for new weights.
-    #[default]
-    Vllm,
-    /// SGLang: `POST /generate` and `/update_weights_from_disk`.
-    Sglang,
-}
 
 /// Servers, and what they may take; start from the default and assign what differs.
 #[derive(Debug, Clone, PartialEq)]

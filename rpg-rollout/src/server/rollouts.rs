@@ -1,8 +1,7 @@
 //! [`Rollouts`] from servers, which are kept at the policy's weights and watched.
 
-use super::engine::Needs;
 use super::error::ServerError;
-use super::options::ServerOptions;
+use super::fleet::Servers;
 use crate::generate::{GenerateError, GenerateOptions, Progress, Request};
 use crate::rollouts::Rollouts;
 use rpg_core::Group;
@@ -36,27 +35,19 @@ pub trait Publish<B: DecodeBackend>: Send {
 
 /// Samples with inference servers.
 pub struct ServerRollouts<'a, B: DecodeBackend> {
-    options: ServerOptions,
+    servers: Servers,
     tokenizer: Tokenizer,
     publish: Box<dyn Publish<B> + 'a>,
 }
 
 impl<'a, B: DecodeBackend> ServerRollouts<'a, B> {
-    /// Asks every server what it is, and refuses one that cannot be used: it cannot be reached, has another model or a shorter
-    /// context than needed, gives other log-probs than those at the sampling temperature, or was started without the
-    /// interfaces that training needs.
-    pub fn connect(
-        options: ServerOptions,
-        needs: Needs,
-        tokenizer: Tokenizer,
-        publish: Box<dyn Publish<B> + 'a>,
-    ) -> Result<Self, ServerError> {
-        let _ = needs;
-        Ok(Self {
-            options,
+    /// Samples with these servers.
+    pub fn new(servers: Servers, tokenizer: Tokenizer, publish: Box<dyn Publish<B> + 'a>) -> Self {
+        Self {
+            servers,
             tokenizer,
             publish,
-        })
+        }
     }
 }
 
@@ -73,7 +64,7 @@ impl<B: DecodeBackend> Rollouts<B> for ServerRollouts<'_, B> {
         _: &GenerateOptions,
         _: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Vec<Group>, GenerateError> {
-        let _ = (&self.options, &self.tokenizer);
+        let _ = (&self.servers, &self.tokenizer);
         Err(ServerError::NoServers.into())
     }
 

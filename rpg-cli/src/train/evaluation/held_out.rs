@@ -6,6 +6,7 @@ use crate::config::{Count, TrainConfig};
 use crate::data::PromptedProblem;
 use crate::failure::Failure;
 use crate::run_folder::RunFolder;
+use crate::train::collect::of_sampler;
 use crate::train::grading::Grader;
 use crate::train::report::{Metrics, Moment, Progress};
 use rpg_core::model::CausalLm;
@@ -68,9 +69,7 @@ impl HeldOut {
         config: &TrainConfig,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Evaluation, Failure> {
-        rollouts
-            .sync_for_evaluation(&policy)
-            .map_err(Failure::internal)?;
+        rollouts.sync_for_evaluation(&policy).map_err(of_sampler)?;
         drop(policy);
         let problems = self.places(moment).iter().map(|&place| EvalProblem {
             place: place as u64,
@@ -80,6 +79,8 @@ impl HeldOut {
         let sources = &self.sources;
         let evaluation = evaluate(rollouts, grader, problems, sources, config, on_progress)?;
         rollouts.release();
+        // Those of a step are of its own completions.
+        rollouts.take_metrics();
         Ok(evaluation)
     }
 
