@@ -74,12 +74,12 @@ impl TrainData {
     }
 
     /// The tokens of the prompts: of all problems of files, of the first ones of a task.
-    pub(crate) fn prompt_lengths(&mut self) -> Result<Vec<usize>, Failure> {
+    pub(crate) fn prompt_lengths(&self) -> Result<Vec<usize>, Failure> {
         let length = |problem: &PromptedProblem| problem.prompt_tokens.len();
         match self {
             TrainData::Files(file) => Ok(file.problems().iter().map(length).collect()),
-            TrainData::Task { .. } => (0..SAMPLED)
-                .map(|index| Ok(length(&self.get(index)?)))
+            TrainData::Task { task, tokenizer } => (0..SAMPLED)
+                .map(|index| Ok(length(&prompted(task.train(index).problem, tokenizer)?)))
                 .collect(),
         }
     }

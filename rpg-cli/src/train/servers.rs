@@ -5,6 +5,7 @@ use super::setup::Start;
 use crate::checkpoint::write_policy;
 use crate::checksums;
 use crate::config::{ServerConfig, TrainConfig};
+use crate::data::Data;
 use crate::durable;
 use crate::failure::{AtPath, Failure, FailureKind};
 use crate::run_folder::RunFolder;
@@ -56,6 +57,14 @@ pub(crate) fn ask(
         };
         failure(kind, &error)
     })
+}
+
+/// The tokens of the longest prompt of a run.
+pub(super) fn longest_prompt(data: &Data) -> Result<usize, Failure> {
+    let of_eval = data.eval.iter().map(|problem| problem.prompt_tokens.len());
+    let longest = of_eval.max().unwrap_or(0);
+    let of_train = data.train.prompt_lengths()?;
+    Ok(of_train.into_iter().fold(longest, usize::max))
 }
 
 /// The sampler that these servers are.

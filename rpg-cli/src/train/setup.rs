@@ -31,8 +31,6 @@ pub struct Start<B: DecodeBackend> {
     pub(super) policy: CausalLm<B>,
     pub(super) tokenizer: Tokenizer,
     pub(super) data: Data,
-    /// The tokens of the longest prompt.
-    longest_prompt: usize,
     pub(super) reference: Option<CausalLm<B>>,
     pub(super) resume: Option<PathBuf>,
 }
@@ -75,12 +73,10 @@ impl<B: DecodeBackend> Start<B> {
             data.eval.len() * config.evaluate.samples.get(),
         )?;
         check_context(config, policy.config(), "the model", &mut data)?;
-        let longest_prompt = longest_prompt(&mut data)?;
         Ok(Self {
             policy,
             tokenizer,
             data,
-            longest_prompt,
             reference: None,
             resume: None,
         })
@@ -139,7 +135,8 @@ impl<B: DecodeBackend> Start<B> {
     #[cfg(feature = "server")]
     fn servers(&self, config: &TrainConfig) -> Result<Option<Servers>, Failure> {
         let rank = self.policy.lora().map(|lora| lora.rank);
-        servers::ask(config, self.policy.config(), self.longest_prompt, rank)
+        let longest = servers::longest_prompt(&self.data)?;
+        servers::ask(config, self.policy.config(), longest, rank)
     }
 
     /// The sampler that the config asks for: this process, or servers.
@@ -314,13 +311,6 @@ pub(super) fn set_up_tokenizer(config: &TrainConfig, tokenizer: &mut Tokenizer) 
     if let Some(date) = config.data.date {
         tokenizer.set_date(date.get());
     }
-}
-
-fn longest_prompt(data: &mut Data) -> Result<usize, Failure> {
-    let of_eval = data.eval.iter().map(|problem| problem.prompt_tokens.len());
-    let longest = of_eval.max().unwrap_or(0);
-    let of_train = data.train.prompt_lengths()?;
-    Ok(of_train.into_iter().fold(longest, usize::max))
 }
 
 /// Refuses the first problem whose completions may become longer than a model's context.

@@ -68,7 +68,6 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             mut data,
             reference,
             resume,
-            ..
         } = start;
         check_correction(config, parts.rollouts.as_ref())?;
         let mut optimizer = parts.optimizer;
