@@ -177,3 +177,81 @@ fn remove_older(folder: &Path, label: &str) -> Result<(), Failure> {
     let mut removed = others.into_iter().take(n_removed);
     removed.try_for_each(|(_, path)| durable::remove_folder(&path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::Flex;
+    use rpg_core::model::AdapterFolder;
+
+    fn policy(seed: u64) -> (CausalLm<Flex>, Tokenizer) {
+        let config = TrainConfig::recipe("arithmetic", &[]).unwrap();
+        let shape = config.model.scratch.unwrap();
+        shape.init(seed, &Default::default()).unwrap()
+    }
+
+    fn weights_folder(folder: &Path, tokenizer: Tokenizer) -> WeightsFolder {
+        WeightsFolder {
+            folder: folder.to_owned(),
+            base: "base".into(),
+            tokenizer,
+            newest: None,
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_newest_two_policies_are_kept_once_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, tokenizer) = policy(1);
+        let mut weights = weights_folder(dir.path(), tokenizer.clone());
+        let one = weights.publish(&first).unwrap();
+        let (loaded, _) =
+            crate::models::load_model::<Flex>(&one.folder, &Default::default()).unwrap();
+        assert_eq!(label(&loaded), one.label);
+        assert!(!one.is_adapter && one.folder.is_absolute());
+        // Another process writes nothing that is there and whole, and mends what is damaged.
+        let written = || {
+            fs::metadata(one.folder.join("config.json"))
+                .unwrap()
+                .modified()
+                .unwrap()
+        };
+        let before = written();
+        let mut resumed = weights_folder(dir.path(), tokenizer);
+        assert_eq!(resumed.publish(&first).as_ref(), Ok(&one));
+        assert_eq!(written(), before);
+        fs::write(one.folder.join("model.safetensors"), "damaged").unwrap();
+        let mut again = weights_folder(dir.path(), resumed.tokenizer.clone());
+        assert_eq!(again.publish(&first).as_ref(), Ok(&one));
+        assert!(checksums::verify(&one.folder, true).is_ok());
+        // Nothing is removed before servers have something newer, and nothing that is not a policy.
+        fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+        let [two, three] = [2, 3].map(|seed| resumed.publish(&policy(seed).0).unwrap());
+        assert_eq!(names(dir.path()).len(), 4);
+        Publish::<Flex>::confirmed(&mut resumed, &three.label);
+        let mut left = names(dir.path());
+        left.sort();
+        let mut expected = ["notes.txt".to_owned(), two.label, three.label];
+        expected.sort();
+        assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn of_a_policy_with_an_adapter_the_adapter_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (base, tokenizer) = policy(1);
+        let lora = crate::config::LoraSection::default().adapter(base.config());
+        let adapted = base.with_adapter(&lora, 1).unwrap();
+        let published = weights_folder(dir.path(), tokenizer)
+            .publish(&adapted)
+            .unwrap();
+        assert!(published.is_adapter && AdapterFolder::is_one(&published.folder));
+        assert!(!published.folder.join("model.safetensors").exists());
+    }
+}
