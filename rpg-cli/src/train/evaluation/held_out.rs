@@ -79,8 +79,6 @@ impl HeldOut {
         let sources = &self.sources;
         let evaluation = evaluate(rollouts, grader, problems, sources, config, on_progress)?;
         rollouts.release();
-        // Those of a step are of its own completions.
-        rollouts.take_metrics();
         Ok(evaluation)
     }
 
