@@ -10,6 +10,9 @@ use xxhash_rust::xxh3::Xxh3;
 /// Holds the checksum of every other file, by its path in the folder.
 const CHECKSUMS: &str = "checksums.json";
 
+/// How a checksum as text begins.
+pub(crate) const KIND: &str = "xxh3";
+
 /// Writes the checksums of all files of a folder into it.
 pub(crate) fn write(folder: &Path) -> Result<(), Failure> {
     let mut sums = BTreeMap::new();
@@ -44,7 +47,7 @@ pub(crate) fn verify(folder: &Path, needed: bool) -> Result<(), Failure> {
 
 /// The checksum of some bytes as text.
 pub(crate) fn as_text(hash: &Xxh3) -> String {
-    format!("xxh3:{:032x}", hash.digest128())
+    format!("{KIND}:{:032x}", hash.digest128())
 }
 
 fn add(folder: &Path, prefix: &str, sums: &mut BTreeMap<String, String>) -> Result<(), Failure> {

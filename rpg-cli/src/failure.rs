@@ -14,6 +14,8 @@ pub enum FailureKind {
     Internal,
     /// A reward failed to score a completion.
     Reward,
+    /// The servers that sample are gone, or what they answer is wrong.
+    Sampler,
     /// The caller asked to stop.
     Interrupted,
     /// The work was done, and its result is negative: a verification failed.
@@ -29,6 +31,13 @@ pub struct Failure {
     pub hint: Option<String>,
     /// Whose fault it is.
     pub kind: FailureKind,
+}
+
+impl FailureKind {
+    /// Whether it lies with a service that the run asks, so that the run can go on from where it is when that works again.
+    pub(crate) fn may_pass(self) -> bool {
+        matches!(self, Self::Reward | Self::Sampler)
+    }
 }
 
 impl Failure {

@@ -7,6 +7,7 @@
 //! | `samples.jsonl` | some completions per step, with their grades |
 //! | `checkpoints/step-N/` | a Hugging Face folder, what resuming needs, and checksums |
 //! | `best/step-N/` | the policy of the best evaluation as a Hugging Face folder, with checksums |
+//! | `weights/` | the newest policies as servers load them, if servers sample |
 //! | `summary.json` | before, after, best, steps, seconds; written at the end |
 //! | `curve.svg` | the learning curve; `rpg report` redraws it |
 //! | `report.html` | curves, alarms, samples; written by `rpg report` |

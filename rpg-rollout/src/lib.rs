@@ -7,6 +7,8 @@
 pub mod generate;
 pub mod rollouts;
 pub mod sampling;
+#[cfg(feature = "server")]
+pub mod server;
 
 /// The examples of the README compile.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@ use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 /// Samples completions from a policy that changes during training.
@@ -42,9 +43,26 @@ pub trait Rollouts<B: DecodeBackend>: Send {
         false
     }
 
+    /// What there is to report of the sampling since the last call, by the metric's name.
+    fn take_metrics(&mut self) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
     /// Called before the policy is updated: an implementation that shares the policy's tensors drops them, so that
     /// they are updated in place. Nothing is sampled until the next [`sync`](Self::sync).
     fn release(&mut self) {}
+}
+
+/// The program that inference servers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EngineKind {
+    /// vLLM: `POST /inference/v1/generate`, and its development endpoints for new weights.
+    #[default]
+    Vllm,
+    /// SGLang: `POST /generate` and `/update_weights_from_disk`.
+    Sglang,
 }
 
 /// The weights with which [`LocalRollouts`] samples.

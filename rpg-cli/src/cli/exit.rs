@@ -10,6 +10,8 @@ pub const BAD_INPUT: i32 = 2;
 pub const FAILED: i32 = 3;
 /// A reward failed to score a completion.
 pub const REWARD: i32 = 4;
+/// The servers that sample are gone, or what they answer is wrong.
+pub const SAMPLER: i32 = 5;
 /// The command was ended by Ctrl-C, SIGTERM or SIGHUP.
 pub const INTERRUPTED: i32 = 130;
 
@@ -20,6 +22,7 @@ pub fn code(kind: FailureKind) -> i32 {
         FailureKind::Input => BAD_INPUT,
         FailureKind::Internal => FAILED,
         FailureKind::Reward => REWARD,
+        FailureKind::Sampler => SAMPLER,
         FailureKind::Interrupted => INTERRUPTED,
     }
 }

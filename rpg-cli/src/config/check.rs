@@ -20,6 +20,7 @@ impl TrainConfig {
         self.check_group_size()?;
         self.check_sizes()?;
         self.check_reference()?;
+        self.check_servers()?;
         self.reward.check()?;
         self.optimizer.check()?;
         self.check_signal()?;
@@ -75,7 +76,7 @@ impl TrainConfig {
                     .into(),
             );
         }
-        if self.objective.rollout_correction.is_some() && self.rollout.top_p.get() < 1.0 {
+        if self.rollout_correction().is_some() && self.rollout.top_p.get() < 1.0 {
             warnings.push(format!(
                 "objective.rollout_correction: it does not make up for rollout.top_p = {}, as what is outside the \
                  nucleus is never sampled",
@@ -94,6 +95,7 @@ impl TrainConfig {
                 self.evaluate.every
             ));
         }
+        warnings.extend(self.warning_on_servers());
         warnings.extend(self.reference_warnings());
         warnings
     }
@@ -105,16 +107,14 @@ impl TrainConfig {
 
     /// Refuses to sample ahead in this process.
     pub(crate) fn check_ahead(&self) -> Result<(), Failure> {
-        if !self.samples_ahead() {
+        if !self.samples_ahead() || self.rollout.servers().is_some() {
             return Ok(());
         }
         let expected =
             "0, as sampling in this process would only take the cores from the training beside it";
-        Err(bad(
-            "rollout.max_staleness",
-            self.rollout.max_staleness,
-            expected,
-        ))
+        let key = "rollout.max_staleness";
+        Err(bad(key, self.rollout.max_staleness, expected)
+            .hint("name inference servers that sample, in rollout.server.urls"))
     }
 
     /// Says that the weights of the first update, `1/z`, are outside the trust region.

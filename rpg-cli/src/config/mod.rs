@@ -14,6 +14,7 @@ mod reference;
 mod reference_policy;
 mod reward;
 mod sections;
+mod servers;
 mod sets;
 mod values;
 
@@ -31,6 +32,7 @@ pub use sections::{
     CheckpointConfig, ColumnNames, DataSource, EvaluateConfig, GradientCheckpointing, LoopConfig,
     ModelSource, OptimizerConfig, RolloutConfig, ScratchModel, Task, TaskKeys, TaskName, WarmStart,
 };
+pub use servers::{LogProbs, ServerConfig};
 pub use values::{
     Count, Day, DecayRate, Digits, Finite, NonNegative, NotAllowed, Nucleus, Positive,
     PositiveTemperature, Probability, Share, Staleness, Temperature,

@@ -2,6 +2,7 @@
 
 use super::data_files::{DataFiles, Examples};
 use super::keys::{ConfigType, Values, config_section, one_of, plain_values};
+use super::servers::{LogProbs, ServerConfig};
 use super::values::{
     Count, Day, DecayRate, Digits, NonNegative, Nucleus, Positive, PositiveTemperature,
     Probability, Staleness, Temperature,
@@ -237,6 +238,13 @@ config_section! {
         /// has had so many steps less than the one that is then trained. With 0 a step is sampled when the one before it is
         /// done. It needs another sampler than this process: [staleness](staleness.md).
         max_staleness: Staleness = Staleness::of(0),
+        /// Where servers sample: whose log-probs are those of the policy from which a step starts, `lp_old`. `server`: theirs,
+        /// as with the sampler of this process, so that the objective's own weights make up for the difference. `rescored`: those of the
+        /// trainer, which scores every completion once more; the weights of `objective.rollout_correction`, or else of its
+        /// default, make up for the difference.
+        log_probs: LogProbs = LogProbs::default(),
+        /// Inference servers that sample in place of this process.
+        server: Option<ServerConfig> = None,
     }
 }
 

@@ -27,6 +27,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Problems of a task that are looked at for the lengths of their prompts.
+const SAMPLED: u64 = 64;
+
 /// A problem and its prompt as tokens.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PromptedProblem {
@@ -67,6 +70,17 @@ impl TrainData {
         match self {
             TrainData::Files(problems) => Ok(problems.get(index).clone()),
             TrainData::Task { task, tokenizer } => prompted(task.train(index).problem, tokenizer),
+        }
+    }
+
+    /// The tokens of the prompts: of all problems of files, of the first ones of a task.
+    pub(crate) fn prompt_lengths(&self) -> Result<Vec<usize>, Failure> {
+        let length = |problem: &PromptedProblem| problem.prompt_tokens.len();
+        match self {
+            TrainData::Files(file) => Ok(file.problems().iter().map(length).collect()),
+            TrainData::Task { task, tokenizer } => (0..SAMPLED)
+                .map(|index| Ok(length(&prompted(task.train(index).problem, tokenizer)?)))
+                .collect(),
         }
     }
 

@@ -1,8 +1,12 @@
 //! Sampling for steps and evaluations.
 
 use super::report::{Activity, Progress};
+#[cfg(feature = "server")]
+use super::servers;
 use crate::data::PromptedProblem;
 use crate::failure::Failure;
+#[cfg(feature = "server")]
+use crate::failure::FailureKind;
 use rpg_core::Group;
 use rpg_core::ops::DecodeBackend;
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Request};
@@ -36,6 +40,16 @@ pub(super) fn sample<B: DecodeBackend>(
         .map_err(|e| failure(e, problems))
 }
 
+/// What a sampler's error is to the run.
+pub(super) fn of_sampler(error: GenerateError) -> Failure {
+    match error {
+        #[cfg(feature = "server")]
+        GenerateError::Server(error) => servers::failure(FailureKind::Sampler, &error),
+        GenerateError::Interrupted => Failure::interrupted(),
+        other => Failure::internal(other),
+    }
+}
+
 fn failure(error: GenerateError, problems: &[PromptedProblem]) -> Failure {
     let id = |prompt_idx: usize| &problems[prompt_idx].problem.id;
     match &error {
@@ -47,7 +61,6 @@ fn failure(error: GenerateError, problems: &[PromptedProblem]) -> Failure {
         | GenerateError::UnknownToken { prompt_idx, .. } => {
             Failure::input(format!("problem {}: {error}", id(*prompt_idx)))
         }
-        GenerateError::Interrupted => Failure::interrupted(),
-        _ => Failure::internal(error),
+        _ => of_sampler(error),
     }
 }

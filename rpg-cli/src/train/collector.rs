@@ -1,6 +1,6 @@
 //! Collects what the loop learns from: samples and grades until a step has its groups, and measures policies.
 
-use super::collect::sample;
+use super::collect::{of_sampler, sample};
 use super::evaluation::{EvalProblem, Evaluation, Sources, evaluate};
 use super::grading::Grader;
 use super::length::Length;
@@ -14,6 +14,7 @@ use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use rpg_core::seed::of_sample;
 use rpg_rollout::rollouts::Rollouts;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub(super) struct Collected {
     pub(super) n_problems: u64,
     /// Complete passes over the training file up to there.
     pub(super) epoch: u64,
+    /// What the sampler has to say about it.
+    pub(super) of_sampler: BTreeMap<String, f64>,
     pub(super) timing: Timing,
 }
 
@@ -67,7 +70,7 @@ impl<B: DecodeBackend> Collector<'_, B> {
             version,
             policy,
         } = order;
-        self.rollouts.sync(&policy).map_err(Failure::internal)?;
+        self.rollouts.sync(&policy).map_err(of_sampler)?;
         drop(policy);
         let config = self.config;
         let wanted = config.rollout.prompts_per_step.get();
@@ -104,6 +107,7 @@ impl<B: DecodeBackend> Collector<'_, B> {
             rollout,
             n_problems: self.n_problems,
             epoch: self.train.epoch(self.n_problems),
+            of_sampler: self.rollouts.take_metrics(),
             timing,
         })
     }
@@ -129,7 +133,7 @@ impl<B: DecodeBackend> Collector<'_, B> {
         } = measurement;
         self.rollouts
             .sync_for_evaluation(&policy)
-            .map_err(Failure::internal)?;
+            .map_err(of_sampler)?;
         drop(policy);
         let evaluation = evaluate(
             self.rollouts.as_mut(),

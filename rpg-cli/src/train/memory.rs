@@ -300,6 +300,9 @@ fn sampler_bytes(config: &TrainConfig, sizes: &RunSizes, n_trained: usize) -> us
 }
 
 fn cache_bytes(config: &TrainConfig, sizes: &RunSizes, n_completions: usize) -> usize {
+    if config.rollout.servers().is_some() {
+        return 0;
+    }
     let model = &sizes.model;
     let capacity = sizes.longest_prompt + config.rollout.max_new_tokens.get();
     let options = config.generate_options(config.sampling());

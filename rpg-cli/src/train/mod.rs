@@ -18,6 +18,8 @@ mod ranks;
 mod reference;
 pub mod report;
 mod sample;
+#[cfg(feature = "server")]
+pub(crate) mod servers;
 mod setup;
 mod stops;
 mod trainer;

@@ -23,7 +23,7 @@ pub(super) fn add_old_policy<B: DecodeBackend>(
     on_progress: OnProgress<'_>,
 ) -> Result<BTreeMap<String, f64>, Failure> {
     let mut metrics = BTreeMap::new();
-    if let Some(correction) = &config.objective.rollout_correction {
+    if let Some(correction) = &config.rollout_correction() {
         let logp_old = log_probs(config, &learner.policy(), responses, on_progress)?;
         for (response, logp_old) in responses.iter_mut().zip(logp_old) {
             response.logp_old = logp_old;

@@ -43,12 +43,16 @@ enum Change {
 
 fn on_change(key: &str) -> Change {
     let section = key.split('.').next().unwrap_or_default();
-    let names_files = |of: &str| {
-        let rest = key.strip_prefix(of);
+    let is_of = |section: &&str| {
+        let rest = key.strip_prefix(section);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     };
-    // Of the data, the problems count, not where their files are or how they are read; of the reference, its weights.
-    if names_files("data.train") || names_files("data.eval") {
+    // Of the data, the problems count, not where their files are or how they are read; of the reference, its weights; of
+    // servers, what they answer.
+    if ["data.train", "data.eval", "rollout.server"]
+        .iter()
+        .any(is_of)
+    {
         return Change::Allowed;
     }
     match key {

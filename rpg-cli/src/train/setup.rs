@@ -5,6 +5,8 @@ use super::grading::Grader;
 use super::ranks::{OneRank, Ranks};
 use super::reference::{ReferenceRule, check_shapes, check_vocabulary};
 use super::report::{MetricsFile, Reporter, SamplesFile, TensorBoardFile};
+#[cfg(feature = "server")]
+use super::servers;
 use super::updates::UpdateCounts;
 use crate::config::{TrainConfig, check_completions};
 use crate::data::{self, Data, PromptedProblem, Reading, TrainData, files};
@@ -18,6 +20,8 @@ use rpg_core::ops::{DecodeBackend, Int8Matrix};
 use rpg_core::tokenizer::Tokenizer;
 use rpg_reward::Reward;
 use rpg_rollout::rollouts::{LocalRollouts, RolloutWeights, Rollouts};
+#[cfg(feature = "server")]
+use rpg_rollout::server::fleet::Servers;
 use serde::Serialize;
 use serde_json::json;
 use std::path::PathBuf;
@@ -114,13 +118,44 @@ impl<B: DecodeBackend> Start<B> {
         self
     }
 
-    /// Refuses a config that does not go with the sampler of [`Parts::new`].
-    pub fn check_sampler(&self, config: &TrainConfig) -> Result<(), Failure> {
+    /// Refuses a config that does not go with the sampler of [`Parts::new`], and servers that cannot sample for it; returns what
+    /// the servers say they are, a line for each.
+    pub fn check_sampler(&self, config: &TrainConfig) -> Result<Vec<String>, Failure> {
         config.check_ahead()?;
+        #[cfg(feature = "server")]
+        if let Some(servers) = self.servers(config)? {
+            return Ok(servers.descriptions());
+        }
         if config.rollout.weights == RolloutWeights::Int8 {
             check_int8(&self.policy)?;
         }
-        check_correction::<B>(config, &self.local_rollouts(config))
+        check_correction::<B>(config, &self.local_rollouts(config))?;
+        Ok(Vec::new())
+    }
+
+    #[cfg(feature = "server")]
+    fn servers(&self, config: &TrainConfig) -> Result<Option<Servers>, Failure> {
+        let rank = self.policy.lora().map(|lora| lora.rank);
+        let longest = servers::longest_prompt(&self.data)?;
+        servers::ask(config, self.policy.config(), longest, rank)
+    }
+
+    /// The sampler that the config asks for: this process, or servers.
+    fn rollouts<'a>(
+        &self,
+        config: &TrainConfig,
+        folder: &RunFolder,
+    ) -> Result<Box<dyn Rollouts<B> + 'a>, Failure>
+    where
+        B: 'a,
+    {
+        #[cfg(feature = "server")]
+        if let Some(asked) = self.servers(config)? {
+            return Ok(servers::rollouts(asked, config, self, folder));
+        }
+        #[cfg(not(feature = "server"))]
+        let _ = folder;
+        Ok(Box::new(self.local_rollouts(config)))
     }
 
     fn local_rollouts(&self, config: &TrainConfig) -> LocalRollouts<B> {
@@ -151,22 +186,23 @@ pub struct Parts<'a, B: DecodeBackend> {
 }
 
 impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
-    /// The default parts, for one machine: sampling in this process, the config's optimizer, one rank, and the files of the run
-    /// folder as reporters. `rewards` are used together with the built-in grader.
+    /// The default parts: sampling in this process or, as the config says, by servers; its optimizer, one rank, and the files of the
+    /// run folder as reporters. `rewards` are used together with the built-in grader. Servers that cannot sample for the run
+    /// are an error.
     pub fn new(
         config: &TrainConfig,
         start: &Start<B>,
         folder: &RunFolder,
         rewards: Vec<Box<dyn Reward>>,
-    ) -> Self {
-        Self {
-            rollouts: Box::new(start.local_rollouts(config)),
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            rollouts: start.rollouts(config, folder)?,
             grader: Grader::new(config, rewards),
             optimizer: config.optimizer.build(),
             ranks: Box::new(OneRank),
             reporters: files(config, start, folder),
             interrupt: Interrupt::default(),
-        }
+        })
     }
 }
 
@@ -240,7 +276,7 @@ pub(super) fn check_correction<B: DecodeBackend>(
     rollouts: &dyn Rollouts<B>,
 ) -> Result<(), Failure> {
     let is_policy = rollouts.is_exact() && !config.samples_ahead();
-    if config.objective.rollout_correction.is_none() || !is_policy {
+    if config.rollout_correction().is_none() || !is_policy {
         return Ok(());
     }
     Err(Failure::input(

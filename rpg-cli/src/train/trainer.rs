@@ -162,7 +162,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             self.state = read_state(&checkpoint)?;
             return Ok(self.outcome(f64::NAN, checkpoint, true));
         }
-        if self.within_step || !(interrupted || failure.kind == FailureKind::Reward) {
+        if self.within_step || !(interrupted || failure.kind.may_pass()) {
             return Err(failure);
         }
         let checkpoint = self.save()?;
@@ -187,6 +187,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             let collected = self.collect(&mut timing)?;
             let rollout = &collected.rollout;
             metrics.add_rollout(rollout, config.train.filter, self.grader.has_own_reward());
+            metrics.add_all(&collected.of_sampler);
 
             // Log-probs under pi_old and the reference, if those are not the sampler's; advantages.
             let (learner, reference) = (&self.learner, &self.reference);

@@ -342,7 +342,7 @@ impl TestRun {
             score: self.score,
             batches_left: AtomicUsize::new(batches),
         };
-        let mut parts = Parts::new(&self.config, &start, &self.folder, vec![Box::new(reward)]);
+        let mut parts = Parts::new(&self.config, &start, &self.folder, vec![Box::new(reward)])?;
         parts.rollouts = Box::new(ScriptedRollouts {
             mismatch: self.mismatch,
             stops: self.stops,

@@ -1,5 +1,7 @@
 //! Why a rollout is refused or fails.
 
+#[cfg(feature = "server")]
+use crate::server::error::ServerError;
 use rpg_core::tokenizer::TokenizerError;
 
 /// Why a rollout cannot start or continue.
@@ -53,7 +55,11 @@ pub enum GenerateError {
     /// Completions were asked for before [`Rollouts::sync`](crate::rollouts::Rollouts::sync) gave a policy.
     #[error("there is no policy to sample from yet: `sync` comes first")]
     NoPolicy,
-    /// A sampler outside this crate failed, such as an inference server.
+    /// The inference servers cannot be used, or no longer.
+    #[cfg(feature = "server")]
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// A sampler outside this crate failed.
     #[error("sampler: {0}")]
     External(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

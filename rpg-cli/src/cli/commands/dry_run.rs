@@ -4,18 +4,15 @@ use super::output;
 use crate::cli::say::say;
 use crate::cli::{policy, problems};
 use crate::config::TrainConfig;
-use crate::data::{self, Reading, TrainData};
+use crate::data::{self, Reading};
 use crate::failure::Failure;
 use crate::models::{Outline, outline};
-use crate::train::{MemoryPlan, RunSizes, advice, check_context};
+use crate::train::{MemoryPlan, RunSizes, advice, check_context, servers};
 use rpg_core::model::{AdapterFolder, ModelConfig};
 use rpg_core::tokenizer::Tokenizer;
 use serde_json::json;
 use std::fmt::Write;
 use sysinfo::System;
-
-/// Problems of a task that are looked at.
-const SAMPLED: u64 = 64;
 
 /// Prints the resolved config, the parameters, the tokens of a step and the memory by its parts; fails if the machine has
 /// less.
@@ -37,6 +34,7 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
         adapter: given_adapter(config)?,
     };
     check_lora(config, &sizes)?;
+    let servers = servers(config, &sizes)?;
     let plan = MemoryPlan::new(config, &sizes);
     let (total, available) = machine();
     let advice = advice(config, &sizes, total);
@@ -60,6 +58,7 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
             },
             "machine": {"total_bytes": total, "available_bytes": available},
             "fits": fits,
+            "servers": servers,
             "advice": advice,
             "first_prompt": first,
         });
@@ -67,6 +66,9 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
     } else {
         output::line(config.to_toml().trim_end())?;
         output::line(table(&plan, total, available))?;
+        for server in servers {
+            output::line(format_args!("server: {server}"))?;
+        }
         output::line(format_args!(
             "the first prompt, without special tokens:\n{first}"
         ))?;
@@ -79,6 +81,13 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
         );
     }
     check(&plan, &advice, total)
+}
+
+/// Asks the servers that are to sample, and returns what they say they are.
+fn servers(config: &TrainConfig, sizes: &RunSizes) -> Result<Vec<String>, Failure> {
+    let lora = config.lora.as_ref().map(|lora| lora.rank.get());
+    let asked = servers::ask(config, &sizes.model, sizes.longest_prompt, lora)?;
+    Ok(asked.map_or_else(Vec::new, |servers| servers.descriptions()))
 }
 
 /// Refuses a run that the machine has too little memory for, before anything is loaded. Estimates may be off by a fifth.
@@ -207,17 +216,7 @@ fn prompts(
         say!("note: {note}");
     }
     check_context(config, model, "the model", &mut data)?;
-    let lengths: Vec<usize> = match &mut data.train {
-        TrainData::Files(file) => {
-            let problems = file.problems().iter();
-            problems
-                .map(|problem| problem.prompt_tokens.len())
-                .collect()
-        }
-        task => (0..SAMPLED)
-            .map(|index| Ok(task.get(index)?.prompt_tokens.len()))
-            .collect::<Result<_, Failure>>()?,
-    };
+    let lengths = data.train.prompt_lengths()?;
     let longest = lengths.iter().copied().max().unwrap_or(0);
     let mean = lengths.iter().sum::<usize>().div_ceil(lengths.len().max(1));
     let first = tokenizer

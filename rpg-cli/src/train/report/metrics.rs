@@ -7,6 +7,7 @@ use crate::train::sample::{GradedGroup, GroupFilter, Rollout};
 use crate::train::updates::UpdateCounts;
 use rpg_core::StopReason;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Metrics in the order in which they are logged.
@@ -116,7 +117,12 @@ impl Metrics {
         if let Some(n) = batch.n_masked {
             self.add("train/masked_completions", n as f64);
         }
-        for (name, value) in &batch.of_sampler {
+        self.add_all(&batch.of_sampler);
+    }
+
+    /// Metrics by their names.
+    pub(in crate::train) fn add_all(&mut self, metrics: &BTreeMap<String, f64>) {
+        for (name, value) in metrics {
             self.add(name, *value);
         }
     }
