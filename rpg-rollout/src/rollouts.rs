@@ -51,6 +51,18 @@ pub trait Rollouts<B: DecodeBackend> {
     fn release(&mut self) {}
 }
 
+/// The program that inference servers run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EngineKind {
+    /// vLLM: `POST /inference/v1/generate`, and its development endpoints for new weights.
+    #[default]
+    Vllm,
+    /// SGLang: `POST /generate` and `/update_weights_from_disk`.
+    Sglang,
+}
+
 /// The weights with which [`LocalRollouts`] samples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,19 +1,7 @@
 //! Which servers are asked, and how.
 
-use serde::{Deserialize, Serialize};
+use crate::rollouts::EngineKind;
 use std::time::Duration;
-
-/// The program that the servers run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum EngineKind {
-    /// vLLM: `POST /inference/v1/generate`, and its development endpoints for new weights.
-    #[default]
-    Vllm,
-    /// SGLang: `POST /generate` and `/update_weights_from_disk`.
-    Sglang,
-}
 
 /// Servers, and what they may take; start from the default and assign what differs.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +24,7 @@ pub struct ServerOptions {
     pub max_difference: f64,
     /// The method of vLLM's workers that loads weights, called with `weights_path`.
     pub reload_method: String,
-    /// Whether this process loads weights into the servers. If not, another one does, and this one waits until they have them.
+    /// Whether this process loads weights into the servers. If not, another one does, and this one waits until a server has them.
     pub loads: bool,
 }
 
