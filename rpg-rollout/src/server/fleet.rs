@@ -292,7 +292,10 @@ fn ask(engine: &dyn Engine, options: &ServerOptions, needs: &Needs) -> Result<Fa
         engine.wake();
     }
     let facts = engine.facts(needs).map_err(|error| {
-        let hint = "start it, or correct its address: http://HOST:PORT";
+        let hint = match error.status() {
+            Some(401 | 403) => "give the key that it was started with",
+            _ => "start it, or correct its address: http://HOST:PORT",
+        };
         unusable(error.to_string(), hint.to_owned())
     })?;
     let checked = facts.check(needs, &engine.remedies());

@@ -66,7 +66,7 @@ impl Engine for Sglang {
             weights: "a version that has /get_model_info with weight_version",
             context: "--context-length",
             logprobs: "SGLANG_RETURN_ORIGINAL_LOGPROB unset",
-            adapters: "vLLM instead: rollout.engine = \"vllm\"; here only whole models are loaded, not adapters of rank",
+            adapters: "vLLM instead, which loads adapters: --enable-lora --max-lora-rank",
             seeds: "--enable-deterministic-inference",
         }
     }

@@ -507,7 +507,9 @@ impl Shared {
             }
             Some(Trouble::WrongLabel) => sampled.label = "another".into(),
             Some(Trouble::OutsideVocabulary) => sampled.tokens[0] = 1 << 30,
-            Some(Trouble::FewerLogprobs) => drop(sampled.logprobs.pop()),
+            Some(Trouble::FewerLogprobs) => {
+                sampled.logprobs.pop();
+            }
         }
         Reply::Json(200, shape(&sampled))
     }

@@ -495,7 +495,11 @@ fn servers_that_cannot_be_used_are_refused_with_what_mends_them() {
             "takes 39 tokens",
             "--max-model-len 40",
         ),
-        (|b| b.api_key = Some("secret"), "answers 401", "start it"),
+        (
+            |b| b.api_key = Some("secret"),
+            "answers 401",
+            "give the key",
+        ),
         (
             |b| (b.is_sglang, b.deterministic) = (true, false),
             "without regard to seeds",
