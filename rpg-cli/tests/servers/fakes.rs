@@ -1,7 +1,7 @@
 //! Runs over two servers, and what happens to these.
 
 use crate::fake::{Behaviour, Fake, Reload, Trouble};
-use crate::runs::{Meanwhile, Model, Run, SMALL, config, metrics, servers};
+use crate::runs::{Meanwhile, Model, Run, config, flags, metrics, servers};
 use rpg_cli::failure::FailureKind;
 use rpg_cli::run_folder::{METRICS, RunFolder};
 use std::path::Path;
@@ -128,13 +128,11 @@ fn a_run_that_has_lost_all_servers_stops_and_resumes() {
     let [straight, stopped] = ["straight", "stopped"].map(|name| temp.path().join(name));
     let train = |dir: &Path| {
         let mut command = rpg();
-        let sets = [servers(
-            &pair.both().map(Fake::url).each_ref().map(String::as_str),
-        )];
-        let sets = sets.iter().map(String::as_str).chain(SMALL);
-        command.args(["train", "--run-dir"]).arg(dir);
-        command.args(sets.flat_map(|set| ["--set", set]));
-        command.args(["--set=train.steps=5", "--set=rollout.server.timeout_s=1"]);
+        command.arg("train");
+        let urls = pair.both().map(Fake::url);
+        let servers = servers(&[&urls[0], &urls[1]]);
+        let more = ["train.steps=5", "rollout.server.timeout_s=1", &servers];
+        command.arg("--run-dir").arg(dir).args(flags(&more));
         command.spawn().unwrap()
     };
     let (code, said) = ended(train(&straight));

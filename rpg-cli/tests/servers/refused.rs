@@ -1,24 +1,22 @@
 //! Servers that cannot sample are refused before there is a run.
 
 use crate::fake::{Behaviour, Fake};
-use crate::runs::{Model, SMALL, servers};
+use crate::runs::{Model, flags, servers};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
 use std::thread;
 
-/// What `rpg train` with these settings says, which begins no run; `code` is its exit code.
-fn check(sets: &[&str], code: i32, expected: &[&str]) {
+/// What `rpg train` with these settings says, which begins no run.
+fn check(sets: &[&str], expected: &[&str]) {
     let temp = tempfile::tempdir().unwrap();
     let run = temp.path().join("run");
     for dry_run in [&[][..], &["--dry-run"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rpg"));
         command.args(["train", "--run-dir"]).arg(&run).args(dry_run);
-        let sets = SMALL.iter().chain(sets);
-        command.args(sets.flat_map(|set| ["--set", *set]));
-        let output = command.output().unwrap();
+        let output = command.args(flags(sets)).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{sets:?}: {said}");
+        assert_eq!(output.status.code(), Some(2), "{sets:?}: {said}");
         for expected in expected {
             assert!(said.contains(expected), "{sets:?}: {said}");
         }
@@ -52,13 +50,12 @@ fn there_must_be_a_server() {
     let gone = format!("http://{gone}");
     check(
         &[&servers(&[&gone])],
-        2,
         &[&gone, "hint: start it, or correct its address"],
     );
     let other = web_server();
     for engine in ["vllm", "sglang"] {
         let engine = format!("rollout.server.engine={engine}");
-        check(&[&servers(&[&other]), &engine], 2, &[&other, "404"]);
+        check(&[&servers(&[&other]), &engine], &[&other, "404"]);
     }
 }
 
@@ -74,11 +71,7 @@ fn a_server_that_lacks_something_is_refused_with_the_flag_that_mends_it() {
         };
         let server = start(change);
         let hint = format!("hint: start it with {flag}");
-        check(
-            &[&servers(&[&server.url()]), set],
-            2,
-            &[&server.url(), &hint],
-        );
+        check(&[&servers(&[&server.url()]), set], &[&server.url(), &hint]);
     };
     let vllm = "rollout.server.engine=vllm";
     refused(
@@ -136,18 +129,12 @@ fn a_dry_run_says_what_the_servers_are() {
     };
     let server = Fake::start(model.dir.path(), &model.tokenizer, behaviour);
     let url = servers(&[&server.url()]);
-    check(&[&url], 2, &[&server.url(), "401"]);
+    check(&[&url], &[&server.url(), "401"]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_rpg"));
     command
         .args(["train", "--dry-run"])
         .env("RPG_SERVER_API_KEY", "key");
-    command.args(
-        SMALL
-            .iter()
-            .chain([&url.as_str()])
-            .flat_map(|set| ["--set", *set]),
-    );
-    let output = command.output().unwrap();
+    let output = command.args(flags(&[&url])).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let expected = format!("server: {}: vLLM 0.32.0, context 4096", server.url());
     assert!(said.contains(&expected), "{said}");

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 const SEED: u64 = 7;
 
 /// Three short steps. The heads are as small as vLLM takes them on a CPU.
-pub(crate) const SMALL: [&str; 13] = [
+const SMALL: [&str; 13] = [
     "model.scratch={hidden_size=64, intermediate_size=96, num_hidden_layers=1, num_attention_heads=2, \
      num_key_value_heads=1}",
     "data.task.digits=1",
@@ -37,11 +37,16 @@ pub(crate) fn servers(urls: &[&str]) -> String {
     format!("rollout.server.urls={urls:?}")
 }
 
+/// Three short steps with these settings, as flags of the command.
+pub(crate) fn flags(sets: &[&str]) -> Vec<String> {
+    let sets = SMALL.iter().chain(sets);
+    sets.map(|set| format!("--set={set}")).collect()
+}
+
 /// A config of three short steps over these servers.
 pub(crate) fn config(urls: &[&str], sets: &[&str]) -> TrainConfig {
-    let urls = servers(urls);
-    let sets = SMALL.iter().chain([&urls.as_str()]).chain(sets);
-    let sets: Vec<String> = sets.map(|set| (*set).to_owned()).collect();
+    let sets = SMALL.iter().chain(sets).map(|set| (*set).to_owned());
+    let sets: Vec<String> = sets.chain([servers(urls)]).collect();
     TrainConfig::recipe("arithmetic", &sets).unwrap()
 }
 
