@@ -7,35 +7,83 @@ use rpg_cli::models::load_model;
 use rpg_cli::run_folder::{METRICS, RunFolder};
 use rpg_cli::train::report::{Activity, Event, Progress, Reporter};
 use rpg_cli::train::{Outcome, Parts, Start, Trainer};
+use rpg_core::model::{CausalLm, ModelConfig, SaveDtype};
+use rpg_core::tokenizer::Tokenizer;
 use serde_json::{Map, Value};
 
-/// A config of three short steps over these servers. The heads are as small as vLLM takes them on a CPU.
+/// The seed of the weights before the warm start.
+const SEED: u64 = 7;
+
+/// Three short steps. The heads are as small as vLLM takes them on a CPU.
+const SMALL: [&str; 13] = [
+    "model.scratch={hidden_size=64, intermediate_size=96, num_hidden_layers=1, num_attention_heads=2, \
+     num_key_value_heads=1}",
+    "data.task.digits=1",
+    "warm_start.steps=4",
+    "warm_start.batch_size=8",
+    "warm_start.lr=0.01",
+    "rollout.prompts_per_step=8",
+    "rollout.samples_per_prompt=4",
+    "rollout.server.concurrency=4",
+    "optimizer={lr=0.01}",
+    "train.steps=3",
+    "train.max_generation_batches=0",
+    "evaluate={problems=2, samples=2}",
+    "checkpoint.every=1",
+];
+
+/// The setting that names servers.
+pub(crate) fn servers(urls: &[&str]) -> String {
+    format!("rollout.server.urls={urls:?}")
+}
+
+/// Three short steps with these settings, as flags of the command.
+pub(crate) fn flags(sets: &[&str]) -> Vec<String> {
+    let sets = SMALL.iter().chain(sets);
+    sets.map(|set| format!("--set={set}")).collect()
+}
+
+/// A config of three short steps over these servers.
 pub(crate) fn config(urls: &[&str], sets: &[&str]) -> TrainConfig {
-    let urls = format!("rollout.server.urls={urls:?}");
-    let small = [
-        "model.scratch={hidden_size=64, intermediate_size=96, num_hidden_layers=1, num_attention_heads=2, \
-         num_key_value_heads=1}",
-        "data.task.digits=1",
-        "warm_start.steps=4",
-        "warm_start.batch_size=8",
-        "warm_start.lr=0.01",
-        "rollout.prompts_per_step=8",
-        "rollout.samples_per_prompt=4",
-        "rollout.server.concurrency=4",
-        "optimizer={lr=0.01}",
-        "train.steps=3",
-        "train.mini_batches=2",
-        "train.max_generation_batches=0",
-        "evaluate={problems=2, samples=2}",
-        "checkpoint.every=1",
-        urls.as_str(),
-    ];
-    let sets: Vec<String> = small
-        .iter()
-        .chain(sets)
-        .map(|set| (*set).to_owned())
-        .collect();
+    let sets = SMALL.iter().chain(sets).map(|set| (*set).to_owned());
+    let sets: Vec<String> = sets.chain([servers(urls)]).collect();
     TrainConfig::recipe("arithmetic", &sets).unwrap()
+}
+
+/// The model that servers are started with: the policy of a run before its warm start.
+pub(crate) struct Model {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) tokenizer: Tokenizer,
+}
+
+impl Model {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// One of another shape.
+    pub(crate) fn with(change: impl FnOnce(&mut ModelConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let shape = config(&[], &[]).model.scratch.unwrap();
+        let (mut shape, tokenizer) = shape.config().unwrap();
+        change(&mut shape);
+        let model = CausalLm::<Flex>::init(&shape, SEED, &Default::default());
+        model.save_hf(dir.path(), SaveDtype::F32).unwrap();
+        tokenizer.save(dir.path()).unwrap();
+        Self { dir, tokenizer }
+    }
+}
+
+/// The lines of a run, without what may differ between two runs.
+pub(crate) fn metrics(folder: &RunFolder) -> Vec<Map<String, Value>> {
+    let mut lines = folder.lines(METRICS).unwrap();
+    for line in &mut lines {
+        line.retain(|key, _| {
+            let mut differs = ["timing_s/", "perf/throughput", "rollout/server/"].iter();
+            !differs.any(|prefix| key.starts_with(prefix))
+        });
+    }
+    lines
 }
 
 /// A run and its folder.
@@ -67,13 +115,14 @@ impl Run {
         let device = Default::default();
         let (policy, tokenizer) = match &checkpoint {
             Some(dir) => load_model::<Flex>(dir, &device)?,
-            None => self
-                .config
-                .model
-                .scratch
-                .as_ref()
-                .unwrap()
-                .init(7, &device)?,
+            None => (self.config.model.scratch.as_ref().unwrap()).init(SEED, &device)?,
+        };
+        let policy = match &self.config.lora {
+            Some(lora) => {
+                let lora = lora.adapter(policy.config());
+                policy.with_adapter(&lora, SEED).map_err(Failure::input)?
+            }
+            None => policy,
         };
         let mut start = Start::new(&self.config, policy, tokenizer)?;
         if let Some(checkpoint) = checkpoint {
@@ -86,14 +135,7 @@ impl Run {
 
     /// All lines, without what may differ between two runs.
     pub(crate) fn metrics(&self) -> Vec<Map<String, Value>> {
-        let mut lines = self.folder.lines(METRICS).unwrap();
-        for line in &mut lines {
-            line.retain(|key, _| {
-                let mut differs = ["timing_s/", "perf/throughput", "rollout/server/"].iter();
-                !differs.any(|prefix| key.starts_with(prefix))
-            });
-        }
-        lines
+        metrics(&self.folder)
     }
 
     /// A metric of every step.

@@ -3,10 +3,8 @@
 //! `RPG_VLLM_PYTHON` names a Python that has vLLM; with `RPG_CI_VLLM=1` one is installed once, beside what cargo builds. Without
 //! either, and where it cannot be installed, the test says that it is skipped.
 
-use crate::runs::{Meanwhile, Run, config};
-use burn::backend::Flex;
+use crate::runs::{Meanwhile, Model, Run, config};
 use rpg_cli::failure::FailureKind;
-use rpg_core::model::SaveDtype;
 use std::cell::RefCell;
 use std::env;
 use std::fs;
@@ -133,9 +131,8 @@ fn a_run_over_a_real_vllm() {
         .port();
     let url = format!("http://127.0.0.1:{port}");
     let with = |sets: &[&str]| config(&[&url], sets);
-    let dir = tempfile::tempdir().unwrap();
-    write_model(dir.path());
-    let vllm = RefCell::new(Vllm::start(&python, dir.path(), port).wait());
+    let model = Model::new();
+    let vllm = RefCell::new(Vllm::start(&python, model.dir.path(), port).wait());
 
     // On a CPU a reload of tied embeddings is wrong, and answers 200.
     let failure = Run::new(with(&[])).go().unwrap_err();
@@ -173,14 +170,6 @@ fn a_run_over_a_real_vllm() {
     killed.go_with(kill).unwrap();
     assert!(killed.metric("rollout/server/0/failures")[1] > 0.0);
     assert_eq!(killed.metrics(), run.metrics());
-}
-
-/// The policy from which the runs start, before their warm start.
-fn write_model(dir: &Path) {
-    let shape = config(&["http://unused"], &[]).model.scratch.unwrap();
-    let (policy, tokenizer) = shape.init::<Flex>(7, &Default::default()).unwrap();
-    policy.save_hf(dir, SaveDtype::F32).unwrap();
-    tokenizer.save(dir).unwrap();
 }
 
 /// A Python that has vLLM.

@@ -1,5 +1,7 @@
 //! The completions in flight: slots, their cache, and what waits for a slot.
 
+use super::delivery::{Place, places};
+use super::ends::Ends;
 use super::error::GenerateError;
 use super::options::{GenerateOptions, Request};
 use crate::sampling::{Draw, sample, sample_except};
@@ -7,20 +9,13 @@ use burn::tensor::{Int, Tensor, TensorData};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
+use rpg_core::Completion;
 use rpg_core::batch::by_tokens;
 use rpg_core::cache::KvCache;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::{CacheRows, DecodeBackend, Packing};
-use rpg_core::tokenizer::{Tokenizer, TokenizerError};
-use rpg_core::{Completion, StopReason};
+use rpg_core::tokenizer::Tokenizer;
 use std::collections::HashMap;
-
-/// Which completion of which request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) prompt_idx: usize,
-    pub(super) sample_idx: usize,
-}
 
 /// A completion in flight.
 struct Slot {
@@ -67,16 +62,6 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
             .unwrap_or(0);
         let capacity = longest + options.max_new_tokens;
         let n_slots = options.n_slots(model.config(), n_completions, capacity);
-        let places: Vec<Place> = requests
-            .iter()
-            .enumerate()
-            .flat_map(|(prompt_idx, request)| {
-                (0..request.seeds.len()).map(move |sample_idx| Place {
-                    prompt_idx,
-                    sample_idx,
-                })
-            })
-            .collect();
         Self {
             model,
             requests,
@@ -86,7 +71,7 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
             prompt_in_slot: vec![None; n_slots],
             kept: None,
             prompt_logits: HashMap::new(),
-            waiting: places.into_iter(),
+            waiting: places(requests).into_iter(),
         }
     }
 
@@ -203,8 +188,7 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
             row_of[slot] = Some(&logits[row * vocab_size..][..vocab_size]);
         }
         let (prompt_logits, options) = (&self.prompt_logits, self.options);
-        let ends = Ends::new(self.model, options, tokenizer);
-        let enders = [ends.eos.as_slice(), &ends.tokens].concat();
+        let enders = Ends::new(self.model.config(), options, tokenizer).tokens();
         self.slots
             .par_iter_mut()
             .zip(row_of)
@@ -271,10 +255,10 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
         tokenizer: &Tokenizer,
     ) -> Result<Vec<(Place, Completion)>, GenerateError> {
         let mut finished = Vec::new();
-        let ends = Ends::new(self.model, self.options, tokenizer);
+        let ends = Ends::new(self.model.config(), self.options, tokenizer);
         for slot in &mut self.slots {
             let Some(active) = slot else { continue };
-            let Some(stop) = ends.reason(active, self.options, tokenizer)? else {
+            let Some(stop) = ends.reason(&active.tokens)? else {
                 continue;
             };
             let text = tokenizer.decode(&active.tokens)?;
@@ -301,65 +285,6 @@ impl<'a, B: DecodeBackend> Batch<'a, B> {
         self.prompt_logits
             .retain(|prompt_idx, _| next == Some(*prompt_idx));
         Ok(finished)
-    }
-}
-
-/// What ends a completion.
-struct Ends<'a> {
-    eos: Vec<u32>,
-    tokens: Vec<u32>,
-    texts: Vec<&'a str>,
-}
-
-impl<'a> Ends<'a> {
-    /// The model's end-of-sequence tokens and the tokenizer's, and what the caller asked for: a special token, which
-    /// no text contains, is looked for as a token.
-    fn new<B: DecodeBackend>(
-        model: &CausalLm<B>,
-        options: &'a GenerateOptions,
-        tokenizer: &Tokenizer,
-    ) -> Self {
-        let config = model.config();
-        let mut eos = Vec::new();
-        if !options.ignore_eos {
-            eos.extend(&config.eos_token_ids);
-            let own = tokenizer.eos_id();
-            eos.extend(own.filter(|&id| (id as usize) < config.vocab_size && !eos.contains(&id)));
-        }
-        let mut tokens = options.stop_token_ids.clone();
-        let mut texts = Vec::new();
-        for text in &options.stop_strings {
-            match tokenizer.special_id(text) {
-                Some(id) => tokens.push(id),
-                None => texts.push(text.as_str()),
-            }
-        }
-        tokens.retain(|&id| (id as usize) < config.vocab_size);
-        Self { eos, tokens, texts }
-    }
-
-    fn reason(
-        &self,
-        slot: &Slot,
-        options: &GenerateOptions,
-        tokenizer: &Tokenizer,
-    ) -> Result<Option<StopReason>, TokenizerError> {
-        let last = *slot.tokens.last().expect("a token was just sampled");
-        if self.eos.contains(&last) {
-            return Ok(Some(StopReason::Eos));
-        }
-        if self.tokens.contains(&last) {
-            return Ok(Some(StopReason::StopToken));
-        }
-        // Each token adds at least a byte, so a stop string that ends now began at most this many tokens ago.
-        if let Some(longest) = self.texts.iter().map(|text| text.len()).max() {
-            let recent = &slot.tokens[slot.tokens.len().saturating_sub(longest + 1)..];
-            let text = tokenizer.decode(recent)?;
-            if self.texts.iter().any(|stop| text.contains(stop)) {
-                return Ok(Some(StopReason::StopString));
-            }
-        }
-        Ok((slot.tokens.len() >= options.max_new_tokens).then_some(StopReason::Length))
     }
 }
 

@@ -5,9 +5,10 @@
 //! so its text does not depend on its neighbours.
 
 mod batch;
-mod delivery;
+pub(crate) mod delivery;
+pub(crate) mod ends;
 mod error;
-mod options;
+pub(crate) mod options;
 
 pub use error::GenerateError;
 pub use options::{GenerateOptions, Request};

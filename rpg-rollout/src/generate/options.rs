@@ -81,7 +81,7 @@ impl GenerateOptions {
 }
 
 /// Refuses prompts that cannot be continued.
-pub(super) fn check(
+pub(crate) fn check(
     model: &ModelConfig,
     requests: &[Request],
     options: &GenerateOptions,

@@ -24,7 +24,7 @@ pub struct ServerOptions {
     pub max_difference: f64,
     /// The method of vLLM's workers that loads weights, called with `weights_path`.
     pub reload_method: String,
-    /// Whether this process loads weights into the servers. If not, another one does, and this one waits until they have them.
+    /// Whether this process loads weights into the servers. If not, another one does, and this one waits until a server has them.
     pub loads: bool,
 }
 

@@ -1,0 +1,186 @@
+//! Runs over two servers, and what happens to these.
+
+use crate::fake::{Behaviour, Fake, Reload, Trouble};
+use crate::runs::{Meanwhile, Model, Run, config, flags, metrics, servers};
+use rpg_cli::failure::FailureKind;
+use rpg_cli::run_folder::{METRICS, RunFolder};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+/// Two servers with one model.
+struct Pair {
+    a: Fake,
+    b: Fake,
+    _model: Model,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let model = Model::new();
+        let start = || {
+            // So that some completions are under way whenever something happens.
+            let behaviour = Behaviour {
+                delay: Duration::from_millis(20),
+                ..Behaviour::default()
+            };
+            Fake::start(model.dir.path(), &model.tokenizer, behaviour)
+        };
+        Self {
+            a: start(),
+            b: start(),
+            _model: model,
+        }
+    }
+
+    fn run(&self, sets: &[&str]) -> Run {
+        Run::new(config(&[&self.a.url(), &self.b.url()], sets))
+    }
+
+    fn both(&self) -> [&Fake; 2] {
+        [&self.a, &self.b]
+    }
+}
+
+#[test]
+fn what_happens_to_servers_changes_no_number_of_a_run() {
+    let pair = Pair::start();
+    let alone = Run::new(config(&[&pair.b.url()], &[]));
+    alone.go().unwrap();
+    assert!(
+        alone
+            .metric("sampling/sampling_logp_difference/max")
+            .iter()
+            .all(|&d| d < 1e-5)
+    );
+    let check = |what: &str, happens: &dyn Fn(&Pair)| {
+        let run = pair.run(&[]);
+        run.go_with(Meanwhile::in_step(2, || happens(&pair)))
+            .expect(what);
+        assert_eq!(run.metrics(), alone.metrics(), "{what}");
+        assert!(run.metric("rollout/server/retried")[1] > 0.0, "{what}");
+        // The newest policy, and the one before it.
+        assert!(run.weights().len() <= 2, "{what}: {:?}", run.weights());
+    };
+    check("restarted", &|pair| pair.a.restart());
+    let troubles = [
+        Trouble::WrongLabel,
+        Trouble::Abort,
+        Trouble::CutOff,
+        Trouble::Status(500),
+    ];
+    check("wrong answers", &|pair| pair.a.trouble(&troubles));
+    check("killed", &|pair| pair.a.kill());
+}
+
+#[test]
+fn a_server_with_other_weights_than_it_says_ends_the_run() {
+    let pair = Pair::start();
+    pair.b
+        .behave(|behaviour| behaviour.reload = Reload::KeepsWeights);
+    let failure = pair.run(&[]).go().unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Sampler, "{failure}");
+    let named = pair
+        .both()
+        .map(|server| failure.message.contains(&server.url()));
+    assert_eq!(named, [false, true], "{failure}");
+    assert!(
+        failure
+            .message
+            .contains("its log-probs are not those of the policy"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn rescored_log_probs_are_compared_with_those_of_the_servers() {
+    let pair = Pair::start();
+    let run = pair.run(&["rollout.log_probs=rescored"]);
+    run.go().unwrap();
+    let means = run.metric("rollout_corr/rollout_is_mean");
+    assert!(
+        means.len() == 3 && means.iter().all(|&v| (v - 1.0).abs() < 1e-5),
+        "{means:?}"
+    );
+}
+
+#[test]
+fn of_a_policy_with_an_adapter_servers_load_the_adapter() {
+    let pair = Pair::start();
+    let run = pair.run(&["lora={rank=2}"]);
+    run.go().unwrap();
+    assert!(
+        run.metric("sampling/sampling_logp_difference/max")
+            .iter()
+            .all(|&d| d < 1e-5)
+    );
+    for server in pair.both() {
+        assert_eq!(server.count("/collective_rpc"), 0);
+        assert!(server.count("/v1/load_lora_adapter") > 1);
+    }
+}
+
+#[test]
+fn a_run_that_has_lost_all_servers_stops_and_resumes() {
+    let pair = Pair::start();
+    let temp = tempfile::tempdir().unwrap();
+    let [straight, stopped] = ["straight", "stopped"].map(|name| temp.path().join(name));
+    let train = |dir: &Path| {
+        let mut command = rpg();
+        command.arg("train");
+        let urls = pair.both().map(Fake::url);
+        let servers = servers(&[&urls[0], &urls[1]]);
+        let more = ["train.steps=5", "rollout.server.timeout_s=1", &servers];
+        command.arg("--run-dir").arg(dir).args(flags(&more));
+        command.spawn().unwrap()
+    };
+    let (code, said) = ended(train(&straight));
+    assert_eq!(code, Some(0), "{said}");
+    let run = train(&stopped);
+    while !has_step(&stopped) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    pair.both().map(Fake::kill);
+    let (code, said) = ended(run);
+    assert_eq!(code, Some(5), "{said}");
+    let resume = format!("rpg train --resume {}", stopped.display());
+    for expected in [
+        "no server has worked for 1 s",
+        &pair.a.url(),
+        &pair.b.url(),
+        &resume,
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    pair.both().map(Fake::restart);
+    let (code, said) = ended(
+        rpg()
+            .args(["train", "--resume"])
+            .arg(&stopped)
+            .spawn()
+            .unwrap(),
+    );
+    assert_eq!(code, Some(0), "{said}");
+    let [straight, stopped] = [straight, stopped].map(|dir| RunFolder::open(&dir).unwrap());
+    assert_eq!(metrics(&stopped), metrics(&straight));
+}
+
+fn rpg() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rpg"));
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// The exit code of a command, and what it has said.
+fn ended(command: Child) -> (Option<i32>, String) {
+    let output = command.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code(), said)
+}
+
+/// Whether a run has ended a step.
+fn has_step(dir: &Path) -> bool {
+    let lines = std::fs::read_to_string(dir.join(METRICS)).unwrap_or_default();
+    lines.contains(r#""phase":"train""#)
+}
