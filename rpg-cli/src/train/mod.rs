@@ -1,10 +1,12 @@
 //! Training: the loop of the paper's Algorithm 2, and its parts.
 
+mod begin;
 mod changes;
 mod collect;
 mod commands;
 pub mod evaluation;
 mod grading;
+mod keep;
 mod learner;
 mod length;
 mod loss;
@@ -17,6 +19,7 @@ mod reference;
 pub mod report;
 mod sample;
 mod setup;
+mod shards;
 mod stops;
 mod trainer;
 mod updates;
@@ -31,7 +34,7 @@ pub use loss::{TrainedResponse, UpdateReport};
 pub use memory::{MemoryPart, MemoryPlan, RunSizes, advice};
 pub use origin::Origin;
 pub use prepare::Place;
-pub use ranks::{OneRank, Ranks};
+pub use ranks::{OneRank, Ranks, Team, ThreadRanks};
 pub use reference::{ReferenceRule, ReferenceState};
 pub use sample::{GradedGroup, GroupFilter, Rollout, Sample};
 pub(crate) use setup::check_context;

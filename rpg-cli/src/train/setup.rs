@@ -2,7 +2,8 @@
 
 use super::evaluation::Best;
 use super::grading::Grader;
-use super::ranks::{OneRank, Ranks};
+use super::origin::Origin;
+use super::ranks::{Team, check_alike};
 use super::reference::{ReferenceRule, check_shapes, check_vocabulary};
 use super::report::{MetricsFile, Reporter, SamplesFile, TensorBoardFile};
 use super::updates::UpdateCounts;
@@ -122,6 +123,15 @@ impl<B: DecodeBackend> Start<B> {
         check_correction::<B>(config, &self.local_rollouts(config))
     }
 
+    /// Refuses ranks that do not begin with the same config, problems and models as rank 0.
+    pub fn check_ranks(&self, config: &TrainConfig, team: &Team) -> Result<(), Failure> {
+        if team.is_alone() {
+            return Ok(());
+        }
+        let origin = Origin::new(config, &self.data, &self.policy, self.reference.as_ref())?;
+        check_alike(team, &origin, &self.policy)
+    }
+
     fn local_rollouts(&self, config: &TrainConfig) -> LocalRollouts<B> {
         LocalRollouts::new(self.tokenizer.clone()).with_weights(config.rollout.weights)
     }
@@ -142,8 +152,8 @@ pub struct Parts<'a, B: DecodeBackend> {
     /// How gradients become a new policy.
     pub optimizer: Box<dyn Optimizer<B>>,
     /// Who shares the work.
-    pub ranks: Box<dyn Ranks<B> + 'a>,
-    /// Who is told, in this order.
+    pub team: Team,
+    /// Who is told, in this order. Only those of the first rank are.
     pub reporters: Vec<Box<dyn Reporter + 'a>>,
     /// How to stop the run.
     pub interrupt: Interrupt,
@@ -162,7 +172,7 @@ impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
             rollouts: Box::new(start.local_rollouts(config)),
             grader: Grader::new(config, rewards),
             optimizer: config.optimizer.build(),
-            ranks: Box::new(OneRank),
+            team: Team::alone(),
             reporters: files(config, start, folder),
             interrupt: Interrupt::default(),
         }

@@ -6,19 +6,18 @@ use super::grading::Grader;
 use super::learner::Learner;
 use super::length::Length;
 use super::loss::{UpdateLoss, UpdateReport, UpdateSums};
-use super::origin::Origin;
 use super::prepare::{Batch, Response, prepare};
-use super::ranks::Ranks;
+use super::ranks::{Team, in_shares};
 use super::reference::Reference;
 use super::report::{Activity, Event, Metrics, Moment, Progress, Reporters, Timing};
 use super::sample::Rollout;
-use super::setup::{Outcome, Parts, Start, check_correction};
+use super::setup::Outcome;
 use super::stops::{Pace, Stops};
 use crate::best;
-use crate::checkpoint::{Checkpoint, TrainerState, read_optimizer, read_state};
+use crate::checkpoint::TrainerState;
 use crate::config::TrainConfig;
 use crate::data::{Data, PromptedProblem};
-use crate::failure::{Failure, FailureKind};
+use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::run_folder::RunFolder;
 use rpg_core::ops::DecodeBackend;
@@ -27,125 +26,45 @@ use rpg_core::seed::of_sample;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_losses::StepTotals;
 use rpg_rollout::rollouts::Rollouts;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// A training run.
 pub struct Trainer<'a, B: DecodeBackend> {
     pub(super) config: &'a TrainConfig,
-    folder: &'a RunFolder,
+    pub(super) folder: &'a RunFolder,
     pub(super) tokenizer: Tokenizer,
-    data: Data,
-    length: Length,
-    held_out: HeldOut,
+    pub(super) data: Data,
+    pub(super) length: Length,
+    pub(super) held_out: HeldOut,
     pub(super) learner: Learner<B>,
-    reference: Reference<'a, B>,
-    rollouts: Box<dyn Rollouts<B> + 'a>,
-    grader: Grader,
-    pub(super) ranks: Box<dyn Ranks<B> + 'a>,
+    pub(super) reference: Reference<'a, B>,
+    pub(super) rollouts: Box<dyn Rollouts<B> + 'a>,
+    pub(super) grader: Grader,
+    pub(super) team: Team,
     pub(super) reporters: Reporters<'a>,
     pub(super) interrupt: Interrupt,
     pub(super) state: TrainerState,
     // Set from the first update of a step to its end: the policy and `state` do not match.
-    within_step: bool,
-    is_new: bool,
+    pub(super) within_step: bool,
+    pub(super) is_new: bool,
     pub(super) pace: Pace,
-    started: Instant,
-    seconds_before: f64,
+    pub(super) started: Instant,
+    pub(super) seconds_before: f64,
 }
 
-impl<'a, B: DecodeBackend> Trainer<'a, B> {
-    /// A run in `folder`: a new one, or the one that `start` resumes.
-    pub fn new(
-        config: &'a TrainConfig,
-        folder: &'a RunFolder,
-        start: Start<B>,
-        parts: Parts<'a, B>,
-    ) -> Result<Self, Failure> {
-        let Start {
-            mut policy,
-            tokenizer,
-            mut data,
-            reference,
-            resume,
-        } = start;
-        check_correction(config, parts.rollouts.as_ref())?;
-        let mut optimizer = parts.optimizer;
-        let mut state = TrainerState::default();
-        let length = Length::new(config, &data.train)?;
-        let now = Origin::new(config, &data, &policy, reference.as_ref())?;
-        let mut reference = Reference::new(config, reference)?;
-        if let Some(dir) = &resume {
-            state = read_state(dir)?;
-            if let Some(origin) = &state.origin {
-                let notes = origin.check(&now, &folder.path("config.toml"))?;
-                data.notes.extend(notes);
-            }
-            length.check(&state)?;
-            policy = read_optimizer(dir, policy, optimizer.as_mut())?;
-            reference.restore(dir, &state.reference, &policy)?;
-            let steps = length.steps(&state);
-            state.drop_later_lines(folder, |step| config.evaluate.due(step, steps))?;
-        } else {
-            folder.retain_lines(|_| false)?;
-        }
-        // Others are of steps that come again.
-        best::keep(folder, &state, config)?;
-        // What is noted once is noted.
-        state.origin = Some(now);
-        state.base = (state.base).or_else(|| policy.lora().map(|_| config.model.name()));
-        data.notes.extend(parts.grader.note_on_answers(&data));
-        Ok(Self {
-            config,
-            folder,
-            tokenizer,
-            held_out: HeldOut::new(&data.eval, config),
-            data,
-            length,
-            learner: Learner::new(policy, optimizer),
-            reference,
-            rollouts: parts.rollouts,
-            grader: parts.grader,
-            ranks: parts.ranks,
-            reporters: Reporters(parts.reporters),
-            interrupt: parts.interrupt,
-            seconds_before: state.seconds,
-            state,
-            within_step: false,
-            is_new: resume.is_none(),
-            pace: Pace::default(),
-            started: Instant::now(),
-        })
-    }
-
+impl<B: DecodeBackend> Trainer<'_, B> {
     /// Trains until the last step or an interruption, and writes a checkpoint.
     pub fn run(mut self) -> Result<Outcome, Failure> {
         if self.is_new {
             // However early the run is killed, it can be resumed.
             self.save()?;
         }
-        let failure = match self.warm_start().and_then(|()| self.reinforce()) {
+        match self.warm_start().and_then(|()| self.reinforce()) {
             Ok(after) => {
                 let checkpoint = self.save()?;
-                return Ok(self.outcome(after, checkpoint, false));
+                Ok(self.outcome(after, checkpoint, false))
             }
-            Err(failure) => failure,
-        };
-        let interrupted = self.interrupt.requested();
-        // An incomplete step cannot be saved: the run resumes from the last checkpoint.
-        if self.within_step && failure.kind == FailureKind::Interrupted {
-            let checkpoint = self.folder.newest_checkpoint()?;
-            self.state = read_state(&checkpoint)?;
-            return Ok(self.outcome(f64::NAN, checkpoint, true));
-        }
-        if self.within_step || !(interrupted || failure.kind == FailureKind::Reward) {
-            return Err(failure);
-        }
-        let checkpoint = self.save()?;
-        if interrupted {
-            Ok(self.outcome(f64::NAN, checkpoint, true))
-        } else {
-            Err(failure)
+            Err(failure) => self.stopped(failure),
         }
     }
 
@@ -166,18 +85,17 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             metrics.add_rollout(&rollout, config.train.filter, self.grader.has_own_reward());
 
             // Log-probs under pi_old and the reference, if those are not the sampler's; advantages.
-            let (learner, reference) = (&self.learner, &self.reference);
-            let ranks = self.ranks.as_ref();
+            let (learner, reference, team) = (&self.learner, &self.reference, &self.team);
             let on_progress = &mut |done, total| {
                 let progress = Progress::new(Activity::Scoring, done, total);
                 self.reporters.on_progress(progress);
                 self.interrupt.flow()
             };
-            let batch = prepare(config, learner, reference, &rollout, ranks, on_progress)?;
+            let batch = prepare(config, learner, reference, &rollout, team, on_progress)?;
             metrics.add_batch(&batch);
             timing.lap("ref");
 
-            if self.pace.asks_for_checkpoint() {
+            if self.team.first(|| Ok(self.pace.asks_for_checkpoint()))? {
                 self.save()?;
                 timing.lap("save_checkpoint");
             }
@@ -190,9 +108,9 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             self.within_step = true;
             self.state.n_problems = n_problems;
 
-            let n_responses = self.ranks.sum(&[batch.responses.len() as f64])?[0];
+            let n_responses = batch.responses.len() as f64;
             self.reference
-                .after_step(step, n_responses, &self.learner, &mut metrics);
+                .after_step(step, n_responses, &self.learner, &mut metrics)?;
             self.state.steps = step;
             let steps = self.length.steps(&self.state);
             if config.evaluate.due(step, steps) {
@@ -202,7 +120,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             self.report(steps, &rollout, &updates, metrics, &timing)?;
             self.within_step = false;
             self.pace.updated(update_started.elapsed());
-            if self.is_checkpoint_due(step, steps) {
+            if self.is_checkpoint_due(step, steps)? {
                 self.save()?;
             }
         }
@@ -213,28 +131,9 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         Ok(after.unwrap_or(f64::NAN))
     }
 
-    /// What comes before the first step of a new or resumed run.
-    fn begin(&mut self) -> Result<(), Failure> {
-        self.reporters.on(&Event::Start {
-            done: self.state.steps,
-            steps: self.length.steps(&self.state),
-            notes: &self.data.notes,
-        })?;
-        match self.state.before {
-            Some(before) => self.held_out.resume(self.folder, before)?,
-            None => {
-                let mut metrics = Metrics::new(0, "initial");
-                self.state.before = self.evaluate(Moment::Before, &mut metrics)?;
-                self.save()?;
-            }
-        }
-        self.reference.begin(&self.learner);
-        Ok(())
-    }
-
     /// Makes the next completions come from the current policy.
     fn sync(&mut self) -> Result<(), Failure> {
-        let policy = self.learner.policy();
+        let policy = self.learner.policy()?;
         self.rollouts.sync(&policy).map_err(Failure::internal)
     }
 
@@ -257,24 +156,28 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 reporters.on_progress(progress);
                 interrupt.flow()
             };
-            let groups = sample(
-                self.rollouts.as_mut(),
-                &problems,
-                config.rollout.samples_per_prompt.get(),
-                |i, j| of_sample(config.seed, step, (first + i) as u64, j as u64),
-                &options,
-                Activity::Sampling,
-                &mut on_progress,
-            )?;
-            timing.lap("gen");
-            let groups = self.grader.grade(problems, groups, &mut |done, total| {
-                on_progress(Progress::new(Activity::Grading, done, total))
+            let groups = in_shares(&self.team, problems, |start, problems| {
+                let first = first + start;
+                let groups = sample(
+                    self.rollouts.as_mut(),
+                    &problems,
+                    config.rollout.samples_per_prompt.get(),
+                    |i, j| of_sample(config.seed, step, (first + i) as u64, j as u64),
+                    &options,
+                    Activity::Sampling,
+                    &mut on_progress,
+                )?;
+                timing.lap("gen");
+                self.grader.grade(problems, groups, &mut |done, total| {
+                    on_progress(Progress::new(Activity::Grading, done, total))
+                })
             })?;
             self.reporters.on(&Event::Graded {
                 step: Some(step),
                 groups: &groups,
             })?;
-            self.grader.check_scored("the first step", &groups)?;
+            self.grader
+                .check_scored("the first step", &groups, &self.team)?;
             let filter = (limit > 0).then_some(config.train.filter);
             rollout.add(groups, filter, wanted);
             timing.lap("reward");
@@ -310,22 +213,22 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         Ok(reports)
     }
 
-    /// One update, and whether it was skipped; none if no rank has a response.
+    /// One update, and whether it was skipped; none without responses.
     fn update_once(
         &mut self,
         responses: &[&Response<'_>],
     ) -> Result<Option<(UpdateReport, bool)>, Failure> {
         let config = self.config;
-        let n_tokens: usize = responses.iter().map(|response| response.len()).sum();
-        let all = self.ranks.sum(&[n_tokens as f64, responses.len() as f64])?;
-        if all[1] == 0.0 {
+        if responses.is_empty() {
             return Ok(None);
         }
         let totals = StepTotals {
-            n_tokens: all[0] as usize,
-            n_responses: all[1] as usize,
+            n_tokens: responses.iter().map(|response| response.len()).sum(),
+            n_responses: responses.len(),
             max_length: config.rollout.max_new_tokens.get(),
         };
+        // This rank's share of the gradient of the whole.
+        let responses = &responses[self.team.share(responses.len())];
         let place = self.length.place(&self.state);
         let lr = config.learning_rate(place, self.learner.optimizer().n_updates() + 1);
         let mut sums: Option<UpdateSums<B>> = None;
@@ -357,15 +260,18 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             },
             lr,
             config.optimizer.max_grad_norm.get(),
-            self.ranks.as_ref(),
         )?;
-        let mut report = UpdateSums::read(sums, responses, totals.n_tokens, self.ranks.as_ref())?;
+        let mut report = UpdateSums::read(sums, responses, totals.n_tokens, &self.team)?;
         report.add_step(&update, lr);
         Ok(Some((report, update.skipped)))
     }
 
     /// Returns Mean@k of the policy, if there are held-out problems, and adds it to `metrics`.
-    fn evaluate(&mut self, moment: Moment, metrics: &mut Metrics) -> Result<Option<f64>, Failure> {
+    pub(super) fn evaluate(
+        &mut self,
+        moment: Moment,
+        metrics: &mut Metrics,
+    ) -> Result<Option<f64>, Failure> {
         let config = self.config;
         if self.data.eval.is_empty() {
             return Ok(None);
@@ -373,12 +279,13 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         let reporters = &mut self.reporters;
         let stops = Stops::new(&self.interrupt, self.within_step);
         let evaluation = self.held_out.measure(
-            self.learner.policy(),
+            self.learner.policy()?,
             moment,
             &self.data.eval,
             self.rollouts.as_mut(),
             &self.grader,
             config,
+            &self.team,
             &mut |progress| {
                 reporters.on_progress(progress);
                 stops.flow()
@@ -390,7 +297,10 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         })?;
         let held_out = &mut self.held_out;
         if held_out.add(moment, &evaluation, &self.grader, &mut self.state, metrics) {
-            best::write(self.folder, &self.state, &self.learner, &self.tokenizer)?;
+            let policy = self.learner.policy()?;
+            let (state, tokenizer) = (&self.state, &self.tokenizer);
+            self.team
+                .first(|| best::write(self.folder, state, &policy, tokenizer))?;
         }
         self.reporters.on(&Event::Evaluated {
             moment,
@@ -426,40 +336,5 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             metrics: &metrics,
             held_out: self.held_out.last,
         })
-    }
-
-    /// Whether a checkpoint is written after this step of so many.
-    pub(super) fn is_checkpoint_due(&self, step: u64, steps: u64) -> bool {
-        let config = &self.config.checkpoint;
-        config.due(step, steps) || (step < steps && self.pace.has_passed(config.every_minutes))
-    }
-
-    pub(super) fn save(&mut self) -> Result<PathBuf, Failure> {
-        self.state.reference = self.reference.state().clone();
-        self.state.seconds = self.seconds_before + self.started.elapsed().as_secs_f64();
-        let checkpoint = Checkpoint {
-            learner: &self.learner,
-            reference: self.reference.kept_model(),
-            tokenizer: &self.tokenizer,
-            state: self.state.clone(),
-        };
-        let written = checkpoint.write(self.folder, self.config.checkpoint.keep.get())?;
-        self.pace.saved();
-        best::keep(self.folder, &self.state, self.config)?;
-        Ok(written)
-    }
-
-    fn outcome(&self, after: f64, checkpoint: PathBuf, interrupted: bool) -> Outcome {
-        Outcome {
-            before: self.state.before.unwrap_or(f64::NAN),
-            after,
-            k: self.config.evaluate.samples.get(),
-            best: self.state.best.clone(),
-            steps: self.state.steps,
-            seconds: self.state.seconds,
-            updates: self.state.updates,
-            checkpoint,
-            interrupted,
-        }
     }
 }

@@ -7,6 +7,7 @@ use crate::data::PromptedProblem;
 use crate::failure::Failure;
 use crate::run_folder::RunFolder;
 use crate::train::grading::Grader;
+use crate::train::ranks::Team;
 use crate::train::report::{Metrics, Moment, Progress};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
@@ -66,6 +67,7 @@ impl HeldOut {
         rollouts: &mut dyn Rollouts<B>,
         grader: &Grader,
         config: &TrainConfig,
+        team: &Team,
         on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<Evaluation, Failure> {
         rollouts
@@ -78,7 +80,15 @@ impl HeldOut {
         });
         let problems = problems.collect();
         let sources = &self.sources;
-        let evaluation = evaluate(rollouts, grader, problems, sources, config, on_progress)?;
+        let evaluation = evaluate(
+            rollouts,
+            grader,
+            problems,
+            sources,
+            config,
+            team,
+            on_progress,
+        )?;
         rollouts.release();
         Ok(evaluation)
     }
