@@ -20,10 +20,19 @@ pub fn on_backend<W: OnBackend>(
     choice: DeviceChoice,
     work: W,
 ) -> Result<(W::Output, DeviceChoice), Failure> {
+    on_gpu(choice, 0, work)
+}
+
+/// The same, on the CUDA GPU of this number if that is the backend.
+pub fn on_gpu<W: OnBackend>(
+    choice: DeviceChoice,
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] gpu: usize,
+    work: W,
+) -> Result<(W::Output, DeviceChoice), Failure> {
     match resolve(choice)? {
         #[cfg(feature = "cuda")]
         DeviceChoice::Cuda => Ok((
-            work.run::<burn::backend::Cuda>(Default::default()),
+            work.run::<burn::backend::Cuda>(burn::backend::cuda::CudaDevice::new(gpu)),
             DeviceChoice::Cuda,
         )),
         #[cfg(feature = "wgpu")]

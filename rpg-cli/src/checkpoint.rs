@@ -3,7 +3,7 @@
 use crate::failure::{AtPath, Failure};
 use crate::optim::{Optimizer, OptimizerState, StateError, StateTensor};
 use crate::run_folder::RunFolder;
-use crate::train::{Best, Learner, Origin, ReferenceState, UpdateCounts};
+use crate::train::{Best, Origin, ReferenceState, UpdateCounts};
 use burn::tensor::{DType, TensorData};
 use memmap2::Mmap;
 use rpg_core::model::{AdapterFolder, CausalLm, SaveDtype};
@@ -78,8 +78,10 @@ impl TrainerState {
 
 /// Everything that a run needs to continue.
 pub struct Checkpoint<'a, B: DecodeBackend> {
-    /// The policy and its optimizer.
-    pub learner: &'a Learner<B>,
+    /// The policy.
+    pub policy: &'a CausalLm<B>,
+    /// The state of its optimizer.
+    pub optimizer: &'a OptimizerState,
     /// The reference, if it is neither the sampling policy nor a model that the config still names.
     pub reference: Option<&'a CausalLm<B>>,
     /// The policies before this one with which steps after this one are sampled, by the number of steps that had trained them.
@@ -97,7 +99,7 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
         let number = self.state.warm_start_steps + self.state.steps;
         let base = self.state.base.as_deref().unwrap_or_default();
         folder.write_checkpoint(number, n_kept, |dir| {
-            write_policy(&self.learner.policy(), base, self.tokenizer, dir)?;
+            write_policy(self.policy, base, self.tokenizer, dir)?;
             let reference = self.reference.map(|model| (REFERENCE.into(), model));
             let past = self.past.iter();
             let past = past.map(|&(version, model)| (format!("{PAST}/{version}"), model));
@@ -107,8 +109,7 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
                 write_model(model, base, &dir)?;
             }
             let path = dir.join(OPTIMIZER);
-            write_optimizer(&self.learner.optimizer_state(), &path)
-                .map_err(|e| not_written(&e, dir))?;
+            write_optimizer(self.optimizer, &path).map_err(|e| not_written(&e, dir))?;
             let path = dir.join(STATE);
             let state = serde_json::to_string_pretty(&self.state).map_err(Failure::internal)?;
             fs::write(&path, state + "\n").at(&path)

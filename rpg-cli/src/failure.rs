@@ -1,11 +1,12 @@
 //! Errors in the user's terms: what was found, and what would be right.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::path::Path;
 
 /// Whose fault a [`Failure`] is; the command turns it into an exit code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum FailureKind {
     /// Something given is wrong: a flag, a config, a file.
@@ -23,7 +24,7 @@ pub enum FailureKind {
 }
 
 /// One clear error: what was found, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What is wrong, with the file, line or key.
     pub message: String,
@@ -31,6 +32,9 @@ pub struct Failure {
     pub hint: Option<String>,
     /// Whose fault it is.
     pub kind: FailureKind,
+    /// Whether every rank of the run has it, so that all stop at the same point and the first of them says it.
+    #[serde(skip)]
+    pub everywhere: bool,
 }
 
 impl FailureKind {
@@ -47,6 +51,7 @@ impl Failure {
             message: message.to_string(),
             hint: None,
             kind,
+            everywhere: false,
         }
     }
 

@@ -8,7 +8,7 @@ use rpg_cli::optim::{
     AdamW, AdamW8bit, AdamWConfig, AdamWScheduleFree, Optimizer, OptimizerState,
     ScheduleFreeConfig, StateError, constant_with_warmup,
 };
-use rpg_cli::train::{Learner, OneRank, TapedLoss};
+use rpg_cli::train::{Learner, TapedLoss};
 use rpg_core::model::{Activations, CausalLm, ModelConfig};
 use rpg_core::score::{Entropy, ScoreItem, score_on_tape};
 use serde::Deserialize;
@@ -197,7 +197,7 @@ fn trained(optimizer: Box<dyn Optimizer<Flex>>, n_updates: usize) -> Learner<Fle
 }
 
 fn update(learner: &mut Learner<Flex>) {
-    let step = learner.step([()], |point, ()| Ok(loss(point)), 0.01, 1.0, &OneRank);
+    let step = learner.step([()], |point, ()| Ok(loss(point)), 0.01, 1.0);
     assert!(!step.unwrap().skipped);
 }
 
@@ -208,22 +208,25 @@ fn point(learner: &mut Learner<Flex>) -> Values {
         found = values(&point.valid());
         Err(rpg_cli::failure::Failure::interrupted())
     };
-    learner.step([()], look, 0.01, 1.0, &OneRank).unwrap_err();
+    learner.step([()], look, 0.01, 1.0).unwrap_err();
     found
 }
 
 #[test]
 fn the_policy_is_the_average_and_what_is_trained_is_not() {
     let mut learner = trained(Box::new(optimizer(0.9)), 0);
-    assert_eq!(values(&learner.policy()), point(&mut learner));
+    assert_eq!(values(&learner.policy().unwrap()), point(&mut learner));
     let mut learner = trained(Box::new(optimizer(0.9)), 5);
-    let policy = values(&learner.policy());
+    let policy = values(&learner.policy().unwrap());
     assert!(largest_difference(&policy, &point(&mut learner)) > 1e-4);
     // After the warm start, reinforcement learning begins at the policy, with a new average.
-    learner.reset_optimizer();
+    learner.reset_optimizer().unwrap();
     assert_eq!(learner.optimizer().n_updates(), 0);
-    assert_eq!(learner.optimizer_state(), OptimizerState::default());
-    assert_eq!(values(&learner.policy()), policy);
+    assert_eq!(
+        learner.optimizer_state().unwrap(),
+        OptimizerState::default()
+    );
+    assert_eq!(values(&learner.policy().unwrap()), policy);
     assert_eq!(point(&mut learner), policy);
     // Without averages the two are one.
     let config = AdamWConfig {
@@ -232,13 +235,13 @@ fn the_policy_is_the_average_and_what_is_trained_is_not() {
         weight_decay: CONFIG.weight_decay,
     };
     let mut learner = trained(Box::new(AdamW::new(config)), 5);
-    assert_eq!(values(&learner.policy()), point(&mut learner));
+    assert_eq!(values(&learner.policy().unwrap()), point(&mut learner));
 }
 
 #[test]
 fn an_average_of_all_updates_learns() {
     let value = |learner: &Learner<Flex>| {
-        let (loss, _) = loss(&learner.policy().into_trainable());
+        let (loss, _) = loss(&learner.policy().unwrap().into_trainable());
         loss.into_data().iter::<f64>().sum::<f64>()
     };
     let before = value(&trained(Box::new(optimizer(0.9)), 0));
@@ -250,7 +253,10 @@ fn an_average_of_all_updates_learns() {
 fn a_restored_state_continues_bit_for_bit() {
     let mut straight = trained(Box::new(optimizer(0.9)), 3);
     let mut restored = optimizer(0.9);
-    let start = restored.load_state(straight.policy(), &straight.optimizer_state());
+    let start = restored.load_state(
+        straight.policy().unwrap(),
+        &straight.optimizer_state().unwrap(),
+    );
     assert_eq!(restored.n_updates(), 3);
     let mut resumed = Learner::new(start.unwrap(), Box::new(restored));
     assert_eq!(point(&mut resumed), point(&mut straight));
@@ -258,17 +264,23 @@ fn a_restored_state_continues_bit_for_bit() {
         update(&mut straight);
         update(&mut resumed);
     }
-    assert_eq!(resumed.optimizer_state(), straight.optimizer_state());
-    assert_eq!(values(&resumed.policy()), values(&straight.policy()));
+    assert_eq!(
+        resumed.optimizer_state().unwrap(),
+        straight.optimizer_state().unwrap()
+    );
+    assert_eq!(
+        values(&resumed.policy().unwrap()),
+        values(&straight.policy().unwrap())
+    );
 }
 
 #[test]
 fn with_another_share_of_the_average_the_average_stays() {
     let mut before = trained(Box::new(optimizer(0.9)), 3);
     let mut restored = optimizer(0.5);
-    let start = restored.load_state(before.policy(), &before.optimizer_state());
+    let start = restored.load_state(before.policy().unwrap(), &before.optimizer_state().unwrap());
     let mut after = Learner::new(start.unwrap(), Box::new(restored));
-    let [policy, again] = [&before, &after].map(|learner| values(&learner.policy()));
+    let [policy, again] = [&before, &after].map(|learner| values(&learner.policy().unwrap()));
     assert!(largest_difference(&policy, &again) < 1e-6);
     assert!(largest_difference(&point(&mut before), &point(&mut after)) > 1e-4);
 }
@@ -277,12 +289,19 @@ fn with_another_share_of_the_average_the_average_stays() {
 fn a_state_that_does_not_fit_is_an_error() {
     let learner = trained(Box::new(optimizer(0.9)), 2);
     let load = |change: &dyn Fn(&mut OptimizerState)| {
-        let mut state = learner.optimizer_state();
+        let mut state = learner.optimizer_state().unwrap();
         change(&mut state);
         let mut restored = optimizer(0.9);
-        restored.load_state(learner.policy(), &state).map(|_| ())
+        restored
+            .load_state(learner.policy().unwrap(), &state)
+            .map(|_| ())
     };
-    let names: Vec<String> = learner.optimizer_state().tensors.into_keys().collect();
+    let names: Vec<String> = learner
+        .optimizer_state()
+        .unwrap()
+        .tensors
+        .into_keys()
+        .collect();
     assert!(load(&|_| ()).is_ok());
     // Three tensors for each of eight parameters, and three numbers.
     assert_eq!(names.len(), 3 * 8 + 3);
@@ -318,7 +337,10 @@ fn the_state_of_another_optimizer_is_refused() {
     for (i, saved) in kinds().into_iter().enumerate() {
         let learner = trained(saved, 2);
         for (j, mut restored) in kinds().into_iter().enumerate() {
-            let loaded = restored.load_state(learner.policy(), &learner.optimizer_state());
+            let loaded = restored.load_state(
+                learner.policy().unwrap(),
+                &learner.optimizer_state().unwrap(),
+            );
             match loaded {
                 Ok(_) => assert_eq!(i, j),
                 Err(error) => {

@@ -83,7 +83,7 @@ pub trait Reward: Send + Sync {
 }
 
 /// Why a completion has no score.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum RewardError {
     /// The command could not be started.

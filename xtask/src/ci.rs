@@ -6,7 +6,8 @@ use std::fs;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use xshell::{Shell, cmd};
 
-/// Runs everything, the fastest first. `RPG_CI_WGPU=1` adds the tests on WGPU, which need a Vulkan driver.
+/// Runs everything, the fastest first. `RPG_CI_WGPU=1` adds the tests on WGPU, which need a Vulkan driver,
+/// `RPG_CI_MPI=1` those of ranks, which need MPI and libclang.
 pub(crate) fn run(shell: &Shell) -> Result<()> {
     let _root = shell.push_dir(root());
     stage("tidy", || tidy::run(&root()))?;
@@ -32,7 +33,7 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
         Ok(cmd!(shell, "{rpg} verify-gradients").run()?)
     })?;
     stage("training", || short_training(shell, &rpg))?;
-    if std::env::var_os("RPG_CI_WGPU").is_some_and(|value| value == "1") {
+    if is_asked_for("RPG_CI_WGPU") {
         stage("wgpu", || {
             Ok(cmd!(
                 shell,
@@ -41,6 +42,32 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
             .run()?)
         })?;
     }
+    if is_asked_for("RPG_CI_MPI") {
+        stage("mpi", || mpi(shell))?;
+    }
+    Ok(())
+}
+
+fn is_asked_for(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "1")
+}
+
+/// Ranks as processes, which the other stages do not build.
+fn mpi(shell: &Shell) -> Result<()> {
+    let flags = [
+        "--release",
+        "--locked",
+        "-p",
+        "rpg-cli",
+        "--features",
+        "mpi",
+    ];
+    cmd!(
+        shell,
+        "cargo clippy {flags...} --all-targets -- -D warnings"
+    )
+    .run()?;
+    cmd!(shell, "cargo test {flags...} --test mpi").run()?;
     Ok(())
 }
 

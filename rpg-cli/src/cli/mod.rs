@@ -8,6 +8,7 @@ mod curve;
 pub mod eval_args;
 pub mod exit;
 mod hub;
+mod launch;
 mod policy;
 mod problems;
 mod report;

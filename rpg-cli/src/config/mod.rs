@@ -29,8 +29,9 @@ pub use reference::reference;
 pub use reference_policy::{AdaptiveBeta, ReferenceConfig};
 pub use reward::{NamedCommand, RewardConfig, RewardWeights};
 pub use sections::{
-    CheckpointConfig, ColumnNames, DataSource, EvaluateConfig, GradientCheckpointing, LoopConfig,
-    ModelSource, OptimizerConfig, RolloutConfig, ScratchModel, Task, TaskKeys, TaskName, WarmStart,
+    CheckpointConfig, ColumnNames, DataSource, DistributedConfig, EvaluateConfig,
+    GradientCheckpointing, LoopConfig, ModelSource, OptimizerConfig, RolloutConfig, ScratchModel,
+    Task, TaskKeys, TaskName, WarmStart,
 };
 pub use servers::{LogProbs, ServerConfig};
 pub use values::{
@@ -91,6 +92,8 @@ config_section! {
         evaluate: EvaluateConfig,
         /// What the run folder keeps.
         checkpoint: CheckpointConfig = CheckpointConfig::default(),
+        /// Several processes that train one policy; see [ranks](ranks.md).
+        distributed: DistributedConfig = DistributedConfig::default(),
     }
 }
 

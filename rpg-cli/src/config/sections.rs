@@ -451,6 +451,15 @@ impl CheckpointConfig {
     }
 }
 
+config_section! {
+    /// Several processes that train one policy; see [ranks](ranks.md).
+    pub struct DistributedConfig {
+        /// How long a rank waits for the others, in seconds, before it ends the run: longer than the longest difference
+        /// between two ranks, in loading the model or sampling a step for example.
+        timeout_s: Positive = Positive::of(1800.0),
+    }
+}
+
 fn due(every: u64, step: u64, steps: u64) -> bool {
     every > 0 && step.is_multiple_of(every) && step < steps
 }

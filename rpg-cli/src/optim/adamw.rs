@@ -3,9 +3,11 @@
 use super::slots::{Primitive, Slots};
 use super::{Optimizer, OptimizerState, StateError, n_updates, zeros};
 use burn::backend::Autodiff;
+use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::{AdamWUpdate, DecodeBackend};
+use std::collections::HashSet;
 
 /// The constants of the optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,6 +52,14 @@ impl<B: DecodeBackend> AdamW<B> {
             moments: Slots::new(),
         }
     }
+
+    /// The same optimizer before its first update.
+    fn fresh(&self) -> Self {
+        Self {
+            moments: self.moments.emptied(),
+            ..Self::new(self.config)
+        }
+    }
 }
 
 impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
@@ -74,6 +84,10 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
         self.n_updates.into()
     }
 
+    fn restrict(&mut self, own: HashSet<ParamId>) {
+        self.moments.restrict(own);
+    }
+
     /// The moments as flat tensors, named by the parameter's id: `ID.0` and `ID.1`.
     fn state(&self, _point: &CausalLm<B>) -> OptimizerState {
         OptimizerState {
@@ -88,10 +102,10 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
         state: &OptimizerState,
     ) -> Result<CausalLm<B>, StateError> {
         state.check_kind(None)?;
-        let mut loaded = Self::new(self.config);
+        let mut loaded = self.fresh();
         // A state without moments is the one before the first update.
         if !state.tensors.is_empty() {
-            loaded.moments = Slots::load(&policy, &state.tensors)?;
+            loaded.moments.load(&policy, &state.tensors)?;
         }
         loaded.n_updates = n_updates(state)?;
         *self = loaded;
@@ -99,7 +113,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW<B> {
     }
 
     fn reset(&mut self) {
-        *self = Self::new(self.config);
+        *self = self.fresh();
     }
 }
 

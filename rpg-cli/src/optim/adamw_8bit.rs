@@ -5,10 +5,12 @@ use super::slots::{Primitive, Saved, Slot, Slots};
 use super::state::EIGHT_BIT;
 use super::{AdamWConfig, Optimizer, OptimizerState, StateError, StateTensor, n_updates, zeros};
 use burn::backend::Autodiff;
+use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, TensorData, TensorMetadata};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::{Codes8, DecodeBackend, Moments8};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// The optimizer and its state: two moments per parameter, of 8 bits where it has at least
@@ -30,6 +32,14 @@ impl<B: DecodeBackend> AdamW8bit<B> {
             config,
             n_updates: 0,
             moments: Slots::new(),
+        }
+    }
+
+    /// The same optimizer before its first update.
+    fn fresh(&self) -> Self {
+        Self {
+            moments: self.moments.emptied(),
+            ..Self::new(self.config)
         }
     }
 }
@@ -59,6 +69,10 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW8bit<B> {
         self.n_updates.into()
     }
 
+    fn restrict(&mut self, own: HashSet<ParamId>) {
+        self.moments.restrict(own);
+    }
+
     /// The moments as flat tensors, named by the parameter's id: `ID.0` and `ID.1`, of bytes with their scales as `ID.0.absmax`
     /// and `ID.1.absmax`, or of f32; and the number of values that share a scale.
     fn state(&self, _point: &CausalLm<B>) -> OptimizerState {
@@ -79,7 +93,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW8bit<B> {
         state: &OptimizerState,
     ) -> Result<CausalLm<B>, StateError> {
         state.check_kind(Some(EIGHT_BIT))?;
-        let mut loaded = Self::new(self.config);
+        let mut loaded = self.fresh();
         // A state without tensors is the one before the first update.
         if !state.tensors.is_empty() {
             let (found, expected) = (state.number(EIGHT_BIT)?, Moments8::BLOCK);
@@ -87,7 +101,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW8bit<B> {
                 let what = format!("`{EIGHT_BIT}`: found {found}; expected {expected}");
                 return Err(StateError::Mismatch(what));
             }
-            loaded.moments = Slots::load(&policy, &state.tensors)?;
+            loaded.moments.load(&policy, &state.tensors)?;
         }
         loaded.n_updates = n_updates(state)?;
         *self = loaded;
@@ -95,7 +109,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamW8bit<B> {
     }
 
     fn reset(&mut self) {
-        *self = Self::new(self.config);
+        *self = self.fresh();
     }
 }
 

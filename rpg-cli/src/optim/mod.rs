@@ -11,16 +11,19 @@ mod state;
 pub use adamw::{AdamW, AdamWConfig};
 pub use adamw_8bit::AdamW8bit;
 pub use norm::global_norm;
+pub(crate) use norm::square_sum;
 pub use schedule::{Place, Schedule, constant_with_warmup, cosine, linear_warmup, stable_decay};
 pub use schedule_free::{AdamWScheduleFree, ScheduleFreeConfig};
 pub use state::{OptimizerState, StateError, StateTensor};
 
 use burn::backend::Autodiff;
+use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use burn::tensor::TensorMetadata;
 use rpg_core::model::CausalLm;
 use rpg_core::ops::DecodeBackend;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 
 /// The optimizers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -46,7 +49,7 @@ pub trait Optimizer<B: DecodeBackend> {
     /// `grad_scale` first.
     ///
     /// # Panics
-    /// If no parameter has a gradient: the policy was not tracked.
+    /// If no parameter has a gradient, and it is not restricted to some: the policy was not tracked.
     fn step(
         &mut self,
         point: CausalLm<Autodiff<B>>,
@@ -67,6 +70,10 @@ pub trait Optimizer<B: DecodeBackend> {
 
     /// Updates so far.
     fn n_updates(&self) -> u64;
+
+    /// From here on it has the state of these parameters alone, also in what it saves and loads, and is given their
+    /// gradients alone: the others are updated by other processes.
+    fn restrict(&mut self, own: HashSet<ParamId>);
 
     /// Everything that another process needs beside the policy to continue bit for bit. `point` is the one that is
     /// trained.

@@ -13,6 +13,14 @@ pub fn global_norm<B: DecodeBackend, M: AutodiffModule<Autodiff<B>>>(
     model: &M,
     grads: &GradientsParams,
 ) -> f64 {
+    square_sum::<B, M>(model, grads).sqrt()
+}
+
+/// The square of [`global_norm`].
+pub(crate) fn square_sum<B: DecodeBackend, M: AutodiffModule<Autodiff<B>>>(
+    model: &M,
+    grads: &GradientsParams,
+) -> f64 {
     let mut sum = SquareSum::<B> {
         grads,
         sums: Vec::new(),
@@ -23,7 +31,7 @@ pub fn global_norm<B: DecodeBackend, M: AutodiffModule<Autodiff<B>>>(
     }
     // The squares of each tensor are summed in its own type, the tensors' sums in f64.
     let sums = Tensor::cat(sum.sums, 0).into_data();
-    sums.iter::<f64>().sum::<f64>().sqrt()
+    sums.iter::<f64>().sum()
 }
 
 struct SquareSum<'a, B: DecodeBackend> {

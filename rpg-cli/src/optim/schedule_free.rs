@@ -9,12 +9,12 @@ use super::slots::{self, Primitive, Saved, Slots};
 use super::state::SCHEDULE_FREE as LR_MAX;
 use super::{Optimizer, OptimizerState, StateError, StateTensor, n_updates};
 use burn::backend::Autodiff;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData, TensorPrimitive};
 use rpg_core::model::CausalLm;
 use rpg_core::ops::{DecodeBackend, ScheduleFreeUpdate};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// The constants of the optimizer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,6 +62,14 @@ impl<B: DecodeBackend> AdamWScheduleFree<B> {
             lr_max: 0.0,
             weight_sum: 0.0,
             slots: Slots::new(),
+        }
+    }
+
+    /// The same optimizer before its first update.
+    fn fresh(&self) -> Self {
+        Self {
+            slots: self.slots.emptied(),
+            ..Self::new(self.config)
         }
     }
 
@@ -124,6 +132,10 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
         self.n_updates.into()
     }
 
+    fn restrict(&mut self, own: HashSet<ParamId>) {
+        self.slots.restrict(own);
+    }
+
     /// `z` and the second moment as flat tensors, named by the parameter's id, `ID.0` and `ID.1`; `y` as `ID.y`: what
     /// is computed from `x` and `z` is it only up to rounding.
     fn state(&self, point: &CausalLm<B>) -> OptimizerState {
@@ -153,13 +165,13 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
         state: &OptimizerState,
     ) -> Result<CausalLm<B>, StateError> {
         state.check_kind(Some(LR_MAX))?;
-        let mut loaded = Self::new(self.config);
+        let mut loaded = self.fresh();
         let mut point = policy;
         // A state without tensors is the one before the first update.
         if !state.tensors.is_empty() {
             loaded.lr_max = state.number(LR_MAX)?;
             loaded.weight_sum = state.number(WEIGHT_SUM)?;
-            loaded.slots = Slots::load(&point, &state.tensors)?;
+            loaded.slots.load(&point, &state.tensors)?;
             let beta_1 = self.config.betas[0];
             point = if state.number(BETA_1)? == beta_1 {
                 load_point(point, &loaded.slots, &state.tensors)?
@@ -177,7 +189,7 @@ impl<B: DecodeBackend> Optimizer<B> for AdamWScheduleFree<B> {
     }
 
     fn reset(&mut self) {
-        *self = Self::new(self.config);
+        *self = self.fresh();
     }
 }
 

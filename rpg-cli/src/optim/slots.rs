@@ -36,22 +36,43 @@ impl<B: DecodeBackend> Slot<B> for [Primitive<B>; 2] {
 
 /// What is kept for each parameter that has been updated.
 #[derive(Debug)]
-pub(super) struct Slots<S>(HashMap<ParamId, S>);
+pub(super) struct Slots<S> {
+    slots: HashMap<ParamId, S>,
+    // `None`: all.
+    own: Option<HashSet<ParamId>>,
+}
 
 impl<S> Slots<S> {
     pub(super) fn new() -> Self {
-        Self(HashMap::new())
+        Self {
+            slots: HashMap::new(),
+            own: None,
+        }
+    }
+
+    /// Keeps something for these parameters alone.
+    pub(super) fn restrict(&mut self, own: HashSet<ParamId>) {
+        self.slots.retain(|id, _| own.contains(id));
+        self.own = Some(own);
+    }
+
+    /// Nothing kept yet, for the same parameters.
+    pub(super) fn emptied(&self) -> Self {
+        Self {
+            slots: HashMap::new(),
+            own: self.own.clone(),
+        }
     }
 
     pub(super) fn get(&self, id: ParamId) -> Option<&S> {
-        self.0.get(&id)
+        self.slots.get(&id)
     }
 
     /// The policy after an update: `each` is given a parameter, its gradient and its slots, which are at first what
     /// `first` makes of the parameter, and returns the parameter's new value.
     ///
     /// # Panics
-    /// If no parameter has a gradient: the policy was not tracked.
+    /// If no parameter has a gradient, and there is no restriction to some: the policy was not tracked.
     pub(super) fn update<B: DecodeBackend>(
         &mut self,
         policy: CausalLm<Autodiff<B>>,
@@ -60,7 +81,7 @@ impl<S> Slots<S> {
         each: impl FnMut(Primitive<B>, Primitive<B>, &mut S) -> Primitive<B>,
     ) -> CausalLm<Autodiff<B>> {
         assert!(
-            !grads.is_empty(),
+            self.own.is_some() || !grads.is_empty(),
             "no parameter of the policy has a gradient"
         );
         policy.map(&mut Updater {
@@ -80,25 +101,27 @@ impl<S> Slots<S> {
             let tensors = slot.tensors().into_iter();
             tensors.map(move |(end, tensor)| (name(id, end), tensor))
         };
-        self.0.iter().flat_map(named).collect()
+        self.slots.iter().flat_map(named).collect()
     }
 
-    /// What is kept for the parameters of `policy`, as [`tensors`](Self::tensors) has named it.
+    /// Takes up what is kept for the parameters of `policy`, as [`tensors`](Self::tensors) has named it.
     pub(super) fn load<B: DecodeBackend>(
+        &mut self,
         policy: &CausalLm<B>,
         tensors: &BTreeMap<String, StateTensor>,
-    ) -> Result<Self, StateError>
+    ) -> Result<(), StateError>
     where
         S: Slot<B>,
     {
         let mut loader = Loader::<B, S> {
-            trained: policy.trained(),
+            trained: self.own.clone().or_else(|| policy.trained()),
             tensors,
             slots: Ok(HashMap::new()),
             backend: PhantomData,
         };
         policy.visit(&mut loader);
-        loader.slots.map(Self)
+        self.slots = loader.slots?;
+        Ok(())
     }
 }
 
@@ -187,7 +210,7 @@ where
             return Param::from_mapped_value(id, tensor, mapper);
         };
         let value = tensor.inner().into_primitive().tensor();
-        let slots = self.slots.0.entry(id);
+        let slots = self.slots.slots.entry(id);
         let slots = slots.or_insert_with(|| (self.first)(&value));
         let value = (self.each)(value, grad.into_primitive().tensor(), slots);
         let value = Tensor::<B, D>::from_primitive(TensorPrimitive::Float(value));

@@ -4,6 +4,7 @@ use super::collect::{of_sampler, sample};
 use super::evaluation::{EvalProblem, Evaluation, Sources, evaluate};
 use super::grading::Grader;
 use super::length::Length;
+use super::ranks::{Team, in_shares};
 use super::report::{Activity, Progress, Timing};
 use super::sample::Rollout;
 use super::versions::Order;
@@ -49,6 +50,7 @@ pub(super) struct Collector<'a, B: DecodeBackend> {
     pub(super) n_problems: u64,
     pub(super) rollouts: Box<dyn Rollouts<B> + 'a>,
     pub(super) grader: Arc<Grader>,
+    pub(super) team: Team,
 }
 
 impl<B: DecodeBackend> Collector<'_, B> {
@@ -83,20 +85,24 @@ impl<B: DecodeBackend> Collector<'_, B> {
         while rollout.kept.len() < wanted && rollout.n_batches < limit.max(1) {
             let problems = self.next_problems(wanted as u64)?;
             let first = rollout.groups.len();
-            let groups = sample(
-                self.rollouts.as_mut(),
-                &problems,
-                config.rollout.samples_per_prompt.get(),
-                |i, j| of_sample(config.seed, step, (first + i) as u64, j as u64),
-                &options,
-                Activity::Sampling,
-                on_progress,
-            )?;
-            timing.lap("gen");
-            let groups = self.grader.grade(problems, groups, &mut |done, total| {
-                on_progress(Progress::new(Activity::Grading, done, total))
+            let groups = in_shares(&self.team, problems, |start, problems| {
+                let first = first + start;
+                let groups = sample(
+                    self.rollouts.as_mut(),
+                    &problems,
+                    config.rollout.samples_per_prompt.get(),
+                    |i, j| of_sample(config.seed, step, (first + i) as u64, j as u64),
+                    &options,
+                    Activity::Sampling,
+                    on_progress,
+                )?;
+                timing.lap("gen");
+                self.grader.grade(problems, groups, &mut |done, total| {
+                    on_progress(Progress::new(Activity::Grading, done, total))
+                })
             })?;
-            self.grader.check_scored("the first step", &groups)?;
+            self.grader
+                .check_scored("the first step", &groups, &self.team)?;
             let filter = (limit > 0).then_some(config.train.filter);
             rollout.add(groups, filter, wanted);
             timing.lap("reward");
@@ -141,6 +147,7 @@ impl<B: DecodeBackend> Collector<'_, B> {
             problems,
             &sources,
             self.config,
+            &self.team,
             on_progress,
         )?;
         self.rollouts.release();

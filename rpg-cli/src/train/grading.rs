@@ -1,5 +1,6 @@
 //! Turns completions into rewards: with the built-in grader, the user's own reward, and a sum of parts.
 
+use super::ranks::Team;
 use super::sample::{GradedGroup, Sample};
 use crate::config::{RewardConfig, TrainConfig};
 use crate::data::{Data, PromptedProblem, TrainData};
@@ -9,12 +10,13 @@ use rpg_reward::shaping::{RewardParts, format_reward};
 use rpg_reward::{
     ErrorPolicy, GradeOptions, Reason, Reward, RewardError, RewardItem, Score, Verdict, grade_batch,
 };
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a completion is worth.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Grade {
     /// The verdict of the built-in grader.
     pub verdict: Verdict,
@@ -46,7 +48,7 @@ impl Grade {
 }
 
 /// Why a reward of the user's gave no score.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OwnError {
     /// Which of several; `None` of the only one.
     pub name: Option<String>,
@@ -112,10 +114,18 @@ impl Grader {
         OwnError { name, error }
     }
 
-    /// Refuses completions of `what` of which none has a score from one of the user's rewards, if that has never given one.
-    pub(super) fn check_scored(&self, what: &str, groups: &[GradedGroup]) -> Result<(), Failure> {
-        let mut silent = (self.own.iter()).filter(|own| !own.has_scored.load(Ordering::Relaxed));
-        silent.try_for_each(|own| {
+    /// Refuses completions of `what` of which none has a score from one of the user's rewards, if that has never given one on any
+    /// rank.
+    pub(super) fn check_scored(
+        &self,
+        what: &str,
+        groups: &[GradedGroup],
+        team: &Team,
+    ) -> Result<(), Failure> {
+        let has_scored = |own: &Own| f64::from(u8::from(own.has_scored.load(Ordering::Relaxed)));
+        let scored = team.sum(self.own.iter().map(has_scored).collect())?;
+        let mut silent = self.own.iter().zip(scored).filter(|(_, n)| *n == 0.0);
+        silent.try_for_each(|(own, _)| {
             let samples = groups.iter().flat_map(|group| &group.samples);
             let mut errors = samples.filter_map(|sample| sample.grade.error.as_ref());
             let first = errors.find(|error| {

@@ -2,7 +2,7 @@
 
 use super::learner::{StepReport, TapedLoss};
 use super::prepare::{Place, Response};
-use super::ranks::Ranks;
+use super::ranks::Team;
 use crate::config::{Positive, TrainConfig};
 use crate::failure::Failure;
 use burn::backend::Autodiff;
@@ -13,6 +13,7 @@ use rpg_core::score::{Entropy, ScoreItem, score_on_tape};
 use rpg_losses::aggregate::aggregate_tokens;
 use rpg_losses::ratios::MAX_LOG_RATIO;
 use rpg_losses::{Diagnostics, LossInputs, ObjectiveConfig, StepTotals, policy_loss};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What an update reports.
@@ -29,12 +30,12 @@ pub struct UpdateReport {
     pub mean_sampler_weight: f64,
     /// The largest one.
     pub max_sampler_weight: f64,
-    /// What the responses of this rank were trained with that the step writes down.
+    /// What the responses were trained with that the step writes down.
     pub responses: Vec<TrainedResponse>,
 }
 
 /// What a response was trained with in an update.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainedResponse {
     /// Which of the step's samples it is.
     pub place: Place,
@@ -107,41 +108,47 @@ impl<B: DecodeBackend> UpdateSums<B> {
         }
     }
 
-    /// The report over all ranks, which have `n_tokens` tokens together; `responses` are those of this one. Empty if there
-    /// were none.
+    /// The report over all ranks, which have `n_tokens` tokens together; `responses` are those of this one, which may have
+    /// none. Empty if no rank has one.
     pub(super) fn read(
         sums: Option<Self>,
         responses: &[&Response<'_>],
         n_tokens: usize,
-        ranks: &dyn Ranks<B>,
+        team: &Team,
     ) -> Result<UpdateReport, Failure> {
-        let Some(all) = sums else {
+        let (mut diagnostics, mut totals, mut maxima) = (Vec::new(), Vec::new(), Vec::new());
+        let mut written = Vec::new();
+        if let Some(own) = sums {
+            diagnostics = own.diagnostics.read_sums();
+            let sums = vec![own.entropy, own.difference, own.weight];
+            totals.extend(Tensor::cat(sums, 0).into_data().iter::<f64>());
+            let largest = vec![own.largest, own.largest_weight];
+            maxima.extend(Tensor::cat(largest, 0).into_data().iter::<f64>());
+            written = trained(responses, own.logprobs);
+        }
+        let diagnostics = team.sum(diagnostics)?;
+        let totals = team.sum(totals)?;
+        let maxima = team.concat(maxima)?;
+        let responses = team.concat(written)?;
+        let [entropy, difference, weight] = totals[..] else {
             return Ok(UpdateReport::default());
         };
-        let sums = ranks.sum(&all.diagnostics.read_sums())?;
-        let rest = vec![
-            all.entropy,
-            all.difference,
-            all.weight,
-            all.largest,
-            all.largest_weight,
-        ];
-        let rest: Vec<f64> = Tensor::cat(rest, 0).into_data().iter::<f64>().collect();
-        let totals = ranks.sum(&rest[..3])?;
-        let maxima = ranks.gather(&rest[3..])?;
         // A NaN must not be hidden by a number.
         let larger = |a: f64, b: f64| if b > a || b.is_nan() { b } else { a };
-        let largest = |i: usize| maxima.iter().map(|of_rank| of_rank[i]).reduce(larger);
+        let largest = |i: usize| {
+            let of_ranks = maxima.chunks(2).map(|of_rank| of_rank[i]);
+            of_ranks.reduce(larger).unwrap_or(0.0)
+        };
         let n = n_tokens.max(1) as f64;
-        let mut metrics = Diagnostics::<Autodiff<B>>::metrics(&sums);
-        metrics.insert("actor/entropy".into(), totals[0] / n);
+        let mut metrics = Diagnostics::<Autodiff<B>>::metrics(&diagnostics);
+        metrics.insert("actor/entropy".into(), entropy / n);
         Ok(UpdateReport {
             metrics,
-            mean_logprob_difference: totals[1] / n,
-            max_logprob_difference: largest(0).unwrap_or(0.0),
-            mean_sampler_weight: totals[2] / n,
-            max_sampler_weight: largest(1).unwrap_or(0.0),
-            responses: trained(responses, all.logprobs),
+            mean_logprob_difference: difference / n,
+            max_logprob_difference: largest(0),
+            mean_sampler_weight: weight / n,
+            max_sampler_weight: largest(1),
+            responses,
         })
     }
 }
@@ -329,7 +336,7 @@ impl Rows {
 mod tests {
     use super::*;
     use crate::config::{NonNegative, PositiveTemperature};
-    use crate::train::ranks::OneRank;
+    use crate::train::ranks::Team;
     use burn::backend::Flex;
     use rpg_core::score::score;
     use rpg_losses::Aggregation;
@@ -442,7 +449,8 @@ mod tests {
         for part in [&parts[..2], &parts[2..]] {
             loss.of(&trainable, part).1.add_to(&mut sums);
         }
-        let report = UpdateSums::<Flex>::read(sums, &parts, totals.n_tokens, &OneRank).unwrap();
+        let report =
+            UpdateSums::<Flex>::read(sums, &parts, totals.n_tokens, &Team::alone()).unwrap();
         for (found, response) in report.responses.iter().zip([&responses[0], &responses[2]]) {
             assert_eq!(found.place, response.place);
             assert_eq!(found.advantage, response.place.group as f64);
@@ -453,7 +461,7 @@ mod tests {
             }
         }
         assert_eq!(report.responses.len(), 2);
-        let none = UpdateSums::<Flex>::read(None, &[], 0, &OneRank).unwrap();
+        let none = UpdateSums::<Flex>::read(None, &[], 0, &Team::alone()).unwrap();
         assert_eq!(none, UpdateReport::default());
     }
 }

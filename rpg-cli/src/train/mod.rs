@@ -1,12 +1,14 @@
 //! Training: the loop of the paper's Algorithm 2, and its parts.
 
 mod ahead;
+mod begin;
 mod changes;
 mod collect;
 mod collector;
 mod commands;
 pub mod evaluation;
 mod grading;
+mod keep;
 mod learner;
 mod length;
 mod loss;
@@ -21,6 +23,7 @@ mod sample;
 #[cfg(feature = "server")]
 pub(crate) mod servers;
 mod setup;
+mod shards;
 mod stops;
 mod trainer;
 mod updates;
@@ -36,7 +39,7 @@ pub use loss::{TrainedResponse, UpdateReport};
 pub use memory::{MemoryPart, MemoryPlan, RunSizes, advice};
 pub use origin::Origin;
 pub use prepare::Place;
-pub use ranks::{OneRank, Ranks};
+pub use ranks::{OneRank, Ranks, Team, ThreadRanks};
 pub use reference::{ReferenceRule, ReferenceState};
 pub use sample::{GradedGroup, GroupFilter, Rollout, Sample};
 pub(crate) use setup::check_context;

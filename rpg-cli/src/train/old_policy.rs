@@ -2,7 +2,7 @@
 
 use super::learner::Learner;
 use super::prepare::{OnProgress, Response, log_probs};
-use super::ranks::Ranks;
+use super::ranks::Team;
 use crate::config::TrainConfig;
 use crate::failure::Failure;
 use rpg_core::ops::DecodeBackend;
@@ -19,53 +19,43 @@ pub(super) fn add_old_policy<B: DecodeBackend>(
     config: &TrainConfig,
     learner: &Learner<B>,
     responses: &mut [Response],
-    ranks: &dyn Ranks<B>,
+    team: &Team,
     on_progress: OnProgress<'_>,
 ) -> Result<BTreeMap<String, f64>, Failure> {
     let mut metrics = BTreeMap::new();
     if let Some(correction) = &config.rollout_correction() {
-        let logp_old = log_probs(config, &learner.policy(), responses, on_progress)?;
+        let policy = learner.policy()?;
+        let logp_old = log_probs(config, &policy, responses, team, on_progress)?;
         for (response, logp_old) in responses.iter_mut().zip(logp_old) {
             response.logp_old = logp_old;
         }
-        metrics = add_weights(correction, responses, ranks)?;
+        metrics = add_weights(correction, responses);
     }
     add_mass(&config.objective, responses);
     Ok(metrics)
 }
 
-/// Adds the weight of each token. The metrics are those of the responses of all ranks.
-fn add_weights<B: DecodeBackend>(
+/// Adds the weight of each token, and returns the metrics.
+fn add_weights(
     correction: &RolloutCorrection,
     responses: &mut [Response],
-    ranks: &dyn Ranks<B>,
-) -> Result<BTreeMap<String, f64>, Failure> {
-    let all = |values: &dyn Fn(&Response) -> Vec<f64>| {
-        let values: Vec<f64> = responses.iter().flat_map(values).collect();
-        ranks.gather(&values)
+) -> BTreeMap<String, f64> {
+    let rows = |values: &dyn Fn(&Response) -> Vec<f64>| -> Vec<Vec<f64>> {
+        responses.iter().map(values).collect()
     };
-    let lengths = all(&|response| vec![response.len() as f64])?;
-    let logp_old = all(&|response| in_f64(&response.logp_old))?;
-    let logp_rollout = all(&|response| in_f64(response.logp_rollout))?;
-    let n_before: usize = lengths[..ranks.rank()].iter().map(Vec::len).sum();
-    let lengths: Vec<usize> = lengths.concat().iter().map(|&n| n as usize).collect();
-    let is_trained = all(&|response| vec![f64::from(u8::from(response.is_trained))])?.concat();
-    let is_trained = is_trained.into_iter().map(|flag| flag == 1.0);
-    let mask: Vec<Vec<bool>> = is_trained
-        .zip(&lengths)
-        .map(|(flag, &n)| vec![flag; n])
-        .collect();
+    let mask = responses
+        .iter()
+        .map(|response| vec![response.is_trained; response.len()]);
     let rollout = rollout_weights(
         correction,
-        &rows(&logp_old.concat(), &lengths),
-        &rows(&logp_rollout.concat(), &lengths),
-        &mask,
+        &rows(&|response| in_f64(&response.logp_old)),
+        &rows(&|response| in_f64(response.logp_rollout)),
+        &mask.collect::<Vec<_>>(),
     );
-    let own = rollout.weights.into_iter().skip(n_before);
-    for (response, weights) in responses.iter_mut().zip(own) {
+    for (response, weights) in responses.iter_mut().zip(rollout.weights) {
         response.weights = Some(weights);
     }
-    Ok(rollout.metrics)
+    rollout.metrics
 }
 
 /// With `z` other than 1 `pi_old` is a measure of that mass, of which the normalized form sampled: the logarithm of
@@ -87,14 +77,4 @@ fn add_mass(objective: &ObjectiveConfig, responses: &mut [Response]) {
 
 fn in_f64(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| x.into()).collect()
-}
-
-/// Cuts a list into rows of these lengths.
-fn rows(mut values: &[f64], lengths: &[usize]) -> Vec<Vec<f64>> {
-    let row = |&n: &usize| {
-        let (row, rest) = values.split_at(n);
-        values = rest;
-        row.to_vec()
-    };
-    lengths.iter().map(row).collect()
 }

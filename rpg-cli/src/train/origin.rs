@@ -74,7 +74,7 @@ fn on_change(key: &str) -> Change {
         | "optimizer.kind"
         | "rollout.max_new_tokens" => Change::Refused,
         _ => match section {
-            "checkpoint" => Change::Allowed,
+            "checkpoint" | "distributed" => Change::Allowed,
             "seed" | "model" | "data" | "warm_start" | "lora" => Change::Refused,
             _ => Change::Noted,
         },
@@ -102,6 +102,24 @@ impl Origin {
             reference: reference.map(reference::checksum),
             base: has_adapter.then(|| reference::checksum(&policy.clone().without_adapter())),
         })
+    }
+
+    /// All of it, by names that a user knows.
+    pub(super) fn parts(&self) -> BTreeMap<String, String> {
+        let keys = self.config.iter();
+        let mut parts: BTreeMap<String, String> = keys
+            .map(|(key, value)| (key.clone(), value.to_string()))
+            .collect();
+        for (name, checksum) in [
+            ("the problems to train on", &self.train),
+            ("the problems to evaluate on", &Some(self.eval.clone())),
+            ("the weights of reference.path", &self.reference),
+            ("the weights of the adapter's base", &self.base),
+        ] {
+            let part = checksum.iter().map(|sum| (name.to_owned(), sum.clone()));
+            parts.extend(part);
+        }
+        parts
     }
 
     /// Refuses to resume with `now` a run that was started with `self`; otherwise says what is different. `file`

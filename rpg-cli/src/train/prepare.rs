@@ -2,7 +2,7 @@
 
 use super::learner::Learner;
 use super::old_policy::add_old_policy;
-use super::ranks::Ranks;
+use super::ranks::Team;
 use super::reference::Reference;
 use super::sample::Rollout;
 use crate::config::TrainConfig;
@@ -16,6 +16,7 @@ use rpg_core::ops::DecodeBackend;
 use rpg_core::score::{ScoreItem, passes, score};
 use rpg_core::seed::{derive, stream};
 use rpg_losses::{ObjectiveConfig, TokenLogProbs, token_advantages};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
@@ -23,7 +24,7 @@ use std::ops::ControlFlow;
 pub(super) type OnProgress<'a> = &'a mut dyn FnMut(usize, usize) -> ControlFlow<()>;
 
 /// A group of a [`Rollout`], and a sample of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The index of the group in [`Rollout::groups`].
     pub group: usize,
@@ -143,7 +144,7 @@ pub(super) fn prepare<'a, B: DecodeBackend>(
     learner: &Learner<B>,
     reference: &Reference<'_, B>,
     rollout: &'a Rollout,
-    ranks: &dyn Ranks<B>,
+    team: &Team,
     on_progress: OnProgress<'_>,
 ) -> Result<Batch<'a>, Failure> {
     let masks = config.train.mask_truncated_completions;
@@ -172,9 +173,9 @@ pub(super) fn prepare<'a, B: DecodeBackend>(
             });
         }
     }
-    let of_sampler = add_old_policy(config, learner, &mut responses, ranks, on_progress)?;
+    let of_sampler = add_old_policy(config, learner, &mut responses, team, on_progress)?;
     if let Some(model) = reference.model() {
-        add_reference(config, model, &mut responses, on_progress)?;
+        add_reference(config, model, &mut responses, team, on_progress)?;
     }
     add_advantages(&reference.objective(), &rewards, &mut responses);
     let n_all = responses.len();
@@ -191,23 +192,26 @@ fn add_reference<B: DecodeBackend>(
     config: &TrainConfig,
     reference: &CausalLm<B>,
     responses: &mut [Response],
+    team: &Team,
     on_progress: OnProgress<'_>,
 ) -> Result<(), Failure> {
-    let logp_ref = log_probs(config, reference, responses, on_progress)?;
+    let logp_ref = log_probs(config, reference, responses, team, on_progress)?;
     for (response, logp_ref) in responses.iter_mut().zip(logp_ref) {
         response.logp_ref = Some(logp_ref);
     }
     Ok(())
 }
 
-/// The log-prob of each token of each response under `model`.
+/// The log-prob of each token of each response under `model`. Each rank scores its share of the responses.
 pub(super) fn log_probs<B: DecodeBackend>(
     config: &TrainConfig,
     model: &CausalLm<B>,
     responses: &[Response],
+    team: &Team,
     on_progress: OnProgress<'_>,
 ) -> Result<Vec<Vec<f32>>, Failure> {
-    let items: Vec<&ScoreItem> = responses.iter().map(|response| &response.item).collect();
+    let own = &responses[team.share(responses.len())];
+    let items: Vec<&ScoreItem> = own.iter().map(|response| &response.item).collect();
     let mut log_probs = Vec::with_capacity(items.len());
     for part in passes(
         model.config(),
@@ -227,7 +231,7 @@ pub(super) fn log_probs<B: DecodeBackend>(
             rest = later;
         }
     }
-    Ok(log_probs)
+    team.concat(log_probs)
 }
 
 fn add_advantages(objective: &ObjectiveConfig, rewards: &[f64], responses: &mut [Response]) {

@@ -18,7 +18,7 @@ pub enum GroupFilter {
 }
 
 /// A completion and what it is worth.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// The completion.
     pub completion: Completion,

@@ -2,7 +2,8 @@
 
 use super::evaluation::Best;
 use super::grading::Grader;
-use super::ranks::{OneRank, Ranks};
+use super::origin::Origin;
+use super::ranks::{Team, check_alike};
 use super::reference::{ReferenceRule, check_shapes, check_vocabulary};
 use super::report::{MetricsFile, Reporter, SamplesFile, TensorBoardFile};
 #[cfg(feature = "server")]
@@ -158,6 +159,15 @@ impl<B: DecodeBackend> Start<B> {
         Ok(Box::new(self.local_rollouts(config)))
     }
 
+    /// Refuses ranks that do not begin with the same config, problems and models as rank 0.
+    pub fn check_ranks(&self, config: &TrainConfig, team: &Team) -> Result<(), Failure> {
+        if team.is_alone() {
+            return Ok(());
+        }
+        let origin = Origin::new(config, &self.data, &self.policy, self.reference.as_ref())?;
+        check_alike(team, &origin, &self.policy)
+    }
+
     fn local_rollouts(&self, config: &TrainConfig) -> LocalRollouts<B> {
         LocalRollouts::new(self.tokenizer.clone()).with_weights(config.rollout.weights)
     }
@@ -178,8 +188,8 @@ pub struct Parts<'a, B: DecodeBackend> {
     /// How gradients become a new policy.
     pub optimizer: Box<dyn Optimizer<B>>,
     /// Who shares the work.
-    pub ranks: Box<dyn Ranks<B> + 'a>,
-    /// Who is told, in this order.
+    pub team: Team,
+    /// Who is told, in this order. Only those of the first rank are.
     pub reporters: Vec<Box<dyn Reporter + 'a>>,
     /// How to stop the run.
     pub interrupt: Interrupt,
@@ -199,7 +209,7 @@ impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
             rollouts: start.rollouts(config, folder)?,
             grader: Grader::new(config, rewards),
             optimizer: config.optimizer.build(),
-            ranks: Box::new(OneRank),
+            team: Team::alone(),
             reporters: files(config, start, folder),
             interrupt: Interrupt::default(),
         })
@@ -284,6 +294,20 @@ pub(super) fn check_correction<B: DecodeBackend>(
          so that every weight is 1",
     )
     .hint("remove it: it makes up for samplers whose log-probs differ, such as rollout.weights = \"int8\" or a server"))
+}
+
+/// Refuses to sample ahead over several ranks.
+pub(super) fn check_ahead(config: &TrainConfig, team: &Team) -> Result<(), Failure> {
+    if !config.samples_ahead() || team.is_alone() {
+        return Ok(());
+    }
+    Err(Failure {
+        everywhere: true,
+        ..Failure::input(format!(
+            "rollout.max_staleness: found {}; expected 0 with several ranks, which exchange what they sample between updates",
+            config.rollout.max_staleness
+        ))
+    })
 }
 
 /// Refuses 8-bit integers where they are not faster, and where they would not be right.

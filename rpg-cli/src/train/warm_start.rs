@@ -1,7 +1,7 @@
 //! Supervised training on worked examples, before reinforcement learning.
 
 use super::learner::Learner;
-use super::ranks::Ranks;
+use super::ranks::Team;
 use super::report::{Event, Metrics, Timing};
 use super::trainer::Trainer;
 use crate::config::{LoopConfig, Task, WarmStart};
@@ -36,7 +36,7 @@ impl<B: DecodeBackend> Trainer<'_, B> {
             batch_size: config.batch_size.get(),
         })?;
         for step in done + 1..=config.steps {
-            if self.interrupt.requested() {
+            if self.team.any(self.interrupt.requested())? {
                 return Err(Failure::interrupted());
             }
             let mut timing = Timing::start();
@@ -47,7 +47,7 @@ impl<B: DecodeBackend> Trainer<'_, B> {
                 &self.tokenizer,
                 step,
                 &self.config.train,
-                self.ranks.as_ref(),
+                &self.team,
                 &self.interrupt,
             )?;
             self.state.warm_start_steps = step;
@@ -60,14 +60,14 @@ impl<B: DecodeBackend> Trainer<'_, B> {
                 steps: config.steps,
                 metrics: &metrics,
             })?;
-            if self.is_checkpoint_due(step, config.steps) {
+            if self.is_checkpoint_due(step, config.steps)? {
                 self.save()?;
             }
         }
         self.reporters.on(&Event::WarmStartEnd)?;
         self.state.n_problems = config.steps * config.batch_size.get() as u64;
         // Reinforcement learning starts with fresh moments.
-        self.learner.reset_optimizer();
+        self.learner.reset_optimizer()?;
         // The first evaluation may take minutes.
         self.save().map(|_| ())
     }
@@ -82,15 +82,16 @@ fn step<B: DecodeBackend>(
     tokenizer: &Tokenizer,
     step: u64,
     passes: &LoopConfig,
-    ranks: &dyn Ranks<B>,
+    team: &Team,
     interrupt: &Interrupt,
 ) -> Result<f64, Failure> {
     let items = examples(learner, config, task, tokenizer, step)?;
     let n_tokens: usize = items.iter().map(|item| item.scored.len()).sum();
-    let n_tokens = ranks.sum(&[n_tokens as f64])?[0];
+    let n_tokens = n_tokens as f64;
     // All examples of a task have nearly the same length: that of the first will do.
     let n_tokens_each = items[0].tokens.len();
-    let parts = by_tokens(&items, passes.micro_batch_tokens.get(), |_| n_tokens_each);
+    let own = &items[team.share(items.len())];
+    let parts = by_tokens(own, passes.micro_batch_tokens.get(), |_| n_tokens_each);
     let activations = passes.activations(learner.model_config());
     // An average needs no falling learning rate.
     let rate = if learner.optimizer().averages() {
@@ -112,7 +113,6 @@ fn step<B: DecodeBackend>(
         },
         config.lr.get() * rate(0.1, step as f64 / (config.steps + 1) as f64),
         MAX_GRAD_NORM,
-        ranks,
     )?;
     if report.skipped {
         return Err(Failure::internal(format!(
@@ -121,7 +121,7 @@ fn step<B: DecodeBackend>(
         ))
         .hint("lower warm_start.lr"));
     }
-    Ok(ranks.sum(&[nll])?[0])
+    Ok(team.sum(vec![nll])?[0])
 }
 
 fn examples<B: DecodeBackend>(

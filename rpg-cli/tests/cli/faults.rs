@@ -320,3 +320,20 @@ fn a_run_killed_before_its_first_step_resumes_and_one_process_trains_at_a_time()
         assert_eq!(weights(&dir), weights(&straight), "{name}");
     }
 }
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn one_of_several_ranks_needs_a_build_with_mpi() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("run");
+    let output = rpg()
+        .args(["train", "--run-dir", dir.to_str().unwrap()])
+        .env("OMPI_COMM_WORLD_SIZE", "2")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let expected = "error: started as one of 2 ranks, but this rpg is built without MPI: \
+                    cargo build --release -p rpg-cli --features mpi\n";
+    assert_eq!(text(&output.stderr), expected);
+    assert!(!dir.exists());
+}

@@ -1,6 +1,6 @@
 //! `objective.rollout_correction`: the sampler is not the policy from which a step starts.
 
-use crate::ranks::ThreadRank;
+use crate::ranks::on_ranks;
 use crate::{BAD, GOOD, Mismatch, Stop, TestRun, config};
 use rpg_cli::config::TrainConfig;
 use rpg_cli::failure::FailureKind;
@@ -179,35 +179,23 @@ fn micro_batches_change_nothing() {
 
 #[test]
 fn ranks_agree_on_the_mismatch_of_all() {
+    // Each rank samples half of the prompts.
     let v = [V, [0.5, 1.1]];
     let keys = ", rollout_correction={max=10.0}";
     let config = || ppo(keys, &["train.steps=2"]);
-    let runs: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = ThreadRank::all()
-            .into_iter()
-            .zip(v)
-            .map(|(rank, v)| {
-                scope.spawn(move || {
-                    let mut run = run_with(config(), v);
-                    run.ranks = Some(rank);
-                    run.start_or_resume(usize::MAX, None).unwrap();
-                    (run.metrics(), run.log_prob(GOOD))
-                })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+    let runs = on_ranks(2, |team| {
+        let mut run = run_with(config(), v[team.rank()]);
+        run.team = team;
+        run.start_or_resume(usize::MAX, None).unwrap();
+        run.metrics()
     });
-    assert_eq!(runs[0].1, runs[1].1);
     let expected = expected_metrics(&config(), &v);
-    for (metrics, _) in &runs {
-        // Each rank has the weights of its own responses: the loss is that of both.
-        let loss = metrics[0]["actor/pg_loss"].as_f64().unwrap();
-        assert!(near(loss, -0.125 * (1.5 - 0.8 + 0.5 - 1.1)), "{loss}");
-        metrics.iter().for_each(|line| check(line, &expected));
-    }
+    let loss = runs[0][0]["actor/pg_loss"].as_f64().unwrap();
+    assert!(near(loss, -0.125 * (1.5 - 0.8 + 0.5 - 1.1)), "{loss}");
+    assert_eq!(runs[0].len(), 2);
+    runs[0].iter().for_each(|line| check(line, &expected));
+    // The first rank writes.
+    assert!(runs[1].is_empty());
 }
 
 #[test]

@@ -10,15 +10,15 @@ mod staleness;
 mod truncated;
 
 use burn::backend::{Autodiff, Flex};
+use burn::module::ParamId;
 use burn::optim::GradientsParams;
-use ranks::ThreadRank;
 use rpg_cli::config::TrainConfig;
 use rpg_cli::failure::{Failure, FailureKind};
 use rpg_cli::interrupt::Interrupt;
 use rpg_cli::optim::{Optimizer, OptimizerState, StateError};
 use rpg_cli::run_folder::{METRICS, RunFolder};
 use rpg_cli::train::report::{Event, Reporter};
-use rpg_cli::train::{OneRank, Outcome, Parts, Start, Trainer};
+use rpg_cli::train::{Outcome, Parts, Start, Team, Trainer};
 use rpg_core::model::CausalLm;
 use rpg_core::score::{ScoreItem, score};
 use rpg_core::tokenizer::Tokenizer;
@@ -26,6 +26,7 @@ use rpg_core::{Completion, Group, StopReason};
 use rpg_reward::{Reward, RewardError, RewardItem, Score};
 use rpg_rollout::generate::{GenerateError, GenerateOptions, Progress, Request};
 use rpg_rollout::rollouts::Rollouts;
+use std::collections::HashSet;
 use std::fs;
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicUsize;
@@ -233,6 +234,10 @@ impl Optimizer<Flex> for LoggedOptimizer {
         self.inner.n_updates()
     }
 
+    fn restrict(&mut self, own: HashSet<ParamId>) {
+        self.inner.restrict(own);
+    }
+
     fn state(&self, point: &CausalLm<Flex>) -> OptimizerState {
         self.inner.state(point)
     }
@@ -285,7 +290,7 @@ struct TestRun {
     score: fn(&str) -> Score,
     mismatch: Mismatch,
     stops: [StopReason; 2],
-    ranks: Option<ThreadRank>,
+    team: Team,
     folder: RunFolder,
     log: Log,
     /// What tells the policies apart that the sampler was given, in order: the log-prob of a text.
@@ -305,7 +310,7 @@ impl TestRun {
                 is_exact: true,
             },
             stops: [StopReason::Eos; 2],
-            ranks: None,
+            team: Team::alone(),
             folder,
             log: Log::default(),
             synced: Arc::default(),
@@ -355,10 +360,7 @@ impl TestRun {
             inner: parts.optimizer,
             log: self.log.clone(),
         });
-        parts.ranks = match &self.ranks {
-            Some(rank) => Box::new(rank.clone()),
-            None => Box::new(OneRank),
-        };
+        parts.team = self.team.clone();
         parts.reporters.push(Box::new(Recorder {
             log: self.log.clone(),
             interrupt: parts.interrupt.clone(),

@@ -15,6 +15,7 @@ pub use scores::{Answer, Answers, Pass, Scores, Sources, mean_at_k};
 
 use super::collect::sample;
 use super::grading::Grader;
+use super::ranks::{Team, in_shares};
 use super::report::{Activity, Progress};
 use super::sample::GradedGroup;
 use crate::config::TrainConfig;
@@ -39,38 +40,42 @@ pub struct Evaluation {
 }
 
 /// Samples every problem `evaluate.samples` times and grades the answers. The draws depend on the run's seed and the
-/// problem's place alone, so that two evaluations differ only by the policy. `rollouts` has the policy already.
+/// problem's place alone, so that two evaluations differ only by the policy. `rollouts` has the policy already. Each rank of the
+/// team has a share of the problems, and all get the result.
 pub fn evaluate<B: DecodeBackend>(
     rollouts: &mut dyn Rollouts<B>,
     grader: &Grader,
     problems: Vec<EvalProblem>,
     sources: &Sources,
     config: &TrainConfig,
+    team: &Team,
     on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Evaluation, Failure> {
     let (places, problems): (Vec<u64>, Vec<PromptedProblem>) = problems
         .into_iter()
         .map(|one| (one.place, one.problem))
         .unzip();
-    let seed_of = |prompt: usize, sample: usize| {
-        let path = [stream::EVALUATE, places[prompt], sample as u64];
-        derive(config.seed, &path)
-    };
     let sampling = SamplingParams {
         temperature: config.evaluate.temperature.get(),
         ..Default::default()
     };
-    let groups = sample(
-        rollouts,
-        &problems,
-        config.evaluate.samples.get(),
-        seed_of,
-        &config.generate_options(sampling),
-        Activity::Evaluating,
-        on_progress,
-    )?;
-    let groups = grader.grade(problems, groups, &mut |done, total| {
-        on_progress(Progress::new(Activity::Grading, done, total))
+    let groups = in_shares(team, problems, |first, problems| {
+        let seed_of = |prompt: usize, sample: usize| {
+            let path = [stream::EVALUATE, places[first + prompt], sample as u64];
+            derive(config.seed, &path)
+        };
+        let groups = sample(
+            rollouts,
+            &problems,
+            config.evaluate.samples.get(),
+            seed_of,
+            &config.generate_options(sampling),
+            Activity::Evaluating,
+            on_progress,
+        )?;
+        grader.grade(problems, groups, &mut |done, total| {
+            on_progress(Progress::new(Activity::Grading, done, total))
+        })
     })?;
     let answers: Vec<Answers> = groups.iter().map(Answers::from).collect();
     let scores = sources.scores(&answers, config.seed);

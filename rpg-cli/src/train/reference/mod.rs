@@ -90,10 +90,11 @@ impl<'a, B: DecodeBackend> Reference<'a, B> {
     }
 
     /// Before the first step of a new or resumed run: without a model of its own, the reference begins as the policy.
-    pub(super) fn begin(&mut self, learner: &Learner<B>) {
+    pub(super) fn begin(&mut self, learner: &Learner<B>) -> Result<(), Failure> {
         if self.config.rule.needs_model() && self.model.is_none() {
-            self.model = Some(learner.policy());
+            self.model = Some(learner.policy()?);
         }
+        Ok(())
     }
 
     /// The model, unless the reference is the sampling policy.
@@ -128,7 +129,7 @@ impl<'a, B: DecodeBackend> Reference<'a, B> {
         n_responses: f64,
         learner: &Learner<B>,
         metrics: &mut Metrics,
-    ) {
+    ) -> Result<(), Failure> {
         // A step that left everything out has none, and what is not a number says nothing.
         let kl = metrics.get("actor/kl_loss");
         if let Some(adaptive) = &self.config.adaptive_beta {
@@ -147,8 +148,9 @@ impl<'a, B: DecodeBackend> Reference<'a, B> {
             metrics.add("reference/updated", f64::from(u8::from(share > 0.0)));
         }
         if share > 0.0 {
-            self.change(learner.policy(), share);
+            self.change(learner.policy()?, share);
         }
+        Ok(())
     }
 
     fn change(&mut self, policy: CausalLm<B>, share: f64) {

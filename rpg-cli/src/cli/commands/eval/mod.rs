@@ -21,7 +21,7 @@ use crate::train::evaluation::{
     problems_of_file,
 };
 use crate::train::report::{Activity, Progress, sample_line};
-use crate::train::{Grader, StartedCommands};
+use crate::train::{Grader, StartedCommands, Team};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_rollout::rollouts::{LocalRollouts, Rollouts};
@@ -118,6 +118,7 @@ impl OnBackend for Measuring<'_> {
             problems,
             &sources,
             &config,
+            &Team::alone(),
             on_progress,
         );
         console.done();

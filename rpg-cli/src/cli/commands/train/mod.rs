@@ -3,57 +3,81 @@
 mod load;
 
 use super::{dry_run, output};
-use crate::backend::{OnBackend, on_backend};
+use crate::backend::{OnBackend, on_gpu};
 use crate::best;
 use crate::checkpoint::read_state;
 use crate::cli::args::TrainArgs;
 use crate::cli::beat::Waiting;
 use crate::cli::console::TrainConsole;
+use crate::cli::launch::Launch;
 use crate::cli::say::say;
 use crate::cli::{curve, policy, signals};
 use crate::config::TrainConfig;
 use crate::failure::{Failure, FailureKind};
 use crate::run_folder::RunFolder;
-use crate::train::{ConfigChange, Outcome, Parts, StartedCommands, Trainer};
+use crate::train::{ConfigChange, Outcome, Parts, Start, StartedCommands, Team, Trainer};
 use load::{check_shape, first_policy, read_problems, with_reference};
 use rpg_core::ops::DecodeBackend;
 use rpg_losses::{Kind, ObjectiveConfig};
-use std::path::Path;
+use rpg_reward::Reward;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
-    let (config, name, change) = match &args.resume {
-        Some(root) => {
-            let (config, change) = resumed(&args, root)?;
-            (config, String::new(), change)
+    if args.print_config || args.dry_run {
+        let (config, ..) = given(&args)?;
+        if args.print_config {
+            return output::line(config.to_toml().trim_end());
         }
-        None => {
-            let (config, name) = resolve(&args)?;
-            (config, name, None)
-        }
-    };
-    if args.print_config {
-        return output::line(config.to_toml().trim_end());
-    }
-    if args.dry_run {
         return dry_run::run(&config, args.json);
     }
+    let json = args.json;
+    let launch = Launch::start()?;
+    let trained = train(args, &launch);
+    match launch.end(trained)? {
+        Some((folder, outcome)) => report(&folder, &outcome, json),
+        None => Ok(()),
+    }
+}
+
+/// The config that the flags give, a name for the run, and how they change the config of a run that is resumed.
+fn given(args: &TrainArgs) -> Result<(TrainConfig, String, Option<ConfigChange>), Failure> {
+    match &args.resume {
+        Some(root) => {
+            let (config, change) = resumed(args, root)?;
+            Ok((config, String::new(), change))
+        }
+        None => {
+            let (config, name) = resolve(args)?;
+            Ok((config, name, None))
+        }
+    }
+}
+
+/// Trains, as one of the ranks that were started together.
+fn train(args: TrainArgs, launch: &Launch) -> Result<(RunFolder, Outcome), Failure> {
+    let team = launch.team().clone();
+    let (config, name, change) = given(&args).map_err(|failure| team.tell(failure))?;
+    let timeout = Duration::try_from_secs_f64(config.distributed.timeout_s.get());
+    launch.wait_at_most(timeout.unwrap_or(Duration::MAX));
     for warning in config.objective.warnings() {
         say!("warning: objective: {warning}");
     }
     for warning in config.warnings() {
         say!("warning: {warning}");
     }
-    let json = args.json;
     let backend = args.backend.unwrap_or(config.backend);
     let run = Run {
         args,
         config,
         name,
         change,
+        team: team.clone(),
     };
-    let (result, _) = on_backend(backend, run)?;
-    let (folder, outcome) = result?;
-    report(&folder, &outcome, json)
+    match on_gpu(backend, launch.local_rank(), run) {
+        Ok((result, _)) => result,
+        Err(failure) => Err(team.tell(failure)),
+    }
 }
 
 /// The config of a run that is resumed, and how the flags change it, if they do.
@@ -110,50 +134,76 @@ struct Run {
     name: String,
     /// Of a run that is resumed.
     change: Option<ConfigChange>,
+    team: Team,
 }
 
 impl OnBackend for Run {
     type Output = Result<(RunFolder, Outcome), Failure>;
 
     fn run<B: DecodeBackend>(self, device: B::Device) -> Self::Output {
-        let Self {
-            args,
-            config,
-            name,
-            change,
-        } = self;
-        // Everything that can be wrong is found before the run folder is created.
-        let commands = StartedCommands::start(&config.reward)?;
-        let resumed = match &args.resume {
-            Some(root) => Some(RunFolder::open_to_resume(root)?),
-            None => None,
-        };
-        let (checkpoint, notes) = match &resumed {
-            Some(folder) => folder.newest_whole_checkpoint()?,
-            None => (None, Vec::new()),
-        };
-        for note in notes {
-            say!("warning: {note}");
+        let team = &self.team;
+        // Until the run begins, a failure is that of all ranks.
+        let tell = |failure| team.tell(failure);
+        let Ready {
+            start,
+            rewards,
+            folder,
+            notes,
+        } = self.prepare::<B>(&device).map_err(tell)?;
+        let mut parts = Parts::new(&self.config, &start, &folder, rewards).map_err(tell)?;
+        parts.reporters.insert(0, Box::new(TrainConsole::default()));
+        parts.interrupt = signals::listen();
+        parts.team = team.clone();
+        let trainer = Trainer::new(&self.config, &folder, start, parts).map_err(tell)?;
+        // Nothing is refused from here on.
+        if let Some(change) = &self.change
+            && team.is_first()
+        {
+            change.write(&folder)?;
         }
-        dry_run::check_memory(&config)?;
+        for note in notes {
+            say!("note: {note}");
+        }
+        let outcome = trainer.run();
+        let outcome = outcome.map_err(|failure| resumable(failure, &folder))?;
+        Ok((folder, outcome))
+    }
+}
+
+/// All that a run needs, checked, and its folder.
+struct Ready<B: DecodeBackend> {
+    start: Start<B>,
+    rewards: Vec<Box<dyn Reward>>,
+    folder: RunFolder,
+    notes: Vec<String>,
+}
+
+impl Run {
+    /// Everything that can be wrong is found before the run folder is created.
+    fn prepare<B: DecodeBackend>(&self, device: &B::Device) -> Result<Ready<B>, Failure> {
+        let config = &self.config;
+        let commands = StartedCommands::start(&config.reward)?;
+        let (resumed, checkpoint) = self.resumed()?;
+        dry_run::check_memory(config)?;
         let waiting = Waiting::for_the_end_of("loading the policy");
-        let (policy, tokenizer) = first_policy::<B>(&config, checkpoint.as_deref(), &device)?;
+        let (policy, tokenizer) = first_policy::<B>(config, checkpoint.as_deref(), device)?;
         drop(waiting);
         if let (Some(folder), Some(_)) = (&resumed, &checkpoint) {
-            check_shape(&config, policy.config(), folder)?;
+            check_shape(config, policy.config(), folder)?;
         }
         policy::note_on_ends(&policy, &tokenizer);
-        let mut start = read_problems(&config, policy, tokenizer)?;
-        for server in start.check_sampler(&config)? {
+        let mut start = read_problems(config, policy, tokenizer)?;
+        for server in start.check_sampler(config)? {
             say!("server: {server}");
         }
-        start = with_reference(&config, start, &device)?;
+        start = with_reference(config, start, device)?;
         let rewards = commands.check()?;
+        start.check_ranks(config, &self.team)?;
         let mut notes = Vec::new();
         let folder = match (resumed, checkpoint) {
             (Some(folder), Some(checkpoint)) => {
                 say!("resuming from {}", checkpoint.display());
-                if let Some(change) = &change {
+                if let Some(change) = &self.change {
                     notes = change.notes(&read_state(&checkpoint)?);
                 }
                 start = start.resume(checkpoint);
@@ -164,40 +214,67 @@ impl OnBackend for Run {
                 say!("no checkpoint yet: the run starts again");
                 folder
             }
-            (None, _) => {
-                let text = config.to_toml();
-                match &args.run_dir {
-                    Some(root) => RunFolder::create(root, &text)?,
-                    None => RunFolder::create_next(Path::new("runs"), &name, &text)?,
-                }
-            }
+            (None, _) => self.new_folder()?,
         };
         let trained = match start.policy().n_trained() {
             Some(n) => format!(", of which {n} are trained,"),
             None => String::new(),
         };
+        let ranks = if self.team.is_alone() {
+            String::new()
+        } else {
+            format!(", {} ranks", self.team.world())
+        };
         say!(
-            "{} parameters{trained} on {}; objective {}, seed {}; run folder {}",
+            "{} parameters{trained} on {}{ranks}; objective {}, seed {}; run folder {}",
             start.policy().config().n_parameters(),
-            B::name(&device),
+            B::name(device),
             describe(&config.objective),
             config.seed,
             folder.root().display()
         );
-        let mut parts = Parts::new(&config, &start, &folder, rewards)?;
-        parts.reporters.insert(0, Box::new(TrainConsole::default()));
-        parts.interrupt = signals::listen();
-        let trainer = Trainer::new(&config, &folder, start, parts)?;
-        // Nothing is refused from here on.
-        if let Some(change) = &change {
-            change.write(&folder)?;
+        Ok(Ready {
+            start,
+            rewards,
+            folder,
+            notes,
+        })
+    }
+
+    /// The folder of a run that is resumed, which the first rank locks, and the checkpoint from which all ranks go on.
+    fn resumed(&self) -> Result<(Option<RunFolder>, Option<PathBuf>), Failure> {
+        let Some(root) = &self.args.resume else {
+            return Ok((None, None));
+        };
+        let mut folder = RunFolder::open(root)?;
+        let checkpoint = self.team.first(|| {
+            folder = RunFolder::open_to_resume(root)?;
+            let (checkpoint, notes) = folder.newest_whole_checkpoint()?;
+            for note in notes {
+                say!("warning: {note}");
+            }
+            Ok(checkpoint)
+        })?;
+        Ok((Some(folder), checkpoint))
+    }
+
+    /// The folder of a new run, which the first rank creates.
+    fn new_folder(&self) -> Result<RunFolder, Failure> {
+        let mut created = None;
+        let root = self.team.first(|| {
+            let text = self.config.to_toml();
+            let folder = match &self.args.run_dir {
+                Some(root) => RunFolder::create(root, &text)?,
+                None => RunFolder::create_next(Path::new("runs"), &self.name, &text)?,
+            };
+            let root = folder.root().to_owned();
+            created = Some(folder);
+            Ok(root)
+        })?;
+        match created {
+            Some(folder) => Ok(folder),
+            None => RunFolder::open(&root),
         }
-        for note in notes {
-            say!("note: {note}");
-        }
-        let outcome = trainer.run();
-        let outcome = outcome.map_err(|failure| resumable(failure, &folder))?;
-        Ok((folder, outcome))
     }
 }
 

@@ -1,0 +1,248 @@
+//! A process that MPI's launcher has started.
+
+use crate::cli::say;
+use crate::failure::Failure;
+use crate::train::{Ranks, Team};
+use mpi::datatype::{Partition, PartitionMut};
+use mpi::environment::{Threading, Universe, initialize_with_threading};
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::{Communicator, CommunicatorCollectives};
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The most bytes that one call of MPI moves to or from a rank: it counts in 32 bits.
+const MOST: usize = 1 << 30;
+
+/// How often the watchdog looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// The ranks of an MPI job, until this one leaves.
+pub(super) struct Job {
+    // Leaving waits for all ranks: a rank that fails alone must not.
+    universe: ManuallyDrop<Universe>,
+    local_rank: usize,
+    watch: Arc<Watch>,
+}
+
+impl Job {
+    /// Starts MPI. Without a launcher there is one rank.
+    pub(super) fn start() -> Result<(Self, Team), Failure> {
+        let Some((universe, threading)) = initialize_with_threading(Threading::Serialized) else {
+            return Err(Failure::internal("MPI was started before"));
+        };
+        let universe = ManuallyDrop::new(universe);
+        if threading < Threading::Serialized {
+            return Err(Failure::internal(format!(
+                "MPI: found {threading:?}; expected MPI_THREAD_SERIALIZED, as the work is not in the main thread"
+            )));
+        }
+        let world = universe.world();
+        let (rank, size) = (world.rank() as usize, world.size() as usize);
+        let local_rank = world.split_shared(world.rank()).rank() as usize;
+        let watch = Arc::new(Watch::default());
+        let mut team = Team::alone();
+        if size > 1 {
+            say_who_panics(rank);
+            Watch::start(&watch, rank);
+            let watch = Arc::clone(&watch);
+            team = Team::new(Process { rank, size, watch });
+        }
+        let job = Self {
+            universe,
+            local_rank,
+            watch,
+        };
+        Ok((job, team))
+    }
+
+    pub(super) fn local_rank(&self) -> usize {
+        self.local_rank
+    }
+
+    pub(super) fn wait_at_most(&self, time: Duration) {
+        self.watch.lock().limit = time;
+    }
+
+    /// Waits for the other ranks to leave as well.
+    pub(super) fn leave(self) {
+        let _waiting = self.watch.waiting();
+        drop(ManuallyDrop::into_inner(self.universe));
+    }
+}
+
+/// A panic ends the process as it does without MPI, and the launcher ends the others.
+fn say_who_panics(rank: usize) {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        say::be_quiet(false);
+        say::line(format_args!("rank {rank}:"));
+        usual(panic);
+    }));
+}
+
+/// This process among those of the job.
+struct Process {
+    rank: usize,
+    size: usize,
+    watch: Arc<Watch>,
+}
+
+impl Ranks for Process {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn world(&self) -> usize {
+        self.size
+    }
+
+    fn all_gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, Failure> {
+        let _waiting = self.watch.waiting();
+        let world = SimpleCommunicator::world();
+        let mut sizes = vec![0u64; self.size];
+        world.all_gather_into(&(bytes.len() as u64), &mut sizes[..]);
+        let mut all: Vec<Vec<u8>> = sizes
+            .iter()
+            .map(|&n| Vec::with_capacity(n as usize))
+            .collect();
+        let most = MOST / self.size;
+        for start in rounds(&sizes, most) {
+            let counts: Vec<i32> = sizes
+                .iter()
+                .map(|&n| part(n as usize, start, most))
+                .collect();
+            let own = &bytes[start.min(bytes.len())..][..counts[self.rank] as usize];
+            let (mut received, starts) = buffer(&counts);
+            let mut parts = PartitionMut::new(&mut received[..], &counts[..], &starts[..]);
+            world.all_gather_varcount_into(own, &mut parts);
+            append(&mut all, &received, &counts);
+        }
+        Ok(all)
+    }
+
+    fn all_to_all(&self, bytes: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Failure> {
+        let _waiting = self.watch.waiting();
+        let world = SimpleCommunicator::world();
+        let own: Vec<u64> = bytes.iter().map(|bytes| bytes.len() as u64).collect();
+        // By sender, then by receiver: every rank must make as many calls as any other.
+        let mut sizes = vec![0u64; self.size * self.size];
+        world.all_gather_into(&own[..], &mut sizes[..]);
+        let mine = |from: usize| sizes[from * self.size + self.rank] as usize;
+        let mut all: Vec<Vec<u8>> = (0..self.size)
+            .map(|from| Vec::with_capacity(mine(from)))
+            .collect();
+        let most = MOST / self.size;
+        for start in rounds(&sizes, most) {
+            let given: Vec<i32> = bytes
+                .iter()
+                .map(|bytes| part(bytes.len(), start, most))
+                .collect();
+            let taken: Vec<i32> = (0..self.size)
+                .map(|from| part(mine(from), start, most))
+                .collect();
+            let mut sent = Vec::new();
+            for (bytes, &n) in bytes.iter().zip(&given) {
+                sent.extend_from_slice(&bytes[start.min(bytes.len())..][..n as usize]);
+            }
+            let (_, given_starts) = buffer(&given);
+            let (mut received, taken_starts) = buffer(&taken);
+            let parts = Partition::new(&sent[..], &given[..], &given_starts[..]);
+            let mut into = PartitionMut::new(&mut received[..], &taken[..], &taken_starts[..]);
+            world.all_to_all_varcount_into(&parts, &mut into);
+            append(&mut all, &received, &taken);
+        }
+        Ok(all)
+    }
+}
+
+/// Where the parts begin in which messages of these sizes are moved.
+fn rounds(sizes: &[u64], most: usize) -> impl Iterator<Item = usize> {
+    let longest = sizes.iter().max().map_or(0, |&n| n as usize);
+    (0..longest).step_by(most)
+}
+
+/// The length of the part of a message that begins at `start`.
+fn part(n: usize, start: usize, most: usize) -> i32 {
+    n.saturating_sub(start).min(most) as i32
+}
+
+/// Room for parts of these lengths, and where each begins.
+fn buffer(counts: &[i32]) -> (Vec<u8>, Vec<i32>) {
+    let mut n = 0;
+    let mut starts = Vec::with_capacity(counts.len());
+    for count in counts {
+        starts.push(n);
+        n += count;
+    }
+    (vec![0; n as usize], starts)
+}
+
+fn append(all: &mut [Vec<u8>], mut received: &[u8], counts: &[i32]) {
+    for (message, &n) in all.iter_mut().zip(counts) {
+        let (part, rest) = received.split_at(n as usize);
+        message.extend_from_slice(part);
+        received = rest;
+    }
+}
+
+/// Ends the process when the other ranks do not come: MPI itself waits for good.
+#[derive(Default)]
+struct Watch(Mutex<Waiting>);
+
+struct Waiting {
+    since: Option<Instant>,
+    limit: Duration,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self {
+            since: None,
+            // Until the config is known.
+            limit: Duration::from_secs(1800),
+        }
+    }
+}
+
+impl Watch {
+    fn start(watch: &Arc<Self>, rank: usize) {
+        let watch = Arc::clone(watch);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(LOOK_EVERY);
+                let waiting = watch.lock();
+                if waiting
+                    .since
+                    .is_some_and(|since| since.elapsed() > waiting.limit)
+                {
+                    say::be_quiet(false);
+                    say::line(format_args!(
+                        "error: rank {rank}: has waited for the others for more than distributed.timeout_s = {} s: one of \
+                         them is stuck, or takes longer",
+                        waiting.limit.as_secs_f64()
+                    ));
+                    std::process::abort();
+                }
+            }
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time counts until the result is dropped.
+    fn waiting(&self) -> Until<'_> {
+        self.lock().since = Some(Instant::now());
+        Until(self)
+    }
+}
+
+struct Until<'a>(&'a Watch);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.lock().since = None;
+    }
+}
