@@ -159,8 +159,9 @@ impl<B: DecodeBackend> Start<B> {
         Ok(Box::new(self.local_rollouts(config)))
     }
 
-    /// Refuses ranks that do not begin with the same config, problems and models as rank 0.
+    /// Refuses ranks that do not begin with the same config, problems and models as rank 0, and several that sample ahead.
     pub fn check_ranks(&self, config: &TrainConfig, team: &Team) -> Result<(), Failure> {
+        check_ahead(config, team)?;
         if team.is_alone() {
             return Ok(());
         }
