@@ -60,7 +60,7 @@ pub(super) struct Row {
 const H100: &str = "NVIDIA's figures in [glennklockwood.com/garden/processors/h100](https://glennklockwood.com/garden/processors/h100)";
 const SUPERPOD: &str = "[DGX SuperPOD, DGX H100](https://docs.nvidia.com/dgx-superpod/reference-architecture-scalable-infrastructure-h100/latest/dgx-superpod-components.html)";
 
-/// The constants in the order of their names.
+/// All constants.
 pub(super) const TABLE: [Row; 19] = [
     Row {
         name: Name::PeakTf32,
@@ -227,7 +227,11 @@ pub(super) struct Constants([f64; TABLE.len()]);
 impl Constants {
     /// Those of the table.
     pub(super) fn of_the_table() -> Self {
-        Self(TABLE.map(|row| row.value))
+        let mut values = [f64::NAN; TABLE.len()];
+        for row in TABLE {
+            values[row.name as usize] = row.value;
+        }
+        Self(values)
     }
 
     /// The same with another value of one.
@@ -250,9 +254,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_in_the_order_of_the_names_and_only_assumptions_have_no_source() {
-        for (i, row) in TABLE.iter().enumerate() {
-            assert_eq!(row.name as usize, i, "{:?}", row.name);
+    fn every_constant_has_a_value_and_only_assumptions_have_no_source() {
+        let Constants(values) = Constants::of_the_table();
+        assert!(values.iter().all(|value| value.is_finite()));
+        for row in TABLE {
             let is_assumed = row.basis == Basis::Assumed;
             assert_eq!(row.source == "-", is_assumed, "{:?}", row.name);
         }

@@ -188,7 +188,8 @@ impl Cluster {
             exchange: work.updates * self.exchange(shape, split.ranks),
             publish: match split.servers {
                 0 => 0.0,
-                _ => 2.0 * 2.0 * shape.parameters() / self.constants[Name::Storage],
+                // Written in f32, then read.
+                _ => 2.0 * 4.0 * shape.parameters() / self.constants[Name::Storage],
             },
             is_ahead: self.is_ahead && split.servers > 0,
         }

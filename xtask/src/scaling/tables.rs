@@ -183,8 +183,17 @@ fn sensitivity() -> String {
             with(Name::DecodeShare, table[Name::DecodeShare] / 2.0),
             LONG_ANSWERS,
         ),
-        ("gradients and weights go through MPI, as fast as between two processes here", mpi, LONG_ANSWERS),
+        (
+            "gradients and weights go through MPI, as fast as between two processes here",
+            mpi,
+            LONG_ANSWERS,
+        ),
         ("storage of 1 GB/s", with(Name::Storage, 1e9), LONG_ANSWERS),
+        (
+            "weights are published in bf16, or on storage of 6 GB/s",
+            with(Name::Storage, 6e9),
+            LONG_ANSWERS,
+        ),
         (
             "no completion is longer than the mean",
             base.clone(),
