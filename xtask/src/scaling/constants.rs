@@ -171,7 +171,7 @@ pub(super) const TABLE: [Row; 19] = [
     },
     Row {
         name: Name::Slots,
-        about: "sequences that a server decodes at a time: vLLM's `--max-num-seqs`",
+        about: "sequences that a server decodes at a time: vLLM's `--max-num-seqs` and `rollout.server.concurrency`",
         value: 256.0,
         unit: "",
         basis: Basis::Assumed,
