@@ -256,7 +256,7 @@ impl Cluster {
                 };
                 2.0 * others / (self.constants[link] * self.constants[Name::LinkShare])
             }
-            // Down to the host and up again, and the sum in its memory, which no network between hosts is slower than.
+            // Down to the host and up again, and the sum in its memory, which is slower than the network between hosts.
             Transport::Mpi => {
                 2.0 * all / self.constants[Name::Pcie]
                     + 2.0 * others / self.constants[Name::HostSum]
