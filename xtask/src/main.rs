@@ -5,7 +5,9 @@
 mod bench;
 mod ci;
 mod compare;
+mod generated;
 mod machine;
+mod scaling;
 mod tidy;
 
 use anyhow::{Context, Result, bail};
@@ -24,6 +26,7 @@ cargo xtask NAME [ARGUMENTS]
   test [ARGS]               tidy, then all tests: `cargo test ARGS`
   bench NAME [OPTIONS]      compare with what users would run otherwise; `cargo xtask bench help` lists the names
   compare [OPTIONS]         train RPG, GRPO, DAPO and REINFORCE++ on the built-in task, and write docs/comparison.md (hours)
+  scaling [OPTIONS]         predict tokens per second on H100 nodes by a model of a step, or check it on runs of this machine
   tidy                      check the project's own rules: dependencies, imports, file lengths and more
   ci                        all that must pass besides the tests: tidy, format, clippy, docs, packages, a run and more
 
@@ -83,6 +86,7 @@ fn run() -> Result<()> {
         "test" => test(&shell, &rest),
         "bench" => bench::run(&shell, &rest),
         "compare" => compare::run(&shell, &rest),
+        "scaling" => scaling::run(&rest),
         "tidy" => tidy::run(&root()),
         "ci" => ci::run(&shell),
         "" | "help" | "--help" | "-h" => {

@@ -8,6 +8,7 @@ mod data;
 mod dry_run;
 mod epochs;
 mod eval;
+mod examples;
 mod faults;
 mod filters;
 mod models;

@@ -3,12 +3,11 @@
 use super::plan::{BASE, Entry, Part, SAMPLES, UPDATES, stressed};
 use super::plot::{Curve, draw};
 use super::record::{Record, interval};
+use crate::generated::with_tables;
 use anyhow::{Context, Result};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
-
-const END: &str = "<!-- end -->";
 
 /// The accuracy that "steps to" counts to.
 const LEVEL: f64 = 0.8;
@@ -39,24 +38,6 @@ pub(super) fn write(docs: &Path, results: &Results) -> Result<()> {
     fs::write(&page, with_tables(&text, |name| table(name, results))?)?;
     eprintln!("{}", page.display());
     Ok(())
-}
-
-/// The text with every block between markers made anew.
-fn with_tables(text: &str, table: impl Fn(&str) -> Option<String>) -> Result<String> {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(start) = rest.find("<!-- generated: ") {
-        let (before, block) = rest.split_at(start);
-        let end = block.find(END).context("a marker `generated` has no end")?;
-        let marker = block.lines().next().unwrap_or_default();
-        let name = marker
-            .trim_start_matches("<!-- generated: ")
-            .trim_end_matches(" -->");
-        let table = table(name).with_context(|| format!("no table is called `{name}`"))?;
-        write!(out, "{before}{marker}\n{table}")?;
-        rest = &block[end..];
-    }
-    Ok(out + rest)
 }
 
 fn table(name: &str, results: &Results) -> Option<String> {
