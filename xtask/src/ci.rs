@@ -26,6 +26,11 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
         Ok(cmd!(shell, "cargo doc --release --locked --workspace --no-deps").run()?)
     })?;
     stage("features", || features(shell))?;
+    stage("manifests", || {
+        let flags = "--release --locked -p xtask --features manifests --test examples";
+        let flags = flags.split_whitespace();
+        Ok(cmd!(shell, "cargo test {flags...}").run()?)
+    })?;
     stage("packages", || packages(shell))?;
     stage("minimum Rust", || minimum_rust(shell))?;
     let rpg = build(shell, "")?;
@@ -54,14 +59,8 @@ fn is_asked_for(variable: &str) -> bool {
 
 /// Ranks as processes, which the other stages do not build.
 fn mpi(shell: &Shell) -> Result<()> {
-    let flags = [
-        "--release",
-        "--locked",
-        "-p",
-        "rpg-cli",
-        "--features",
-        "mpi",
-    ];
+    let flags = "--release --locked -p rpg-cli --features mpi";
+    let flags: Vec<&str> = flags.split_whitespace().collect();
     cmd!(
         shell,
         "cargo clippy {flags...} --all-targets -- -D warnings"

@@ -2,6 +2,7 @@
 //!
 //! That `rpg` takes their command lines is tested with it: `rpg-cli/tests/cli/examples.rs`.
 
+#[cfg(feature = "manifests")]
 mod kubernetes;
 mod slurm;
 
