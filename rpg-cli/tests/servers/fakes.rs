@@ -141,7 +141,7 @@ fn a_run_that_has_lost_all_servers_stops_and_resumes() {
     while !has_step(&stopped) {
         thread::sleep(Duration::from_millis(10));
     }
-    pair.both().map(Fake::kill);
+    pair.both().into_iter().for_each(Fake::kill);
     let (code, said) = ended(run);
     assert_eq!(code, Some(5), "{said}");
     let resume = format!("rpg train --resume {}", stopped.display());
@@ -153,7 +153,7 @@ fn a_run_that_has_lost_all_servers_stops_and_resumes() {
     ] {
         assert!(said.contains(expected), "{said}");
     }
-    pair.both().map(Fake::restart);
+    pair.both().into_iter().for_each(Fake::restart);
     let (code, said) = ended(
         rpg()
             .args(["train", "--resume"])
