@@ -79,7 +79,8 @@ fn a_server_with_other_weights_than_it_says_ends_the_run() {
     let pair = Pair::start();
     pair.b
         .behave(|behaviour| behaviour.reload = Reload::KeepsWeights);
-    let failure = pair.run(&[]).go().unwrap_err();
+    let run = pair.run(&[]);
+    let failure = run.go().unwrap_err();
     assert_eq!(failure.kind, FailureKind::Sampler, "{failure}");
     let named = pair
         .both()
@@ -91,6 +92,9 @@ fn a_server_with_other_weights_than_it_says_ends_the_run() {
             .contains("its log-probs are not those of the policy"),
         "{failure}"
     );
+    // Once its reload is right, the run goes on, though the server says that it has these weights.
+    pair.b.behave(|behaviour| behaviour.reload = Reload::Right);
+    assert_eq!(run.go().unwrap().steps, 3);
 }
 
 #[test]
