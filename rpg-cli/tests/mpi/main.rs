@@ -127,12 +127,16 @@ impl Job {
     /// Starts a job, and waits for it to have done a few steps.
     fn start(dir: &Path, mut command: Command) -> Self {
         let job = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
-        let job = Self(job.unwrap());
+        let mut job = Self(job.unwrap());
         let start = Instant::now();
-        while fs::read_to_string(dir.join("metrics.jsonl")).map_or(0, |text| text.lines().count())
-            < 9
-        {
-            assert!(start.elapsed() < 4 * SECONDS, "the job does not begin");
+        let n_lines =
+            || fs::read_to_string(dir.join("metrics.jsonl")).map_or(0, |text| text.lines().count());
+        while n_lines() < 9 {
+            let ended = job.0.try_wait().unwrap();
+            assert!(
+                ended.is_none() && start.elapsed() < 4 * SECONDS,
+                "the job does not begin"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
         job

@@ -79,7 +79,8 @@ fn a_server_with_other_weights_than_it_says_ends_the_run() {
     let pair = Pair::start();
     pair.b
         .behave(|behaviour| behaviour.reload = Reload::KeepsWeights);
-    let failure = pair.run(&[]).go().unwrap_err();
+    let run = pair.run(&[]);
+    let failure = run.go().unwrap_err();
     assert_eq!(failure.kind, FailureKind::Sampler, "{failure}");
     let named = pair
         .both()
@@ -91,6 +92,9 @@ fn a_server_with_other_weights_than_it_says_ends_the_run() {
             .contains("its log-probs are not those of the policy"),
         "{failure}"
     );
+    // Once its reload is right, the run goes on, though the server says that it has these weights.
+    pair.b.behave(|behaviour| behaviour.reload = Reload::Right);
+    assert_eq!(run.go().unwrap().steps, 3);
 }
 
 #[test]
@@ -141,7 +145,7 @@ fn a_run_that_has_lost_all_servers_stops_and_resumes() {
     while !has_step(&stopped) {
         thread::sleep(Duration::from_millis(10));
     }
-    pair.both().map(Fake::kill);
+    pair.both().into_iter().for_each(Fake::kill);
     let (code, said) = ended(run);
     assert_eq!(code, Some(5), "{said}");
     let resume = format!("rpg train --resume {}", stopped.display());
@@ -153,7 +157,7 @@ fn a_run_that_has_lost_all_servers_stops_and_resumes() {
     ] {
         assert!(said.contains(expected), "{said}");
     }
-    pair.both().map(Fake::restart);
+    pair.both().into_iter().for_each(Fake::restart);
     let (code, said) = ended(
         rpg()
             .args(["train", "--resume"])

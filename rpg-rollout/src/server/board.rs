@@ -54,6 +54,8 @@ pub(super) struct Attempt {
     pub(super) lost: Option<Lost>,
     /// Whether it has been found to be what the run needs since it was last gone.
     pub(super) is_known: bool,
+    /// Whether it has had no weights from this process yet.
+    pub(super) is_first: bool,
 }
 
 /// How giving a server weights ended.
@@ -255,6 +257,7 @@ impl Board {
             published: published.clone(),
             lost: status.lost.clone(),
             is_known: status.is_known,
+            is_first: status.label.is_none(),
         })
     }
 

@@ -70,6 +70,10 @@ impl ServerError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unusable { hint, .. } => hint.clone(),
+            Self::OtherPolicy { .. } => Some(
+                "a copy of the old weights, or a cache of what they computed, has outlived their reload: docs/servers.md"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

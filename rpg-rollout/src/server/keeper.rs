@@ -32,7 +32,9 @@ pub(super) fn prepare(
             return failed(format!("{}: {}", unfit.fault, unfit.hint));
         }
     }
-    if found == published.label {
+    // What an earlier process has loaded under this label may have been the reason why it ended. An adapter cannot be loaded twice.
+    let is_trusted = !attempt.is_first || !options.loads || published.is_adapter;
+    if found == published.label && is_trusted {
         return Outcome::Ready;
     }
     if !options.loads {

@@ -97,9 +97,10 @@ impl Ranks for Process {
         self.size
     }
 
-    fn all_gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, Failure> {
+    fn all_gather(&self, mut bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, Failure> {
         let _waiting = self.watch.waiting();
         let world = SimpleCommunicator::world();
+        bytes.reserve(1);
         let mut sizes = vec![0u64; self.size];
         world.all_gather_into(&(bytes.len() as u64), &mut sizes[..]);
         let mut all: Vec<Vec<u8>> = sizes
@@ -141,7 +142,7 @@ impl Ranks for Process {
             let taken: Vec<i32> = (0..self.size)
                 .map(|from| part(mine(from), start, most))
                 .collect();
-            let mut sent = Vec::new();
+            let mut sent = Vec::with_capacity(1);
             for (bytes, &n) in bytes.iter().zip(&given) {
                 sent.extend_from_slice(&bytes[start.min(bytes.len())..][..n as usize]);
             }
@@ -167,7 +168,8 @@ fn part(n: usize, start: usize, most: usize) -> i32 {
     n.saturating_sub(start).min(most) as i32
 }
 
-/// Room for parts of these lengths, and where each begins.
+/// Room for parts of these lengths, and where each begins. As all that MPI is given, it has an address: that of an empty
+/// list is the number by which Open MPI means `MPI_IN_PLACE`.
 fn buffer(counts: &[i32]) -> (Vec<u8>, Vec<i32>) {
     let mut n = 0;
     let mut starts = Vec::with_capacity(counts.len());
@@ -175,7 +177,7 @@ fn buffer(counts: &[i32]) -> (Vec<u8>, Vec<i32>) {
         starts.push(n);
         n += count;
     }
-    (vec![0; n as usize], starts)
+    (vec![0; n as usize + 1], starts)
 }
 
 fn append(all: &mut [Vec<u8>], mut received: &[u8], counts: &[i32]) {
