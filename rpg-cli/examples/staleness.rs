@@ -48,6 +48,6 @@ fn run(seed: u64, max_staleness: usize, sets: &[String]) -> Result<Outcome, Fail
     let dir = tempfile::tempdir().map_err(Failure::internal)?;
     let folder = RunFolder::create(&dir.path().join("run"), &config.to_toml())?;
     let start = Start::new(&config, policy, tokenizer)?;
-    let parts = Parts::new(&config, &start, &folder, Vec::new());
+    let parts = Parts::new(&config, &start, &folder, Vec::new())?;
     Trainer::new(&config, &folder, start, parts)?.run()
 }

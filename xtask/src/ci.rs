@@ -59,14 +59,17 @@ fn is_asked_for(variable: &str) -> bool {
 
 /// Ranks as processes, which the other stages do not build.
 fn mpi(shell: &Shell) -> Result<()> {
-    let flags = "--release --locked -p rpg-cli --features mpi";
-    let flags: Vec<&str> = flags.split_whitespace().collect();
-    cmd!(
-        shell,
-        "cargo clippy {flags...} --all-targets -- -D warnings"
-    )
-    .run()?;
-    cmd!(shell, "cargo test {flags...} --test mpi").run()?;
+    for (command, rest) in [
+        ("clippy", "--all-targets -- -D warnings"),
+        ("test", "--test mpi"),
+    ] {
+        let rest = rest.split_whitespace();
+        cmd!(
+            shell,
+            "cargo {command} --release --locked -p rpg-cli --features mpi {rest...}"
+        )
+        .run()?;
+    }
     Ok(())
 }
 

@@ -183,7 +183,7 @@ fn train(
         batches_left: AtomicUsize::new(act.map_or(0, |(_, batch)| batch)),
         interrupt: interrupt.clone(),
     };
-    let mut parts = Parts::new(config, &start, folder, vec![Box::new(reward)]);
+    let mut parts = Parts::new(config, &start, folder, vec![Box::new(reward)])?;
     parts.team = team.clone();
     parts.interrupt = interrupt;
     let trainer = Trainer::new(config, folder, start, parts);
