@@ -1,5 +1,6 @@
 //! Inference servers in place of the sampler of this process: asking them, and the folder from which they load weights.
 
+use super::ranks::Team;
 use super::reference::checksum;
 use super::setup::Start;
 use crate::checkpoint::write_policy;
@@ -32,12 +33,14 @@ const WEIGHTS: &str = "weights";
 const KEPT: usize = 2;
 
 /// Asks the servers of a config what they are, if it has any, and refuses those that cannot sample a policy of this shape, with
-/// prompts of so many tokens. `adapter` is the rank of the policy's, if it has one.
+/// prompts of so many tokens. `adapter` is the rank of the policy's, if it has one. The first rank gives them weights; the others wait
+/// until they have them.
 pub(crate) fn ask(
     config: &TrainConfig,
     model: &ModelConfig,
     longest_prompt: usize,
     adapter: Option<usize>,
+    team: &Team,
 ) -> Result<Option<Servers>, Failure> {
     let Some(servers) = config.rollout.servers() else {
         return Ok(None);
@@ -48,7 +51,9 @@ pub(crate) fn ask(
         adapter: adapter.is_some(),
         lora_rank: adapter,
     };
-    let asked = Servers::ask(options(servers), needs);
+    let mut options = options(servers);
+    options.loads = team.is_first();
+    let asked = Servers::ask(options, needs);
     asked.map(Some).map_err(|error| {
         let kind = if error.is_input() {
             FailureKind::Input
@@ -73,6 +78,7 @@ pub(super) fn rollouts<'a, B: DecodeBackend + 'a>(
     config: &TrainConfig,
     start: &Start<B>,
     folder: &RunFolder,
+    team: &Team,
 ) -> Box<dyn Rollouts<B> + 'a> {
     let given = config.rollout.servers();
     let given = given.and_then(|servers| servers.weights_dir.clone());
@@ -80,6 +86,7 @@ pub(super) fn rollouts<'a, B: DecodeBackend + 'a>(
         folder: given.unwrap_or_else(|| folder.path(WEIGHTS)),
         base: config.model.name(),
         tokenizer: start.tokenizer.clone(),
+        writes: team.is_first(),
         newest: None,
     };
     let tokenizer = start.tokenizer.clone();
@@ -114,6 +121,8 @@ struct WeightsFolder {
     /// The folder or name of the model that an adapter belongs to.
     base: String,
     tokenizer: Tokenizer,
+    /// Whether it is this process that writes: the first rank.
+    writes: bool,
     /// The label of the newest policy that this process has written or found whole.
     newest: Option<String>,
 }
@@ -121,8 +130,12 @@ struct WeightsFolder {
 impl<B: DecodeBackend> Publish<B> for WeightsFolder {
     fn publish(&mut self, policy: &CausalLm<B>) -> Result<Published, String> {
         let label = label(policy);
-        let published = self.write(&label, policy);
-        let folder = published.map_err(|failure| failure.message)?;
+        let folder = if self.writes {
+            let written = self.write(&label, policy);
+            written.map_err(|failure| failure.message)?
+        } else {
+            self.folder.join(&label)
+        };
         self.newest = Some(label.clone());
         Ok(Published {
             label,
@@ -195,6 +208,7 @@ mod tests {
             folder: folder.to_owned(),
             base: "base".into(),
             tokenizer,
+            writes: true,
             newest: None,
         }
     }

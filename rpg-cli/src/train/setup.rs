@@ -124,7 +124,7 @@ impl<B: DecodeBackend> Start<B> {
     pub fn check_sampler(&self, config: &TrainConfig) -> Result<Vec<String>, Failure> {
         config.check_ahead()?;
         #[cfg(feature = "server")]
-        if let Some(servers) = self.servers(config)? {
+        if let Some(servers) = self.servers(config, &Team::alone())? {
             return Ok(servers.descriptions());
         }
         if config.rollout.weights == RolloutWeights::Int8 {
@@ -135,10 +135,10 @@ impl<B: DecodeBackend> Start<B> {
     }
 
     #[cfg(feature = "server")]
-    fn servers(&self, config: &TrainConfig) -> Result<Option<Servers>, Failure> {
+    fn servers(&self, config: &TrainConfig, team: &Team) -> Result<Option<Servers>, Failure> {
         let rank = self.policy.lora().map(|lora| lora.rank);
         let longest = servers::longest_prompt(&self.data)?;
-        servers::ask(config, self.policy.config(), longest, rank)
+        servers::ask(config, self.policy.config(), longest, rank, team)
     }
 
     /// The sampler that the config asks for: this process, or servers.
@@ -146,16 +146,17 @@ impl<B: DecodeBackend> Start<B> {
         &self,
         config: &TrainConfig,
         folder: &RunFolder,
+        team: &Team,
     ) -> Result<Box<dyn Rollouts<B> + 'a>, Failure>
     where
         B: 'a,
     {
         #[cfg(feature = "server")]
-        if let Some(asked) = self.servers(config)? {
-            return Ok(servers::rollouts(asked, config, self, folder));
+        if let Some(asked) = self.servers(config, team)? {
+            return Ok(servers::rollouts(asked, config, self, folder, team));
         }
         #[cfg(not(feature = "server"))]
-        let _ = folder;
+        let _ = (folder, team);
         Ok(Box::new(self.local_rollouts(config)))
     }
 
@@ -206,11 +207,22 @@ impl<'a, B: DecodeBackend + 'a> Parts<'a, B> {
         folder: &RunFolder,
         rewards: Vec<Box<dyn Reward>>,
     ) -> Result<Self, Failure> {
+        Self::over(Team::alone(), config, start, folder, rewards)
+    }
+
+    /// The same for one of several ranks, of which the first gives servers the weights.
+    pub fn over(
+        team: Team,
+        config: &TrainConfig,
+        start: &Start<B>,
+        folder: &RunFolder,
+        rewards: Vec<Box<dyn Reward>>,
+    ) -> Result<Self, Failure> {
         Ok(Self {
-            rollouts: start.rollouts(config, folder)?,
+            rollouts: start.rollouts(config, folder, &team)?,
             grader: Grader::new(config, rewards),
             optimizer: config.optimizer.build(),
-            team: Team::alone(),
+            team,
             reporters: files(config, start, folder),
             interrupt: Interrupt::default(),
         })

@@ -4,6 +4,7 @@ use crate::fake::{Behaviour, Fake, Reload, Trouble};
 use crate::runs::{Meanwhile, Model, Run, config, flags, metrics, servers};
 use rpg_cli::failure::FailureKind;
 use rpg_cli::run_folder::{METRICS, RunFolder};
+use rpg_cli::train::{Team, ThreadRanks};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -72,6 +73,36 @@ fn what_happens_to_servers_changes_no_number_of_a_run() {
     ];
     check("wrong answers", &|pair| pair.a.trouble(&troubles));
     check("killed", &|pair| pair.a.kill());
+}
+
+#[test]
+fn ranks_share_the_servers_and_the_first_gives_them_the_weights() {
+    let pair = Pair::start();
+    let alone = pair.run(&[]);
+    alone.go().unwrap();
+    let loaded = || pair.both().map(|server| server.count("/collective_rpc"));
+    let by_one = loaded();
+    let run = pair.run(&[]);
+    thread::scope(|scope| {
+        let ranks = ThreadRanks::all(2).into_iter().map(|rank| {
+            let run = &run;
+            scope.spawn(move || run.go_over(Team::new(rank), Meanwhile::nothing()).unwrap())
+        });
+        let ranks: Vec<_> = ranks.collect();
+        ranks
+            .into_iter()
+            .for_each(|rank| assert_eq!(rank.join().unwrap().steps, 3));
+    });
+    assert_eq!(loaded(), by_one.map(|n| 2 * n));
+    let rewards = |run: &Run| run.metric("critic/score/mean");
+    assert_eq!(rewards(&run), rewards(&alone));
+    for (a, b) in run
+        .metric("actor/grad_norm")
+        .iter()
+        .zip(alone.metric("actor/grad_norm"))
+    {
+        assert!((a - b).abs() < 1e-4 * b, "{a} {b}");
+    }
 }
 
 #[test]

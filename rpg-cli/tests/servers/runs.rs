@@ -6,7 +6,7 @@ use rpg_cli::failure::Failure;
 use rpg_cli::models::load_model;
 use rpg_cli::run_folder::{METRICS, RunFolder};
 use rpg_cli::train::report::{Activity, Event, Progress, Reporter};
-use rpg_cli::train::{Outcome, Parts, Start, Trainer};
+use rpg_cli::train::{Outcome, Parts, Start, Team, Trainer};
 use rpg_core::model::{CausalLm, ModelConfig, SaveDtype};
 use rpg_core::tokenizer::Tokenizer;
 use serde_json::{Map, Value};
@@ -111,6 +111,11 @@ impl Run {
 
     /// The same while something happens.
     pub(crate) fn go_with(&self, meanwhile: Meanwhile<'_>) -> Result<Outcome, Failure> {
+        self.go_over(Team::alone(), meanwhile)
+    }
+
+    /// The same over ranks, all of which call this.
+    pub(crate) fn go_over(&self, team: Team, meanwhile: Meanwhile<'_>) -> Result<Outcome, Failure> {
         let checkpoint = self.folder.newest_checkpoint().ok();
         let device = Default::default();
         let (policy, tokenizer) = match &checkpoint {
@@ -128,7 +133,7 @@ impl Run {
         if let Some(checkpoint) = checkpoint {
             start = start.resume(checkpoint);
         }
-        let mut parts = Parts::new(&self.config, &start, &self.folder, Vec::new())?;
+        let mut parts = Parts::over(team, &self.config, &start, &self.folder, Vec::new())?;
         parts.reporters.push(Box::new(meanwhile));
         Trainer::new(&self.config, &self.folder, start, parts)?.run()
     }
@@ -170,7 +175,7 @@ impl<'a> Meanwhile<'a> {
         }
     }
 
-    fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self::in_step(0, || {})
     }
 }

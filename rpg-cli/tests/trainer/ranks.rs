@@ -183,8 +183,8 @@ fn train(
         batches_left: AtomicUsize::new(act.map_or(0, |(_, batch)| batch)),
         interrupt: interrupt.clone(),
     };
-    let mut parts = Parts::new(config, &start, folder, vec![Box::new(reward)])?;
-    parts.team = team.clone();
+    let rewards: Vec<Box<dyn Reward>> = vec![Box::new(reward)];
+    let mut parts = Parts::over(team.clone(), config, &start, folder, rewards)?;
     parts.interrupt = interrupt;
     let trainer = Trainer::new(config, folder, start, parts);
     trainer.map_err(|failure| team.tell(failure))?.run()

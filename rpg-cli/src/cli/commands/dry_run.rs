@@ -7,7 +7,7 @@ use crate::config::TrainConfig;
 use crate::data::{self, Reading};
 use crate::failure::Failure;
 use crate::models::{Outline, outline};
-use crate::train::{MemoryPlan, RunSizes, advice, check_context, servers};
+use crate::train::{MemoryPlan, RunSizes, Team, advice, check_context, servers};
 use rpg_core::model::{AdapterFolder, ModelConfig};
 use rpg_core::tokenizer::Tokenizer;
 use serde_json::json;
@@ -86,7 +86,13 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
 /// Asks the servers that are to sample, and returns what they say they are.
 fn servers(config: &TrainConfig, sizes: &RunSizes) -> Result<Vec<String>, Failure> {
     let lora = config.lora.as_ref().map(|lora| lora.rank.get());
-    let asked = servers::ask(config, &sizes.model, sizes.longest_prompt, lora)?;
+    let asked = servers::ask(
+        config,
+        &sizes.model,
+        sizes.longest_prompt,
+        lora,
+        &Team::alone(),
+    )?;
     Ok(asked.map_or_else(Vec::new, |servers| servers.descriptions()))
 }
 

@@ -150,10 +150,10 @@ impl OnBackend for Run {
             folder,
             notes,
         } = self.prepare::<B>(&device).map_err(tell)?;
-        let mut parts = Parts::new(&self.config, &start, &folder, rewards).map_err(tell)?;
+        let parts = Parts::over(team.clone(), &self.config, &start, &folder, rewards);
+        let mut parts = parts.map_err(tell)?;
         parts.reporters.insert(0, Box::new(TrainConsole::default()));
         parts.interrupt = signals::listen();
-        parts.team = team.clone();
         let trainer = Trainer::new(&self.config, &folder, start, parts).map_err(tell)?;
         // Nothing is refused from here on.
         if let Some(change) = &self.change
