@@ -159,7 +159,7 @@ impl Run {
     }
 }
 
-/// Does something once, as soon as a step samples.
+/// Does something once, as soon as a step has its first completion.
 pub(crate) struct Meanwhile<'a> {
     step: u64,
     done: u64,
@@ -191,7 +191,9 @@ impl Reporter for Meanwhile<'_> {
     }
 
     fn on_progress(&mut self, progress: Progress) {
+        // Before the first completion the servers may still be loading the weights.
         if progress.activity == Activity::Sampling
+            && progress.done > 0
             && self.done + 1 == self.step
             && let Some(act) = self.act.take()
         {
