@@ -78,11 +78,13 @@ fn what_happens_to_servers_changes_no_number_of_a_run() {
 #[test]
 fn ranks_share_the_servers_and_the_first_gives_them_the_weights() {
     let pair = Pair::start();
-    let alone = pair.run(&[]);
+    // The gradient is nearly nothing here: AdamW must not make steps of its rounding.
+    let calm = &["optimizer={lr=1e-4, eps=1e-3}"];
+    let alone = pair.run(calm);
     alone.go().unwrap();
     let loaded = || pair.both().map(|server| server.count("/collective_rpc"));
     let by_one = loaded();
-    let run = pair.run(&[]);
+    let run = pair.run(calm);
     thread::scope(|scope| {
         let ranks = ThreadRanks::all(2).into_iter().map(|rank| {
             let run = &run;
@@ -159,7 +161,30 @@ fn of_a_policy_with_an_adapter_servers_load_the_adapter() {
 }
 
 #[test]
+fn servers_sample_a_step_ahead_with_the_policy_of_the_step_before() {
+    let pair = Pair::start();
+    let check = |happens: &dyn Fn(&Pair)| {
+        let run = pair.run(&["train.steps=4", "rollout.max_staleness=1"]);
+        run.go_with(Meanwhile::in_step(2, || happens(&pair)))
+            .unwrap();
+        assert_eq!(run.metric("rollout/staleness/max"), [0.0, 1.0, 1.0, 1.0]);
+        let differences = run.metric("sampling/stale_logp_difference/max");
+        let is_stale: Vec<bool> = differences.iter().map(|&d| d > 1e-4).collect();
+        assert_eq!(is_stale, [false, true, true, true], "{differences:?}");
+        run.metrics()
+    };
+    let quiet = check(&|_| {});
+    assert_eq!(check(&|pair| pair.a.restart()), quiet);
+}
+
+#[test]
 fn a_run_that_has_lost_all_servers_stops_and_resumes() {
+    for n in [0, 1] {
+        check_resumed(&format!("rollout.max_staleness={n}"));
+    }
+}
+
+fn check_resumed(staleness: &str) {
     let pair = Pair::start();
     let temp = tempfile::tempdir().unwrap();
     let [straight, stopped] = ["straight", "stopped"].map(|name| temp.path().join(name));
@@ -168,7 +193,12 @@ fn a_run_that_has_lost_all_servers_stops_and_resumes() {
         command.arg("train");
         let urls = pair.both().map(Fake::url);
         let servers = servers(&[&urls[0], &urls[1]]);
-        let more = ["train.steps=5", "rollout.server.timeout_s=1", &servers];
+        let more = [
+            "train.steps=5",
+            "rollout.server.timeout_s=1",
+            staleness,
+            &servers,
+        ];
         command.arg("--run-dir").arg(dir).args(flags(&more));
         command.spawn().unwrap()
     };
