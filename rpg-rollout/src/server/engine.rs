@@ -16,7 +16,8 @@ pub(super) const STARTED: &str = "default";
 /// A server that works answers within this time what needs no model.
 pub(super) const QUICK: Duration = Duration::from_secs(10);
 
-/// The first completion of a server takes this long at most: some prepare their kernels with it.
+/// The first completion of a server, and the first time that it tells its settings, take this long at most: some prepare
+/// their kernels with the one and look at their machine for the other.
 pub(super) const PROBE: Duration = Duration::from_secs(120);
 
 /// What a server must be able to do for a run.

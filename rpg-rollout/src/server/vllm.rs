@@ -134,7 +134,7 @@ impl Engine for Vllm {
         let max_tokens = self.models()?.first().and_then(|model| model.max_model_len);
         let info = self
             .client
-            .get::<Value>("/server_info?config_format=json", QUICK);
+            .get::<Value>("/server_info?config_format=json", PROBE);
         let is_fixed = info.as_ref().err().map(HttpError::to_string);
         let info = info.unwrap_or_default();
         let config = |place: &str| info.pointer(&format!("/vllm_config{place}"));
