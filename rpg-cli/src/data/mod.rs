@@ -28,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Problems of a task that are looked at for the lengths of their prompts.
+#[cfg(feature = "server")]
 const SAMPLED: u64 = 64;
 
 /// A problem and its prompt as tokens.
@@ -74,6 +75,7 @@ impl TrainData {
     }
 
     /// The tokens of the prompts: of all problems of files, of the first ones of a task.
+    #[cfg(feature = "server")]
     pub(crate) fn prompt_lengths(&self) -> Result<Vec<usize>, Failure> {
         let length = |problem: &PromptedProblem| problem.prompt_tokens.len();
         match self {

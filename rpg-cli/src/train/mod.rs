@@ -42,6 +42,7 @@ pub use prepare::Place;
 pub use ranks::{OneRank, Ranks, Team, ThreadRanks};
 pub use reference::{ReferenceRule, ReferenceState};
 pub use sample::{GradedGroup, GroupFilter, Rollout, Sample};
+#[cfg(feature = "cli")]
 pub(crate) use setup::check_context;
 pub use setup::{Outcome, Parts, Start};
 pub use trainer::Trainer;
