@@ -20,67 +20,94 @@ pub fn on_backend<W: OnBackend>(
     choice: DeviceChoice,
     work: W,
 ) -> Result<(W::Output, DeviceChoice), Failure> {
-    on_gpu(choice, 0, work)
+    let device = Device::find(choice, 0)?;
+    Ok((device.run(work), device.backend))
 }
 
-/// The same, on the CUDA GPU of this number if that is the backend.
-pub fn on_gpu<W: OnBackend>(
-    choice: DeviceChoice,
-    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] gpu: usize,
-    work: W,
-) -> Result<(W::Output, DeviceChoice), Failure> {
-    match resolve(choice)? {
-        #[cfg(feature = "cuda")]
-        DeviceChoice::Cuda => Ok((
-            work.run::<burn::backend::Cuda>(burn::backend::cuda::CudaDevice::new(gpu)),
-            DeviceChoice::Cuda,
-        )),
-        #[cfg(feature = "wgpu")]
-        DeviceChoice::Wgpu => Ok((
-            work.run::<burn::backend::Wgpu>(Default::default()),
-            DeviceChoice::Wgpu,
-        )),
-        _ => {
-            let output = Flex::on_workers(|| work.run::<Flex>(Default::default()));
-            Ok((output, DeviceChoice::Cpu))
+/// A backend that works, and the GPU that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Device {
+    backend: DeviceChoice,
+    gpu: usize,
+}
+
+impl Device {
+    /// What a user's choice means to the process of this number on its machine. With CUDA every process takes a GPU of its own,
+    /// unless it sees only one.
+    pub fn find(choice: DeviceChoice, local_rank: usize) -> Result<Self, Failure> {
+        let found = |backend: DeviceChoice| {
+            let gpu = probe(backend, local_rank)?;
+            Ok(Self { backend, gpu })
+        };
+        if choice == DeviceChoice::Auto {
+            let best = [DeviceChoice::Cuda, DeviceChoice::Wgpu, DeviceChoice::Cpu];
+            let best = best.into_iter().find_map(|backend| found(backend).ok());
+            return best.ok_or_else(|| Failure::internal("no backend works"));
+        }
+        found(choice).map_err(|reason: String| {
+            Failure::input(format!("backend {choice}: {reason}"))
+                .hint("--backend cpu works everywhere; --backend auto takes the best available one")
+        })
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> DeviceChoice {
+        self.backend
+    }
+
+    /// The CUDA GPU, by its number among those that this process sees.
+    pub fn cuda(&self) -> Option<usize> {
+        (self.backend == DeviceChoice::Cuda).then_some(self.gpu)
+    }
+
+    /// Runs the work.
+    pub fn run<W: OnBackend>(&self, work: W) -> W::Output {
+        match self.backend {
+            #[cfg(feature = "cuda")]
+            DeviceChoice::Cuda => {
+                work.run::<burn::backend::Cuda>(burn::backend::cuda::CudaDevice::new(self.gpu))
+            }
+            #[cfg(feature = "wgpu")]
+            DeviceChoice::Wgpu => work.run::<burn::backend::Wgpu>(Default::default()),
+            _ => Flex::on_workers(|| work.run::<Flex>(Default::default())),
         }
     }
 }
 
-fn resolve(choice: DeviceChoice) -> Result<DeviceChoice, Failure> {
-    match choice {
-        DeviceChoice::Cpu => Ok(choice),
-        DeviceChoice::Auto => {
-            let works = |choice: &DeviceChoice| probe(*choice).is_ok();
-            let found = [DeviceChoice::Cuda, DeviceChoice::Wgpu]
-                .into_iter()
-                .find(works);
-            Ok(found.unwrap_or(DeviceChoice::Cpu))
-        }
-        DeviceChoice::Cuda | DeviceChoice::Wgpu => {
-            probe(choice).map(|()| choice).map_err(|reason| {
-                Failure::input(format!("backend {choice}: {reason}")).hint(
-                    "--backend cpu works everywhere; --backend auto takes the best available one",
-                )
-            })
-        }
-    }
-}
-
-/// Checks that a GPU backend is compiled in, finds its driver and computes.
-fn probe(choice: DeviceChoice) -> Result<(), String> {
-    match choice {
+/// Checks that a backend is compiled in, finds its driver and computes; returns the number of the GPU that it takes.
+fn probe(
+    backend: DeviceChoice,
+    #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] local_rank: usize,
+) -> Result<usize, String> {
+    match backend {
         #[cfg(feature = "cuda")]
         DeviceChoice::Cuda => {
             cuda_libraries()?;
-            smoke_test::<burn::backend::Cuda>()
+            let n = cudarc::driver::CudaContext::device_count().map_err(|e| format!("{e:?}"))?;
+            let gpu = gpu_of(local_rank, n.try_into().unwrap_or(0))?;
+            smoke_test::<burn::backend::Cuda>(&burn::backend::cuda::CudaDevice::new(gpu))?;
+            Ok(gpu)
         }
         #[cfg(feature = "wgpu")]
-        DeviceChoice::Wgpu => smoke_test::<burn::backend::Wgpu>(),
-        DeviceChoice::Auto | DeviceChoice::Cpu => Ok(()),
+        DeviceChoice::Wgpu => smoke_test::<burn::backend::Wgpu>(&Default::default()).map(|()| 0),
+        DeviceChoice::Cpu => Ok(0),
         #[allow(unreachable_patterns)]
         _ => Err(format!(
-            "this binary was built without it (cargo feature `{choice}`)"
+            "this binary was built without it (cargo feature `{backend}`)"
+        )),
+    }
+}
+
+/// The GPU of the process of this number on a machine, which sees `n` of them. Launchers may show each process its own alone.
+#[cfg(any(feature = "cuda", test))]
+fn gpu_of(local_rank: usize, n: usize) -> Result<usize, String> {
+    match n {
+        0 => Err("no GPU was found".into()),
+        1 => Ok(0),
+        _ if local_rank < n => Ok(local_rank),
+        _ => Err(format!(
+            "found {n} GPUs; expected {} or more, one for each rank of this machine",
+            local_rank + 1
         )),
     }
 }
@@ -108,12 +135,12 @@ fn cuda_libraries() -> Result<(), String> {
 
 /// Computes a small product. Backends panic if they find no device: the panic becomes the reason.
 #[cfg(any(feature = "cuda", feature = "wgpu"))]
-fn smoke_test<B: DecodeBackend>() -> Result<(), String> {
+fn smoke_test<B: DecodeBackend>(device: &B::Device) -> Result<(), String> {
     use burn::tensor::Tensor;
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| ()));
     let result = std::panic::catch_unwind(|| {
-        let a = Tensor::<B, 2>::ones([4, 4], &Default::default());
+        let a = Tensor::<B, 2>::ones([4, 4], device);
         a.clone().matmul(a).sum().into_data().iter::<f64>().next()
     });
     std::panic::set_hook(hook);
@@ -151,6 +178,21 @@ mod tests {
         let (name, used) = on_backend(DeviceChoice::Cpu, Name).unwrap();
         assert_eq!((name.as_str(), used), ("flex", DeviceChoice::Cpu));
         assert!(on_backend(DeviceChoice::Auto, Name).is_ok());
+    }
+
+    #[test]
+    fn every_rank_of_a_machine_has_a_gpu() {
+        // The rank on its machine and the number of GPUs that it sees; the GPU that it takes.
+        for (local_rank, n, expected) in [
+            (0, 1, Some(0)),
+            (3, 1, Some(0)),
+            (0, 4, Some(0)),
+            (3, 4, Some(3)),
+            (4, 4, None),
+            (0, 0, None),
+        ] {
+            assert_eq!(gpu_of(local_rank, n).ok(), expected, "{local_rank} {n}");
+        }
     }
 
     #[cfg(not(feature = "cuda"))]

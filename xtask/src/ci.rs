@@ -1,15 +1,16 @@
 //! What must pass before a change is merged, besides the tests.
 
-use crate::{build, root, target_dir, tidy};
+use crate::{build, is_set, root, target_dir, tidy, workspace_features};
 use anyhow::{Result, bail, ensure};
 use std::fs;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use xshell::{Shell, cmd};
 
-/// Runs everything, the fastest first. `RPG_CI_WGPU=1` adds the tests on WGPU, which need a Vulkan driver,
-/// `RPG_CI_MPI=1` those of ranks, which need MPI and libclang.
+/// Runs everything, the fastest first. `RPG_CI_WGPU=1` adds the tests on WGPU, which need a Vulkan driver. With `RPG_CI_MPI=1`
+/// `rpg` is built with MPI, which needs MPI and libclang: everything, so that its dependencies are built once.
 pub(crate) fn run(shell: &Shell) -> Result<()> {
     let _root = shell.push_dir(root());
+    let flags = &workspace_features();
     stage("tidy", || tidy::run(&root()))?;
     stage("format", || {
         Ok(cmd!(shell, "cargo fmt --all --check").run()?)
@@ -17,64 +18,47 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
     stage("clippy", || {
         Ok(cmd!(
             shell,
-            "cargo clippy --release --locked --workspace --all-targets -- -D warnings"
+            "cargo clippy --release --locked --workspace --all-targets {flags...} -- -D warnings"
         )
         .run()?)
     })?;
     stage("docs", || {
-        let _flags = shell.push_env("RUSTDOCFLAGS", "-D warnings");
-        Ok(cmd!(shell, "cargo doc --release --locked --workspace --no-deps").run()?)
+        let _denied = shell.push_env("RUSTDOCFLAGS", "-D warnings");
+        Ok(cmd!(
+            shell,
+            "cargo doc --release --locked --workspace --no-deps {flags...}"
+        )
+        .run()?)
     })?;
     stage("features", || features(shell))?;
     stage("manifests", || {
-        let flags = "--release --locked -p xtask --features manifests --test examples";
-        let flags = flags.split_whitespace();
-        Ok(cmd!(shell, "cargo test {flags...}").run()?)
+        Ok(cmd!(
+            shell,
+            "cargo test --release --locked -p xtask --features manifests --test examples"
+        )
+        .run()?)
     })?;
     stage("packages", || packages(shell))?;
     stage("minimum Rust", || minimum_rust(shell))?;
-    let rpg = build(shell, "")?;
+    let rpg = build(shell, if flags.is_empty() { "" } else { "mpi" })?;
     stage("verify-gradients", || {
         Ok(cmd!(shell, "{rpg} verify-gradients").run()?)
     })?;
     stage("training", || short_training(shell, &rpg))?;
-    if is_asked_for("RPG_CI_WGPU") {
+    if is_set("RPG_CI_WGPU") {
         stage("wgpu", || {
             Ok(cmd!(
                 shell,
-                "cargo test --release --locked -p rpg-core -p rpg-cli --features wgpu --test wgpu"
+                "cargo test --release --locked -p rpg-core -p rpg-cli --features wgpu {flags...} --test wgpu"
             )
             .run()?)
         })?;
-    }
-    if is_asked_for("RPG_CI_MPI") {
-        stage("mpi", || mpi(shell))?;
-    }
-    Ok(())
-}
-
-fn is_asked_for(variable: &str) -> bool {
-    std::env::var_os(variable).is_some_and(|value| value == "1")
-}
-
-/// Ranks as processes, which the other stages do not build.
-fn mpi(shell: &Shell) -> Result<()> {
-    for (command, rest) in [
-        ("clippy", "--all-targets -- -D warnings"),
-        ("test", "--test mpi"),
-    ] {
-        let rest = rest.split_whitespace();
-        cmd!(
-            shell,
-            "cargo {command} --release --locked -p rpg-cli --features mpi {rest...}"
-        )
-        .run()?;
     }
     Ok(())
 }
 
 /// Each crate without some of its features, as others may use it, and how it is then checked.
-const FEATURES: [(&str, &str); 7] = [
+const FEATURES: [(&str, &str); 8] = [
     ("rpg-core", "--lib --no-default-features"),
     ("rpg-rollout", "--lib"),
     ("rpg-losses", "--lib"),
@@ -82,6 +66,7 @@ const FEATURES: [(&str, &str); 7] = [
     ("rpg-reward", "--all-targets"),
     ("rpg-reward", "--all-targets --features command"),
     ("rpg-cli", "--lib --no-default-features"),
+    ("rpg-cli", "--bins"),
 ];
 
 fn features(shell: &Shell) -> Result<()> {

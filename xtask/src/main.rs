@@ -194,13 +194,28 @@ fn build(shell: &Shell, features: &str) -> Result<PathBuf> {
         .join(format!("rpg{}", std::env::consts::EXE_SUFFIX)))
 }
 
+/// The flags with which the workspace is checked: with `RPG_CI_MPI=1`, also what needs MPI.
+fn workspace_features() -> Vec<&'static str> {
+    if is_set("RPG_CI_MPI") {
+        vec!["--features", "rpg-cli/mpi"]
+    } else {
+        Vec::new()
+    }
+}
+
+/// Whether a variable of the environment is 1.
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| value == "1")
+}
+
 /// Runs all tests; cargo's own summary comes last. Everything uses one profile, so that Burn is built once.
 fn test(shell: &Shell, args: &[String]) -> Result<()> {
     tidy::run(&root())?;
     let manifest = root().join("Cargo.toml");
+    let features = workspace_features();
     cmd!(
         shell,
-        "cargo test --release --locked --workspace --manifest-path {manifest} {args...}"
+        "cargo test --release --locked --workspace {features...} --manifest-path {manifest} {args...}"
     )
     .run()?;
     Ok(())

@@ -12,7 +12,7 @@ use crate::optim::{
     AdamW, AdamW8bit, AdamWConfig, AdamWScheduleFree, Optimizer, OptimizerKind, Schedule,
     ScheduleFreeConfig,
 };
-use crate::train::GroupFilter;
+use crate::train::{GroupFilter, Transport};
 use rpg_core::model::{Activations, AdapterFolder, ModelConfig};
 use rpg_core::ops::DecodeBackend;
 use rpg_losses::ObjectiveConfig;
@@ -457,6 +457,9 @@ config_section! {
         /// How long a rank waits for the others, in seconds, before it ends the run: longer than the longest difference
         /// between two ranks, in loading the model or sampling a step for example.
         timeout_s: Positive = Positive::of(1800.0),
+        /// What moves gradients and weights between ranks: `mpi`, `nccl`, or `auto`, which is NCCL where every rank has a CUDA GPU of
+        /// its own and finds the library. The numbers are the same.
+        transport: Transport = Transport::default(),
     }
 }
 
@@ -473,6 +476,7 @@ plain_values! {
     RolloutWeights: one_of::<RolloutWeights>(),
     Schedule: one_of::<Schedule>(),
     TaskName: one_of::<TaskName>(),
+    Transport: one_of::<Transport>(),
 }
 
 impl ConfigType for ObjectiveConfig {

@@ -4,13 +4,16 @@ use super::collector::{Collected, Collector, Measurement, OnProgress};
 use super::evaluation::Evaluation;
 use super::report::Progress;
 use super::versions::Order;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
+use rayon::Yield;
 use rpg_core::ops::DecodeBackend;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::Scope;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Samples the steps that are ordered, in their order, and measures policies in between.
 pub(super) enum Sampler<'a, B: DecodeBackend> {
@@ -78,6 +81,9 @@ impl<'a, B: DecodeBackend> Sampler<'a, B> {
     }
 }
 
+/// How often a loop that waits looks whether there is something to compute.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
 /// What the thread is asked to do.
 enum Job<B: DecodeBackend> {
     Begin(u64),
@@ -88,18 +94,18 @@ enum Job<B: DecodeBackend> {
 /// What the thread has to say.
 enum Answer {
     Progress(Progress),
-    Step(Collected),
-    Measured(Evaluation),
-    /// The thread has ended.
-    Failed(Failure),
+    Step(Result<Collected, Failure>),
+    Measured(Result<Evaluation, Failure>),
 }
 
 /// The loop's end of the channels to the thread, and what has come through them.
 pub(super) struct Ahead<B: DecodeBackend> {
     jobs: Sender<Job<B>>,
     answers: Receiver<Answer>,
-    steps: VecDeque<Collected>,
-    measured: Option<Evaluation>,
+    /// Set when the thread is to end at its next sign of progress.
+    stops: Arc<AtomicBool>,
+    steps: VecDeque<Result<Collected, Failure>>,
+    measured: Option<Result<Evaluation, Failure>>,
 }
 
 impl<B: DecodeBackend> Ahead<B> {
@@ -109,16 +115,19 @@ impl<B: DecodeBackend> Ahead<B> {
     ) -> Self {
         let (jobs, received) = channel();
         let (answered, answers) = channel();
-        scope.spawn(move || work(collector, &received, &answered));
+        let stops = Arc::new(AtomicBool::new(false));
+        let is_stopped = Arc::clone(&stops);
+        scope.spawn(move || work(collector, &received, &answered, &is_stopped));
         Self {
             jobs,
             answers,
+            stops,
             steps: VecDeque::new(),
             measured: None,
         }
     }
 
-    /// A thread that has ended has said why: that is found when its answer is waited for.
+    /// A thread that has ended is noticed when its answer is waited for.
     fn send(&self, job: Job<B>) {
         let _ = self.jobs.send(job);
     }
@@ -126,7 +135,7 @@ impl<B: DecodeBackend> Ahead<B> {
     fn step(&mut self, on_progress: OnProgress<'_>) -> Result<Collected, Failure> {
         loop {
             if let Some(step) = self.steps.pop_front() {
-                return Ok(step);
+                return step;
             }
             self.receive(on_progress)?;
         }
@@ -140,58 +149,90 @@ impl<B: DecodeBackend> Ahead<B> {
         self.send(Job::Measure(measurement));
         loop {
             if let Some(evaluation) = self.measured.take() {
-                return Ok(evaluation);
+                return evaluation;
             }
             self.receive(on_progress)?;
         }
     }
 
+    /// The next answer. The loop may have the only thread of the pool in which the sampling computes: it works there while it waits.
+    fn answer(&self) -> Result<Answer, RecvTimeoutError> {
+        loop {
+            let time = match rayon::yield_now() {
+                Some(Yield::Executed) => Duration::ZERO,
+                _ => LOOK_EVERY,
+            };
+            match self.answers.recv_timeout(time) {
+                Err(RecvTimeoutError::Timeout) => {}
+                other => return other,
+            }
+        }
+    }
+
     fn receive(&mut self, on_progress: OnProgress<'_>) -> Result<(), Failure> {
-        match self.answers.recv() {
+        match self.answer() {
             Ok(Answer::Progress(progress)) => {
                 if on_progress(progress).is_break() {
-                    return Err(Failure::interrupted());
+                    // The thread ends, and with it those of all ranks.
+                    self.stops.store(true, Ordering::Relaxed);
                 }
             }
             Ok(Answer::Step(step)) => self.steps.push_back(step),
             Ok(Answer::Measured(evaluation)) => self.measured = Some(evaluation),
-            Ok(Answer::Failed(failure)) => return Err(failure),
             Err(_) => return Err(Failure::internal("the thread that samples has ended")),
         }
         Ok(())
     }
 }
 
-/// Does the jobs until one fails, or until nobody listens any more: then the sampling stops where it is.
+/// Does the jobs until nobody listens any more: then the sampling stops where it is. After a step that failed no others are sampled,
+/// but policies are still measured: the steps before it go on to their ends.
+///
+/// The loops of all ranks give the same jobs. Whoever fails within one tells the others, who are within the same one or come to it.
 fn work<B: DecodeBackend>(
     mut collector: Collector<'_, B>,
     jobs: &Receiver<Job<B>>,
     answers: &Sender<Answer>,
+    is_stopped: &AtomicBool,
 ) {
+    let team = collector.team.clone();
+    let mut failed: Option<Failure> = None;
     let mut idle_since = Instant::now();
     for job in jobs {
         let idle = idle_since.elapsed();
-        let on_progress = &mut |progress| match answers.send(Answer::Progress(progress)) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
+        let on_progress = &mut |progress| {
+            let is_heard = answers.send(Answer::Progress(progress)).is_ok();
+            if is_heard && !is_stopped.load(Ordering::Relaxed) {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
         };
-        let answer = match job {
-            Job::Begin(n_problems) => {
+        let answer = match (job, &failed) {
+            (Job::Begin(n_problems), _) => {
                 collector.n_problems = n_problems;
                 continue;
             }
-            Job::Step(order) if collector.is_beyond_end(order.step) => continue,
-            Job::Step(order) => collector.step(order, on_progress).map(|mut step| {
-                step.timing.add("sampler_idle", idle);
+            (Job::Step(_), Some(_)) => continue,
+            (Job::Step(order), None) if collector.is_beyond_end(order.step) => continue,
+            (Job::Step(order), None) => {
+                let step = collector.step(order, on_progress);
+                let mut step = step.map_err(|failure| team.tell(failure));
+                match &mut step {
+                    Ok(step) => step.timing.add("sampler_idle", idle),
+                    Err(failure) => failed = Some(failure.clone()),
+                }
                 Answer::Step(step)
-            }),
-            Job::Measure(measurement) => collector
-                .measure(measurement, on_progress)
-                .map(Answer::Measured),
+            }
+            (Job::Measure(_), Some(failure)) if failure.kind == FailureKind::Interrupted => {
+                Answer::Measured(Err(failure.clone()))
+            }
+            (Job::Measure(measurement), _) => {
+                let evaluation = collector.measure(measurement, on_progress);
+                Answer::Measured(evaluation.map_err(|failure| team.tell(failure)))
+            }
         };
-        let has_failed = answer.is_err();
-        let sent = answers.send(answer.unwrap_or_else(Answer::Failed));
-        if has_failed || sent.is_err() {
+        if answers.send(answer).is_err() {
             return;
         }
         idle_since = Instant::now();

@@ -9,7 +9,7 @@ use super::origin::Origin;
 use super::ranks::check_alike;
 use super::reference::Reference;
 use super::report::{Event, Metrics, Moment, Reporters};
-use super::setup::{Parts, Start, check_ahead, check_correction};
+use super::setup::{Parts, Start, check_correction};
 use super::stops::Pace;
 use super::trainer::Trainer;
 use super::versions::Versions;
@@ -39,7 +39,6 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
         } = start;
         check_correction(config, parts.rollouts.as_ref())?;
         let team = parts.team;
-        check_ahead(config, &team)?;
         let mut state = TrainerState::default();
         let length = Length::new(config, &data.train)?;
         let now = Origin::new(config, &data, &policy, reference.as_ref())?;
@@ -77,6 +76,12 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
                 },
             )?;
         let grader = Arc::new(parts.grader);
+        // A thread that samples ahead exchanges what it has beside the updates.
+        let sampling = if config.samples_ahead() {
+            team.second()?
+        } else {
+            team.clone()
+        };
         let sampler = Sampler::new(Collector {
             config,
             length,
@@ -84,7 +89,7 @@ impl<'a, B: DecodeBackend> Trainer<'a, B> {
             n_problems: state.n_problems,
             rollouts: parts.rollouts,
             grader: Arc::clone(&grader),
-            team: team.clone(),
+            team: sampling,
         });
         Ok(Self {
             config,

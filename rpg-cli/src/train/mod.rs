@@ -39,7 +39,10 @@ pub use loss::{TrainedResponse, UpdateReport};
 pub use memory::{MemoryPart, MemoryPlan, RunSizes, advice};
 pub use origin::Origin;
 pub use prepare::Place;
-pub use ranks::{OneRank, Ranks, Team, ThreadRanks};
+pub(crate) use ranks::{Equipment, hindrance};
+#[cfg(feature = "cuda")]
+pub(crate) use ranks::{Nccl, Wired, equipment};
+pub use ranks::{OneRank, Ranks, Team, ThreadRanks, Transport};
 pub use reference::{ReferenceRule, ReferenceState};
 pub use sample::{GradedGroup, GroupFilter, Rollout, Sample};
 #[cfg(feature = "cli")]

@@ -160,9 +160,8 @@ impl<B: DecodeBackend> Start<B> {
         Ok(Box::new(self.local_rollouts(config)))
     }
 
-    /// Refuses ranks that do not begin with the same config, problems and models as rank 0, and several that sample ahead.
+    /// Refuses ranks that do not begin with the same config, problems and models as rank 0.
     pub fn check_ranks(&self, config: &TrainConfig, team: &Team) -> Result<(), Failure> {
-        check_ahead(config, team)?;
         if team.is_alone() {
             return Ok(());
         }
@@ -307,20 +306,6 @@ pub(super) fn check_correction<B: DecodeBackend>(
          so that every weight is 1",
     )
     .hint("remove it: it makes up for samplers whose log-probs differ, such as rollout.weights = \"int8\" or a server"))
-}
-
-/// Refuses to sample ahead over several ranks.
-pub(super) fn check_ahead(config: &TrainConfig, team: &Team) -> Result<(), Failure> {
-    if !config.samples_ahead() || team.is_alone() {
-        return Ok(());
-    }
-    Err(Failure {
-        everywhere: true,
-        ..Failure::input(format!(
-            "rollout.max_staleness: found {}; expected 0 with several ranks, which exchange what they sample between updates",
-            config.rollout.max_staleness
-        ))
-    })
 }
 
 /// Refuses 8-bit integers where they are not faster, and where they would not be right.

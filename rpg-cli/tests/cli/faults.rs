@@ -321,9 +321,8 @@ fn a_run_killed_before_its_first_step_resumes_and_one_process_trains_at_a_time()
     }
 }
 
-#[cfg(not(feature = "mpi"))]
 #[test]
-fn one_of_several_ranks_needs_a_build_with_mpi() {
+fn one_of_several_ranks_meets_the_others_or_does_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("run");
     let output = rpg()
@@ -332,8 +331,12 @@ fn one_of_several_ranks_needs_a_build_with_mpi() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    let expected = "error: started as one of 2 ranks, but this rpg is built without MPI: \
-                    cargo build --release -p rpg-cli --features mpi\n";
+    let why = if cfg!(feature = "mpi") {
+        "MPI finds no other: start it by the mpirun of the MPI that this rpg is built with, or by srun --mpi=pmix"
+    } else {
+        "this rpg is built without MPI: cargo build --release -p rpg-cli --features mpi"
+    };
+    let expected = format!("error: started as one of 2 ranks, but {why}\n");
     assert_eq!(text(&output.stderr), expected);
     assert!(!dir.exists());
 }

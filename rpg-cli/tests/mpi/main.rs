@@ -1,5 +1,14 @@
 //! `mpirun -n N rpg train`: real processes, started, killed and resumed as a user does.
 
+#[path = "../../../rpg-rollout/tests/server/fake.rs"]
+#[allow(dead_code)]
+mod fake;
+#[path = "../servers/runs.rs"]
+#[allow(dead_code)]
+mod runs;
+
+use fake::{Behaviour, Fake};
+use runs::Model;
 use serde_json::{Map, Value};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,7 +88,10 @@ fn metrics(dir: &Path) -> Vec<Map<String, Value>> {
     let text = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
     let line = |line: &str| {
         let mut line: Map<String, Value> = serde_json::from_str(line).unwrap();
-        line.retain(|key, _| !key.starts_with("timing_s/") && key != "perf/throughput");
+        line.retain(|key, _| {
+            let mut differs = ["timing_s/", "perf/throughput", "rollout/server/"].iter();
+            !differs.any(|prefix| key.starts_with(prefix))
+        });
         line
     };
     text.lines().map(line).collect()
@@ -195,6 +207,42 @@ fn ranks_give_the_numbers_of_one_process_and_always_the_same_bits() {
         succeed(&mut ranks(n, &flags(&second)));
         assert_same_bits(&dir(&second), &dir(&first));
     }
+}
+
+/// The exchanges of the threads that sample do not meet those of the updates.
+#[test]
+fn ranks_sample_ahead_over_a_server() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = |name: &str| temp.path().join(name);
+    let model = Model::new();
+    let server = Fake::start(model.dir.path(), &model.tokenizer, Behaviour::default());
+    let server = runs::servers(&[&server.url()]);
+    let train = |name: &str, steps: &str| {
+        // Completions that end at once leave a gradient of rounding.
+        let sets = [
+            &server,
+            steps,
+            "rollout.max_staleness=1",
+            "optimizer={lr=1e-4, eps=1e-3}",
+        ];
+        let run_dir = ["--run-dir".to_owned(), dir(name).display().to_string()];
+        run_dir.into_iter().chain(runs::flags(&sets)).collect()
+    };
+    let flags: Vec<String> = train("one", "train.steps=4");
+    let mut one = Command::new(env!("CARGO_BIN_EXE_rpg"));
+    succeed(one.arg("train").args(flags).env("RAYON_NUM_THREADS", "1"));
+    for name in ["first", "second"] {
+        succeed(&mut ranks(2, &train(name, "train.steps=4")));
+    }
+    assert_near(&dir("first"), &dir("one"));
+    assert_same_bits(&dir("second"), &dir("first"));
+    let job = Job::start(
+        &dir("stopped"),
+        ranks(2, &train("stopped", "train.steps=100000")),
+    );
+    job.signal("TERM", 1);
+    let output = job.end();
+    assert_eq!(output.status.code(), Some(130), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -235,6 +235,8 @@ fn check_resumed(staleness: &str) {
 
 fn rpg() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rpg"));
+    // One thread computes for the loop and for whoever samples ahead of it.
+    command.env("RAYON_NUM_THREADS", "1");
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }

@@ -1,9 +1,9 @@
 //! `objective.rollout_correction`: the sampler is not the policy from which a step starts.
 
-use crate::ranks::on_ranks;
 use crate::{BAD, GOOD, Mismatch, Stop, TestRun, config};
 use rpg_cli::config::TrainConfig;
 use rpg_cli::failure::FailureKind;
+use rpg_cli::train::ThreadRanks;
 use rpg_losses::rollout::rollout_weights;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -183,7 +183,7 @@ fn ranks_agree_on_the_mismatch_of_all() {
     let v = [V, [0.5, 1.1]];
     let keys = ", rollout_correction={max=10.0}";
     let config = || ppo(keys, &["train.steps=2"]);
-    let runs = on_ranks(2, |team| {
+    let runs = ThreadRanks::run(2, |team| {
         let mut run = run_with(config(), v[team.rank()]);
         run.team = team;
         run.start_or_resume(usize::MAX, None).unwrap();

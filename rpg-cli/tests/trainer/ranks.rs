@@ -16,17 +16,6 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What each of so many ranks returns.
-pub(crate) fn on_ranks<T: Send>(world: usize, work: impl Fn(Team) -> T + Sync) -> Vec<T> {
-    let work = &work;
-    std::thread::scope(|scope| {
-        let spawn = |rank| scope.spawn(move || work(Team::new(rank)));
-        let threads: Vec<_> = ThreadRanks::all(world).into_iter().map(spawn).collect();
-        let results = threads.into_iter().map(|thread| thread.join().unwrap());
-        results.collect()
-    })
-}
-
 fn dense() -> CausalLm<Flex> {
     let shape: ScratchModel = toml::from_str(
         "hidden_size = 16\nintermediate_size = 24\nnum_hidden_layers = 1\nnum_attention_heads = 2\n\
@@ -82,7 +71,7 @@ fn shares_give_the_update_of_the_whole() {
         let whole = step(policy, &Team::alone());
         // Of five ranks one has no item.
         for world in [2, 4, 5] {
-            let shares = on_ranks(world, |team| step(policy, &team));
+            let shares = ThreadRanks::run(world, |team| step(policy, &team));
             let near = |a: f64, b: f64| (a - b).abs() <= 1e-5 * a.abs().max(1.0);
             for share in &shares {
                 // The ranks agree bit for bit with each other, and up to rounding with a single rank.
@@ -192,7 +181,7 @@ fn train(
 
 /// Trains on so many ranks to the end.
 fn train_on(world: usize, config: &TrainConfig, folder: &RunFolder) {
-    let outcomes = on_ranks(world, |team| train(config, folder, team, None).unwrap());
+    let outcomes = ThreadRanks::run(world, |team| train(config, folder, team, None).unwrap());
     let first = &outcomes[0];
     for outcome in &outcomes {
         assert_eq!(outcome.after, first.after);
@@ -249,10 +238,11 @@ fn assert_same_bits(found: &RunFolder, expected: &RunFolder) {
     }
 }
 
-/// Settings of runs: the optimizers, and policies that are scored.
-const SETTINGS: [&[&str]; 3] = [
+/// Settings of runs: the optimizers, policies that are scored, and steps that are sampled ahead.
+const SETTINGS: [&[&str]; 4] = [
     &["reference.rule={every_steps=2}"],
     &["optimizer={kind='adamw_schedule_free', lr=0.01, eps=1e-3}"],
+    &["rollout.max_staleness=1"],
     // A parameter of more than a block of codes.
     &[
         "optimizer={kind='adamw_8bit', lr=0.01, eps=1e-3}",
@@ -286,7 +276,7 @@ fn an_interrupt_of_one_rank_stops_all_and_any_number_goes_on() {
         train_on(3, &config, &straight);
         for world in [1, 2, 3] {
             let (_dir, folder) = new_folder();
-            let outcomes = on_ranks(3, |team| {
+            let outcomes = ThreadRanks::run(3, |team| {
                 // The batches of the first evaluation, step 1 and its evaluation come before.
                 let act = (team.rank() == 1).then_some((Act::Interrupt, 4));
                 train(&config, &folder, team, act).unwrap()
@@ -306,25 +296,29 @@ fn an_interrupt_of_one_rank_stops_all_and_any_number_goes_on() {
 
 #[test]
 fn a_failure_of_one_rank_is_that_of_all_after_the_last_whole_step() {
-    let (config, (_dir, folder)) = (small(&[]), new_folder());
-    let failures = on_ranks(3, |team| {
-        let act = (team.rank() == 2).then_some((Act::Fail, 4));
-        train(&config, &folder, team, act).unwrap_err()
-    });
-    for failure in failures {
-        assert_eq!(failure.kind, FailureKind::Reward);
-        assert!(failure.message.starts_with("rank 2: "), "{failure}");
-        assert!(failure.message.contains("no lengths left"), "{failure}");
+    // Which batch is that of step 2: ahead, it comes before the evaluation of step 1.
+    for (n, batch) in [(0, 4), (1, 3)] {
+        let config = small(&[&format!("rollout.max_staleness={n}")]);
+        let (_dir, folder) = new_folder();
+        let failures = ThreadRanks::run(3, |team| {
+            let act = (team.rank() == 2).then_some((Act::Fail, batch));
+            train(&config, &folder, team, act).unwrap_err()
+        });
+        for failure in failures {
+            assert_eq!(failure.kind, FailureKind::Reward);
+            assert!(failure.message.starts_with("rank 2: "), "{failure}");
+            assert!(failure.message.contains("no lengths left"), "{failure}");
+        }
+        let checkpoint = folder.newest_checkpoint().unwrap();
+        assert!(checkpoint.ends_with("step-000003"), "{checkpoint:?}");
     }
-    let checkpoint = folder.newest_checkpoint().unwrap();
-    assert!(checkpoint.ends_with("step-000003"), "{checkpoint:?}");
 }
 
 #[test]
 fn ranks_that_differ_are_refused() {
     let configs = [small(&[]), small(&["optimizer.lr=0.02"])];
     let (_dir, folder) = new_folder();
-    let failures = on_ranks(2, |team| {
+    let failures = ThreadRanks::run(2, |team| {
         train(&configs[team.rank()], &folder, team, None).unwrap_err()
     });
     let expected = "rank 1: optimizer.lr: found 0.02; expected 0.01, as on rank 0";

@@ -2,33 +2,32 @@
 
 use crate::cli::say;
 use crate::failure::Failure;
-use crate::train::{Ranks, Team};
+use crate::train::Ranks;
 use mpi::datatype::{Partition, PartitionMut};
 use mpi::environment::{Threading, Universe, initialize_with_threading};
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives};
 use std::mem::ManuallyDrop;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+
+/// Why a process that was started with others is alone.
+pub(super) const WHY_ALONE: &str = "MPI finds no other: start it by the mpirun of the MPI that this rpg is built with, or by \
+                                    srun --mpi=pmix";
 
 /// The most bytes that one call of MPI moves to or from a rank: it counts in 32 bits.
 const MOST: usize = 1 << 30;
-
-/// How often the watchdog looks.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The ranks of an MPI job, until this one leaves.
 pub(super) struct Job {
     // Leaving waits for all ranks: a rank that fails alone must not.
     universe: ManuallyDrop<Universe>,
     local_rank: usize,
-    watch: Arc<Watch>,
 }
 
 impl Job {
     /// Starts MPI. Without a launcher there is one rank.
-    pub(super) fn start() -> Result<(Self, Team), Failure> {
-        let Some((universe, threading)) = initialize_with_threading(Threading::Serialized) else {
+    pub(super) fn start() -> Result<(Self, Arc<dyn Ranks>), Failure> {
+        let Some((universe, threading)) = initialize_with_threading(Threading::Multiple) else {
             return Err(Failure::internal("MPI was started before"));
         };
         let universe = ManuallyDrop::new(universe);
@@ -40,33 +39,28 @@ impl Job {
         let world = universe.world();
         let (rank, size) = (world.rank() as usize, world.size() as usize);
         let local_rank = world.split_shared(world.rank()).rank() as usize;
-        let watch = Arc::new(Watch::default());
-        let mut team = Team::alone();
         if size > 1 {
             say_who_panics(rank);
-            Watch::start(&watch, rank);
-            let watch = Arc::clone(&watch);
-            team = Team::new(Process { rank, size, watch });
         }
+        let process = Process {
+            rank,
+            size,
+            all: Handle(ManuallyDrop::new(world)),
+            threading,
+        };
         let job = Self {
             universe,
             local_rank,
-            watch,
         };
-        Ok((job, team))
+        Ok((job, Arc::new(process)))
     }
 
     pub(super) fn local_rank(&self) -> usize {
         self.local_rank
     }
 
-    pub(super) fn wait_at_most(&self, time: Duration) {
-        self.watch.lock().limit = time;
-    }
-
     /// Waits for the other ranks to leave as well.
     pub(super) fn leave(self) {
-        let _waiting = self.watch.waiting();
         drop(ManuallyDrop::into_inner(self.universe));
     }
 }
@@ -85,8 +79,18 @@ fn say_who_panics(rank: usize) {
 struct Process {
     rank: usize,
     size: usize,
-    watch: Arc<Watch>,
+    all: Handle,
+    threading: Threading,
 }
+
+/// All processes of the job. It stays until MPI ends: all would have to give it back together.
+struct Handle(ManuallyDrop<SimpleCommunicator>);
+
+// SAFETY: MPI's handles belong to no thread. One communicator is used by one thread at a time, as [`Ranks`] asks for it, and two
+// of them at a time only where MPI allows calls from several threads.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
 
 impl Ranks for Process {
     fn rank(&self) -> usize {
@@ -98,8 +102,7 @@ impl Ranks for Process {
     }
 
     fn all_gather(&self, mut bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, Failure> {
-        let _waiting = self.watch.waiting();
-        let world = SimpleCommunicator::world();
+        let world = &self.all.0;
         bytes.reserve(1);
         let mut sizes = vec![0u64; self.size];
         world.all_gather_into(&(bytes.len() as u64), &mut sizes[..]);
@@ -123,8 +126,7 @@ impl Ranks for Process {
     }
 
     fn all_to_all(&self, bytes: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Failure> {
-        let _waiting = self.watch.waiting();
-        let world = SimpleCommunicator::world();
+        let world = &self.all.0;
         let own: Vec<u64> = bytes.iter().map(|bytes| bytes.len() as u64).collect();
         // By sender, then by receiver: every rank must make as many calls as any other.
         let mut sizes = vec![0u64; self.size * self.size];
@@ -154,6 +156,23 @@ impl Ranks for Process {
             append(&mut all, &received, &taken);
         }
         Ok(all)
+    }
+
+    fn second(&self) -> Result<Box<dyn Ranks>, Failure> {
+        if self.threading < Threading::Multiple {
+            return Err(Failure {
+                everywhere: true,
+                ..Failure::input(format!(
+                    "MPI: found {:?}; expected MPI_THREAD_MULTIPLE, which several ranks with rollout.max_staleness above 0 need",
+                    self.threading
+                ))
+            }
+            .hint("build rpg with an MPI that has it, or set rollout.max_staleness = 0"));
+        }
+        Ok(Box::new(Self {
+            all: Handle(ManuallyDrop::new(self.all.0.duplicate())),
+            ..*self
+        }))
     }
 }
 
@@ -185,66 +204,5 @@ fn append(all: &mut [Vec<u8>], mut received: &[u8], counts: &[i32]) {
         let (part, rest) = received.split_at(n as usize);
         message.extend_from_slice(part);
         received = rest;
-    }
-}
-
-/// Ends the process when the other ranks do not come: MPI itself waits for good.
-#[derive(Default)]
-struct Watch(Mutex<Waiting>);
-
-struct Waiting {
-    since: Option<Instant>,
-    limit: Duration,
-}
-
-impl Default for Waiting {
-    fn default() -> Self {
-        Self {
-            since: None,
-            // Until the config is known.
-            limit: Duration::from_secs(1800),
-        }
-    }
-}
-
-impl Watch {
-    fn start(watch: &Arc<Self>, rank: usize) {
-        let watch = Arc::clone(watch);
-        std::thread::spawn(move || {
-            loop {
-                std::thread::sleep(LOOK_EVERY);
-                let waiting = watch.lock();
-                if waiting
-                    .since
-                    .is_some_and(|since| since.elapsed() > waiting.limit)
-                {
-                    say::be_quiet(false);
-                    say::line(format_args!(
-                        "error: rank {rank}: has waited for the others for more than distributed.timeout_s = {} s: one of \
-                         them is stuck, or takes longer",
-                        waiting.limit.as_secs_f64()
-                    ));
-                    std::process::abort();
-                }
-            }
-        });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The time counts until the result is dropped.
-    fn waiting(&self) -> Until<'_> {
-        self.lock().since = Some(Instant::now());
-        Until(self)
-    }
-}
-
-struct Until<'a>(&'a Watch);
-
-impl Drop for Until<'_> {
-    fn drop(&mut self) {
-        self.0.lock().since = None;
     }
 }

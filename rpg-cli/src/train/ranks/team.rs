@@ -29,6 +29,17 @@ impl Team {
         Self::new(OneRank)
     }
 
+    /// By what it exchanges.
+    #[cfg(test)]
+    pub(super) fn ranks(&self) -> &Arc<dyn Ranks> {
+        &self.0
+    }
+
+    /// The same ranks once more, for exchanges of another thread. Every rank asks for it at the same point.
+    pub fn second(&self) -> Result<Self, Failure> {
+        Ok(Self(Arc::from(self.0.second()?)))
+    }
+
     /// The number of this rank, from 0.
     pub fn rank(&self) -> usize {
         self.0.rank()
@@ -172,21 +183,10 @@ mod tests {
     use super::*;
     use crate::train::ThreadRanks;
 
-    /// What each of so many ranks returns.
-    fn on_each<T: Send>(world: usize, work: impl Fn(Team) -> T + Sync) -> Vec<T> {
-        let work = &work;
-        std::thread::scope(|scope| {
-            let spawn = |rank| scope.spawn(move || work(Team::new(rank)));
-            let threads: Vec<_> = ThreadRanks::all(world).into_iter().map(spawn).collect();
-            let results = threads.into_iter().map(|thread| thread.join().unwrap());
-            results.collect()
-        })
-    }
-
     #[test]
     fn shares_are_all_of_it_in_order_and_of_one_size() {
         for (world, n) in [(1, 5), (2, 5), (3, 7), (4, 2), (4, 0)] {
-            let shares = on_each(world, |team| team.share(n));
+            let shares = ThreadRanks::run(world, |team| team.share(n));
             assert_eq!(shares[0].start, 0);
             assert_eq!(shares[world - 1].end, n);
             for pair in shares.windows(2) {
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn every_rank_has_the_same_sums_values_and_decisions() {
         for world in 1..=4 {
-            let results = on_each(world, |team| {
+            let results = ThreadRanks::run(world, |team| {
                 let rank = team.rank() as f64;
                 let own = match team.rank() {
                     1 => vec![],
@@ -226,8 +226,32 @@ mod tests {
     }
 
     #[test]
+    fn exchanges_of_two_threads_do_not_meet() {
+        for world in 1..=3 {
+            let results = ThreadRanks::run(world, |team| {
+                let seconds = [(); 2].map(|()| team.second().unwrap());
+                let sums = |team: &Team, own: f64| {
+                    let sums = (0..50).map(|i| team.sum(vec![own + f64::from(i)]).unwrap()[0]);
+                    sums.collect::<Vec<_>>()
+                };
+                std::thread::scope(|scope| {
+                    let second = scope.spawn(|| sums(&seconds[0], 1.0));
+                    let third = sums(&seconds[1], 2.0);
+                    [sums(&team, 0.0), second.join().unwrap(), third]
+                })
+            });
+            for sums in results {
+                for (i, sums) in sums.into_iter().enumerate() {
+                    let expected = (0..50).map(|j| (world * (i + j)) as f64);
+                    assert_eq!(sums, expected.collect::<Vec<_>>());
+                }
+            }
+        }
+    }
+
+    #[test]
     fn the_first_failure_that_is_told_is_that_of_all() {
-        let results = on_each(3, |team| match team.rank() {
+        let results = ThreadRanks::run(3, |team| match team.rank() {
             0 => team.sum(vec![1.0]).unwrap_err(),
             rank => team.tell(Failure::reward(format!("sentence {rank}")).hint("do it")),
         });
@@ -240,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_rank_that_ends_without_a_word_ends_all() {
-        let results = on_each(3, |team| match team.rank() {
+        let results = ThreadRanks::run(3, |team| match team.rank() {
             2 => None,
             _ => Some(team.any(true).unwrap_err()),
         });

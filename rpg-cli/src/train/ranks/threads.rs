@@ -1,13 +1,16 @@
 //! Ranks that are threads of one process.
 
-use super::Ranks;
+use super::{Ranks, Team};
 use crate::failure::Failure;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// One of several threads that train one policy together: what processes do, in one of them.
 pub struct ThreadRanks {
     rank: usize,
     hub: Arc<Hub>,
+    /// How many more hubs this rank has asked for.
+    n_more: AtomicUsize,
 }
 
 /// What a rank gives in one exchange: the bytes for all, or for each.
@@ -18,6 +21,8 @@ struct Hub {
     world: usize,
     round: Mutex<Round>,
     changed: Condvar,
+    /// Those for exchanges of other threads, in the order in which they were asked for.
+    more: Mutex<Vec<Arc<Hub>>>,
 }
 
 #[derive(Default)]
@@ -32,19 +37,31 @@ struct Round {
 impl ThreadRanks {
     /// Every rank of a world of this size.
     pub fn all(world: usize) -> Vec<Self> {
-        let hub = Arc::new(Hub {
-            world,
-            round: Mutex::new(Round {
-                given: vec![None; world],
-                ..Round::default()
-            }),
-            changed: Condvar::new(),
-        });
-        let rank = |rank| Self {
-            rank,
-            hub: Arc::clone(&hub),
-        };
+        let hub = Arc::new(Hub::new(world));
+        let rank = |rank| Self::at(Arc::clone(&hub), rank);
         (0..world).map(rank).collect()
+    }
+
+    /// Does the work on every rank of a world of this size, each in a thread of its own; returns what they return, in their order.
+    pub fn run<T: Send>(world: usize, work: impl Fn(Team) -> T + Sync) -> Vec<T> {
+        let work = &work;
+        std::thread::scope(|scope| {
+            let spawn = |rank| scope.spawn(move || work(Team::new(rank)));
+            let threads: Vec<_> = Self::all(world).into_iter().map(spawn).collect();
+            let results = threads.into_iter().map(|thread| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            results.collect()
+        })
+    }
+
+    fn at(hub: Arc<Hub>, rank: usize) -> Self {
+        Self {
+            rank,
+            hub,
+            n_more: AtomicUsize::new(0),
+        }
     }
 
     /// What all ranks give, once they have.
@@ -71,6 +88,18 @@ impl ThreadRanks {
 }
 
 impl Hub {
+    fn new(world: usize) -> Self {
+        Self {
+            world,
+            round: Mutex::new(Round {
+                given: vec![None; world],
+                ..Round::default()
+            }),
+            changed: Condvar::new(),
+            more: Mutex::default(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Round> {
         self.round.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,6 +122,16 @@ impl Ranks for ThreadRanks {
     fn all_to_all(&self, bytes: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Failure> {
         let all = self.meet(bytes)?;
         Ok(all.iter().map(|given| given[self.rank].clone()).collect())
+    }
+
+    fn second(&self) -> Result<Box<dyn Ranks>, Failure> {
+        let i = self.n_more.fetch_add(1, Ordering::Relaxed);
+        let more = self.hub.more.lock();
+        let mut more = more.unwrap_or_else(PoisonError::into_inner);
+        if more.len() == i {
+            more.push(Arc::new(Hub::new(self.hub.world)));
+        }
+        Ok(Box::new(Self::at(Arc::clone(&more[i]), self.rank)))
     }
 }
 

@@ -3,7 +3,7 @@
 mod load;
 
 use super::{dry_run, output};
-use crate::backend::{OnBackend, on_gpu};
+use crate::backend::{Device, OnBackend};
 use crate::best;
 use crate::checkpoint::read_state;
 use crate::cli::args::TrainArgs;
@@ -21,7 +21,6 @@ use rpg_core::ops::DecodeBackend;
 use rpg_losses::{Kind, ObjectiveConfig};
 use rpg_reward::Reward;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
     if args.print_config || args.dry_run {
@@ -58,8 +57,7 @@ fn given(args: &TrainArgs) -> Result<(TrainConfig, String, Option<ConfigChange>)
 fn train(args: TrainArgs, launch: &Launch) -> Result<(RunFolder, Outcome), Failure> {
     let team = launch.team().clone();
     let (config, name, change) = given(&args).map_err(|failure| team.tell(failure))?;
-    let timeout = Duration::try_from_secs_f64(config.distributed.timeout_s.get());
-    launch.wait_at_most(timeout.unwrap_or(Duration::MAX));
+    launch.watch(&config.distributed);
     for warning in config.objective.warnings() {
         say!("warning: objective: {warning}");
     }
@@ -67,17 +65,16 @@ fn train(args: TrainArgs, launch: &Launch) -> Result<(RunFolder, Outcome), Failu
         say!("warning: {warning}");
     }
     let backend = args.backend.unwrap_or(config.backend);
-    let run = Run {
+    let device = Device::find(backend, launch.local_rank());
+    let device = device.map_err(|failure| team.tell(failure))?;
+    let team = launch.connected(config.distributed.transport, &device)?;
+    device.run(Run {
         args,
         config,
         name,
         change,
-        team: team.clone(),
-    };
-    match on_gpu(backend, launch.local_rank(), run) {
-        Ok((result, _)) => result,
-        Err(failure) => Err(team.tell(failure)),
-    }
+        team,
+    })
 }
 
 /// The config of a run that is resumed, and how the flags change it, if they do.
