@@ -28,6 +28,8 @@ pub struct RunSizes {
     pub reference: Option<ModelConfig>,
     /// The parameters of the adapter, if the policy is one whose training goes on.
     pub adapter: Option<usize>,
+    /// How many ranks share out completions and moments.
+    pub ranks: usize,
 }
 
 impl RunSizes {
@@ -71,7 +73,7 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The memory that a run with this config will take.
+    /// The memory that a run with this config will take, for each rank.
     pub fn new(config: &TrainConfig, sizes: &RunSizes) -> Self {
         let model = &sizes.model;
         let parameters = model.n_parameters();
@@ -81,8 +83,14 @@ impl MemoryPlan {
             Some((n, storage)) => (base_bytes(storage, sizes), F32 * n),
             None => (F32 * parameters, 0),
         };
+        let ranks = sizes.ranks.max(1);
         let moments = match config.optimizer.kind {
             OptimizerKind::Adamw8bit => 2 * trained_parameters + trained_parameters / 32,
+            _ => 2 * F32 * trained_parameters,
+        };
+        // Given to others and received from them.
+        let exchanged = match ranks {
+            1 => 0,
             _ => 2 * F32 * trained_parameters,
         };
         let n_prompts = config.rollout.prompts_per_step.get();
@@ -115,7 +123,8 @@ impl MemoryPlan {
                 true,
                 true,
             ),
-            part("moments", moments, true, true),
+            part("moments", moments.div_ceil(ranks), true, true),
+            part("gradients of ranks", exchanged, false, true),
             part(
                 "gradients",
                 gradient_bytes(adapter.is_some(), model, trained_parameters),
@@ -124,7 +133,7 @@ impl MemoryPlan {
             ),
             part(
                 "activations",
-                activation_bytes(config, sizes, tokens_per_step),
+                activation_bytes(config, sizes, tokens_per_step.div_ceil(ranks)),
                 false,
                 true,
             ),
@@ -137,7 +146,7 @@ impl MemoryPlan {
             ),
             part(
                 "KV cache",
-                cache_bytes(config, sizes, n_completions),
+                cache_bytes(config, sizes, n_completions.div_ceil(ranks)),
                 true,
                 false,
             ),
@@ -329,6 +338,7 @@ mod tests {
             mean_prompt: 80,
             reference: None,
             adapter: None,
+            ranks: 1,
         }
     }
 
@@ -381,6 +391,20 @@ mod tests {
         assert!(nf4.peak() < lora.peak() && lora.peak() < full.peak());
     }
 
+    #[test]
+    fn ranks_share_out_moments_and_samples() {
+        let plan = |ranks| {
+            let config = TrainConfig::recipe("finetune", &FILES.map(str::to_owned)).unwrap();
+            MemoryPlan::new(&config, &RunSizes { ranks, ..sizes() })
+        };
+        let [one, four] = [1, 4].map(plan);
+        assert_eq!(4 * part(&four, "moments"), part(&one, "moments"));
+        assert_eq!(part(&four, "weights"), part(&one, "weights"));
+        assert!(part(&four, "KV cache") < part(&one, "KV cache"));
+        let exchanged = [&one, &four].map(|plan| part(plan, "gradients of ranks"));
+        assert_eq!(exchanged, [0, 8 * one.parameters]);
+    }
+
     /// Qwen3-30B-A3B has 30.5 billion parameters, of which a token takes 3.3.
     #[test]
     fn experts_are_counted() {
@@ -398,6 +422,7 @@ mod tests {
             mean_prompt: 80,
             reference: None,
             adapter: None,
+            ranks: 1,
         };
         let lora = [
             FILES[0],

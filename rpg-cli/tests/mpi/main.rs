@@ -292,6 +292,27 @@ fn a_rank_that_is_stuck_ends_the_job_in_time() {
 }
 
 #[test]
+fn a_dry_run_is_of_all_ranks_and_printed_once() {
+    let mut command = mpirun();
+    let train = [env!("CARGO_BIN_EXE_rpg"), "train", "--dry-run", "--json"];
+    let plan = |command: &mut Command| -> Value {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let of_two = plan(command.args(["-n", "2"]).args(train));
+    let of_one = plan(Command::new(train[0]).args(&train[1..]));
+    let moments = |plan: &Value| {
+        let parts = plan["memory"]["parts"].as_array().unwrap().iter();
+        let mut moments = parts.filter(|part| part["name"] == "moments");
+        moments.next().unwrap()["bytes"].as_u64().unwrap()
+    };
+    assert_eq!(2 * moments(&of_two), moments(&of_one));
+    let machine = |plan: &Value| plan["machine"]["total_bytes"].as_u64().unwrap();
+    assert_eq!(machine(&of_two), machine(&of_one) / 2);
+}
+
+#[test]
 fn what_is_wrong_is_said_once_before_there_is_a_run_folder() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("run");

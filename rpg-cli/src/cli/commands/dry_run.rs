@@ -1,6 +1,7 @@
 //! `rpg train --dry-run`: what a run would be, and whether the machine has the memory for it.
 
 use super::output;
+use crate::cli::launch::Launch;
 use crate::cli::say::say;
 use crate::cli::{policy, problems};
 use crate::config::TrainConfig;
@@ -15,8 +16,8 @@ use std::fmt::Write;
 use sysinfo::System;
 
 /// Prints the resolved config, the parameters, the tokens of a step and the memory by its parts; fails if the machine has
-/// less.
-pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
+/// less. With several ranks, what each of them takes, and what this machine has for each of its own.
+pub(super) fn run(config: &TrainConfig, launch: &Launch, json: bool) -> Result<(), Failure> {
     config.check_ahead()?;
     let (mut outline, tokenizer) = of_policy(config)?;
     outline.config.long_context |= config.model.long_context;
@@ -32,11 +33,12 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
         mean_prompt,
         reference: of_reference(config)?,
         adapter: given_adapter(config)?,
+        ranks: launch.team().world(),
     };
     check_lora(config, &sizes)?;
     let servers = servers(config, &sizes)?;
     let plan = MemoryPlan::new(config, &sizes);
-    let (total, available) = machine();
+    let (total, available) = machine(launch);
     let advice = advice(config, &sizes, total);
     let fits = plan.peak() <= total;
     if json {
@@ -56,6 +58,7 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
                 "updating_bytes": updating,
                 "peak_bytes": plan.peak(),
             },
+            "ranks": sizes.ranks,
             "machine": {"total_bytes": total, "available_bytes": available},
             "fits": fits,
             "servers": servers,
@@ -65,7 +68,7 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
         output::line(format_args!("{report:#}"))?;
     } else {
         output::line(config.to_toml().trim_end())?;
-        output::line(table(&plan, total, available))?;
+        output::line(table(&plan, sizes.ranks, total, available))?;
         for server in servers {
             output::line(format_args!("server: {server}"))?;
         }
@@ -80,7 +83,7 @@ pub(super) fn run(config: &TrainConfig, json: bool) -> Result<(), Failure> {
             gib(plan.peak())
         );
     }
-    check(&plan, &advice, total)
+    check(&plan, &advice, total, total)
 }
 
 /// Asks the servers that are to sample, and returns what they say they are.
@@ -97,7 +100,7 @@ fn servers(config: &TrainConfig, sizes: &RunSizes) -> Result<Vec<String>, Failur
 }
 
 /// Refuses a run that the machine has too little memory for, before anything is loaded. Estimates may be off by a fifth.
-pub(super) fn check_memory(config: &TrainConfig) -> Result<(), Failure> {
+pub(super) fn check_memory(config: &TrainConfig, launch: &Launch) -> Result<(), Failure> {
     // A model that cannot be read says so when it is loaded.
     let Ok((outline, _)) = of_policy(config) else {
         return Ok(());
@@ -110,18 +113,23 @@ pub(super) fn check_memory(config: &TrainConfig) -> Result<(), Failure> {
         mean_prompt: prompt,
         reference: of_reference(config).unwrap_or(None),
         adapter: given_adapter(config).unwrap_or(None),
+        ranks: launch.team().world(),
     };
     let plan = MemoryPlan::new(config, &sizes);
-    let (total, _) = machine();
+    let (total, _) = machine(launch);
     let limit = total + total / 5;
-    check(&plan, &advice(config, &sizes, total), limit)
+    check(&plan, &advice(config, &sizes, total), total, limit)
 }
 
-fn check(plan: &MemoryPlan, advice: &[(String, usize)], limit: usize) -> Result<(), Failure> {
+fn check(
+    plan: &MemoryPlan,
+    advice: &[(String, usize)],
+    total: usize,
+    limit: usize,
+) -> Result<(), Failure> {
     if plan.peak() <= limit {
         return Ok(());
     }
-    let (total, _) = machine();
     let failure = Failure::input(format!(
         "the run would take about {} of memory; the machine has {}",
         gib(plan.peak()),
@@ -235,14 +243,15 @@ fn prompts(
     })
 }
 
-/// The memory of the machine or of the container that the process is in: all, and what is free.
-fn machine() -> (usize, usize) {
+/// The memory of the machine or of the container that the process is in: all, and what is free; of either the part of each of its
+/// ranks.
+fn machine(launch: &Launch) -> (usize, usize) {
     let mut system = System::new();
     system.refresh_memory();
     let group = system.cgroup_limits();
     let group = group.map(|limits| (limits.total_memory, limits.rss));
     let (total, available) = within(system.total_memory(), system.available_memory(), group);
-    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX) / launch.local_ranks();
     (size(total), size(available))
 }
 
@@ -257,12 +266,17 @@ fn within(total: u64, available: u64, group: Option<(u64, u64)>) -> (u64, u64) {
     }
 }
 
-fn table(plan: &MemoryPlan, total: usize, available: usize) -> String {
+fn table(plan: &MemoryPlan, ranks: usize, total: usize, available: usize) -> String {
+    let of_ranks = match ranks {
+        1 => String::new(),
+        n => format!("\neach of {n} ranks takes, of its part of this machine"),
+    };
     let mut text = format!(
-        "\n{} parameters, of which {} are trained; some {} tokens a step\n\n{:<22} {:>10} {:>10}\n",
+        "\n{} parameters, of which {} are trained; some {} tokens a step{}\n\n{:<22} {:>10} {:>10}\n",
         plan.parameters,
         plan.trained_parameters,
         plan.tokens_per_step,
+        of_ranks,
         "memory",
         "sampling",
         "updating"

@@ -20,5 +20,9 @@ impl Job {
         0
     }
 
+    pub(super) fn local_ranks(&self) -> usize {
+        1
+    }
+
     pub(super) fn leave(self) {}
 }

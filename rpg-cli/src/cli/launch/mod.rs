@@ -69,6 +69,11 @@ impl Launch {
         self.job.local_rank()
     }
 
+    /// How many of the ranks are on this machine.
+    pub(super) fn local_ranks(&self) -> usize {
+        self.job.local_ranks()
+    }
+
     /// The process ends when an exchange takes longer than this config says.
     pub(super) fn watch(&self, config: &DistributedConfig) {
         let limit = Duration::try_from_secs_f64(config.timeout_s.get());

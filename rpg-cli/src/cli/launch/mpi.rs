@@ -22,6 +22,7 @@ pub(super) struct Job {
     // Leaving waits for all ranks: a rank that fails alone must not.
     universe: ManuallyDrop<Universe>,
     local_rank: usize,
+    local_ranks: usize,
 }
 
 impl Job {
@@ -38,7 +39,8 @@ impl Job {
         }
         let world = universe.world();
         let (rank, size) = (world.rank() as usize, world.size() as usize);
-        let local_rank = world.split_shared(world.rank()).rank() as usize;
+        let local = world.split_shared(world.rank());
+        let (local_rank, local_ranks) = (local.rank() as usize, local.size() as usize);
         if size > 1 {
             say_who_panics(rank);
         }
@@ -51,12 +53,17 @@ impl Job {
         let job = Self {
             universe,
             local_rank,
+            local_ranks,
         };
         Ok((job, Arc::new(process)))
     }
 
     pub(super) fn local_rank(&self) -> usize {
         self.local_rank
+    }
+
+    pub(super) fn local_ranks(&self) -> usize {
+        self.local_ranks
     }
 
     /// Waits for the other ranks to leave as well.

@@ -23,20 +23,27 @@ use rpg_reward::Reward;
 use std::path::{Path, PathBuf};
 
 pub(super) fn run(args: TrainArgs) -> Result<(), Failure> {
+    let launch = Launch::start()?;
     if args.print_config || args.dry_run {
-        let (config, ..) = given(&args)?;
-        if args.print_config {
-            return output::line(config.to_toml().trim_end());
-        }
-        return dry_run::run(&config, args.json);
+        let looked = launch.team().first(|| look(&args, &launch));
+        let looked = looked.map_err(|failure| launch.team().tell(failure));
+        return launch.end(looked).map(|_| ());
     }
     let json = args.json;
-    let launch = Launch::start()?;
     let trained = train(args, &launch);
     match launch.end(trained)? {
         Some((folder, outcome)) => report(&folder, &outcome, json),
         None => Ok(()),
     }
+}
+
+/// Shows what a run would be, without starting it.
+fn look(args: &TrainArgs, launch: &Launch) -> Result<(), Failure> {
+    let (config, ..) = given(args)?;
+    if args.print_config {
+        return output::line(config.to_toml().trim_end());
+    }
+    dry_run::run(&config, launch, args.json)
 }
 
 /// The config that the flags give, a name for the run, and how they change the config of a run that is resumed.
@@ -64,6 +71,7 @@ fn train(args: TrainArgs, launch: &Launch) -> Result<(RunFolder, Outcome), Failu
     for warning in config.warnings() {
         say!("warning: {warning}");
     }
+    dry_run::check_memory(&config, launch).map_err(|failure| team.tell(failure))?;
     let backend = args.backend.unwrap_or(config.backend);
     let device = Device::find(backend, launch.local_rank());
     let device = device.map_err(|failure| team.tell(failure))?;
@@ -181,7 +189,6 @@ impl Run {
         let config = &self.config;
         let commands = StartedCommands::start(&config.reward)?;
         let (resumed, checkpoint) = self.resumed()?;
-        dry_run::check_memory(config)?;
         let waiting = Waiting::for_the_end_of("loading the policy");
         let (policy, tokenizer) = first_policy::<B>(config, checkpoint.as_deref(), device)?;
         drop(waiting);
