@@ -10,7 +10,7 @@ use crate::config::TrainConfig;
 use crate::durable::{PARTIAL, remove_folder, write_folder};
 use crate::failure::{AtPath, Failure};
 use crate::run_folder::{RunFolder, step_folders, step_name};
-use rpg_core::model::CausalLm;
+use rpg_core::model::{CausalLm, SaveDtype};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use std::fs;
@@ -34,7 +34,7 @@ pub(crate) fn write<B: DecodeBackend>(
     };
     let base = state.base.as_deref().unwrap_or_default();
     let written = write_folder(&folder.path(BEST), &step_name(best.step), |dir| {
-        write_policy(policy, base, tokenizer, dir)?;
+        write_policy(policy, base, tokenizer, SaveDtype::F32, dir)?;
         let path = dir.join(EVALUATION);
         let text = serde_json::to_string_pretty(best).map_err(Failure::internal)?;
         fs::write(&path, text + "\n").at(&path)

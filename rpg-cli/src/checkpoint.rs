@@ -99,14 +99,14 @@ impl<B: DecodeBackend> Checkpoint<'_, B> {
         let number = self.state.warm_start_steps + self.state.steps;
         let base = self.state.base.as_deref().unwrap_or_default();
         folder.write_checkpoint(number, n_kept, |dir| {
-            write_policy(self.policy, base, self.tokenizer, dir)?;
+            write_policy(self.policy, base, self.tokenizer, SaveDtype::F32, dir)?;
             let reference = self.reference.map(|model| (REFERENCE.into(), model));
             let past = self.past.iter();
             let past = past.map(|&(version, model)| (format!("{PAST}/{version}"), model));
             for (name, model) in reference.into_iter().chain(past) {
                 let dir = dir.join(name);
                 fs::create_dir_all(&dir).at(&dir)?;
-                write_model(model, base, &dir)?;
+                write_model(model, base, SaveDtype::F32, &dir)?;
             }
             let path = dir.join(OPTIMIZER);
             write_optimizer(self.optimizer, &path).map_err(|e| not_written(&e, dir))?;
@@ -122,9 +122,10 @@ pub(crate) fn write_policy<B: DecodeBackend>(
     model: &CausalLm<B>,
     base: &str,
     tokenizer: &Tokenizer,
+    dtype: SaveDtype,
     dir: &Path,
 ) -> Result<(), Failure> {
-    write_model(model, base, dir)?;
+    write_model(model, base, dtype, dir)?;
     tokenizer.save(dir).map_err(|e| not_written(&e, dir))
 }
 
@@ -132,13 +133,14 @@ pub(crate) fn write_policy<B: DecodeBackend>(
 fn write_model<B: DecodeBackend>(
     model: &CausalLm<B>,
     base: &str,
+    dtype: SaveDtype,
     dir: &Path,
 ) -> Result<(), Failure> {
     if model.lora().is_some() {
         let written = model.save_adapter(dir, base);
         return written.map_err(|e| not_written(&e, dir));
     }
-    let written = model.save_hf(dir, SaveDtype::F32);
+    let written = model.save_hf(dir, dtype);
     written.map_err(|e| not_written(&e, dir))
 }
 

@@ -6,6 +6,7 @@ use super::keys::{config_section, one_of, plain_values};
 use super::sections::RolloutConfig;
 use super::values::{Count, Positive};
 use crate::failure::Failure;
+use rpg_core::model::SaveDtype;
 use rpg_losses::rollout::RolloutCorrection;
 use rpg_rollout::rollouts::{EngineKind, RolloutWeights};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ config_section! {
         /// The folder of the weights that the servers load, which they must see under the same path, and which must be that of no
         /// other run. Without it, `weights` in the run folder.
         weights_dir: Option<PathBuf> = None,
+        /// The type of the weights that servers load: `bf16` is half as much to write and to read, and the same to servers that compute
+        /// in it.
+        dtype: SaveDtype = SaveDtype::default(),
         /// The method of vLLM's workers that reads the weights; another one than vLLM's own is that of a worker extension.
         reload_method: String = "reload_weights".into(),
     }
@@ -51,6 +55,7 @@ pub enum LogProbs {
 plain_values! {
     EngineKind: one_of::<EngineKind>(),
     LogProbs: one_of::<LogProbs>(),
+    SaveDtype: one_of::<SaveDtype>(),
 }
 
 impl RolloutConfig {
@@ -247,6 +252,10 @@ mod tests {
             (
                 &[URL, "rollout.server.engine=tgi"],
                 "rollout.server.engine: unknown variant `tgi`",
+            ),
+            (
+                &[URL, "rollout.server.dtype=f16"],
+                "rollout.server.dtype: unknown variant `f16`, expected `f32` or `bf16`",
             ),
             (
                 &[URL, "rollout.server.concurrency=0"],

@@ -10,7 +10,7 @@ use crate::data::Data;
 use crate::durable;
 use crate::failure::{AtPath, Failure, FailureKind};
 use crate::run_folder::RunFolder;
-use rpg_core::model::{CausalLm, ModelConfig};
+use rpg_core::model::{CausalLm, ModelConfig, SaveDtype};
 use rpg_core::ops::DecodeBackend;
 use rpg_core::tokenizer::Tokenizer;
 use rpg_rollout::rollouts::Rollouts;
@@ -81,9 +81,10 @@ pub(super) fn rollouts<'a, B: DecodeBackend + 'a>(
     team: &Team,
 ) -> Box<dyn Rollouts<B> + 'a> {
     let given = config.rollout.servers();
-    let given = given.and_then(|servers| servers.weights_dir.clone());
+    let weights_dir = given.and_then(|servers| servers.weights_dir.clone());
     let weights = WeightsFolder {
-        folder: given.unwrap_or_else(|| folder.path(WEIGHTS)),
+        folder: weights_dir.unwrap_or_else(|| folder.path(WEIGHTS)),
+        dtype: given.map(|servers| servers.dtype).unwrap_or_default(),
         base: config.model.name(),
         tokenizer: start.tokenizer.clone(),
         writes: team.is_first(),
@@ -121,6 +122,7 @@ struct WeightsFolder {
     /// The folder or name of the model that an adapter belongs to.
     base: String,
     tokenizer: Tokenizer,
+    dtype: SaveDtype,
     /// Whether it is this process that writes: the first rank.
     writes: bool,
     /// The label of the newest policy that this process has written or found whole.
@@ -162,7 +164,7 @@ impl WeightsFolder {
             || (target.exists() && checksums::verify(&target, true).is_ok());
         if !is_there {
             durable::write_folder(&self.folder, label, |dir| {
-                write_policy(policy, &self.base, &self.tokenizer, dir)
+                write_policy(policy, &self.base, &self.tokenizer, self.dtype, dir)
             })?;
         }
         target.canonicalize().at(&target)
@@ -208,6 +210,7 @@ mod tests {
             folder: folder.to_owned(),
             base: "base".into(),
             tokenizer,
+            dtype: SaveDtype::F32,
             writes: true,
             newest: None,
         }
@@ -254,6 +257,25 @@ mod tests {
         let mut expected = ["notes.txt".to_owned(), two.label, three.label];
         expected.sort();
         assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn servers_that_compute_in_bf16_load_half_as_much() {
+        let dir = tempfile::tempdir().unwrap();
+        let (policy, tokenizer) = policy(1);
+        let [whole, half] = [SaveDtype::F32, SaveDtype::Bf16].map(|dtype| {
+            let folder = dir.path().join(format!("{dtype:?}"));
+            let mut weights = WeightsFolder {
+                dtype,
+                ..weights_folder(&folder, tokenizer.clone())
+            };
+            let published = weights.publish(&policy).unwrap();
+            let file = published.folder.join("model.safetensors");
+            (published.label, fs::metadata(file).unwrap().len())
+        });
+        // The label is that of the policy.
+        assert_eq!(whole.0, half.0);
+        assert!(half.1 < whole.1 * 51 / 100, "{} {}", half.1, whole.1);
     }
 
     #[test]

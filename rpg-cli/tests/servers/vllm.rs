@@ -26,12 +26,13 @@ struct Vllm<'a> {
     python: &'a Path,
     model: &'a Path,
     port: u16,
+    more: &'a [&'a str],
     child: Child,
 }
 
 impl<'a> Vllm<'a> {
-    /// Starts a server, which takes a while to answer.
-    fn start(python: &'a Path, model: &'a Path, port: u16) -> Self {
+    /// Starts a server with more flags, which takes a while to answer.
+    fn start(python: &'a Path, model: &'a Path, port: u16, more: &'a [&'a str]) -> Self {
         let log = fs::File::create(model.join("vllm.log")).unwrap();
         let child = Command::new(python)
             .args([
@@ -56,7 +57,7 @@ impl<'a> Vllm<'a> {
                 "--enable-scale-out",
                 "--enforce-eager",
             ])
-            .args(["--worker-extension-cls", "reload.Reload"])
+            .args(more)
             .env(
                 "PYTHONPATH",
                 Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers"),
@@ -64,6 +65,7 @@ impl<'a> Vllm<'a> {
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("VLLM_SERVER_DEV_MODE", "1")
             .env("VLLM_CPU_KVCACHE_SPACE", "1")
+            .env("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "True")
             .env("HF_HUB_OFFLINE", "1")
             .env("VLLM_NO_USAGE_STATS", "1")
             .stdout(log.try_clone().unwrap())
@@ -75,6 +77,7 @@ impl<'a> Vllm<'a> {
             python,
             model,
             port,
+            more,
             child,
         }
     }
@@ -105,7 +108,7 @@ impl<'a> Vllm<'a> {
     /// `kill -9`, as if the machine had gone away, and another start.
     fn restart(&mut self) {
         self.kill();
-        *self = Self::start(self.python, self.model, self.port);
+        *self = Self::start(self.python, self.model, self.port, self.more);
     }
 
     fn kill(&mut self) {
@@ -132,7 +135,8 @@ fn a_run_over_a_real_vllm() {
     let url = format!("http://127.0.0.1:{port}");
     let with = |sets: &[&str]| config(&[&url], sets);
     let model = Model::new();
-    let vllm = RefCell::new(Vllm::start(&python, model.dir.path(), port).wait());
+    let start = |more| Vllm::start(&python, model.dir.path(), port, more).wait();
+    let vllm = RefCell::new(start(&["--worker-extension-cls", "reload.Reload"]));
 
     // On a CPU a reload of tied embeddings is wrong, and answers 200.
     let failure = Run::new(with(&[])).go().unwrap_err();
@@ -152,6 +156,26 @@ fn a_run_over_a_real_vllm() {
             .unwrap();
     });
     run.go_with(mislabel).unwrap();
+    assert_near(&run);
+    assert!(run.metric("rollout/server/retried")[1] > 0.0);
+
+    // A server that is killed and comes back changes no number of the run.
+    let killed = Run::new(with(&extension));
+    let kill = Meanwhile::in_step(2, || vllm.borrow_mut().restart());
+    killed.go_with(kill).unwrap();
+    assert!(killed.metric("rollout/server/0/failures")[1] > 0.0);
+    assert_eq!(killed.metrics(), run.metrics());
+
+    // Of a policy with an adapter it loads the adapter.
+    drop(vllm);
+    let _vllm = start(&["--enable-lora", "--max-lora-rank", "8"]);
+    let adapter = Run::new(with(&["lora={rank=2}", "rollout.server.timeout_s=900"]));
+    adapter.go().unwrap();
+    assert_near(&adapter);
+}
+
+/// The server's log-probs are the trainer's, in all three steps.
+fn assert_near(run: &Run) {
     for name in [
         "sampling/sampling_logp_difference/max",
         "rollout/server/0/mismatch_max",
@@ -162,14 +186,6 @@ fn a_run_over_a_real_vllm() {
             "{name}: {found:?}"
         );
     }
-    assert!(run.metric("rollout/server/retried")[1] > 0.0);
-
-    // A server that is killed and comes back changes no number of the run.
-    let killed = Run::new(with(&extension));
-    let kill = Meanwhile::in_step(2, || vllm.borrow_mut().restart());
-    killed.go_with(kill).unwrap();
-    assert!(killed.metric("rollout/server/0/failures")[1] > 0.0);
-    assert_eq!(killed.metrics(), run.metrics());
 }
 
 /// A Python that has vLLM.

@@ -91,6 +91,8 @@ impl Workload {
 pub(super) enum Transport {
     /// From GPU to GPU.
     Nccl,
+    /// The same, but from and to the memory of the hosts, where gradients are added: what `rpg` does with NCCL.
+    NcclByHost,
     /// Through the memory of the hosts.
     Mpi,
 }
@@ -247,14 +249,19 @@ impl Cluster {
         }
         let all = 4.0 * shape.parameters();
         let others = all * (ranks - 1) as f64 / ranks as f64;
+        let link = if ranks as f64 <= self.constants[Name::GpusPerNode] {
+            Name::NvLink
+        } else {
+            Name::InfiniBand
+        };
+        let linked = 2.0 * others / (self.constants[link] * self.constants[Name::LinkShare]);
         match self.transport {
-            Transport::Nccl => {
-                let link = if ranks as f64 <= self.constants[Name::GpusPerNode] {
-                    Name::NvLink
-                } else {
-                    Name::InfiniBand
-                };
-                2.0 * others / (self.constants[link] * self.constants[Name::LinkShare])
+            Transport::Nccl => linked,
+            // Out of tensors, onto the GPU to be sent, down to be added, and up into tensors.
+            Transport::NcclByHost => {
+                2.0 * (all + 2.0 * others) / self.constants[Name::Pcie]
+                    + others / self.constants[Name::HostAdd]
+                    + linked
             }
             // Down to the host and up again, and the sum in its memory, which is slower than the network between hosts.
             Transport::Mpi => {

@@ -158,8 +158,8 @@ fn sensitivity() -> String {
         constants: table.clone().with(name, value),
         ..base.clone()
     };
-    let mpi = Cluster {
-        transport: Transport::Mpi,
+    let over = |transport| Cluster {
+        transport,
         ..base.clone()
     };
     let shorter = Workload {
@@ -184,13 +184,18 @@ fn sensitivity() -> String {
             LONG_ANSWERS,
         ),
         (
+            "gradients and weights go from GPU to GPU without the memory of the hosts",
+            over(Transport::Nccl),
+            LONG_ANSWERS,
+        ),
+        (
             "gradients and weights go through MPI, as fast as between two processes here",
-            mpi,
+            over(Transport::Mpi),
             LONG_ANSWERS,
         ),
         ("storage of 1 GB/s", with(Name::Storage, 1e9), LONG_ANSWERS),
         (
-            "weights are published in bf16, or on storage of 6 GB/s",
+            "weights are published in bf16 (`rollout.server.dtype`), or on storage of 6 GB/s",
             with(Name::Storage, 6e9),
             LONG_ANSWERS,
         ),
@@ -220,7 +225,7 @@ fn sensitivity() -> String {
 fn cluster(is_ahead: bool) -> Cluster {
     Cluster {
         constants: Constants::of_the_table(),
-        transport: Transport::Nccl,
+        transport: Transport::NcclByHost,
         is_ahead,
     }
 }
