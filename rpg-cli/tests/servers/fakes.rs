@@ -178,6 +178,29 @@ fn servers_sample_a_step_ahead_with_the_policy_of_the_step_before() {
 }
 
 #[test]
+fn an_adapter_that_is_sampled_ahead_survives_restarts_and_resumes() {
+    let pair = Pair::start();
+    let run = |sets: &[&str]| {
+        let ahead = ["train.steps=5", "lora={rank=2}", "rollout.max_staleness=1"];
+        pair.run(&[&ahead[..], sets].concat())
+    };
+    let straight = run(&[]);
+    straight.go().unwrap();
+    let restarted = run(&[]);
+    let restart = Meanwhile::in_step(2, || pair.a.restart());
+    restarted.go_with(restart).unwrap();
+    assert_eq!(restarted.metrics(), straight.metrics());
+    // The checkpoint has the adapter with which the next step is sampled, beside the one that was trained.
+    let stopped = run(&["rollout.server.timeout_s=1"]);
+    let kill = Meanwhile::in_step(3, || pair.both().into_iter().for_each(Fake::kill));
+    let failure = stopped.go_with(kill).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Sampler, "{failure}");
+    pair.both().into_iter().for_each(Fake::restart);
+    stopped.go().unwrap();
+    assert_eq!(stopped.metrics(), straight.metrics());
+}
+
+#[test]
 fn a_run_that_has_lost_all_servers_stops_and_resumes() {
     for n in [0, 1] {
         check_resumed(&format!("rollout.max_staleness={n}"));

@@ -7,7 +7,7 @@ use rpg_cli::models::load_model;
 use rpg_cli::run_folder::{METRICS, RunFolder};
 use rpg_cli::train::report::{Activity, Event, Progress, Reporter};
 use rpg_cli::train::{Outcome, Parts, Start, Team, Trainer};
-use rpg_core::model::{CausalLm, ModelConfig, SaveDtype};
+use rpg_core::model::{AdapterFolder, CausalLm, ModelConfig, SaveDtype};
 use rpg_core::tokenizer::Tokenizer;
 use serde_json::{Map, Value};
 
@@ -118,17 +118,21 @@ impl Run {
     pub(crate) fn go_over(&self, team: Team, meanwhile: Meanwhile<'_>) -> Result<Outcome, Failure> {
         let checkpoint = self.folder.newest_checkpoint().ok();
         let device = Default::default();
-        let (policy, tokenizer) = match &checkpoint {
-            Some(dir) => load_model::<Flex>(dir, &device)?,
-            None => (self.config.model.scratch.as_ref().unwrap()).init(SEED, &device)?,
+        let scratch = self.config.model.scratch.as_ref().unwrap();
+        let (mut policy, tokenizer) = match &checkpoint {
+            Some(dir) if self.config.lora.is_none() => load_model::<Flex>(dir, &device)?,
+            _ => scratch.init(SEED, &device)?,
         };
-        let policy = match &self.config.lora {
-            Some(lora) => {
-                let lora = lora.adapter(policy.config());
-                policy.with_adapter(&lora, SEED).map_err(Failure::input)?
-            }
-            None => policy,
-        };
+        if let Some(lora) = &self.config.lora {
+            let adapted = match &checkpoint {
+                Some(dir) => policy.with_adapter_of(&AdapterFolder::open(dir).unwrap()),
+                None => {
+                    let lora = lora.adapter(policy.config());
+                    policy.with_adapter(&lora, SEED)
+                }
+            };
+            policy = adapted.map_err(Failure::input)?;
+        }
         let mut start = Start::new(&self.config, policy, tokenizer)?;
         if let Some(checkpoint) = checkpoint {
             start = start.resume(checkpoint);
