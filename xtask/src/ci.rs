@@ -31,6 +31,15 @@ pub(crate) fn run(shell: &Shell) -> Result<()> {
         .run()?)
     })?;
     stage("features", || features(shell))?;
+    stage("cuda", || {
+        // Compiles without CUDA's toolkit, which is asked for its version otherwise.
+        let _version = shell.push_env("CUDARC_CUDA_VERSION", "13000");
+        Ok(cmd!(
+            shell,
+            "cargo clippy --release --locked -p rpg-cli --features cuda {flags...} --all-targets -- -D warnings"
+        )
+        .run()?)
+    })?;
     stage("manifests", || {
         Ok(cmd!(
             shell,
