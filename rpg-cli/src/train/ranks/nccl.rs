@@ -94,12 +94,18 @@ impl Nccl {
             }
         }
         group_end().map_err(of_nccl)?;
+        let mut parts = Vec::with_capacity(lengths.len());
         for rank in others() {
             if let Some(received) = &received[rank] {
-                all[rank].extend(stream.clone_dtoh(received).map_err(of_driver)?);
+                parts.push((rank, stream.clone_dtoh(received).map_err(of_driver)?));
             }
         }
-        stream.synchronize().map_err(of_driver)
+        // The driver may still be copying what it has returned.
+        stream.synchronize().map_err(of_driver)?;
+        for (rank, part) in parts {
+            all[rank].extend(part);
+        }
+        Ok(())
     }
 }
 
