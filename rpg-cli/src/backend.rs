@@ -35,19 +35,24 @@ impl Device {
     /// What a user's choice means to the process of this number on its machine. With CUDA every process takes a GPU of its own,
     /// unless it sees only one.
     pub fn find(choice: DeviceChoice, local_rank: usize) -> Result<Self, Failure> {
-        let found = |backend: DeviceChoice| {
-            let gpu = probe(backend, local_rank)?;
-            Ok(Self { backend, gpu })
+        let candidates = match choice {
+            DeviceChoice::Auto => &[DeviceChoice::Cuda, DeviceChoice::Wgpu, DeviceChoice::Cpu][..],
+            _ => &[choice],
         };
-        if choice == DeviceChoice::Auto {
-            let best = [DeviceChoice::Cuda, DeviceChoice::Wgpu, DeviceChoice::Cpu];
-            let best = best.into_iter().find_map(|backend| found(backend).ok());
-            return best.ok_or_else(|| Failure::internal("no backend works"));
+        let mut reason = String::new();
+        for &backend in candidates {
+            match probe(backend, local_rank) {
+                Ok(gpu) => return Ok(Self { backend, gpu }),
+                Err(Unfit::Missing(why)) => reason = why,
+                // Not a reason to take another backend than the other ranks.
+                Err(Unfit::TooFew(why)) => {
+                    return Err(Failure::input(format!("backend {backend}: {why}"))
+                        .hint("start as many ranks as there are GPUs, or give --backend"));
+                }
+            }
         }
-        found(choice).map_err(|reason: String| {
-            Failure::input(format!("backend {choice}: {reason}"))
-                .hint("--backend cpu works everywhere; --backend auto takes the best available one")
-        })
+        Err(Failure::input(format!("backend {choice}: {reason}"))
+            .hint("--backend cpu works everywhere; --backend auto takes the best available one"))
     }
 
     /// The backend.
@@ -74,11 +79,27 @@ impl Device {
     }
 }
 
+/// Why a backend is not for a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Unfit {
+    /// It is not there, or does not work.
+    Missing(String),
+    /// The machine has fewer GPUs than processes.
+    #[cfg_attr(not(any(feature = "cuda", test)), expect(dead_code))]
+    TooFew(String),
+}
+
+impl From<String> for Unfit {
+    fn from(why: String) -> Self {
+        Self::Missing(why)
+    }
+}
+
 /// Checks that a backend is compiled in, finds its driver and computes; returns the number of the GPU that it takes.
 fn probe(
     backend: DeviceChoice,
     #[cfg_attr(not(feature = "cuda"), expect(unused_variables))] local_rank: usize,
-) -> Result<usize, String> {
+) -> Result<usize, Unfit> {
     match backend {
         #[cfg(feature = "cuda")]
         DeviceChoice::Cuda => {
@@ -89,26 +110,29 @@ fn probe(
             Ok(gpu)
         }
         #[cfg(feature = "wgpu")]
-        DeviceChoice::Wgpu => smoke_test::<burn::backend::Wgpu>(&Default::default()).map(|()| 0),
+        DeviceChoice::Wgpu => {
+            smoke_test::<burn::backend::Wgpu>(&Default::default())?;
+            Ok(0)
+        }
         DeviceChoice::Cpu => Ok(0),
         #[allow(unreachable_patterns)]
-        _ => Err(format!(
+        _ => Err(Unfit::Missing(format!(
             "this binary was built without it (cargo feature `{backend}`)"
-        )),
+        ))),
     }
 }
 
 /// The GPU of the process of this number on a machine, which sees `n` of them. Launchers may show each process its own alone.
 #[cfg(any(feature = "cuda", test))]
-fn gpu_of(local_rank: usize, n: usize) -> Result<usize, String> {
+fn gpu_of(local_rank: usize, n: usize) -> Result<usize, Unfit> {
     match n {
-        0 => Err("no GPU was found".into()),
+        0 => Err(Unfit::Missing("no GPU was found".into())),
         1 => Ok(0),
         _ if local_rank < n => Ok(local_rank),
-        _ => Err(format!(
+        _ => Err(Unfit::TooFew(format!(
             "found {n} GPUs; expected {} or more, one for each rank of this machine",
             local_rank + 1
-        )),
+        ))),
     }
 }
 
@@ -186,15 +210,20 @@ mod tests {
     fn every_rank_of_a_machine_has_a_gpu() {
         // The rank on its machine and the number of GPUs that it sees; the GPU that it takes.
         for (local_rank, n, expected) in [
-            (0, 1, Some(0)),
-            (3, 1, Some(0)),
-            (0, 4, Some(0)),
-            (3, 4, Some(3)),
-            (4, 4, None),
-            (0, 0, None),
+            (0, 1, Ok(0)),
+            (3, 1, Ok(0)),
+            (0, 4, Ok(0)),
+            (3, 4, Ok(3)),
+            (
+                4,
+                4,
+                Err("found 4 GPUs; expected 5 or more, one for each rank of this machine"),
+            ),
         ] {
-            assert_eq!(gpu_of(local_rank, n).ok(), expected, "{local_rank} {n}");
+            let expected = expected.map_err(|why: &str| Unfit::TooFew(why.into()));
+            assert_eq!(gpu_of(local_rank, n), expected, "{local_rank} {n}");
         }
+        assert!(matches!(gpu_of(0, 0), Err(Unfit::Missing(_))));
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -34,7 +34,7 @@ config_section! {
         /// other run. Without it, `weights` in the run folder.
         weights_dir: Option<PathBuf> = None,
         /// The type of the weights that servers load: `bf16` is half as much to write and to read, and the same to servers that compute
-        /// in it.
+        /// in it. Adapters stay `f32`.
         dtype: SaveDtype = SaveDtype::default(),
         /// The method of vLLM's workers that reads the weights; another one than vLLM's own is that of a worker extension.
         reload_method: String = "reload_weights".into(),

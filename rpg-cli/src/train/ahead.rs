@@ -185,10 +185,11 @@ impl<B: DecodeBackend> Ahead<B> {
     }
 }
 
-/// Does the jobs until nobody listens any more: then the sampling stops where it is. After a step that failed no others are sampled,
-/// but policies are still measured: the steps before it go on to their ends.
+/// Does the jobs until there are no more. When the loop has ended, the sampling stops where it is. After a step that failed no others
+/// are sampled, but policies are still measured: the steps before it go on to their ends.
 ///
-/// The loops of all ranks give the same jobs. Whoever fails within one tells the others, who are within the same one or come to it.
+/// The loops of all ranks give the same jobs. Whoever fails within one, or stops at its beginning, tells the others, who are within
+/// the same one or come to it: a thread that just left could keep another waiting.
 fn work<B: DecodeBackend>(
     mut collector: Collector<'_, B>,
     jobs: &Receiver<Job<B>>,
@@ -196,10 +197,12 @@ fn work<B: DecodeBackend>(
     is_stopped: &AtomicBool,
 ) {
     let team = collector.team.clone();
+    let mut is_heard = true;
     let mut failed: Option<Failure> = None;
     let mut idle_since = Instant::now();
     for job in jobs {
         let idle = idle_since.elapsed();
+        let ends = !is_heard || is_stopped.load(Ordering::Relaxed);
         let on_progress = &mut |progress| {
             let is_heard = answers.send(Answer::Progress(progress)).is_ok();
             if is_heard && !is_stopped.load(Ordering::Relaxed) {
@@ -216,7 +219,11 @@ fn work<B: DecodeBackend>(
             (Job::Step(_), Some(_)) => continue,
             (Job::Step(order), None) if collector.is_beyond_end(order.step) => continue,
             (Job::Step(order), None) => {
-                let step = collector.step(order, on_progress);
+                let step = if ends {
+                    Err(Failure::interrupted())
+                } else {
+                    collector.step(order, on_progress)
+                };
                 let mut step = step.map_err(|failure| team.tell(failure));
                 match &mut step {
                     Ok(step) => step.timing.add("sampler_idle", idle),
@@ -232,9 +239,7 @@ fn work<B: DecodeBackend>(
                 Answer::Measured(evaluation.map_err(|failure| team.tell(failure)))
             }
         };
-        if answers.send(answer).is_err() {
-            return;
-        }
+        is_heard &= answers.send(answer).is_ok();
         idle_since = Instant::now();
     }
 }

@@ -88,13 +88,9 @@ impl MemoryPlan {
             OptimizerKind::Adamw8bit => 2 * trained_parameters + trained_parameters / 32,
             _ => 2 * F32 * trained_parameters,
         };
-        // Given to others and received from them.
-        let exchanged = match ranks {
-            1 => 0,
-            _ => 2 * F32 * trained_parameters,
-        };
         let n_prompts = config.rollout.prompts_per_step.get();
-        let n_completions = n_prompts * config.rollout.samples_per_prompt.get();
+        let n_samples = config.rollout.samples_per_prompt.get();
+        let n_completions = n_prompts * n_samples;
         let new_tokens = config.rollout.max_new_tokens.get();
         let n_passed = if model.shares_prompts() {
             n_prompts
@@ -102,6 +98,9 @@ impl MemoryPlan {
             n_completions
         };
         let tokens_per_step = n_passed * sizes.mean_prompt + n_completions * new_tokens;
+        let gradients = gradient_bytes(adapter.is_some(), model, trained_parameters);
+        let activations = activation_bytes(config, sizes, tokens_per_step.div_ceil(ranks));
+        let logits = logit_bytes(config, model);
         let part = |name, bytes, sampling, updating| MemoryPart {
             name,
             bytes,
@@ -124,20 +123,16 @@ impl MemoryPlan {
                 true,
             ),
             part("moments", moments.div_ceil(ranks), true, true),
-            part("gradients of ranks", exchanged, false, true),
+            part("gradients", gradients, false, true),
+            part("activations", activations, false, true),
+            part("logits", logits, false, true),
             part(
-                "gradients",
-                gradient_bytes(adapter.is_some(), model, trained_parameters),
+                "exchange of ranks",
+                exchanged_bytes(ranks, trained_parameters)
+                    .saturating_sub(gradients + activations + logits),
                 false,
                 true,
             ),
-            part(
-                "activations",
-                activation_bytes(config, sizes, tokens_per_step.div_ceil(ranks)),
-                false,
-                true,
-            ),
-            part("logits", logit_bytes(config, model), false, true),
             part(
                 "copies for sampling",
                 sampler_bytes(config, sizes, trained_parameters),
@@ -146,7 +141,7 @@ impl MemoryPlan {
             ),
             part(
                 "KV cache",
-                cache_bytes(config, sizes, n_completions.div_ceil(ranks)),
+                cache_bytes(config, sizes, n_prompts.div_ceil(ranks) * n_samples),
                 true,
                 false,
             ),
@@ -265,6 +260,15 @@ fn gradient_bytes(is_adapter: bool, model: &ModelConfig, n_trained: usize) -> us
         F32 * model.vocab_size * model.hidden_size
     };
     F32 * n_trained + head
+}
+
+/// Gradients for other ranks and from them, when those of the rank and all activations are gone; and about as much, the whole state of
+/// the optimizer and what has been received of it, on the rank that writes a checkpoint.
+fn exchanged_bytes(ranks: usize, n_trained: usize) -> usize {
+    match ranks {
+        1 => 0,
+        _ => 2 * F32 * n_trained,
+    }
 }
 
 fn activation_bytes(config: &TrainConfig, sizes: &RunSizes, tokens_per_step: usize) -> usize {
@@ -400,9 +404,18 @@ mod tests {
         let [one, four] = [1, 4].map(plan);
         assert_eq!(4 * part(&four, "moments"), part(&one, "moments"));
         assert_eq!(part(&four, "weights"), part(&one, "weights"));
-        assert!(part(&four, "KV cache") < part(&one, "KV cache"));
-        let exchanged = [&one, &four].map(|plan| part(plan, "gradients of ranks"));
-        assert_eq!(exchanged, [0, 8 * one.parameters]);
+        // What is exchanged takes the place of gradients, activations and logits.
+        let of_update = |plan: &MemoryPlan| {
+            let parts = plan.parts.iter();
+            let parts = parts.filter(|part| part.updating && !part.sampling);
+            parts.map(|part| part.bytes).sum::<usize>()
+        };
+        assert_eq!(part(&one, "exchange of ranks"), 0);
+        assert!(of_update(&one) < 8 * one.parameters);
+        assert_eq!(of_update(&four), 8 * one.parameters);
+        // Shares are whole prompts: of 8, three ranks have 3 at most.
+        let slots = |plan: &MemoryPlan| part(plan, "KV cache");
+        assert_eq!(8 * slots(&plan(3)), 3 * slots(&one));
     }
 
     /// Qwen3-30B-A3B has 30.5 billion parameters, of which a token takes 3.3.

@@ -217,28 +217,24 @@ fn ranks_sample_ahead_over_a_server() {
     let model = Model::new();
     let server = Fake::start(model.dir.path(), &model.tokenizer, Behaviour::default());
     let server = runs::servers(&[&server.url()]);
-    let train = |name: &str, steps: &str| {
+    let train = |name: &str, steps: &str, n: usize| {
+        let staleness = format!("rollout.max_staleness={n}");
         // Completions that end at once leave a gradient of rounding.
-        let sets = [
-            &server,
-            steps,
-            "rollout.max_staleness=1",
-            "optimizer={lr=1e-4, eps=1e-3}",
-        ];
+        let sets = [&server, steps, &staleness, "optimizer={lr=1e-4, eps=1e-3}"];
         let run_dir = ["--run-dir".to_owned(), dir(name).display().to_string()];
         run_dir.into_iter().chain(runs::flags(&sets)).collect()
     };
-    let flags: Vec<String> = train("one", "train.steps=4");
+    let flags: Vec<String> = train("one", "train.steps=4", 1);
     let mut one = Command::new(env!("CARGO_BIN_EXE_rpg"));
     succeed(one.arg("train").args(flags).env("RAYON_NUM_THREADS", "1"));
     for name in ["first", "second"] {
-        succeed(&mut ranks(2, &train(name, "train.steps=4")));
+        succeed(&mut ranks(2, &train(name, "train.steps=4", 1)));
     }
     assert_near(&dir("first"), &dir("one"));
     assert_same_bits(&dir("second"), &dir("first"));
     let job = Job::start(
         &dir("stopped"),
-        ranks(2, &train("stopped", "train.steps=100000")),
+        ranks(2, &train("stopped", "train.steps=100000", 2)),
     );
     job.signal("TERM", 1);
     let output = job.end();

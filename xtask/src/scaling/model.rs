@@ -91,7 +91,7 @@ impl Workload {
 pub(super) enum Transport {
     /// From GPU to GPU.
     Nccl,
-    /// The same, but from and to the memory of the hosts, where gradients are added: what `rpg` does with NCCL.
+    /// The same, but from and to the memory of the hosts, where gradients are added: what `rpg` does.
     NcclByHost,
     /// Through the memory of the hosts.
     Mpi,
@@ -257,10 +257,13 @@ impl Cluster {
         let linked = 2.0 * others / (self.constants[link] * self.constants[Name::LinkShare]);
         match self.transport {
             Transport::Nccl => linked,
-            // Out of tensors, onto the GPU to be sent, down to be added, and up into tensors.
+            // Gradients: all out of tensors, the others' onto the GPU and down again, the sums into tensors. Weights: the own
+            // ones out and up, the others' down and up. One thread copies what is sent and makes room for what is received;
+            // eight add and put in place.
             Transport::NcclByHost => {
-                2.0 * (all + 2.0 * others) / self.constants[Name::Pcie]
-                    + others / self.constants[Name::HostAdd]
+                (4.0 * all + others) / self.constants[Name::PcieCopy]
+                    + (2.0 * all + others) / self.constants[Name::HostThread]
+                    + (all + others) / (8.0 * self.constants[Name::HostThread])
                     + linked
             }
             // Down to the host and up again, and the sum in its memory, which is slower than the network between hosts.
@@ -324,6 +327,23 @@ mod tests {
             transport: Transport::Nccl,
             is_ahead,
         }
+    }
+
+    #[test]
+    fn the_memory_of_hosts_is_slower_than_gpus_and_faster_than_mpi() {
+        let over = |transport, ranks| {
+            let cluster = Cluster {
+                transport,
+                ..cluster(true)
+            };
+            cluster.exchange(&QWEN3_4B, ranks)
+        };
+        let all = [Transport::Nccl, Transport::NcclByHost, Transport::Mpi];
+        for ranks in [2, 8, 64] {
+            let [nccl, by_host, mpi] = all.map(|transport| over(transport, ranks));
+            assert!(nccl < by_host && by_host < mpi, "{nccl} {by_host} {mpi}");
+        }
+        assert!(all.iter().all(|&transport| over(transport, 1) == 0.0));
     }
 
     #[test]

@@ -184,8 +184,8 @@ fn sensitivity() -> String {
             LONG_ANSWERS,
         ),
         (
-            "gradients and weights go from GPU to GPU without the memory of the hosts",
-            over(Transport::Nccl),
+            "gradients and weights go over NCCL, but from and to the memory of the hosts, as `rpg` does it today",
+            over(Transport::NcclByHost),
             LONG_ANSWERS,
         ),
         (
@@ -225,7 +225,7 @@ fn sensitivity() -> String {
 fn cluster(is_ahead: bool) -> Cluster {
     Cluster {
         constants: Constants::of_the_table(),
-        transport: Transport::NcclByHost,
+        transport: Transport::Nccl,
         is_ahead,
     }
 }

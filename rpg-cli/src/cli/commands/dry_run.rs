@@ -243,7 +243,7 @@ fn prompts(
     })
 }
 
-/// The memory of the machine or of the container that the process is in: all, and what is free; of either the part of each of its
+/// The memory of the machine or of the container that the process is in: all, and what is free, both divided by the number of its
 /// ranks.
 fn machine(launch: &Launch) -> (usize, usize) {
     let mut system = System::new();

@@ -10,12 +10,17 @@ use cudarc::driver::{CudaContext, CudaSlice, DriverError};
 use cudarc::nccl::result::{NcclError, group_end, group_start};
 use cudarc::nccl::{Comm, Id};
 use std::ffi::c_char;
+use std::mem::ManuallyDrop;
+use std::ops::Range;
 
 /// The most bytes that a rank has on its GPU for another at a time, in each direction.
 const PART: usize = 32 << 20;
 
 /// A rank's end of the connections between GPUs.
-pub(crate) struct Nccl(Comm);
+pub(crate) struct Nccl(
+    // It ends with the process: where NCCL has failed, to end it may fail as well.
+    ManuallyDrop<Comm>,
+);
 
 // SAFETY: NCCL allows calls for a communicator from any thread, one at a time, and [`Ranks`] asks for exchanges one at a time.
 unsafe impl Send for Nccl {}
@@ -36,7 +41,9 @@ pub(crate) fn equipment(gpu: usize) -> Result<Equipment, Failure> {
     let library = unsafe { libloading::Library::new(name) };
     Ok(Equipment {
         gpu: Some(uuid),
-        no_library: library.err().map(|_| format!("{name} cannot be loaded")),
+        no_library: library.err().map(|_| {
+            format!("{name} cannot be loaded: it is in NCCL's development package, or a link to libnccl.so.2")
+        }),
     })
 }
 
@@ -56,72 +63,77 @@ impl Nccl {
         let stream = CudaContext::new(gpu).and_then(|context| context.new_stream());
         let stream = stream.map_err(of_driver)?;
         let comm = Comm::from_rank(stream, ranks.rank(), ranks.world(), id);
-        Ok(Self(comm.map_err(of_nccl)?))
+        Ok(Self(ManuallyDrop::new(comm.map_err(of_nccl)?)))
     }
 
-    /// Exchanges the parts of messages that begin at `start`, but for the one that this rank has for itself.
+    /// Exchanges the parts of messages that begin at `start`, with all ranks but this one.
     fn exchange_part(
         &self,
         given: &[Vec<u8>],
-        lengths: &[usize],
         start: usize,
         all: &mut [Vec<u8>],
     ) -> Result<(), Failure> {
         let stream = self.0.stream();
-        let on_gpu = |bytes: &Vec<u8>| {
-            let part = &bytes[start.min(bytes.len())..bytes.len().min(start + PART)];
-            (!part.is_empty())
-                .then(|| stream.clone_htod(part))
-                .transpose()
-        };
-        let sent: Result<Vec<Option<CudaSlice<u8>>>, _> = given.iter().map(on_gpu).collect();
-        let sent = sent.map_err(of_driver)?;
-        let room = |n: usize| {
-            let n = n.saturating_sub(start).min(PART);
-            (n > 0).then(|| stream.alloc_zeros::<u8>(n)).transpose()
-        };
-        let received: Result<Vec<Option<CudaSlice<u8>>>, _> =
-            lengths.iter().map(|&n| room(n)).collect();
-        let mut received = received.map_err(of_driver)?;
-        let others = || (0..lengths.len()).filter(|&rank| rank != self.0.rank());
+        let others = || (0..all.len()).filter(|&rank| rank != self.0.rank());
+        // A message for all is sent from one place.
+        let mut sent: Vec<Option<CudaSlice<u8>>> = given.iter().map(|_| None).collect();
+        let mut received = Vec::with_capacity(all.len());
+        for rank in others() {
+            let i = rank.min(given.len() - 1);
+            let part = part(&given[i], start);
+            if sent[i].is_none() && !part.is_empty() {
+                sent[i] = Some(stream.clone_htod(part).map_err(of_driver)?);
+            }
+            let n = part_range(all[rank].len(), start).len();
+            if n > 0 {
+                let room = stream.alloc_zeros::<u8>(n).map_err(of_driver)?;
+                received.push((rank, room));
+            }
+        }
         group_start().map_err(of_nccl)?;
         for rank in others() {
-            if let Some(sent) = &sent[rank.min(sent.len() - 1)] {
+            if let Some(sent) = &sent[rank.min(given.len() - 1)] {
                 self.0.send(sent, rank as i32).map_err(of_nccl)?;
             }
-            if let Some(received) = &mut received[rank] {
-                self.0.recv(received, rank as i32).map_err(of_nccl)?;
-            }
+        }
+        for (rank, received) in &mut received {
+            self.0.recv(received, *rank as i32).map_err(of_nccl)?;
         }
         group_end().map_err(of_nccl)?;
-        let mut parts = Vec::with_capacity(lengths.len());
-        for rank in others() {
-            if let Some(received) = &received[rank] {
-                parts.push((rank, stream.clone_dtoh(received).map_err(of_driver)?));
-            }
+        for (rank, received) in &received {
+            let range = part_range(all[*rank].len(), start);
+            let copied = stream.memcpy_dtoh(received, &mut all[*rank][range]);
+            copied.map_err(of_driver)?;
         }
         // The driver may still be copying what it has returned.
-        stream.synchronize().map_err(of_driver)?;
-        for (rank, part) in parts {
-            all[rank].extend(part);
-        }
-        Ok(())
+        stream.synchronize().map_err(of_driver)
     }
 }
 
 impl Wire for Nccl {
     fn exchange(&self, given: &[Vec<u8>], lengths: &[usize]) -> Result<Vec<Vec<u8>>, Failure> {
-        let room = lengths.iter().map(|&n| Vec::with_capacity(n));
-        let mut all: Vec<Vec<u8>> = room.collect();
         let own = self.0.rank();
-        all[own].extend_from_slice(&given[own.min(given.len() - 1)]);
+        let room = lengths.iter().enumerate().map(|(rank, &n)| match rank {
+            _ if rank == own => given[own.min(given.len() - 1)].clone(),
+            _ => vec![0; n],
+        });
+        let mut all: Vec<Vec<u8>> = room.collect();
         let given_lengths = given.iter().map(Vec::len);
         let longest = given_lengths.chain(lengths.iter().copied()).max();
         for start in (0..longest.unwrap_or(0)).step_by(PART) {
-            self.exchange_part(given, lengths, start, &mut all)?;
+            self.exchange_part(given, start, &mut all)?;
         }
         Ok(all)
     }
+}
+
+/// The part of a message of so many bytes that begins at `start`.
+fn part_range(n: usize, start: usize) -> Range<usize> {
+    start.min(n)..n.min(start + PART)
+}
+
+fn part(bytes: &[u8], start: usize) -> &[u8] {
+    &bytes[part_range(bytes.len(), start)]
 }
 
 fn of_driver(error: DriverError) -> Failure {

@@ -107,9 +107,10 @@ impl Shards {
         }
         let received = self.team.all_to_all(bytes)?;
         let mut whole = state;
-        for bytes in received.iter().filter(|bytes| !bytes.is_empty()) {
+        // One after the other: the bytes of a rank are freed when they have been read.
+        for bytes in received.into_iter().filter(|bytes| !bytes.is_empty()) {
             let tensors: Vec<(String, TensorData)> =
-                rmp_serde::from_slice(bytes).map_err(Failure::internal)?;
+                rmp_serde::from_slice(&bytes).map_err(Failure::internal)?;
             let tensors = tensors.into_iter();
             let tensors = tensors.map(|(name, data)| (name, StateTensor::from(data)));
             whole.tensors.extend(tensors);

@@ -162,8 +162,9 @@ impl<B: Backend> ModuleMapper<B> for TakeWeights<'_> {
         };
         let (id, before, mapper) = param.consume();
         let shape = before.shape();
-        let values = floats(take(&mut self.received[owner], 4 * shape.num_elements()));
-        let data = TensorData::new(values.collect::<Vec<f32>>(), shape);
+        let n = shape.num_elements();
+        let values = take(&mut self.received[owner], 4 * n);
+        let data = TensorData::new(sums(&[values], n), shape);
         let weights = Tensor::<B, D>::from_data(data, &before.device());
         let weights = weights.set_require_grad(before.is_require_grad());
         Param::from_mapped_value(id, weights, mapper)
