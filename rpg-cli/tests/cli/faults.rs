@@ -4,7 +4,7 @@ use crate::common::{checkpoint, lines, metrics, rpg, run, small_model, text, tra
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 fn resume(dir: &Path) -> std::process::Output {
     run(&["train", "--resume", dir.to_str().unwrap()])
@@ -299,6 +299,11 @@ fn a_run_killed_before_its_first_step_resumes_and_one_process_trains_at_a_time()
             assert!(child.try_wait().unwrap().is_none(), "{name}: ended early");
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
+        // It waits while another process is refused: it is to be killed at this point, not later.
+        let stopped = Command::new("kill")
+            .args(["-STOP", &child.id().to_string()])
+            .status();
+        assert!(stopped.unwrap().success());
         let second = resume(&dir);
         assert_eq!(second.status.code(), Some(2));
         assert!(text(&second.stderr).contains("another process is training"));
