@@ -269,7 +269,7 @@ fn within(total: u64, available: u64, group: Option<(u64, u64)>) -> (u64, u64) {
 fn table(plan: &MemoryPlan, ranks: usize, total: usize, available: usize) -> String {
     let of_ranks = match ranks {
         1 => String::new(),
-        n => format!("\neach of {n} ranks takes, of its part of this machine"),
+        n => format!("\nfor each of {n} ranks, and its share of this machine's memory:"),
     };
     let mut text = format!(
         "\n{} parameters, of which {} are trained; some {} tokens a step{}\n\n{:<22} {:>10} {:>10}\n",
