@@ -3,18 +3,22 @@
 //!
 //! `cargo run --release -p rpg-cli --example staleness -- OUT_DIR [KEY=VALUE ...]`
 //!
-//! It samples in this process, which `rpg train` refuses to do ahead: what is compared are accuracies, not times. Prints Mean@k on
-//! the held-out problems after the last step, by seed and on average; the runs' folders are `OUT_DIR/SEED-COLUMN`. A run that is there
-//! is read, so that the command can be given again after it was stopped.
+//! It samples in this process, which `rpg train` refuses to do ahead: what is compared are accuracies, not times. Prints Mean@8 on
+//! the held-out problems after the last step, by seed and on average, and the means of what shows why they differ. The runs' folders
+//! are `OUT_DIR/SEED-COLUMN`; a run that is there is read, so that the command can be given again after it was stopped.
 
 use burn::backend::Flex;
 use rpg_cli::config::TrainConfig;
 use rpg_cli::failure::Failure;
 use rpg_cli::run_folder::{METRICS, RunFolder};
 use rpg_cli::train::{Parts, Start, Trainer};
+use serde_json::{Map, Value};
 use std::path::Path;
 
 const SEEDS: [u64; 3] = [0, 1, 2];
+
+/// The step whose evaluation shows how a run got on.
+const HALFWAY: u64 = 50;
 
 /// The columns of the table: a name, and the settings.
 const COLUMNS: [(&str, &[&str]); 3] = [
@@ -32,32 +36,63 @@ fn main() -> Result<(), Failure> {
         Failure::input("the folder for the runs is missing: staleness OUT_DIR [KEY=VALUE ...]")
     })?;
     let sets: Vec<String> = args.collect();
-    let mut means = [0.0; COLUMNS.len()];
-    let row = |name: &str, cells: [String; COLUMNS.len()]| {
-        let cells = cells.map(|cell| format!("{cell:>15}")).concat();
-        println!("{name:<6}{cells}");
+    let row = |name: &str, cells: [f64; COLUMNS.len()]| {
+        let cells = cells.map(|cell| format!("{cell:>15.4}")).concat();
+        println!("{name:<30}{cells}");
     };
-    row("seed", COLUMNS.map(|(name, _)| name.to_owned()));
-    for seed in SEEDS {
-        let mut scores = [0.0; COLUMNS.len()];
-        for (i, (name, own)) in COLUMNS.iter().enumerate() {
+    let mean = |cells: &[f64]| cells.iter().sum::<f64>() / cells.len() as f64;
+    let names = COLUMNS.map(|(name, _)| format!("{name:>15}")).concat();
+    println!("{:<30}{names}", "seed");
+    let mut runs: [Vec<Lines>; COLUMNS.len()] = Default::default();
+    for (i, seed) in SEEDS.iter().enumerate() {
+        for ((name, own), runs) in COLUMNS.iter().zip(&mut runs) {
             let dir = Path::new(&out).join(format!("{seed}-{name}"));
             let own = own.iter().map(|set| (*set).to_owned());
-            let own = own.chain([format!("seed={seed}")]);
-            scores[i] = score(&dir, &[&sets[..], &own.collect::<Vec<_>>()].concat())?;
-            means[i] += scores[i] / SEEDS.len() as f64;
+            let own: Vec<String> = own.chain([format!("seed={seed}")]).collect();
+            runs.push(trained(&dir, &[&sets[..], &own].concat())?);
         }
-        row(&seed.to_string(), scores.map(|score| format!("{score:.3}")));
+        row(
+            &seed.to_string(),
+            runs.each_ref().map(|runs| after(&runs[i])),
+        );
     }
-    row("mean", means.map(|mean| format!("{mean:.3}")));
-    row("", means.map(|mean| format!("{:+.3}", mean - means[0])));
+    let means = |of: &dyn Fn(&Lines) -> f64| {
+        runs.each_ref()
+            .map(|runs| mean(&runs.iter().map(of).collect::<Vec<_>>()))
+    };
+    let scores = means(&|run| after(run));
+    row("mean", scores);
+    row("difference", scores.map(|score| score - scores[0]));
+    row(
+        &format!("after {HALFWAY} steps"),
+        means(&|run| {
+            let is_there = |line: &&Map<_, _>| line["phase"] == "train" && line["step"] == HALFWAY;
+            let score = run.iter().find(is_there);
+            score
+                .and_then(|line| line.get("evaluate/score")?.as_f64())
+                .unwrap_or(f64::NAN)
+        }),
+    );
+    for name in [
+        "actor/pg_clipfrac",
+        "actor/eff_sample_size",
+        "rollout/staleness/weight_max",
+    ] {
+        row(name, means(&|run| mean(&values(run, "train", name))));
+    }
     Ok(())
 }
 
-/// Mean@k after the last step of a run, which is trained unless it is there.
-fn score(dir: &Path, sets: &[String]) -> Result<f64, Failure> {
-    if let Some(score) = RunFolder::open(dir).ok().and_then(|run| last(&run)) {
-        return Ok(score);
+/// The lines of a run's metrics.
+type Lines = Vec<Map<String, Value>>;
+
+/// The metrics of a run, which is trained unless it is there.
+fn trained(dir: &Path, sets: &[String]) -> Result<Lines, Failure> {
+    if let Ok(run) = RunFolder::open(dir) {
+        let lines = run.lines(METRICS)?;
+        if !after(&lines).is_nan() {
+            return Ok(lines);
+        }
     }
     let config = TrainConfig::recipe("arithmetic", sets)?;
     let shape = config.model.scratch.as_ref();
@@ -66,13 +101,18 @@ fn score(dir: &Path, sets: &[String]) -> Result<f64, Failure> {
     let folder = RunFolder::create(dir, &config.to_toml())?;
     let start = Start::new(&config, policy, tokenizer)?;
     let parts = Parts::new(&config, &start, &folder, Vec::new())?;
-    Ok(Trainer::new(&config, &folder, start, parts)?.run()?.after)
+    Trainer::new(&config, &folder, start, parts)?.run()?;
+    folder.lines(METRICS)
 }
 
-/// Mean@k after the last step, if the run has got there.
-fn last(run: &RunFolder) -> Option<f64> {
-    let lines = run.lines(METRICS).ok()?;
-    let line = lines.iter().find(|line| line["phase"] == "final")?;
-    let is_mean = |name: &str| name.starts_with("val-core/") && name.contains("/acc/mean@");
-    line.iter().find(|(name, _)| is_mean(name))?.1.as_f64()
+/// The values of a metric in a phase.
+fn values(run: &Lines, phase: &str, name: &str) -> Vec<f64> {
+    let lines = run.iter().filter(|line| line["phase"] == phase);
+    lines.filter_map(|line| line.get(name)?.as_f64()).collect()
+}
+
+/// Mean@8 on the held-out problems after the last step.
+fn after(run: &Lines) -> f64 {
+    let found = values(run, "final", "val-core/column_addition/acc/mean@8");
+    found.first().copied().unwrap_or(f64::NAN)
 }
